@@ -1,0 +1,31 @@
+"""Where everything is kept and how it leaves.
+
+    import warehouse
+    warehouse.connect(home).sql("select verdict, count(*) from faces group by all")
+    warehouse.releases.load("faces", "v1", home=home)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from warehouse.home import Home
+
+
+def connect(home: str | Home) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with one view per table of the home; see ``warehouse.lens``."""
+    from warehouse import lens
+
+    return lens.connect(home)
+
+
+def __getattr__(name: str) -> Any:
+    # `releases` pulls in the datasets library (seconds): only for those who ask for it.
+    if name == "releases":
+        import importlib
+
+        return importlib.import_module("warehouse.releases")
+    raise AttributeError(f"module 'warehouse' has no attribute {name!r}")

@@ -1,0 +1,82 @@
+"""The folder that holds one Risorius: tables, media, releases and the servers' own state."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from warehouse.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Home:
+    """Layout of a home. Paths are made on first use, never at import."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: str | Path | Home) -> Home:
+        """A home at ``root``, which need not exist yet.
+
+        Raises:
+            SettingsError: ``root`` is a file, or a URL of a store not supported yet.
+        """
+        if isinstance(root, Home):
+            return root
+        if "://" in str(root):
+            raise SettingsError(
+                "a local folder as home", got=str(root), mend="name a folder with --home"
+            )
+        path = Path(root).expanduser().absolute()
+        if path.exists() and not path.is_dir():
+            raise SettingsError(
+                "a folder as home", got=f"the file {path}", mend="name another folder with --home"
+            )
+        return cls(path)
+
+    @property
+    def inbox(self) -> Path:
+        """``inbox/<batch>/``: a new folder here becomes a batch."""
+        return self.root / "inbox"
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    @property
+    def media(self) -> Path:
+        """Content-addressed crops and contexts; the only folder Label Studio may serve."""
+        return self.root / "media"
+
+    @property
+    def releases(self) -> Path:
+        return self.root / "releases"
+
+    @property
+    def studio(self) -> Path:
+        """State of the local Label Studio: its database, log, address and accounts."""
+        return self.root / "label-studio"
+
+    @property
+    def dagster(self) -> Path:
+        return self.root / "dagster"
+
+    def salt(self) -> str:
+        """The home's own secret for rater pseudonyms, made once and readable by its owner only."""
+        path = self.root / "salt"
+        self.root.mkdir(parents=True, exist_ok=True)
+        draft = self.root / f".salt-{secrets.token_hex(4)}"
+        if not path.exists():
+            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(handle, secrets.token_hex(16).encode())
+            os.close(handle)
+            try:
+                # link, not replace: of two processes the first wins and both read the same salt.
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink(missing_ok=True)
+        return path.read_text()

@@ -1,0 +1,167 @@
+"""One schema per table: what a column is called, its type, and which columns identify a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS, OPEN_SET
+
+TEXT, INT, FLOAT, BOOL = pl.String, pl.Int64, pl.Float64, pl.Boolean
+TIME = pl.Datetime("us", "UTC")
+EXPRESSION = pl.Array(pl.Float32, len(EXPRESSIONS))
+OPEN = pl.Array(pl.Float32, len(OPEN_SET))
+AU = pl.Array(pl.Float32, len(ACTION_UNITS))
+FEATURE = pl.Array(pl.Float16, 256)
+ANSWER = pl.Struct(
+    {
+        "validity": TEXT,
+        "expressions": pl.List(TEXT),
+        "confidence": TEXT,
+        "valence": FLOAT,
+        "arousal": FLOAT,
+        "note": TEXT,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's contract.
+
+    Attributes:
+        columns: name to Polars type, in file order.
+        key: the columns that identify a row.
+        by_batch: files lie under ``batch=<batch>/``, one per video.
+    """
+
+    name: str
+    columns: dict[str, pl.DataType | type[pl.DataType]]
+    key: tuple[str, ...]
+    by_batch: bool = False
+
+    @property
+    def schema(self) -> pl.Schema:
+        return pl.Schema(self.columns)
+
+    def empty(self) -> pl.DataFrame:
+        return pl.DataFrame(schema=self.schema)
+
+
+_TABLES = (
+    Table(
+        "videos",
+        {
+            "video_id": TEXT, "uri": TEXT, "batch": TEXT, "sha256": TEXT, "bytes": INT,
+            "duration_s": FLOAT, "fps": FLOAT, "width": INT, "height": INT, "rotation": INT,
+            "codec": TEXT, "has_audio": BOOL, "subject_id": TEXT, "consent": TEXT,
+            "licence": TEXT, "source": TEXT, "verdict": TEXT, "reason": TEXT,
+        },
+        ("video_id", "batch"),
+        by_batch=True,
+    ),
+    Table(
+        "tracks",
+        {
+            "track_id": TEXT, "video_id": TEXT, "batch": TEXT, "start_s": FLOAT, "end_s": FLOAT,
+            "n_frames": INT, "best_face_id": TEXT, "subject_id": TEXT,
+        },
+        ("track_id",),
+        by_batch=True,
+    ),
+    Table(
+        "faces",
+        {
+            "face_id": TEXT, "track_id": TEXT, "video_id": TEXT, "batch": TEXT, "frame": INT,
+            "time_s": FLOAT, "bbox": pl.Array(pl.Float32, 4),
+            "keypoints": pl.Array(pl.Float32, (5, 2)), "detector_score": FLOAT,
+            "yaw": FLOAT, "pitch": FLOAT, "roll": FLOAT, "sharpness": FLOAT,
+            "brightness": FLOAT, "size_px": FLOAT, "occlusion": FLOAT, "crop": TEXT,
+            "context": TEXT, "phash": TEXT, "verdict": TEXT, "reason": TEXT,
+        },
+        ("face_id",),
+        by_batch=True,
+    ),
+    Table(
+        "ratings",
+        {
+            "face_id": TEXT, "rater_id": TEXT, "batch": TEXT, "expression": EXPRESSION, "open_set": OPEN,
+            "au": AU, "feature": FEATURE,
+        },
+        ("face_id", "rater_id"),
+        by_batch=True,
+    ),
+    Table(
+        "identities",
+        {
+            "face_id": TEXT, "embedding": pl.Array(pl.Float16, 512), "subject_id": TEXT,
+            "method": TEXT,
+        },
+        ("face_id",),
+    ),
+    Table(
+        "queue",
+        {
+            "face_id": TEXT, "round": INT, "priority": FLOAT, "reason": TEXT,
+            "wanted_votes": INT,
+        },
+        ("face_id", "round"),
+    ),
+    Table(
+        "annotations",
+        {
+            "annotation_id": INT, "task_id": INT, "project_id": INT, "face_id": TEXT,
+            "rater_id": TEXT, "rater_kind": TEXT, "event": TEXT, "answer": ANSWER,
+            "lead_time_s": FLOAT, "was_cancelled": BOOL, "saw_prediction": BOOL,
+            "created_at": TIME, "updated_at": TIME, "pulled_at": TIME,
+        },
+        ("project_id", "annotation_id", "event", "updated_at"),
+    ),
+    Table(
+        "soft_labels",
+        {
+            "face_id": TEXT, "expression": EXPRESSION, "open_set_share": FLOAT, "n_votes": INT,
+            "entropy": FLOAT, "agreement": FLOAT, "valence": FLOAT, "arousal": FLOAT, "au": AU,
+            "method": TEXT,
+        },
+        ("face_id",),
+    ),
+    Table(
+        "rater_quality",
+        {
+            "rater_id": TEXT, "n_votes": INT, "weight": FLOAT, "agreement": FLOAT,
+            "confusion": pl.List(pl.List(pl.Float64)), "drift": FLOAT,
+        },
+        ("rater_id",),
+    ),
+    Table(
+        "audits",
+        {"face_id": TEXT, "audit": TEXT, "score": FLOAT, "flag": BOOL, "detail": TEXT},
+        ("face_id", "audit"),
+    ),
+    Table(
+        "synthetic_faces",
+        {
+            "face_id": TEXT, "target_au": AU, "target_expression": EXPRESSION, "seed": INT,
+            "model": TEXT, "guidance": FLOAT, "crop": TEXT, "measured_au": AU,
+            "soft_label": EXPRESSION, "action": TEXT, "reason": TEXT,
+        },
+        ("face_id",),
+    ),
+    Table(
+        "releases",
+        {
+            "name": TEXT, "version": INT, "created_at": TIME, "parent": INT, "rows": INT,
+            "fingerprint": TEXT, "code_version": TEXT, "inputs": TEXT,
+        },
+        ("name", "version"),
+    ),
+    Table(
+        "tombstones",
+        {"what": TEXT, "when": TIME, "why": TEXT, "releases": pl.List(TEXT)},
+        ("what", "when"),
+    ),
+)  # fmt: skip
+
+TABLES = {table.name: table for table in _TABLES}
