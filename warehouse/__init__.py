@@ -1,8 +1,7 @@
 """Where everything is kept and how it leaves.
 
-    import warehouse
-    warehouse.connect(home).sql("select verdict, count(*) from faces group by all")
-    warehouse.releases.load("faces", "v1", home=home)
+``warehouse.connect(home).sql("select verdict, count(*) from faces group by all")`` asks the
+tables; ``warehouse.releases.load("faces", "v1", home=home)`` reads a release.
 """
 
 from __future__ import annotations

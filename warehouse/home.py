@@ -17,14 +17,18 @@ class Home:
     root: Path
 
     @classmethod
-    def at(cls, root: str | Path | Home) -> Home:
+    def at(cls, root: str | Path | Home | None = None) -> Home:
         """A home at ``root``, which need not exist yet.
+
+        Without ``root`` it is the folder that ``RISORIUS_HOME`` names, else ``./.risorius``.
 
         Raises:
             SettingsError: ``root`` is a file, or a URL of a store not supported yet.
         """
         if isinstance(root, Home):
             return root
+        if root is None:
+            root = os.environ.get("RISORIUS_HOME") or ".risorius"
         if "://" in str(root):
             raise SettingsError(
                 "a local folder as home", got=str(root), mend="name a folder with --home"
@@ -53,6 +57,11 @@ class Home:
     @property
     def releases(self) -> Path:
         return self.root / "releases"
+
+    @property
+    def cache(self) -> Path:
+        """Copies made for speed; may be deleted at any time, and is when a person is forgotten."""
+        return self.root / "cache"
 
     @property
     def studio(self) -> Path:

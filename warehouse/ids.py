@@ -18,7 +18,7 @@ def check_batch(name: str) -> str:
     Raises:
         SettingsError: it holds a separator, a space, ``..`` or is empty or too long.
     """
-    if not BATCH_PATTERN.match(name) or ".." in name or name.startswith("."):
+    if not BATCH_PATTERN.fullmatch(name) or ".." in name or name.startswith("."):
         raise SettingsError(
             "a batch name of 1 to 100 letters, digits, dots, dashes or underscores",
             got=repr(name),

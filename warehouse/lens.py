@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
+from warehouse import tables
+from warehouse.errors import TableError
 from warehouse.home import Home
 from warehouse.schema import TABLES, Table
 
@@ -42,27 +45,43 @@ def queries() -> dict[str, str]:
 
 
 def _add_view(connection: duckdb.DuckDBPyConnection, home: Home, table: Table) -> None:
+    import duckdb
+
     folder = home.tables / table.name
-    pattern = folder / ("batch=*/*.parquet" if table.by_batch else "*.parquet")
-    if any(folder.glob("batch=*/*.parquet" if table.by_batch else "*.parquet")):
-        quoted = str(pattern).replace("'", "''")
-        connection.execute(
-            f'CREATE VIEW "{table.name}" AS SELECT * FROM read_parquet('
-            f"'{quoted}', union_by_name = true, hive_partitioning = false)"
-        )
+    pattern = "batch=*/*.parquet" if table.by_batch else "*.parquet"
+    if any(folder.glob(pattern)):
+        # A view cannot be a prepared statement, so the path is quoted: for SQL, and for the glob.
+        literal = re.sub(r"([\[*?])", r"[\1]", str(folder)).replace("'", "''")
+        try:
+            connection.execute(
+                f'CREATE VIEW "{table.name}" AS SELECT * FROM read_parquet('
+                f"'{literal}/{pattern}', union_by_name = true, hive_partitioning = false)"
+            )
+        except duckdb.Error as error:
+            found = ", ".join(map(str, tables.damaged(home, table.name)))
+            raise TableError(
+                f"readable Parquet files under {folder}",
+                got=f"damaged {found}" if found else str(error).splitlines()[0],
+                mend="delete what is damaged and run the stage that wrote it again",
+            ) from error
     else:
-        # DuckDB has no half float in Arrow; an empty column loses nothing by being wider.
-        empty = table.empty().cast({pl.Float16: pl.Float32})
-        wide = empty.select(
-            pl.col(name).cast(pl.List(pl.Float32)) if isinstance(kind, pl.Array) else pl.col(name)
-            for name, kind in table.columns.items()
-        )
+        wide = table.empty().cast({name: _widened(kind) for name, kind in table.columns.items()})
         connection.register(f"_{table.name}", wide.to_arrow())
         connection.execute(f'CREATE VIEW "{table.name}" AS SELECT * FROM "_{table.name}"')
 
 
+def _widened(kind: pl.DataType | type[pl.DataType]) -> pl.DataType | type[pl.DataType]:
+    """The type DuckDB gives the column when it reads a file: lists for arrays, no half floats."""
+    if isinstance(kind, pl.Array):
+        # Polars types `inner` more loosely than what it returns: the array one dimension down.
+        return pl.List(_widened(cast("pl.DataType", kind.inner)))
+    return pl.Float32 if kind == pl.Float16 else kind
+
+
 def ask(home: str | Home, sql: str) -> pl.DataFrame:
     """The answer to one query as a Polars frame."""
-    frame = pl.from_arrow(connect(home).execute(sql).to_arrow_table())
+    answer = connect(home).sql(sql)
+    # A statement that is no query (SET, CREATE TEMP …) has no answer.
+    frame = pl.from_arrow(answer.to_arrow_table()) if answer is not None else pl.DataFrame()
     assert isinstance(frame, pl.DataFrame)
     return frame

@@ -30,7 +30,8 @@ def store(home: Home, kind: str, image: np.ndarray) -> str:
     digest = sha256_of([data])
     key = f"{kind}/{digest[:2]}/{digest[:32]}{KINDS[kind]}"
     path = home.media / key
-    if not path.exists():
+    # Compare, not only look: making a picture anew is how a damaged one is mended.
+    if not path.exists() or path.read_bytes() != data:
         atomic.write_bytes(path, data)
     return key
 
@@ -51,7 +52,11 @@ def path_of(home: Home, key: str) -> Path:
         MediaError: the key would leave the media folder.
     """
     pure = PurePosixPath(key)
-    if pure.is_absolute() or ".." in pure.parts or pure.parts[:1] not in {(kind,) for kind in KINDS}:
+    if (
+        pure.is_absolute()
+        or ".." in pure.parts
+        or pure.parts[:1] not in {(kind,) for kind in KINDS}
+    ):
         raise MediaError(
             f"a media key below {' or '.join(KINDS)}", got=repr(key), mend="rebuild the table row"
         )

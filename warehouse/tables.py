@@ -47,13 +47,14 @@ def write(
 
 
 def scan(home: Home, name: str, *, batch: str | None = None) -> pl.LazyFrame:
-    """Every row of a table (or of one batch) as a lazy frame; empty and typed when there is none."""
+    """Every row of a table (or of one batch), lazily; empty and typed when there is none."""
     table = _table(name)
     files = _files(home, table, batch)
     if not files:
         return table.empty().lazy()
     return pl.scan_parquet(
         files,
+        glob=False,  # else a home named `a[b]` reads as no file at all
         schema=table.schema,
         hive_partitioning=False,
         missing_columns="insert",
@@ -70,11 +71,25 @@ def read(home: Home, name: str, *, batch: str | None = None) -> pl.DataFrame:
     try:
         return scan(home, name, batch=batch).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
+        found = damaged(home, name, batch=batch)
         raise TableError(
             f"readable Parquet files under {home.tables / name}",
-            got=str(error).splitlines()[0],
-            mend="run `risorius doctor` to find the damaged file, then ingest its batch again",
+            got="damaged " + ", ".join(map(str, found)) if found else str(error).splitlines()[0],
+            mend="delete what is damaged and run the stage that wrote it again",
         ) from error
+
+
+def damaged(home: Home, name: str, *, batch: str | None = None) -> list[Path]:
+    """The files of a table (of one batch) that cannot be read; reads every one of them."""
+    found = []
+    for path in _files(home, _table(name), batch):
+        try:
+            pl.scan_parquet(path, glob=False).collect()
+        except FileNotFoundError:
+            continue
+        except (pl.exceptions.PolarsError, OSError):
+            found.append(path)
+    return found
 
 
 def parts(home: Home, name: str, *, batch: str | None = None) -> set[str]:
@@ -107,6 +122,10 @@ def path_of(home: Home, name: str, *, part: str, batch: str | None = None) -> Pa
     folder = home.tables / name
     if batch is not None:
         folder = folder / f"batch={check_batch(batch)}"
+    if not part or "/" in part or part.startswith("."):
+        raise TableError(
+            "a part that names a file", got=repr(part), mend="fix the call; this is a bug"
+        )
     return folder / f"{part}.parquet"
 
 

@@ -1,0 +1,88 @@
+"""A batch through the machine rater: one file of ``ratings`` per video, redone only when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from warehouse import media, tables
+from warehouse.errors import MediaError
+from warehouse.home import Home
+from warehouse.ids import sha256_of
+from warehouse.schema import TABLES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from annotation.raters import Rater
+
+_CHUNK = 256
+"""Crops held in memory at once: 256 of 224 px are 38 MB."""
+
+
+def rate_batch(
+    home: Home, batch: str, rater: Rater, *, say: Callable[[int, int], None] | None = None
+) -> int:
+    """Rate every kept face of a batch that this rater has not rated yet; return how many.
+
+    A crop whose file is gone or damaged is left unrated; the check of the asset counts it.
+    """
+    faces = tables.read(home, "faces", batch=batch).filter(pl.col("verdict") == "kept")
+    by_video = faces.partition_by("video_id", maintain_order=True)
+    rated = 0
+    for number, video in enumerate(by_video, start=1):
+        part, stamp = video["video_id"][0], _stamp(video, rater.rater_id)
+        known = tables.metadata(home, "ratings", part=part, batch=batch).get("fingerprint")
+        if known != stamp:
+            frame = _rate_video(home, video, rater)
+            tables.write(
+                home, "ratings", frame, part=part, batch=batch, metadata={"fingerprint": stamp}
+            )
+            rated += frame.height
+        if say:
+            say(number, len(by_video))
+    for orphan in tables.parts(home, "ratings", batch=batch) - set(faces["video_id"]):
+        tables.remove(home, "ratings", part=orphan, batch=batch)
+    return rated
+
+
+def _rate_video(home: Home, video: pl.DataFrame, rater: Rater) -> pl.DataFrame:
+    frames = [TABLES["ratings"].empty()]
+    for face_ids, crops in _chunks(home, video):
+        ratings = rater.rate(crops)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "face_id": face_ids,
+                    "rater_id": [rater.rater_id] * len(face_ids),
+                    "batch": [video["batch"][0]] * len(face_ids),
+                    "expression": ratings.expression,
+                    "open_set": ratings.open_set,
+                    "au": ratings.au,
+                    "feature": ratings.feature.astype("float16"),
+                },
+                schema_overrides=TABLES["ratings"].columns,
+            )
+        )
+    return pl.concat(frames)
+
+
+def _chunks(home: Home, video: pl.DataFrame) -> Iterator[tuple[list[str], np.ndarray]]:
+    import numpy as np
+
+    for rows in video.select("face_id", "crop").iter_slices(_CHUNK):
+        found = []
+        for face_id, key in rows.iter_rows():
+            try:
+                found.append((face_id, media.load(home, key)))
+            except MediaError:
+                continue
+        if found:
+            yield [face_id for face_id, _ in found], np.stack([crop for _, crop in found])
+
+
+def _stamp(video: pl.DataFrame, rater_id: str) -> str:
+    pairs = sorted(video.select("face_id", "crop").iter_rows())
+    return sha256_of([rater_id.encode(), repr(pairs).encode()])[:16]

@@ -1,0 +1,273 @@
+"""FER+ images into aligned faces and targets, once, into a cache that can be resumed.
+
+Every image is enlarged to 192 px and handed to the pipeline's own face finder; its five points
+are laid on ArcFace's the way the pipeline does it, so that training and use see one geometry.
+Where no face is found, the places where eyes, nose and mouth usually stand in these images (the
+medians in ``_USUAL_POINTS``) are laid there instead.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from annotation.raters.targets import au_proxies, vote_shares
+from warehouse import atomic
+from warehouse.errors import MediaError, ModelError, TableError
+from warehouse.ids import file_sha256, sha256_of
+from warehouse.vocabulary import EXPRESSIONS
+
+SIDE = 112
+"""Side of the cached faces: twice what is needed, so that augmentation can turn and shift."""
+
+HELD_OUT = 0.06
+"""Share of the training file kept for calibration and early choices, never trained on."""
+
+ENLARGED = 192
+"""Side to which images are enlarged before a face is looked for."""
+
+_SHARD = 400
+_VOTES = (*EXPRESSIONS, "unknown", "NF")
+_USUAL_POINTS = ((14.8, 19.4), (32.4, 18.6), (23.7, 28.7), (17.0, 36.2), (31.3, 35.5))
+"""Medians over 300 training images, in pixels of the 48 px frame."""
+
+_ARCFACE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655),
+            (70.7299, 92.2041))  # fmt: skip
+"""InsightFace's template in a 112 px square."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Aligned faces with what the crowd and the landmarker said about them.
+
+    Attributes:
+        names: the images' names.
+        gray: uint8[n, 112, 112].
+        place: float32[n, 2, 3], see ``align``.
+        found: bool[n], False where the full frame stands in for a face.
+        votes: uint8[n, 10] in the order of ``vocabulary.ANSWERS``.
+        shares: float32[n, 10], the votes as distributions.
+        units, proxies: FACS numbers and raw AU proxies float32[n, len(units)], NaN if unknown.
+        digests: the pixels' hashes; the same picture has the same digest.
+    """
+
+    names: np.ndarray
+    gray: np.ndarray
+    place: np.ndarray
+    found: np.ndarray
+    votes: np.ndarray
+    shares: np.ndarray
+    units: list[int]
+    proxies: np.ndarray
+    digests: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.gray)
+
+    def take(self, rows: np.ndarray) -> Faces:
+        """The rows of a boolean mask or an index."""
+        columns = (self.names, self.gray, self.place, self.found, self.votes, self.shares)
+        return Faces(
+            *(column[rows] for column in columns),
+            self.units,
+            self.proxies[rows],
+            self.digests[rows],
+        )
+
+
+def prepare(
+    parquet: Path,
+    *,
+    cache: Path,
+    find: str,
+    workers: int = 1,
+    say: Callable[[int, int], None] | None = None,
+) -> Faces:
+    """Decode, find, align and cache every image of a FER+ file; see the README beside the data.
+
+    Args:
+        cache: a folder; kept shards are not computed again. Delete it when the finder changes.
+        find: dotted name of ``find(image uint8[h, w, 3]) -> list`` with ``.crop`` and ``.score``.
+        workers: processes that look for faces; 0 works in this one.
+        say: called with shards done and shards in all.
+
+    Raises:
+        TableError: the file lacks a column or is no Parquet.
+        ModelError: the finder cannot be imported.
+    """
+    frame = _read(parquet)
+    key = sha256_of([file_sha256(str(parquet)).encode(), find.encode(), str(SIDE).encode()])[:12]
+    folder = cache / f"{parquet.stem}-{key}"
+    starts = range(0, len(frame), _SHARD)
+    _resolve(find)
+    jobs = {
+        folder / f"{start:06d}.npz": frame["image"].slice(start, _SHARD).to_list()
+        for start in starts
+    }
+    _fill({path: images for path, images in jobs.items() if not path.exists()}, find, workers, say)
+    shards = [np.load(path) for path in jobs]
+    place, found = (np.concatenate([s[name] for s in shards]) for name in ("place", "found"))
+    return _with_targets(frame, place, found, _blendshape_names(parquet))
+
+
+def without(faces: Faces, others: Faces) -> Faces:
+    """``faces`` less the pictures that also stand in ``others``, and less their own repetitions."""
+    _, first = np.unique(faces.digests, return_index=True)
+    rows = np.zeros(len(faces), dtype=bool)
+    rows[first] = True
+    return faces.take(rows & ~np.isin(faces.digests, others.digests))
+
+
+def held_out(faces: Faces) -> np.ndarray:
+    """bool[n]: the rows set aside for calibration, chosen by the pixels' hash."""
+    share = np.array([int(digest[:8], 16) / 2**32 for digest in faces.digests])
+    return share < HELD_OUT
+
+
+def align(image: np.ndarray, find: Callable[[np.ndarray], list[Any]]) -> tuple[np.ndarray, bool]:
+    """Where the face of a gray square uint8[h, h] lies, and whether one was found.
+
+    Returns:
+        float32[2, 3]: the turn, scale and shift from pixels of the image enlarged to 192 px to
+        the cached face; the usual place where the finder sees nothing.
+    """
+    import cv2
+
+    large = cv2.resize(image, (ENLARGED, ENLARGED), interpolation=cv2.INTER_CUBIC)
+    found = find(np.repeat(large[:, :, None], 3, axis=2))
+    if not found:
+        return usual_place(), False
+    best = max(found, key=lambda face: face.score)
+    return _similarity(np.asarray(best.keypoints), np.array(_ARCFACE)), True
+
+
+def usual_place() -> np.ndarray:
+    """The transform that lays a full frame as if a face stood where these images have one."""
+    return _similarity(np.array(_USUAL_POINTS) * ENLARGED / 48, np.array(_ARCFACE))
+
+
+def lay(image: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The face of a gray square image as uint8[112, 112], the edge pixels repeated outside it.
+
+    The pipeline paints black there. Repeating keeps the choice open: augmentation paints some
+    faces black, because those of a film seldom touch the edge of the picture.
+    """
+    import cv2
+
+    large = cv2.resize(image, (ENLARGED, ENLARGED), interpolation=cv2.INTER_CUBIC)
+    return cv2.warpAffine(large, place, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
+
+
+def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The least-squares turn, scale and shift float32[2, 3] (Umeyama, 1991)."""
+    a, b = source - source.mean(axis=0), target - target.mean(axis=0)
+    u, d, vt = np.linalg.svd(b.T @ a)
+    sign = np.diag([1.0, np.sign(np.linalg.det(u @ vt))])
+    scale = (d * np.diag(sign)).sum() / (a**2).sum()
+    turn = scale * u @ sign @ vt
+    shift = target.mean(axis=0) - turn @ source.mean(axis=0)
+    return np.column_stack([turn, shift]).astype(np.float32)
+
+
+def _fill(
+    jobs: dict[Path, list[bytes]],
+    find: str,
+    workers: int,
+    say: Callable[[int, int], None] | None,
+) -> None:
+    work = partial(_shard, find=find)
+    if workers < 1:
+        for done, (path, images) in enumerate(jobs.items(), start=1):
+            work(path, images)
+            if say:
+                say(done, len(jobs))
+        return
+    # Spawned, because a forked ONNX Runtime session may hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(work, path, images) for path, images in jobs.items()]
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            if say:
+                say(done, len(jobs))
+
+
+def _shard(path: Path, images: list[bytes], *, find: str) -> None:
+    pairs = [align(_decode(image), _resolve(find)) for image in images]
+    places, found = zip(*pairs, strict=True)
+    with atomic.replacing(path) as draft, open(draft, "wb") as handle:
+        np.savez(handle, place=np.stack(places), found=np.array(found))
+
+
+def _decode(image: bytes) -> np.ndarray:
+    import cv2
+
+    gray = cv2.imdecode(np.frombuffer(image, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
+    if gray is None:
+        raise MediaError(
+            "a PNG image", got=f"{len(image)} other bytes", mend="fetch the data again"
+        )
+    return gray
+
+
+@lru_cache(maxsize=2)
+def _resolve(find: str) -> Callable[[np.ndarray], list[Any]]:
+    place, _, attribute = find.partition(":")
+    try:
+        return getattr(importlib.import_module(place), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            "a face finder named package.module:function", got=str(error), mend="mend --find"
+        ) from error
+
+
+def _read(parquet: Path) -> pl.DataFrame:
+    wanted = ("name", "image", *_VOTES, "blendshapes")
+    try:
+        return pl.read_parquet(parquet, columns=list(wanted))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TableError(
+            f"a FER+ file with the columns {', '.join(wanted)}",
+            got=str(error).splitlines()[0],
+            mend="see the README beside the data",
+        ) from error
+
+
+def _blendshape_names(parquet: Path) -> list[str]:
+    path = parquet.parent / "blendshape_names.txt"
+    if not path.is_file():
+        raise TableError(
+            f"{path.name} beside {parquet.name}", got="no such file", mend="fetch the data again"
+        )
+    return path.read_text().split()
+
+
+def _with_targets(
+    frame: pl.DataFrame, place: np.ndarray, found: np.ndarray, names: list[str]
+) -> Faces:
+    images = [_decode(image) for image in frame["image"]]
+    votes = frame.select(_VOTES).to_numpy().astype(np.uint8)
+    shapes = np.full((len(frame), len(names)), np.nan, dtype=np.float32)
+    for row, scores in enumerate(frame["blendshapes"].to_list()):
+        if scores is not None:
+            shapes[row] = scores
+    units, proxies = au_proxies(shapes, names)
+    return Faces(
+        names=frame["name"].to_numpy(),
+        gray=np.stack([lay(*pair) for pair in zip(images, place, strict=True)]),
+        place=place,
+        found=found,
+        votes=votes,
+        shares=vote_shares(votes),
+        units=units,
+        proxies=proxies,
+        digests=np.array([sha256_of([image.tobytes()]) for image in images]),
+    )

@@ -1,0 +1,122 @@
+"""The network: a small residual trunk, one feature, two heads.
+
+About 1.7 million parameters. The face enters as 64 px gray, folds into four channels of 32 px
+(PixelUnshuffle: no pixel is lost and the costly full-size layers are saved) and passes four
+stages of residual blocks (He et al., 2016) with squeeze-and-excitation (Hu et al., 2018). A
+learned weight per place and channel replaces average pooling, because in an aligned face the
+place tells the mouth from the brow (as in MobileFaceNets, Chen et al., 2018).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from warehouse.vocabulary import ANSWERS
+
+_CONTRAST_FLOOR = 4.0
+"""Grey levels added to a face's deviation, so that a flat image is not blown up into noise."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides the network's size; stored with its weights."""
+
+    units: int
+    side: int = 64
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    blocks: tuple[int, ...] = (1, 2, 2, 1)
+    feature: int = 256
+    dropout: float = 0.2
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class RaterNetwork(nn.Module):
+    """Gray faces in, logits over ten answers, AU logits and a feature out."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        width = shape.widths[0]
+        stages: list[nn.Module] = [nn.PixelUnshuffle(2), _conv(4, width), nn.ReLU()]
+        for stage, (out, count) in enumerate(zip(shape.widths, shape.blocks, strict=True)):
+            for block in range(count):
+                stride = 2 if block == 0 and stage > 0 else 1
+                stages.append(_Block(width, out, stride))
+                width = out
+        self.trunk = nn.Sequential(*stages)
+        final = shape.side // 2 ** len(shape.widths)
+        self.places = nn.Sequential(
+            nn.Conv2d(width, width, final, groups=width, bias=False), nn.BatchNorm2d(width)
+        )
+        self.embed = nn.Sequential(
+            nn.Linear(width, shape.feature, bias=False), nn.BatchNorm1d(shape.feature)
+        )
+        self.dropout = nn.Dropout(shape.dropout)
+        self.answers = nn.Linear(shape.feature, len(ANSWERS))
+        self.au = nn.Linear(shape.feature, shape.units)
+
+    def forward(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """gray float[n, 1, side, side], 0..255, to logits [n, 10], AU logits [n, K], feature."""
+        x = self.trunk(standardise(gray).contiguous(memory_format=torch.channels_last))
+        feature = self.embed(functional.relu(self.places(x)).flatten(1))
+        hidden = self.dropout(functional.relu(feature))
+        return self.answers(hidden), self.au(hidden), feature
+
+
+class Served(nn.Module):
+    """What is exported: uint8 in, calibrated answers out, the face and its mirror averaged.
+
+    Averaging makes the rating of a mirrored face the same as that of the face.
+    """
+
+    def __init__(self, network: RaterNetwork, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """gray uint8[n, side, side] to answers [n, 10], au [n, K] and feature [n, 256]."""
+        face = gray.unsqueeze(1).float()
+        one, two = self.network(face), self.network(face.flip(-1))
+        logits, au, feature = ((left + right) / 2 for left, right in zip(one, two, strict=True))
+        return torch.softmax(logits / self.temperature, dim=1), torch.sigmoid(au), feature
+
+
+def standardise(gray: Tensor) -> Tensor:
+    """Each face to zero mean and unit deviation: exposure and contrast carry no expression."""
+    centred = gray - gray.mean(dim=(2, 3), keepdim=True)
+    deviation = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
+    return centred / (deviation + _CONTRAST_FLOOR)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(width, out, stride), nn.ReLU(), _conv(out, out))
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(out, out // 8, 1),
+            nn.ReLU(),
+            nn.Conv2d(out // 8, out, 1),
+            nn.Sigmoid(),
+        )
+        self.skip: nn.Module = nn.Identity()
+        if stride > 1 or width != out:
+            pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+            self.skip = nn.Sequential(
+                pool, nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        body = self.body(x)
+        return functional.relu(body * self.gate(body) + self.skip(x))
+
+
+def _conv(width: int, out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out))

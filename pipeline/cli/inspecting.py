@@ -1,0 +1,72 @@
+"""Commands that look and change nothing: sql, doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.session import Session, command
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "sql")(sql)
+    command(app, "doctor")(doctor)
+
+
+def sql(
+    session: Session,
+    query: Annotated[str, typer.Argument(help='For example "select verdict, count(*) from faces group by all".')],  # noqa: E501
+) -> None:
+    """Ask the tables a question in DuckDB's SQL.
+
+    Every table of the home is a view, and so are current_votes, votes, stages and
+    curated_faces. Nothing a query does can change a table.
+    """
+    import duckdb
+    import polars as pl
+
+    from warehouse import lens
+    from warehouse.errors import SettingsError
+
+    try:
+        frame = lens.ask(session.home(), query)
+    except duckdb.Error as error:
+        raise SettingsError(
+            "a query DuckDB understands",
+            got=str(error).strip().splitlines()[0],
+            mend='list the tables with: risorius sql "show tables"',
+        ) from None
+    if session.json:
+        print(frame.write_json())
+        return
+    with pl.Config(
+        tbl_rows=1000, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True,
+        fmt_str_lengths=120, tbl_width_chars=200, tbl_formatting="UTF8_BORDERS_ONLY",
+    ):  # fmt: skip
+        print(frame if frame.height else "no rows")
+
+
+def doctor(session: Session) -> None:
+    """Say what is installed, reachable and configured; what is wrong, and how to mend it."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.doctor import examine
+
+    findings = examine(session.settings())
+
+    def show(console: Console) -> None:
+        table = Table(box=None, pad_edge=False)
+        for column in ("", "what", "found", "to mend it"):
+            table.add_column(column, overflow="fold")
+        marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
+        for finding in findings:
+            table.add_row(marks[finding.state], finding.what, finding.found, finding.mend or "")
+        console.print(table)
+
+    session.answer([vars(finding) for finding in findings], show)
+    if any(finding.state == "wrong" for finding in findings):
+        sys.exit(1)

@@ -1,0 +1,68 @@
+"""Commands about people's labels: label push, pull, status."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.session import Session, command
+
+WatchOption = Annotated[
+    bool, typer.Option("--watch", help="Go on every 30 seconds until Ctrl-C.")
+]
+_PAUSE_S = 30
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="Faces to people, votes back.", no_args_is_help=True)
+    app.add_typer(group, name="label")
+    command(group, "push")(push)
+    command(group, "pull")(pull)
+    command(group, "status")(status)
+
+
+def push(session: Session, watch: WatchOption = False) -> None:
+    """Send queued faces to Label Studio; a face already there is not sent again."""
+    _repeat(session, "queue", ("label_queue", "studio_tasks"), watch=watch)
+
+
+def pull(session: Session, watch: WatchOption = False) -> None:
+    """Fetch every vote, edit and deletion since the last pull, and make soft labels of them."""
+    _repeat(session, "believe", ("annotations", "soft_labels"), watch=watch)
+
+
+def status(session: Session) -> None:
+    """How far labelling has come: faces, votes, who has voted how often, agreement."""
+    from rich.console import Console
+
+    from pipeline.labelling import progress_of
+
+    facts = progress_of(session.home())
+
+    def show(console: Console) -> None:
+        for key, value in facts.items():
+            console.print(f"{key:<28} {value}")
+
+    session.answer(facts, show)
+
+
+def _repeat(session: Session, job: str, assets: tuple[str, ...], *, watch: bool) -> None:
+    from pipeline import runs
+
+    home = session.home()
+    while True:
+        with session.watching():
+            made = runs.materialize(home, job)
+        facts = {
+            f"{asset} {name}": value
+            for asset in assets
+            for name, value in made.get(asset, {}).items()
+            if isinstance(value, int | str) and len(str(value)) < 200
+        }
+        lines = "\n".join(f"{name:<36} {value}" for name, value in facts.items())
+        session.answer(facts, lambda console, text=lines: console.print(text))
+        if not watch:
+            return
+        time.sleep(_PAUSE_S)

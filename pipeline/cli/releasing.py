@@ -1,0 +1,87 @@
+"""Commands about releases: release create, list, show."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.session import Session, command
+
+NameArgument = Annotated[str | None, typer.Argument(help="Name of the dataset. Default: faces.")]
+VersionOption = Annotated[str, typer.Option("--version", help="v1, v2, … or latest.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="Immutable dataset versions.", no_args_is_help=True)
+    app.add_typer(group, name="release")
+    command(group, "create")(create)
+    command(group, "list")(list_)
+    command(group, "show")(show)
+
+
+def create(
+    session: Session,
+    name: NameArgument = None,
+    drop_flagged: Annotated[
+        bool, typer.Option("--drop-flagged", help="Leave out what the audits flagged.")
+    ] = False,
+) -> None:
+    """Write a new version of the dataset, unless nothing is new since the last one."""
+    import os
+
+    from pipeline import runs
+
+    settings = session.settings(release=name)
+    os.environ["RISORIUS_RELEASE"] = settings.release
+    os.environ["RISORIUS_DROP_FLAGGED"] = str(drop_flagged).lower()
+    with session.watching():
+        runs.materialize(settings.place, "audit")
+        made = runs.materialize(settings.place, "release")["release"]
+    session.answer(
+        made,
+        lambda console: console.print(
+            f"{made['name']} {made['version']}: {made['rows']} faces at {made['path']}"
+            if made["created"]
+            else f"nothing new since {made['name']} {made['version']}; it stays as it is"
+        ),
+    )
+
+
+def list_(session: Session) -> None:
+    """Every version of every dataset in this home."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from warehouse import releases
+
+    found = releases.list_releases(session.home())
+
+    def show(console: Console) -> None:
+        if not found:
+            console.print("no release yet; make one with risorius release create")
+            return
+        table = Table(box=None, pad_edge=False)
+        for column in ("name", "version", "faces", "path"):
+            table.add_column(column)
+        for release in found:
+            table.add_row(release.name, release.version, str(release.rows), str(release.path))
+        console.print(table)
+
+    session.answer([vars(release) for release in found], show)
+
+
+def show(session: Session, name: NameArgument = None, version: VersionOption = "latest") -> None:
+    """What one version holds: splits, counts per stage and reason, and whether it is intact."""
+    from rich.console import Console
+
+    from warehouse import releases
+
+    settings = session.settings(release=name)
+    facts = releases.show(settings.place, name=settings.release, version=version)
+
+    def print_facts(console: Console) -> None:
+        for key, value in facts.items():
+            console.print(f"[bold]{key}[/]: {value}")
+
+    session.answer(facts, print_facts)

@@ -1,0 +1,138 @@
+"""Commands about the servers: dev, studio up, down, status, people."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.session import Session, command
+
+PortOption = Annotated[int, typer.Option("--port", min=1024, max=65535, help="Port of the UI.")]
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "dev")(dev)
+    group = typer.Typer(help="The local Label Studio of this home.", no_args_is_help=True)
+    app.add_typer(group, name="studio")
+    command(group, "up")(up)
+    command(group, "down")(down)
+    command(group, "status")(status)
+    people = typer.Typer(help="Who may vote.", no_args_is_help=True)
+    group.add_typer(people, name="people")
+    command(people, "add")(people_add)
+    command(people, "list")(people_list)
+    command(people, "remove")(people_remove)
+
+
+def dev(session: Session, port: PortOption = 3000) -> None:
+    """Open the Dagster UI and Label Studio for daily use; Ctrl-C stops both."""
+    from pipeline import studio
+    from pipeline.instance import open_instance
+    from warehouse.errors import SettingsError
+
+    settings = session.settings()
+    home = settings.place
+    open_instance(home)
+    address = studio.address(settings, say=session.console.print)
+    session.console.print(f"Dagster       http://127.0.0.1:{port}")
+    session.console.print(f"Label Studio  {address.url}")
+    session.console.print(f"inbox         {home.inbox}   (a new folder here becomes a batch)")
+    home.inbox.mkdir(parents=True, exist_ok=True)
+    command_line = [sys.executable, "-m", "dagster", "dev", "-m", "pipeline.definitions"]
+    dagster = subprocess.Popen(
+        [*command_line, "-h", "127.0.0.1", "-p", str(port), "--log-level", "warning"],
+        env={**os.environ, "RISORIUS_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)},
+    )
+    try:
+        code = dagster.wait()
+    except KeyboardInterrupt:
+        # The terminal has sent the same signal to Dagster; give it time to close its servers.
+        code = dagster.wait(timeout=30)
+    finally:
+        if address.started:
+            studio.down(settings)
+    if code not in (0, -2, 130):
+        raise SettingsError(
+            "the Dagster UI to run",
+            got=f"exit code {code}",
+            mend="read its lines above; is the port free?",
+        )
+
+
+def up(session: Session) -> None:
+    """Start Label Studio on loopback, or find it running, and say where."""
+    from pipeline import studio
+
+    settings = session.settings()
+    address = studio.address(settings, say=session.console.print)
+    login = studio.login(settings)
+    session.answer(
+        {"url": address.url, **login},
+        lambda console: console.print(
+            f"{address.url}  sign in as {login['email']}, password in {login['password_file']}"
+        ),
+    )
+
+
+def down(session: Session) -> None:
+    """Stop the local Label Studio; everything it holds stays on disk."""
+    from pipeline import studio
+
+    stopped = studio.down(session.settings())
+    session.answer(
+        {"stopped": stopped},
+        lambda console: console.print("stopped" if stopped else "it was not running"),
+    )
+
+
+def status(session: Session) -> None:
+    """Whether Label Studio runs, and where."""
+    from pipeline import studio
+
+    state = studio.status(session.settings())
+    session.answer({"status": state}, lambda console: console.print(state or "not running"))
+
+
+def people_add(
+    session: Session,
+    email: Annotated[str, typer.Argument(help="E-mail; becomes the account's name.")],
+) -> None:
+    """Give a person an own account and token."""
+    from pipeline import studio
+
+    settings = session.settings()
+    person = studio.add_person(settings, email)
+    session.answer(
+        person,
+        lambda console: console.print(
+            f"{person['email']} votes as {person['rater_id']}; "
+            f"password in {person['password_file']}"
+        ),
+    )
+
+
+def people_list(session: Session) -> None:
+    """Everyone who has an account, with the pseudonym that tables and releases show."""
+    from pipeline import studio
+
+    people = studio.list_people(session.settings())
+    session.answer(
+        people,
+        lambda console: console.print(
+            "\n".join(f"{item['email']}  {item['rater_id']}" for item in people) or "nobody yet"
+        ),
+    )
+
+
+def people_remove(
+    session: Session, email: Annotated[str, typer.Argument(help="Whose account to close.")]
+) -> None:
+    """Close a person's account; their votes stay, under their pseudonym."""
+    from pipeline import studio
+
+    removed = studio.remove_person(session.settings(), email)
+    session.answer({"removed": removed}, lambda console: console.print(f"removed {email}"))

@@ -1,0 +1,180 @@
+"""Audit: which labels not to trust, which faces fit no class, which raters drift."""
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from annotation import audit
+from annotation.audit import AuditResult
+from pipeline import pictures
+from pipeline.defs.annotation import soft_labels
+from pipeline.defs.automation import WHEN_SETTLED
+from pipeline.defs.rating import near_duplicates
+from pipeline.defs.resources import Workplace
+from warehouse import lens, tables
+from warehouse.home import Home
+from warehouse.schema import TABLES
+from warehouse.vocabulary import EXPRESSIONS
+
+_LABELLED = """
+    SELECT soft_labels.*, ratings.expression AS probability, ratings.open_set, ratings.feature,
+           faces.crop
+    FROM soft_labels JOIN ratings USING (face_id) JOIN faces USING (face_id)
+    ORDER BY face_id
+"""
+
+
+@dg.asset(
+    deps=[soft_labels],
+    automation_condition=WHEN_SETTLED,
+    group_name="audit",
+    kinds={"cleanlab", "parquet"},
+    owners=["team:annotation"],
+    tags={"table": "audits"},
+)
+def label_noise(workplace: Workplace) -> dg.MaterializeResult:
+    """One row per voted face: how far its label can be trusted, by cleanlab's confident learning
+    on out-of-sample probabilities of the machine rater."""
+    home = workplace.home()
+    labelled = lens.ask(home, _LABELLED)
+    result = audit.run(
+        "label_noise",
+        labels=labelled.select(TABLES["soft_labels"].columns),
+        probabilities=_array(labelled, "probability"),
+        face_ids=labelled["face_id"].to_list(),
+        votes=lens.ask(home, "SELECT * FROM votes"),
+        out_of_sample=True,
+    )
+    return _keep(home, labelled, result)
+
+
+@dg.asset(
+    deps=[soft_labels],
+    automation_condition=WHEN_SETTLED,
+    group_name="audit",
+    kinds={"cleanlab", "parquet"},
+    owners=["team:annotation"],
+    tags={"table": "audits"},
+)
+def open_set(workplace: Workplace) -> dg.MaterializeResult:
+    """One row per voted face: does it show any of the known expressions? From cleanlab's
+    out-of-distribution score, the rater's open-set mass and people's own open-set votes."""
+    home = workplace.home()
+    labelled = lens.ask(home, _LABELLED)
+    result = audit.run(
+        "open_set",
+        labels=labelled.select(TABLES["soft_labels"].columns),
+        probabilities=_array(labelled, "probability"),
+        features=_array(labelled, "feature"),
+        open_set=_array(labelled, "open_set"),
+        face_ids=labelled["face_id"].to_list(),
+    )
+    return _keep(home, labelled, result)
+
+
+@dg.asset(
+    deps=[soft_labels],
+    automation_condition=WHEN_SETTLED,
+    group_name="audit",
+    kinds={"polars", "parquet"},
+    owners=["team:annotation"],
+    tags={"table": "rater_quality"},
+)
+def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
+    """One row per rater: did agreement with the others change between early and late votes?
+    Written into `rater_quality.drift`."""
+    home = workplace.home()
+    result = audit.run("rater_drift", votes=lens.ask(home, "SELECT * FROM votes"))
+    drift = pl.DataFrame(
+        list(result.statistics["drift"].items()),
+        schema={"rater_id": pl.String, "drift": pl.Float64},
+        orient="row",
+    )
+    quality = tables.read(home, "rater_quality").drop("drift").join(drift, on="rater_id", how="left")
+    tables.write(home, "rater_quality", quality, part="current")
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": quality.height,
+            "raters": dg.MetadataValue.md(pictures.table(quality.drop("confusion"))),
+        }
+    )
+
+
+@dg.asset(
+    deps=[label_noise, open_set, near_duplicates, rater_drift],
+    automation_condition=WHEN_SETTLED,
+    group_name="audit",
+    kinds={"duckdb"},
+    owners=["team:data-engineering"],
+)
+def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
+    """One row per voted face with everything the audits said: the view `curated_faces`, which a
+    release is made from. Nothing is stored, so it cannot disagree with its tables."""
+    home = workplace.home()
+    curated = lens.ask(home, "SELECT * FROM curated_faces")
+    flags = {
+        name: int(curated[name].sum()) if curated.height else 0
+        for name in ("is_label_issue", "is_open_set")
+    }
+    means = pl.DataFrame({"expression": EXPRESSIONS, "mean share": _mean_share(curated)})
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": curated.height,
+            "votes": int(curated["n_votes"].sum()),
+            **flags,
+            "coverage": dg.MetadataValue.md(pictures.table(means)),
+        }
+    )
+
+
+@dg.asset_check(asset=curated_faces, blocking=True)
+def curated_faces_are_whole(workplace: Workplace) -> dg.AssetCheckResult:
+    """Every curated face once, with a subject, a licence and a crop."""
+    curated = lens.ask(workplace.home(), "SELECT * FROM curated_faces")
+    repeated = int(curated["face_id"].is_duplicated().sum())
+    holes = curated.select("subject_id", "licence", "crop").null_count().row(0, named=True)
+    return dg.AssetCheckResult(
+        passed=repeated == 0 and not any(holes.values()),
+        metadata={"repeated": repeated, **{f"without {name}": n for name, n in holes.items()}},
+    )
+
+
+def _keep(home: Home, labelled: pl.DataFrame, result: AuditResult) -> dg.MaterializeResult:
+    name = result.rows["audit"][0] if result.rows.height else None
+    if name:
+        tables.write(home, "audits", result.rows, part=name)
+    flagged = (
+        result.rows.filter(pl.col("flag"))
+        .join(labelled.select("face_id", "crop"), on="face_id")
+        .sort("score", "face_id")
+    )
+    numbers = {
+        f"statistics/{key}": value
+        for key, value in result.statistics.items()
+        if isinstance(value, int | float | str)
+    }
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": result.rows.height,
+            "flagged": flagged.height,
+            "score": result.score,
+            **numbers,
+            "flagged_faces": dg.MetadataValue.md(
+                pictures.contact_sheet(
+                    home, flagged, captions=[text or "" for text in flagged["detail"]]
+                )
+            ),
+        }
+    )
+
+
+def _array(frame: pl.DataFrame, column: str) -> np.ndarray:
+    width = {"feature": 256, "open_set": 2}.get(column, len(EXPRESSIONS))
+    return np.array(frame[column].to_list(), dtype=np.float32).reshape(frame.height, width)
+
+
+def _mean_share(curated: pl.DataFrame) -> list[float]:
+    known = curated.filter(pl.col("soft_label").is_not_null())
+    if known.is_empty():
+        return [0.0] * len(EXPRESSIONS)
+    return _array(known, "soft_label").mean(axis=0).tolist()

@@ -1,0 +1,177 @@
+"""Ingest: a folder in the inbox becomes a batch; its files become videos, its videos faces."""
+
+import time
+from functools import partial
+
+import dagster as dg
+import polars as pl
+
+from pipeline import pictures, progress
+from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
+from pipeline.defs.partitions import batches
+from pipeline.defs.resources import Workplace
+from pipeline.faces import batch as stage
+from warehouse import lens, tables
+from warehouse.errors import SettingsError
+from warehouse.ids import check_batch
+
+_SETTLE_S = 5.0
+"""A folder that changed less than this long ago may still be being copied."""
+
+
+@dg.asset(
+    partitions_def=batches,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    automation_condition=ON_NEW_BATCH,
+    group_name="ingest",
+    kinds={"ffmpeg", "parquet"},
+    owners=["team:data-engineering"],
+    tags={"table": "videos"},
+)
+def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
+    """One row per source file of a batch (`inbox/<batch>/`): what it is, or why it cannot be used.
+
+    A still image is a video of one frame. A file nobody can decode stays as a failed row."""
+    settings, home = workplace.settings(), workplace.home()
+    for key in context.partition_keys:
+        say = partial(progress.say, "raw_videos")
+        count = stage.register(
+            home, key, engine=settings.engine, workers=settings.workers, say=say
+        )
+        context.log.info(f"{key}: {count.done} sources read, {count.skipped} known before")
+    videos = _of_batches("videos", home, context.partition_keys)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": videos.height,
+            "videos": dg.MetadataValue.md(
+                pictures.table(
+                    videos.select(
+                        pl.col("uri").str.split("/").list.last().alias("file"),
+                        "duration_s", "fps", "width", "height", "subject_id", "verdict", "reason",
+                    )  # fmt: skip
+                )
+            ),
+        }
+    )
+
+
+@dg.asset(
+    deps=[raw_videos],
+    partitions_def=batches,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    automation_condition=AFTER_BATCH,
+    group_name="ingest",
+    kinds={"onnx", "parquet"},
+    owners=["team:data-engineering"],
+    tags={"table": "faces"},
+)
+def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
+    """One row per sampled, aligned face of every readable video of a batch, tracked and gated.
+
+    Dropped faces keep their crop and their reason. Alignment is InsightFace's, 224 px."""
+    settings, home = workplace.settings(), workplace.home()
+    options = stage.FaceOptions(
+        sample_fps=settings.sample_fps, detector=settings.detector, gate=settings.gate.moved()
+    )
+    for key in context.partition_keys:
+        count = stage.find_faces(
+            home,
+            key,
+            options,
+            engine=settings.engine,
+            workers=settings.workers,
+            say=partial(progress.say, "faces"),
+        )
+        context.log.info(f"{key}: {count.done} videos decoded, {count.skipped} done before")
+    found = _of_batches("faces", home, context.partition_keys)
+    by_verdict = found.sort("verdict", "reason", "face_id", descending=[True, False, False])
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.height,
+            "verdicts": dg.MetadataValue.md(pictures.table(_verdicts(found))),
+            "contact_sheet": dg.MetadataValue.md(
+                pictures.contact_sheet(home, by_verdict, captions=_short_reasons(by_verdict))
+            ),
+        }
+    )
+
+
+@dg.asset_check(asset=raw_videos, blocking=True)
+def videos_add_up(workplace: Workplace) -> dg.AssetCheckResult:
+    """Every source left with exactly one of the three verdicts, and a reason unless kept."""
+    videos = tables.read(workplace.home(), "videos")
+    return _adds_up(videos)
+
+
+@dg.asset_check(asset=faces, blocking=True)
+def faces_add_up(workplace: Workplace) -> dg.AssetCheckResult:
+    """Every face has a verdict, every readable video was searched, no face id stands twice."""
+    home = workplace.home()
+    found = tables.read(home, "faces")
+    searched = lens.ask(
+        home,
+        """SELECT count(*) AS n FROM videos
+           WHERE verdict = 'kept' AND video_id NOT IN (SELECT video_id FROM faces)""",
+    ).item()
+    result = _adds_up(found)
+    repeated = int(found["face_id"].is_duplicated().sum())
+    return dg.AssetCheckResult(
+        passed=result.passed and searched == 0 and repeated == 0,
+        metadata={**result.metadata, "kept videos without faces": searched, "repeated": repeated},
+    )
+
+
+@dg.sensor(
+    target=dg.AssetSelection.assets("raw_videos", "faces", "ratings"),
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def inbox(
+    context: dg.SensorEvaluationContext, workplace: Workplace
+) -> dg.SensorResult | dg.SkipReason:
+    """Turns each new folder of the inbox into a batch; automation does the rest."""
+    known = set(context.instance.get_dynamic_partitions(batches.name))
+    folder = workplace.home().inbox
+    new, refused = [], []
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not entry.is_dir() or entry.name.startswith(".") or entry.name in known:
+            continue
+        if time.time() - entry.stat().st_mtime < _SETTLE_S:
+            continue
+        try:
+            new.append(check_batch(entry.name))
+        except SettingsError as error:
+            refused.append(str(error))
+    if refused:
+        context.log.warning(f"folders that cannot be a batch: {refused}")
+    if not new:
+        return dg.SkipReason(refused[0] if refused else f"no new folder in {folder}")
+    return dg.SensorResult(dynamic_partitions_requests=[batches.build_add_request(new)])
+
+
+def _adds_up(frame: pl.DataFrame) -> dg.AssetCheckResult:
+    counts = frame["verdict"].value_counts(sort=True)
+    odd = frame.filter(~pl.col("verdict").is_in(["kept", "dropped", "failed"]))
+    mute = frame.filter((pl.col("verdict") != "kept") & pl.col("reason").is_null())
+    return dg.AssetCheckResult(
+        passed=odd.is_empty() and mute.is_empty(),
+        metadata={
+            **{str(verdict): int(n) for verdict, n in counts.iter_rows()},
+            "rows": frame.height,
+            "without a verdict": odd.height,
+            "not kept and without a reason": mute.height,
+        },
+    )
+
+
+def _verdicts(found: pl.DataFrame) -> pl.DataFrame:
+    code = pl.col("reason").str.split(":").list.first()
+    return found.group_by("verdict", code).len("faces").sort("verdict", "faces", descending=True)
+
+
+def _short_reasons(found: pl.DataFrame) -> list[str]:
+    return [(reason or "kept").split(":")[0] for reason in found["reason"]]
+
+
+def _of_batches(name: str, home: object, keys: list[str]) -> pl.DataFrame:
+    return pl.concat([tables.read(home, name, batch=key) for key in keys])  # type: ignore[arg-type]

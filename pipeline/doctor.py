@@ -1,0 +1,148 @@
+"""What is installed, reachable and configured; what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.settings import Settings
+from warehouse.errors import RisoriusError
+from warehouse.home import Home
+from warehouse.schema import TABLES
+
+_LOW_DISK_GB = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report; ``state`` is ``ok``, ``note`` or ``wrong``."""
+
+    what: str
+    state: str
+    found: str
+    mend: str | None = None
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every finding, in the order a newcomer would ask."""
+    home = settings.place
+    checks: list[Callable[[], Finding]] = [
+        _python,
+        _opencv,
+        _decoder,
+        lambda: _home(home),
+        lambda: _tables(home),
+        lambda: _detector(settings.detector),
+        lambda: _rater(settings.rater),
+        _accelerator,
+        lambda: _studio(settings),
+        _browser,
+    ]
+    return [_guarded(check) for check in checks]
+
+
+def _guarded(check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except RisoriusError as error:
+        name = getattr(check, "__name__", "check").strip("_")
+        return Finding(name, "wrong", f"{error.got} (expected {error.expected})", error.mend)
+    except Exception as error:
+        return Finding("check", "wrong", f"{type(error).__name__}: {error}", "run with --debug")
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    packages = ("risorius", "dagster", "label-studio-sdk", "insightface", "cleanlab", "datasets")
+    listed = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    return Finding("python", "ok", f"{version}; {listed}")
+
+
+def _opencv() -> Finding:
+    import cv2
+
+    wheels = [
+        name
+        for name in ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
+        if _installed(name)
+    ]
+    if int(cv2.__version__.split(".")[0]) < 5 or len(wheels) > 1:
+        mend = f"uninstall all of {', '.join(wheels)}, then install opencv-python alone"
+        return Finding("opencv", "wrong", f"cv2 {cv2.__version__} of {' and '.join(wheels)}", mend)
+    return Finding("opencv", "ok", f"cv2 {cv2.__version__}")
+
+
+def _decoder() -> Finding:
+    import av
+
+    major = ".".join(str(part) for part in av.library_versions["libavcodec"])
+    return Finding("video decoder", "ok", f"PyAV {av.__version__}, libavcodec {major}")
+
+
+def _home(home: Home) -> Finding:
+    existing = home.root if home.root.exists() else home.root.parent
+    free = shutil.disk_usage(existing if existing.exists() else "/").free / 1e9
+    found = f"{home.root}, {free:.0f} GB free"
+    if not home.root.exists():
+        return Finding("home", "note", f"{home.root} is not there yet", "run risorius demo")
+    if free < _LOW_DISK_GB:
+        return Finding("home", "note", found, "make room, or name another disk with --home")
+    return Finding("home", "ok", found)
+
+
+def _tables(home: Home) -> Finding:
+    from warehouse import tables
+
+    counts = {name: tables.read(home, name).height for name in TABLES}
+    full = ", ".join(f"{name} {n}" for name, n in counts.items() if n)
+    return Finding("tables", "ok", full or "empty")
+
+
+def _detector(name: str) -> Finding:
+    from pipeline.faces import detect
+
+    return Finding("face detector", "ok", detect.load(name).name)
+
+
+def _rater(name: str) -> Finding:
+    from annotation import raters
+
+    return Finding("machine rater", "ok", raters.load(name).rater_id)
+
+
+def _accelerator() -> Finding:
+    import onnxruntime
+
+    providers = [name.removesuffix("ExecutionProvider") for name in _providers(onnxruntime)]
+    return Finding("onnx runtime", "ok", f"{onnxruntime.__version__}: {', '.join(providers)}")
+
+
+def _studio(settings: Settings) -> Finding:
+    from pipeline import studio
+
+    state = studio.status(settings)
+    if state is None:
+        return Finding("label studio", "note", "not running", "start it with risorius studio up")
+    return Finding("label studio", "ok", state)
+
+
+def _browser() -> Finding:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        return Finding("browser", "note", "no Chromium; only browser tests need one")
+    return Finding("browser", "ok", path)
+
+
+def _providers(runtime: object) -> list[str]:
+    return list(runtime.get_available_providers())  # type: ignore[attr-defined]
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,162 @@
+"""Every face in the same place: InsightFace's similarity transform, a context picture, a pose."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from warehouse.errors import MediaError
+
+SIZE = 224
+"""Side of an aligned crop in pixels: twice the 112 px of the ArcFace template."""
+
+CONTEXT_SIZE = 448
+"""Longest side of a context picture in pixels."""
+
+_AROUND = 3.0
+"""A context picture shows this many times the width and height of the face."""
+
+_MARK = (255, 214, 10)
+
+_TEMPLATE_EYES_PX = 35.2
+"""Between the eyes of the 112 px ArcFace template."""
+
+_HEAD = np.array(
+    [
+        (-0.50, -0.57, 0.0),
+        (0.50, -0.57, 0.0),
+        (0.00, 0.00, 0.70),
+        (-0.415, 0.58, 0.10),
+        (0.415, 0.58, 0.10),
+    ]
+)
+"""Five points of a head in units between the eyes: x right, y down, z towards the camera.
+
+x and y are the ArcFace template's; the depths are those that make yaw agree in size with
+MediaPipe's on FER+ (see ``pose``).
+"""
+
+
+class Pose(NamedTuple):
+    """Head turn in degrees, as seen in the picture.
+
+    Attributes:
+        yaw: > 0 when the face looks to the right of the picture.
+        pitch: > 0 when it looks up.
+        roll: > 0 when it leans clockwise.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+def align(image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """The face of ``image`` as uint8[224, 224, 3] in ArcFace geometry; black outside the picture.
+
+    InsightFace's ``norm_crop``, after shrinking faces of more than twice the crop's size, which
+    the bilinear warp alone would sample with gaps.
+
+    Args:
+        image: uint8[h, w, 3].
+        keypoints: float32[5, 2], pixels, in InsightFace's order.
+
+    Raises:
+        MediaError: the keypoints all lie in one place or are not numbers.
+    """
+    import cv2
+    from insightface.utils.face_align import norm_crop
+
+    keypoints = _five(keypoints)
+    shrink = 2 * SIZE / 112 * _TEMPLATE_EYES_PX / _spread(keypoints)
+    if shrink < 1:
+        height, width = image.shape[:2]
+        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        keypoints = keypoints * np.array([size[0] / width, size[1] / height], dtype=np.float32)
+    with warnings.catch_warnings():
+        # InsightFace still calls the old name of scikit-image's estimator.
+        warnings.simplefilter("ignore", FutureWarning)
+        return norm_crop(image, keypoints, image_size=SIZE)
+
+
+def context(image: np.ndarray, bbox: np.ndarray, *, size: int = CONTEXT_SIZE) -> np.ndarray:
+    """The surroundings of a face, the face marked, longest side ``size``.
+
+    Args:
+        image: uint8[h, w, 3], RGB.
+        bbox: float32[4], ``x y w h`` in pixels.
+
+    Returns:
+        uint8[h, w, 3]: three times the face's box, as far as the picture reaches.
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    x, y, w, h = (float(value) for value in bbox)
+    reach = _AROUND / 2 * max(w, h)
+    left, right = _within(x + w / 2 - reach, x + w / 2 + reach, limit=width)
+    top, bottom = _within(y + h / 2 - reach, y + h / 2 + reach, limit=height)
+    part = image[top:bottom, left:right]
+    scale = size / max(part.shape[:2])
+    shape = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    picture = cv2.resize(part, shape, interpolation=method)
+    low = (round((x - left) * scale), round((y - top) * scale))
+    high = (round((x + w - left) * scale), round((y + h - top) * scale))
+    cv2.rectangle(picture, low, high, _MARK, thickness=2)
+    return picture
+
+
+def pose(keypoints: np.ndarray) -> Pose:
+    """Head pose in degrees from five keypoints, by scaled orthographic projection.
+
+    The linear step of DeMenthon and Davis (1995, doi:10.1007/BF01450852): solve for the two
+    image axes of a rigid five-point head, make them orthonormal, read the angles.
+
+    Limits: against MediaPipe's face mesh on 1,452 FER+ faces the mean absolute difference is
+    3 degrees in yaw (r = .93) and roll (r = .88), but 8 in pitch (r = .35): five points hardly
+    tell a raised head from a long nose, and an open mouth reads as looking up. Use pitch only
+    for extremes.
+
+    Args:
+        keypoints: float32[5, 2], pixels, in InsightFace's order.
+
+    Raises:
+        MediaError: the keypoints all lie in one place or are not numbers.
+    """
+    points = _five(keypoints).astype(np.float64)
+    head = _HEAD - _HEAD.mean(axis=0)
+    axes = (np.linalg.pinv(head) @ (points - points.mean(axis=0))).T
+    u, _, v = np.linalg.svd(axes, full_matrices=False)
+    right, down = u @ v
+    ahead = np.cross(right, down)
+    return Pose(
+        yaw=float(np.degrees(np.arctan2(right[2], ahead[2]))),
+        pitch=float(np.degrees(np.arcsin(np.clip(-down[2], -1, 1)))),
+        roll=float(np.degrees(np.arctan2(down[0] * -1, down[1]))),
+    )
+
+
+def _five(keypoints: np.ndarray) -> np.ndarray:
+    points = np.asarray(keypoints, dtype=np.float32)
+    if points.shape != (5, 2) or not np.isfinite(points).all() or _spread(points) < 1e-3:
+        raise MediaError(
+            "five keypoints (x, y) that span a face",
+            got=f"shape {points.shape}, {points.round(1).tolist()}",
+            mend="pass the keypoints as the detector returned them",
+        )
+    return points
+
+
+def _spread(points: np.ndarray) -> float:
+    """Size of the face in the units of the distance between the eyes, whatever its turn."""
+    around = np.linalg.norm(points - points.mean(axis=0), axis=1).mean()
+    return float(around / np.linalg.norm((_HEAD - _HEAD.mean(axis=0))[:, :2], axis=1).mean())
+
+
+def _within(low: float, high: float, *, limit: int) -> tuple[int, int]:
+    first = int(np.clip(np.floor(low), 0, limit - 1))
+    return first, int(np.clip(np.ceil(high), first + 1, limit))

@@ -1,0 +1,73 @@
+"""The Dagster instance of a home: SQLite, no telemetry, one folder."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import psutil
+
+from warehouse import atomic
+from warehouse.home import Home
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+PID_TAG = "risorius/pid"
+
+_CONFIG = """\
+# Written once by Risorius and yours to change; https://docs.dagster.io/deployment/dagster-yaml
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  runs:
+    max_concurrent_runs: 2
+  pools:
+    default_limit: 1
+retention:
+  sensor:
+    purge_after_days: {skipped: 2, success: 30, failure: 30}
+"""
+
+
+def open_instance(home: Home) -> DagsterInstance:
+    """The instance under ``<home>/dagster``; sets ``DAGSTER_HOME`` and ``RISORIUS_HOME``.
+
+    Runs that a killed process left behind as started are marked failed, so that the UI does
+    not show them running for ever.
+    """
+    from dagster import DagsterInstance
+
+    config = home.dagster / "dagster.yaml"
+    if not config.exists():
+        atomic.write_text(config, _CONFIG)
+    os.environ["DAGSTER_HOME"] = str(home.dagster)
+    os.environ["RISORIUS_HOME"] = str(home.root)
+    instance = DagsterInstance.get()
+    _bury_dead_runs(instance)
+    return instance
+
+
+def _bury_dead_runs(instance: DagsterInstance) -> None:
+    from dagster import DagsterRunStatus, RunsFilter
+
+    running = RunsFilter(statuses=[DagsterRunStatus.STARTED], tags={})
+    for run in instance.get_runs(running):
+        tag = run.tags.get(PID_TAG)
+        if tag and not _alive(tag):
+            instance.report_run_failed(run, "the process that ran this is gone; run it again")
+
+
+def own_pid_tag() -> str:
+    """``<pid>@<start time>``: a pid alone may belong to another program by now."""
+    return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
+
+
+def _alive(tag: str) -> bool:
+    pid, _, born = tag.partition("@")
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == born
+    except (psutil.Error, ValueError):
+        return False

@@ -1,0 +1,27 @@
+"""How far a stage has come, for whoever is watching: a bar in a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Listener = Callable[[str, str, int, int], None]
+"""Called as ``listener(stage, item, done, total)``."""
+
+_listeners: list[Listener] = []
+
+
+def say(stage: str, item: str, done: int, total: int) -> None:
+    """Tell every listener that ``done`` of ``total`` items have left ``stage``."""
+    for listener in _listeners:
+        listener(stage, item, done, total)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Send progress of this process to ``listener`` while the block runs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)

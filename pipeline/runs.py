@@ -1,0 +1,114 @@
+"""Materialize assets in this process, recorded in the home's own Dagster instance."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.instance import PID_TAG, open_instance, own_pid_tag
+from warehouse.errors import RisoriusError, SettingsError
+from warehouse.home import Home
+from warehouse.ids import check_batch
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+_RANGE_START = "dagster/asset_partition_range_start"
+_RANGE_END = "dagster/asset_partition_range_end"
+
+
+class RunError(RisoriusError):
+    """A Dagster run stopped: a step failed or a blocking check found what must not pass."""
+
+
+def add_batch(home: Home, batch: str) -> None:
+    """Make ``batch`` a partition, if it is not one yet."""
+    from pipeline.defs.partitions import batches
+
+    open_instance(home).add_dynamic_partitions(batches.name, [check_batch(batch)])
+
+
+def known_batches(home: Home) -> list[str]:
+    """Every batch of this home, oldest first."""
+    from pipeline.defs.partitions import batches
+
+    return list(open_instance(home).get_dynamic_partitions(batches.name))
+
+
+def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, dict[str, Any]]:
+    """Run one job to its end and return the metadata of each asset it materialized.
+
+    Args:
+        job: a job of ``pipeline/defs/jobs.py``.
+        batch: the partition, for jobs of partitioned assets.
+
+    Raises:
+        RunError: a step or a blocking check failed; says which and why.
+        RisoriusError: what a step itself raised on purpose, unchanged.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        instance = open_instance(home)
+        definition = _definitions().resolve_job_def(job)
+        tags = {PID_TAG: own_pid_tag()}
+        if batch is not None:
+            tags |= {_RANGE_START: batch, _RANGE_END: batch}
+        _quiet_logs()
+        try:
+            result = definition.execute_in_process(
+                instance=instance, tags=tags, run_config={"loggers": {"console": {}}}
+            )
+        except RisoriusError:
+            raise
+        except Exception as error:
+            raise _explain(job, error) from error
+    return {
+        event.asset_key.to_user_string(): {
+            name: getattr(value, "value", value)
+            for name, value in event.materialization.metadata.items()
+        }
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+
+
+def failed_checks(home: Home) -> list[str]:
+    """Names of checks whose newest evaluation did not pass, blocking or not."""
+    instance = open_instance(home)
+    failed = []
+    for key in sorted(_definitions().get_repository_def().asset_checks_defs_by_key, key=str):
+        records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        evaluation = records[0].event.dagster_event if records and records[0].event else None
+        if evaluation and not evaluation.asset_check_evaluation_data.passed:
+            failed.append(f"{key.asset_key.to_user_string()}:{key.name}")
+    return failed
+
+
+def _definitions() -> dg.Definitions:
+    from pipeline.definitions import defs
+
+    return defs
+
+
+def _quiet_logs() -> None:
+    # The event log keeps everything; a terminal needs progress, not two hundred step lines.
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+
+
+def _explain(job: str, error: Exception) -> RisoriusError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RisoriusError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    if type(error).__name__ == "DagsterInvariantViolationError":
+        return SettingsError(
+            f"a job {job} that can run", got=str(error).splitlines()[0], mend="run `risorius doctor`"
+        )
+    return RunError(
+        f"the job {job} to end well",
+        got=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
+        mend="look at the run in the Dagster UI (`risorius dev`), or add --debug",
+    )

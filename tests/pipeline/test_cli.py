@@ -1,0 +1,80 @@
+"""The command line as a person at a shell meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RISORIUS = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+
+
+def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RISORIUS, *words], capture_output=True, text=True, cwd=cwd, timeout=120, check=False
+    )
+
+
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+    probe = (
+        "import sys\n"
+        "from pipeline.cli.app import app\n"
+        "try:\n    app(['--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'dagster', 'polars', 'duckdb', 'cv2', 'datasets', 'numpy', 'pydantic'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in done.stdout
+    for name in ("demo", "ingest", "dev", "sql", "doctor", "label", "release", "studio", "audit"):
+        assert f" {name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["ingest", "no/such/folder"], 1, "expected a file or folder that is there"),
+        (["ingest", "https://example.org/a.mp4"], 1, "download it first"),
+        (["ingest"], 2, "Missing argument"),
+        (["sql", "select bogus"], 1, "expected a query DuckDB understands"),
+        (["sql", "select 1", "--bogus"], 2, "No such option"),
+        (["nonsense"], 2, "No such command"),
+        (["release", "show"], 1, "expected"),
+    ],
+)
+def test_a_mistake_gets_one_clear_line(
+    tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
+    home = ["--home", str(tmp_path / "home")] if len(words) > 1 or words[0] == "ingest" else []
+    done = run(*words, *home)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("not a folder")
+    done = run("sql", "select 1", "--home", str(tmp_path / "home"))
+    assert done.returncode == 1
+    assert "expected a folder as home" in done.stderr
+
+
+def test_sql_answers_people_and_machines(tmp_path: Path) -> None:
+    query = "select count(*) as n from faces"
+    assert "0" in run("sql", query, "--home", str(tmp_path)).stdout
+    assert json.loads(run("sql", query, "--json", "--home", str(tmp_path)).stdout) == [{"n": 0}]
+
+
+def test_a_bad_setting_names_itself(tmp_path: Path) -> None:
+    (tmp_path / "risorius.toml").write_text("sample_fps = -3\n")
+    done = run("sql", "select 1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "RISORIUS_SAMPLE_FPS" in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = run("ingest", "no/such/folder", "--debug", "--home", str(tmp_path))
+    assert "Traceback" in done.stderr

@@ -1,0 +1,92 @@
+"""The asset graph, so that a change of it shows in review."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+EDGES = {
+    "raw_videos": set(),
+    "faces": {"raw_videos"},
+    "ratings": {"faces"},
+    "identities": {"ratings"},
+    "near_duplicates": {"ratings"},
+    "label_queue": {"identities", "near_duplicates"},
+    "studio_tasks": {"label_queue"},
+    "annotations": {"studio_tasks"},
+    "soft_labels": {"annotations"},
+    "label_noise": {"soft_labels"},
+    "open_set": {"soft_labels"},
+    "rater_drift": {"soft_labels"},
+    "curated_faces": {"label_noise", "open_set", "near_duplicates", "rater_drift"},
+    "release": {"curated_faces"},
+}
+BY_BATCH = {"raw_videos", "faces", "ratings"}
+CHECKS = {
+    "raw_videos:videos_add_up",
+    "faces:faces_add_up",
+    "ratings:ratings_are_distributions",
+    "annotations:no_vote_lost",
+    "soft_labels:soft_labels_sum_to_one",
+    "curated_faces:curated_faces_are_whole",
+    "release:release_is_sound",
+}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pipeline.definitions import defs
+
+        return defs.resolve_asset_graph()
+
+
+def test_assets_and_edges(graph) -> None:
+    found = {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    assert found == EDGES
+
+
+def test_partitions_are_batches(graph) -> None:
+    found = {
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if graph.get(key).partitions_def is not None
+    }
+    assert found == BY_BATCH
+    assert {graph.get(key).partitions_def.name for key in graph.get_all_asset_keys()
+            if graph.get(key).partitions_def} == {"batches"}  # fmt: skip
+
+
+def test_checks_block(graph) -> None:
+    assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys} == CHECKS
+    assert all(graph.get(key).blocking for key in graph.asset_check_keys)
+
+
+def test_every_asset_tells_its_grain_its_owner_and_its_kind(graph) -> None:
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.description.startswith("One "), key
+        assert node.owners, key
+        assert node.kinds, key
+        assert node.group_name in {"ingest", "rating", "annotation", "audit", "release"}, key
+
+
+def test_dagster_validates_them(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DAGSTER_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "does not match" not in done.stdout + done.stderr

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipeline.instance import PID_TAG, open_instance, own_pid_tag
+from warehouse.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "unused"))
+    monkeypatch.setenv("RISORIUS_HOME", str(tmp_path))
+    return Home.at(tmp_path)
+
+
+def started(instance: dg.DagsterInstance, tag: str) -> str:
+    run = instance.create_run_for_job(_job(), status=dg.DagsterRunStatus.STARTED, tags={PID_TAG: tag})
+    return run.run_id
+
+
+def _job() -> dg.JobDefinition:
+    @dg.op
+    def nothing() -> None: ...
+
+    @dg.job
+    def empty() -> None:
+        nothing()
+
+    return empty
+
+
+def test_it_lives_in_the_home_and_tells_nobody(home: Home) -> None:
+    with open_instance(home) as instance:
+        assert Path(instance.root_directory) == home.dagster
+        assert instance.telemetry_enabled is False
+    assert os.environ["DAGSTER_HOME"] == str(home.dagster)
+
+
+def test_a_run_of_a_dead_process_does_not_run_for_ever(home: Home) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with open_instance(home) as instance:
+        dead, alive = started(instance, f"{gone.pid}@1"), started(instance, own_pid_tag())
+    with open_instance(home) as instance:
+        assert instance.get_run_by_id(dead).status is dg.DagsterRunStatus.FAILURE
+        assert instance.get_run_by_id(alive).status is dg.DagsterRunStatus.STARTED
+
+
+def test_a_file_a_person_changed_is_left_alone(home: Home) -> None:
+    open_instance(home).dispose()
+    config = home.dagster / "dagster.yaml"
+    config.write_text(config.read_text() + "# mine\n")
+    open_instance(home).dispose()
+    assert config.read_text().endswith("# mine\n")

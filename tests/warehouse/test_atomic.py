@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from warehouse import atomic
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    atomic.write_text(path, "old")
+    atomic.write_bytes(path, "new ä".encode())
+    assert path.read_text() == "new ä"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_no_draft(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    atomic.write_text(path, "old")
+
+    def fail_half_way() -> None:
+        with atomic.replacing(path) as draft:
+            draft.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sweeping_takes_old_drafts_only(tmp_path: Path) -> None:
+    for name, age in (("a/.draft-old", 1000.0), ("a/.draft-young", 10.0), ("a/kept", 1000.0)):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("")
+        os.utime(file, (5000 - age, 5000 - age))
+    assert atomic.sweep(tmp_path, older_than_s=100, now=lambda: 5000.0) == 1
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {".draft-young", "kept"}

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from warehouse.errors import ReleaseError, RisoriusError, TableError
+
+
+@pytest.mark.parametrize("kind", [RisoriusError, TableError, ReleaseError])
+def test_an_error_says_three_things_and_survives_a_worker_process(kind: type) -> None:
+    error = kind("a folder", got="a file", mend="name a folder")
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is kind
+    assert str(back) == str(error) == "expected a folder, got a file; name a folder"
+    assert (back.expected, back.got, back.mend) == ("a folder", "a file", "name a folder")

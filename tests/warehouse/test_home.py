@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from warehouse.errors import SettingsError
+from warehouse.home import Home
+
+
+def test_a_home_is_made_by_nobody_looking_at_it(tmp_path: Path) -> None:
+    home = Home.at(tmp_path / "new")
+    assert home.tables.parent == home.media.parent == home.releases.parent == tmp_path / "new"
+    assert not home.root.exists()
+    assert Home.at(home) is home
+
+
+def test_without_a_root_the_environment_decides(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RISORIUS_HOME", str(tmp_path / "named"))
+    assert Home.at().root == tmp_path / "named"
+    monkeypatch.delenv("RISORIUS_HOME")
+    monkeypatch.chdir(tmp_path)
+    assert Home.at().root == tmp_path / ".risorius"
+
+
+def test_a_file_or_a_url_is_no_home(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for wrong in (tmp_path / "file", "s3://bucket/home"):
+        with pytest.raises(SettingsError, match="--home"):
+            Home.at(wrong)
+
+
+def test_the_salt_is_made_once_however_many_ask(home: Home) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        salts = set(pool.map(lambda _: home.salt(), range(64)))
+    assert len(salts) == 1
+    assert len(salts.pop()) == 32
+    assert [path.name for path in home.root.iterdir()] == ["salt"]
+    assert stat.S_IMODE((home.root / "salt").stat().st_mode) == 0o600

@@ -1,0 +1,403 @@
+"""Releases on disk: the contract's files, versions, and what a build refuses."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from warehouse import media, releases, tables
+from warehouse.errors import ReleaseError
+from warehouse.home import Home
+from warehouse.releases.contract import VOTES
+from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
+
+Inputs = Callable[..., dict[str, Any]]
+
+COLUMNS = [
+    *("image", "face_id", "video_id", "track_id", "subject_id", "time_s", "expression"),
+    *("soft_label", "open_set_share", "n_votes", "entropy", "au", "valence", "arousal"),
+    *("label_quality", "is_label_issue", "open_set_score", "is_open_set", "duplicate_of"),
+    *("source", "licence"),
+]
+
+
+def sums(path: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
+
+
+def test_the_folder_loads_without_our_code(home: Home, inputs: Inputs, tmp_path: Path) -> None:
+    import datasets
+
+    given = inputs(home)
+    release = releases.build(home, **given)
+    assert (release.version, release.created, release.rows) == ("v1", True, 20)
+    loaded = datasets.load_dataset(str(release.path), cache_dir=str(tmp_path / "cache"))
+    assert set(loaded) <= {"train", "validation", "test"}
+    kinds = loaded["train"].features
+    assert list(kinds) == COLUMNS
+    assert isinstance(kinds["image"], datasets.Image)
+    assert kinds["expression"] == datasets.ClassLabel(names=list(EXPRESSIONS))
+    assert kinds["soft_label"] == datasets.List(datasets.Value("float32"), length=8)
+    assert kinds["au"] == datasets.List(datasets.Value("float32"), length=len(ACTION_UNITS))
+    given_rows = {row["face_id"]: row for row in given["rows"].to_dicts()}
+    seen = [row for split in loaded.values() for row in split]
+    assert {row["face_id"] for row in seen} == given_rows.keys()
+    for row in seen:
+        asked = given_rows[row["face_id"]]
+        assert sum(row["soft_label"]) == pytest.approx(1, abs=1e-6)
+        assert row["soft_label"] == pytest.approx(asked["soft_label"])
+        assert np.array_equal(np.asarray(row["image"]), media.load(home, asked["crop"]))
+        top = sorted(asked["soft_label"])[-2:]
+        tied = top[0] == top[1]
+        best = None if tied else int(np.argmax(asked["soft_label"]))
+        assert row["expression"] == best
+        for name in ("subject_id", "n_votes", "time_s", "is_label_issue", "licence", "arousal"):
+            assert row[name] == asked[name]
+
+
+def test_the_votes_are_the_votes_given(home: Home, inputs: Inputs) -> None:
+    given = inputs(home)
+    skip = (
+        given["votes"]
+        .head(1)
+        .with_columns(
+            was_cancelled=True,
+            rater_id=pl.lit("simulated-skip"),
+            expressions=pl.lit(None, dtype=pl.List(pl.String)),
+        )
+    )
+    elsewhere = given["votes"].head(1).with_columns(face_id=pl.lit("not-released"))
+    given["votes"] = pl.concat([given["votes"], skip, elsewhere])
+    release = releases.build(home, **given)
+    loaded = releases.load("faces", home=home, config="votes")["train"]
+    key = ("face_id", "rater_id")
+    asked = sorted(given["votes"].to_dicts(), key=lambda vote: [vote[name] for name in key])
+    assert len(loaded) == len(asked) == 62
+    for got, vote in zip(loaded, asked, strict=True):
+        assert got.keys() == VOTES.keys()
+        assert {name: got[name] for name in vote} == vote
+        assert got["note"] is None
+    summary = releases.show(home, name=release.name)["summary"]
+    assert (summary["votes"], summary["skips"]) == (61, 1)
+
+
+def test_two_homes_give_the_same_bytes(tmp_path: Path, inputs: Inputs) -> None:
+    paths = []
+    for name in ("one", "two"):
+        home = Home.at(tmp_path / name)
+        given = inputs(home)
+        if name == "two":
+            # Neither the order of the rows nor that of the columns is an input.
+            given["rows"] = given["rows"].reverse().select(sorted(given["rows"].columns))
+            given["votes"] = given["votes"].sample(fraction=1, shuffle=True, seed=3)
+        paths.append(releases.build(home, **given).path)
+    assert sums(paths[0]) == sums(paths[1])
+    assert str(tmp_path) not in (paths[0] / "report.html").read_text()
+
+
+def test_nothing_new_makes_no_version_and_a_changed_vote_does(home: Home, inputs: Inputs) -> None:
+    given = inputs(home)
+    first = releases.build(home, **given)
+    before = sums(first.path)
+    again = releases.build(home, **given | {"code_version": "later"})
+    assert (again.version, again.created, again.path) == ("v1", False, first.path)
+    assert [path.name for path in first.path.parent.glob("v*")] == ["v1"]
+    changed = given["votes"].with_columns(
+        confidence=pl.when(pl.int_range(pl.len()) == 0)
+        .then(pl.lit("unsure"))
+        .otherwise("confidence")
+    )
+    second = releases.build(home, **given | {"votes": changed})
+    assert (second.version, second.created) == ("v2", True)
+    assert releases.show(home, name="faces")["parent"] == 1
+    assert sums(first.path) == before
+    recorded = tables.read(home, "releases").sort("version")
+    assert recorded.select("name", "version", "parent", "rows").rows() == [
+        ("faces", 1, None, 20),
+        ("faces", 2, 1, 20),
+    ]
+    assert [(r.name, r.version, r.rows, r.problem) for r in releases.list_releases(home)] == [
+        ("faces", "v1", 20, None),
+        ("faces", "v2", 20, None),
+    ]
+
+
+def test_nobody_moves_between_versions(home: Home, inputs: Inputs) -> None:
+    places = []
+    for people in ({"ann": 9, "bob": 5, "cid": 2}, {"ann": 2, "bob": 5, "cid": 9, "dee": 6}):
+        release = releases.build(home, **inputs(home, people))
+        assert releases.leaks(release.path) == []
+        loaded = releases.load("faces", release.version, home=home)
+        places.append({who: name for name, part in loaded.items() for who in part["subject_id"]})
+    assert places[0].items() <= places[1].items()
+    assert len(set(places[0].values())) == 3
+
+
+def test_shards_are_cut_by_size_and_hold_every_row(home: Home, inputs: Inputs) -> None:
+    release = releases.build(home, **inputs(home), shard_bytes=20_000)
+    shards = sorted(path.name for path in (release.path / "data").glob("train-*"))
+    assert len(shards) > 2
+    assert shards[-1] == f"train-{len(shards) - 1:05d}-of-{len(shards):05d}.parquet"
+    assert sum(len(part) for part in releases.load("faces", home=home).values()) == 20
+
+
+def test_who_enters_is_counted(home: Home, inputs: Inputs) -> None:
+    given = inputs(home)
+    face = pl.col("face_id")
+    made = face.is_in(["ann-0000-0", "ann-0000-1"])
+    only_open = face == "bob-0000-0"
+    bare = (face == "ann-0000-2") | only_open
+    given["rows"] = given["rows"].with_columns(
+        n_votes=pl.when(made | (face == "ann-0000-2")).then(0).otherwise("n_votes"),
+        source=pl.when(made).then(pl.lit("synthetic")).otherwise("source"),
+        soft_label=pl.when(bare).then(None).otherwise("soft_label"),
+        open_set_share=pl.when(only_open).then(1.0).otherwise("open_set_share"),
+    )
+    release = releases.build(home, **given)
+    facts = releases.show(home, name="faces")
+    own = [row for row in facts["counts"] if row["stage"] == "release"]
+    assert [(row["verdict"], row["reason"], row["n"]) for row in own] == [
+        ("kept", None, 19),
+        ("dropped", "no_votes", 1),
+    ]
+    loaded = {r["face_id"]: r for part in releases.load("faces", home=home).values() for r in part}
+    assert "ann-0000-2" not in loaded
+    assert loaded["bob-0000-0"]["soft_label"] is loaded["bob-0000-0"]["expression"] is None
+    assert facts["summary"]["sources"] == {"real": 17, "synthetic": 2}
+    assert "**Synthesis.** 2 of 19 faces" in (release.path / "README.md").read_text()
+
+
+def test_flagged_faces_can_be_left_out(home: Home, inputs: Inputs) -> None:
+    given = inputs(home)
+    kept = releases.build(home, **given)
+    strict = releases.build(home, **given, drop_flagged=True)
+    assert (kept.version, strict.version) == ("v1", "v2")
+    flagged = given["rows"].filter(pl.col("is_label_issue") | pl.col("is_open_set"))
+    loaded = releases.load("faces", 2, home=home)
+    left = {face for part in loaded.values() for face in part["face_id"]}
+    assert left == set(given["rows"]["face_id"]) - set(flagged["face_id"])
+    reasons = {
+        row["reason"]: row["n"]
+        for row in releases.show(home, name="faces")["counts"]
+        if row["stage"] == "release" and row["reason"]
+    }
+    assert sum(reasons.values()) == flagged.height
+
+
+def test_a_release_of_one_person_has_train_only(home: Home, inputs: Inputs) -> None:
+    release = releases.build(home, **inputs(home, {"ann": 5}))
+    assert set(releases.load("faces", home=home)) == {"train"}
+    assert "Too few subjects" in (release.path / "README.md").read_text()
+
+
+def test_a_lost_row_of_the_table_comes_back(home: Home, inputs: Inputs) -> None:
+    given = inputs(home)
+    releases.build(home, **given)
+    before = tables.read(home, "releases")
+    tables.remove(home, "releases", part="faces-v1")
+    assert not releases.build(home, **given).created
+    assert tables.read(home, "releases").equals(before)
+
+
+def test_a_number_is_never_given_twice(home: Home, inputs: Inputs) -> None:
+    given = inputs(home)
+    shutil.rmtree(releases.build(home, **given).path)
+    assert releases.build(home, **given).version == "v2"
+    # A folder somebody made by hand is not replaced either.
+    (home.releases / "faces" / "v7").mkdir()
+    (home.releases / "faces" / "v7" / "mine").write_text("")
+    with pytest.raises(ReleaseError, match=r"folder without manifest\.json"):
+        releases.build(home, **given, drop_flagged=True)
+    assert (home.releases / "faces" / "v7" / "mine").exists()
+    assert [r.problem is None for r in releases.list_releases(home)] == [True, False]
+
+
+def with_column(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(given: dict[str, Any]) -> None:
+        kind = given["rows"].schema[name]
+        first = pl.int_range(pl.len()) == 0
+        spoilt = pl.when(first).then(pl.lit(value, dtype=kind)).otherwise(name).alias(name)
+        given["rows"] = given["rows"].with_columns(spoilt)
+
+    return change
+
+
+def with_vote(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(given: dict[str, Any]) -> None:
+        given["votes"] = given["votes"].with_columns(pl.lit(value).alias(name))
+
+    return change
+
+
+def empty(given: dict[str, Any]) -> None:
+    given["rows"] = given["rows"].clear()
+
+
+def unvoted(given: dict[str, Any]) -> None:
+    given["rows"] = given["rows"].with_columns(n_votes=0)
+    given["votes"] = given["votes"].clear()
+
+
+BAD = {
+    "empty selection": (empty, "at least one face"),
+    "no votes at all": (unvoted, "none of 20, 20 no_votes"),
+    "name with a slash": (lambda given: given.update(name="a/b"), "release name"),
+    "name with a space": (lambda given: given.update(name="a b"), "release name"),
+    "name that climbs": (lambda given: given.update(name=".."), "release name"),
+    "name of nothing": (lambda given: given.update(name=""), "release name"),
+    "subject missing": (with_column("subject_id", None), "subject_id in all rows"),
+    "sum is not one": (with_column("soft_label", [0.5] + [0.0] * 7), "sum to 1"),
+    "not a number": (with_column("soft_label", [float("nan")] + [0.0] * 7), "sum to 1"),
+    "negative share": (with_column("soft_label", [1.5, -0.5] + [0.0] * 6), "sum to 1"),
+    "seven classes": (with_column("soft_label", [1.0] + [0.0] * 6), "fit the types"),
+    "source unknown": (with_column("source", "dreamt"), "a source among real"),
+    "score beyond": (with_column("label_quality", 1.5), "label_quality between 0 and 1"),
+    "score is NaN": (with_column("open_set_score", float("nan")), "open_set_score between"),
+    "face twice": (with_column("face_id", "ann-0000-1"), "each face_id once"),
+    "crop elsewhere": (with_column("crop", "../../etc/passwd"), "media key"),
+    "crop missing": (with_column("crop", "crops/aa/missing.png"), "1 missing"),
+    "column missing": (
+        lambda given: given.update(rows=given["rows"].drop("au")),
+        "missing \\['au'\\]",
+    ),
+    "column unknown": (with_vote("email", "x"), "unknown \\['email'\\]"),
+    "account as rater": (with_vote("rater_id", "ann@example.org"), "pseudonyms"),
+    "rater kind unknown": (with_vote("rater_kind", "robot"), "a rater kind among"),
+    "answer unknown": (with_vote("expressions", ["bored"]), "answers among"),
+    "facts with a time": (lambda given: given.update(facts={"when": Path("x")}), "facts of text"),
+    "facts with NaN": (lambda given: given.update(facts={"x": float("nan")}), "facts of text"),
+    "facts misshapen": (lambda given: given.update(facts={"audits": ["x"]}), "list of mappings"),
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=list(BAD))
+def test_bad_input_is_refused_and_leaves_nothing(home: Home, inputs: Inputs, case: str) -> None:
+    from warehouse.errors import RisoriusError
+
+    spoil, says = BAD[case]
+    given = inputs(home)
+    spoil(given)
+    with pytest.raises(RisoriusError, match=says):
+        releases.build(home, **given)
+    assert [
+        path for path in home.releases.rglob("*") if path.name != ".lock" and path.is_file()
+    ] == []
+    assert releases.list_releases(home) == []
+
+
+def test_a_crop_with_other_bytes_is_refused(home: Home, inputs: Inputs) -> None:
+    given = inputs(home)
+    media.path_of(home, given["rows"]["crop"][3]).write_bytes(b"other")
+    with pytest.raises(ReleaseError, match="other bytes"):
+        releases.build(home, **given)
+
+
+def damage_nothing(path: Path) -> None:
+    (path / "extra.txt").write_text("")
+
+
+def flip(path: Path) -> None:
+    file = next((path / "data").iterdir())
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+DAMAGE = {
+    "one bit": (flip, "holds other bytes", True),
+    "cut short": (lambda p: (p / "README.md").write_text("x"), "instead of", False),
+    "file gone": (lambda p: next((p / "votes").iterdir()).unlink(), "is gone", False),
+    "file added": (damage_nothing, "was added", True),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE, ids=list(DAMAGE))
+def test_what_was_changed_by_hand_is_found(home: Home, inputs: Inputs, case: str) -> None:
+    hurt, says, loads = DAMAGE[case]
+    given = inputs(home, {"ann": 3})
+    release = releases.build(home, **given)
+    assert releases.verify(release.path) == []
+    hurt(release.path)
+    assert any(says in problem for problem in releases.verify(release.path))
+    assert releases.show(home, name="faces")["problems"]
+    with pytest.raises(ReleaseError, match="as it was built"):
+        releases.build(home, **given)
+    if not loads:
+        with pytest.raises(ReleaseError, match="as it was built"):
+            releases.load("faces", home=home)
+
+
+def test_a_damaged_manifest_is_said_to_be_one(home: Home, inputs: Inputs) -> None:
+    given = inputs(home, {"ann": 3})
+    release = releases.build(home, **given)
+    (release.path / "manifest.json").write_text('{"files"')
+    for act in (
+        lambda: releases.verify(release.path),
+        lambda: releases.load("faces", home=home),
+        lambda: releases.build(home, **given),
+    ):
+        with pytest.raises(ReleaseError, match=r"readable manifest\.json"):
+            act()
+    assert releases.list_releases(home)[0].problem is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "says"),
+    [
+        ("faces", "v9", "only v1"),
+        ("faces", "newest", "only v1"),
+        ("other", "latest", "no version in"),
+        ("a/b", "latest", "release name"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    home: Home, inputs: Inputs, name: str, version: str, says: str
+) -> None:
+    releases.build(home, **inputs(home, {"ann": 2}))
+    with pytest.raises(ReleaseError, match=says):
+        releases.load(name, version, home=home)
+    with pytest.raises(ReleaseError, match="config"):
+        releases.load("faces", home=home, config="nonsense")
+
+
+def test_a_full_disk_is_a_clear_failure(home: Home, inputs: Inputs) -> None:
+    given = inputs(home)
+    first = releases.build(home, **given)
+    before = sums(first.path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(ReleaseError, match="earlier versions are untouched"):
+            releases.build(home, **given, drop_flagged=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sums(first.path) == before
+    assert sorted(p.name for p in first.path.parent.iterdir()) == [".lock", "v1"]
+    assert releases.build(home, **given, drop_flagged=True).version == "v2"
+
+
+def test_pictures_are_the_stored_bytes(home: Home, inputs: Inputs) -> None:
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    given = inputs(home, {"ann": 2})
+    release = releases.build(home, **given)
+    table = pq.read_table(next((release.path / "data").iterdir()))
+    for row, crop in zip(table.to_pylist(), given["rows"]["crop"], strict=True):
+        assert row["image"]["bytes"] == media.path_of(home, crop).read_bytes()
+        assert Image.open(BytesIO(row["image"]["bytes"])).size == (48, 48)
+    facts = json.loads((release.path / "manifest.json").read_text())
+    assert facts["summary"]["licence"]["name"] == "CC-BY-4.0"

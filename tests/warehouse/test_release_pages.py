@@ -1,0 +1,218 @@
+"""Card and report: hostile text stays text, the Hub's own reader accepts the card, pages render."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from warehouse import releases
+from warehouse.home import Home
+from warehouse.releases.card import escape
+from warehouse.releases.report import flow
+
+Inputs = Callable[..., dict[str, Any]]
+
+HOSTILE = [
+    "a: b # c \"d\" 'e' {f} [g] !h &i *j %k @l `m` |n|",
+    "---\nlicense: cc0-1.0\n---\n",
+    "<script>alert(1)</script><img src=http://x/y onerror=alert(1)>",
+    "line one\r\nline two\ttab \\ back\u2028slash",
+    "{{ 7 * 7 }} {% raw %} émoji 😀 \u202e",
+    "- yes\n? no\n~",
+    "x\n\n---\n\n# Heading | cell |\n| a | b |",
+]
+
+
+def hostile(given: dict[str, Any], text: str) -> dict[str, Any]:
+    given["rows"] = given["rows"].with_columns(licence=pl.lit(text))
+    texts = ("title", "description", "motivation", "collection", "consent", "annotators")
+    given["facts"] |= dict.fromkeys((*texts, "soft_label_method", "au_provenance"), text)
+    given["facts"] |= {
+        "limits": [text],
+        "machine_raters": [text],
+        "models": [{"name": text, "role": text, "licence": text}],
+        "audits": [{"audit": text, "n": 3, "flagged": 1, "score": 0.5, "note": text}],
+        "rater_quality": [{"rater_id": text, "n_votes": 1, "weight": 0.5, "agreement": None}],
+        "stages": [{"stage": text, "verdict": "dropped", "reason": text, "n": 1}],
+    }
+    given["settings"] = {text: text}
+    return given
+
+
+class Tags(HTMLParser):
+    """What a browser would act on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_stays_text(home: Home, inputs: Inputs, text: str) -> None:
+    import yaml
+    from huggingface_hub import DatasetCard
+
+    release = releases.build(home, **hostile(inputs(home, {"ann": 3, "bob": 1}), text))
+    content = (release.path / "README.md").read_text()
+    data = DatasetCard(content).data
+    assert data.pretty_name == " ".join(text.split())
+    assert data.license == "unknown"
+    block = yaml.safe_load(content.split("\n---\n")[0])
+    assert [config["config_name"] for config in block["configs"]] == ["default", "votes"]
+    body = content.split("\n---\n", 1)[1]
+    assert "<script" not in body
+    assert "\n---\n" not in body
+    page = Tags()
+    page.feed((release.path / "report.html").read_text())
+    assert page.open == []
+    assert "script" not in page.names
+    assert page.handlers == []
+    assert all(link.startswith("data:image/jpeg;base64,") for link in page.links)
+    assert len(releases.load("faces", home=home)["train"]) == 3
+
+
+def test_the_hub_reads_what_the_card_declares(home: Home, inputs: Inputs) -> None:
+    from datasets import DatasetInfo
+    from huggingface_hub import DatasetCard
+
+    release = releases.build(home, **inputs(home))
+    card = DatasetCard.load(release.path / "README.md")
+    data = card.data.to_dict()
+    assert data["license"] == "cc-by-4.0"
+    assert data["size_categories"] == ["n<1K"]
+    info = {part["config_name"]: DatasetInfo._from_yaml_dict(part) for part in data["dataset_info"]}
+    for config in ("default", "votes"):
+        loaded = releases.load("faces", home=home, config=config)
+        assert info[config].features == loaded["train"].features
+        declared = {name: split.num_examples for name, split in info[config].splits.items()}
+        assert declared == {name: len(part) for name, part in loaded.items()}
+    stored = sum(file.stat().st_size for file in (release.path / "data").iterdir())
+    assert info["default"].download_size == stored
+    assert "60 of 60 votes come from 3 simulated raters" in card.text
+
+
+def test_agreement_in_the_card_can_be_counted_by_hand(home: Home, inputs: Inputs) -> None:
+    # Ten even faces with three equal answers, ten odd ones with three different: half the pairs.
+    release = releases.build(home, **inputs(home))
+    assert "same answer in 50.0 % of all pairs" in (release.path / "README.md").read_text()
+    summary = releases.show(home, name="faces")["summary"]
+    assert summary["disagreed"] == {"1": 10, "3": 10}
+    assert summary["undecided"] == 10
+    assert sum(row["faces"] for row in summary["classes"]) == 10
+    assert sum(row["share"] for row in summary["classes"]) == pytest.approx(1, abs=1e-5)
+    assert release.rows == 20
+
+
+def test_nothing_measured_is_not_reported_as_zero(home: Home, inputs: Inputs) -> None:
+    given = inputs(home, {"ann": 2})
+    given["rows"] = given["rows"].with_columns(
+        au=None, is_label_issue=None, label_quality=None, licence=None
+    )
+    given["votes"] = given["votes"].filter(pl.col("rater_id") == "simulated-00000000")
+    given["facts"] = {}
+    release = releases.build(home, **given)
+    text = (release.path / "README.md").read_text()
+    assert "No face has two votes" in text
+    assert "| label issue | 0 | 0 |" in text
+    assert "do not assume that the people shown agreed" in text
+    assert "unknown: Nobody stated a licence" in text
+    assert "No face of this release has action units" in (release.path / "report.html").read_text()
+
+
+def test_the_gallery_runs_from_certain_to_disputed(home: Home, inputs: Inputs) -> None:
+    release = releases.build(home, **inputs(home))
+    page = (release.path / "report.html").read_text()
+    gallery = page[page.index('id="gallery"') : page.index('id="audits"')]
+    shown = re.findall(r'alt="face ([^"]+)"', gallery)
+    rows = {row["face_id"]: row["entropy"] for row in inputs(home)["rows"].to_dicts()}
+    assert len(shown) == 20
+    assert [rows[face] for face in shown] == sorted(rows.values())
+    flagged = page[page.index('id="audits"') : page.index('id="origin"')]
+    assert "Labels that look wrong" in flagged
+    assert "Pictures unlike the others" in flagged
+
+
+def test_the_flow_adds_up() -> None:
+    counts = [
+        {"stage": "faces", "verdict": "dropped", "reason": "too_small", "n": 3},
+        {"stage": "faces", "verdict": "kept", "reason": None, "n": 6},
+        {"stage": "faces", "verdict": "failed", "reason": "torn", "n": 1},
+        {"stage": "release", "verdict": "kept", "reason": None, "n": 0},
+    ]
+    faces, release = flow(counts)
+    assert [segment["verdict"] for segment in faces["segments"]] == ["kept", "dropped", "failed"]
+    assert (faces["total"], faces["kept"]) == (10, (0.0, 60.0))
+    assert sum(segment["share"] for segment in faces["segments"]) == pytest.approx(100)
+    assert (release["total"], release["kept"]) == (0, (0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("plain text, 1.5 (fine)", "plain text, 1.5 (fine)"),
+        ("a|b", r"a\|b"),
+        ("<b>&", r"&lt;b&gt;&amp;"),
+        ("a\nb", "a b"),
+        (3, "3"),
+    ],
+)
+def test_markdown_is_escaped(text: object, escaped: str) -> None:
+    assert escape(text) == escaped
+
+
+@pytest.mark.browser
+def test_the_report_renders_in_light_and_dark(home: Home, inputs: Inputs, tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    release = releases.build(home, **inputs(home))
+    brightness = {}
+    for scheme, number in (("dark", 0), ("light", 1)):
+        shot = tmp_path / f"{scheme}.png"
+        subprocess.run(
+            [
+                browser,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                f"--blink-settings=preferredColorScheme={number}",
+                f"--user-data-dir={tmp_path / scheme}",
+                "--window-size=1100,2600",
+                f"--screenshot={shot}",
+                (release.path / "report.html").as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        pixels = np.asarray(Image.open(shot).convert("RGB"))
+        brightness[scheme] = np.median(pixels)
+        # Bars, strips and faces: a page of text alone has a handful of colours.
+        assert len(np.unique(pixels.reshape(-1, 3)[::7], axis=0)) > 500
+    assert brightness["light"] > 230
+    assert brightness["dark"] < 60

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from warehouse.vocabulary import ACTION_UNITS, ANSWERS, AU_INDEX, EXPRESSIONS, canonical
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("happy", "happiness"),
+        (" Happiness ", "happiness"),
+        ("ANGRY", "anger"),
+        ("not a face", "not_a_face"),
+        ("nf", "not_a_face"),
+        *[(answer, answer) for answer in ANSWERS],
+    ],
+)
+def test_usual_ways_of_writing_a_label_are_known(label: str, name: str) -> None:
+    assert canonical(label) == name
+
+
+@pytest.mark.parametrize("label", ["", "bored", "happyy", "0"])
+def test_an_unknown_label_lists_what_is_known(label: str) -> None:
+    with pytest.raises(KeyError, match=r"neutral.*contempt"):
+        canonical(label)
+
+
+def test_the_order_is_that_of_fer_plus() -> None:
+    order = "neutral happiness surprise sadness anger disgust fear contempt"
+    assert " ".join(EXPRESSIONS) == order
+
+
+def test_each_action_unit_has_its_own_place() -> None:
+    assert [AU_INDEX[unit.number] for unit in ACTION_UNITS] == list(range(len(ACTION_UNITS)))
+    assert ACTION_UNITS[AU_INDEX[12]].code == "AU12"
+    assert ACTION_UNITS[AU_INDEX[12]].name == "lip corner puller"

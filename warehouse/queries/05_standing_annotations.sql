@@ -1,0 +1,15 @@
+-- One row per annotation that the server still holds, skips included: its newest event.
+SELECT *
+FROM (
+    SELECT *
+    FROM annotations
+    QUALIFY row_number() OVER (
+        PARTITION BY project_id, annotation_id
+        ORDER BY
+            coalesce(updated_at, pulled_at) DESC NULLS LAST,
+            pulled_at DESC NULLS LAST,
+            -- Two events of one pull may bear one time: the later kind is the later event.
+            CASE event WHEN 'deleted' THEN 2 WHEN 'updated' THEN 1 ELSE 0 END DESC
+    ) = 1
+)
+WHERE event <> 'deleted'
