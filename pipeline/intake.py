@@ -63,7 +63,9 @@ def stage_table(stages: Sequence[tuple[str, str, str | None, int]]) -> Any:
     table.add_column("why", overflow="fold")
     for stage in dict.fromkeys(row[0] for row in stages):
         rows = [row for row in stages if row[0] == stage]
-        count = {verdict: sum(row[3] for row in rows if row[1] == verdict) for _, verdict, *_ in rows}
+        count = {
+            verdict: sum(row[3] for row in rows if row[1] == verdict) for _, verdict, *_ in rows
+        }
         why = ", ".join(f"{reason} {n}" for _, verdict, reason, n in rows if verdict != "kept")
         cells = [str(count.get(verdict, 0)) for verdict in ("kept", "dropped", "failed")]
         table.add_row(stage, str(sum(row[3] for row in rows)), *cells, why)

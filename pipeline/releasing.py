@@ -43,22 +43,18 @@ def facts(home: Home) -> dict[str, Any]:
         """SELECT stage, verdict, split_part(reason, ':', 1) AS reason, sum(n)::BIGINT AS n
            FROM stages GROUP BY ALL ORDER BY ALL""",
     )
-    raters = lens.ask(
-        home,
-        """SELECT rater_kind AS kind, count(DISTINCT rater_id) AS raters, count(*) AS votes
-           FROM current_votes GROUP BY ALL ORDER BY ALL""",
-    )
     audits = lens.ask(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged
            FROM audits GROUP BY ALL ORDER BY ALL""",
     )
     machine = tables.scan(home, "ratings").select(pl.col("rater_id").unique().sort()).collect()
+    quality = tables.read(home, "rater_quality").drop("confusion").sort("rater_id")
     return {
         "stages": stages.to_dicts(),
-        "raters": raters.to_dicts(),
         "audits": audits.to_dicts(),
         "machine_raters": machine["rater_id"].to_list(),
+        "rater_quality": quality.to_dicts(),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.instance import PID_TAG, open_instance, own_pid_tag
@@ -105,7 +104,9 @@ def _explain(job: str, error: Exception) -> RisoriusError:
         cause = cause.__cause__ or cause.__context__
     if type(error).__name__ == "DagsterInvariantViolationError":
         return SettingsError(
-            f"a job {job} that can run", got=str(error).splitlines()[0], mend="run `risorius doctor`"
+            f"a job {job} that can run",
+            got=str(error).splitlines()[0],
+            mend="run `risorius doctor`",
         )
     return RunError(
         f"the job {job} to end well",

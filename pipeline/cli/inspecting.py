@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
 def sql(
     session: Session,
-    query: Annotated[str, typer.Argument(help='For example "select verdict, count(*) from faces group by all".')],  # noqa: E501
+    query: Annotated[
+        str, typer.Argument(help='For example "select verdict, count(*) from faces group by all".')
+    ],
 ) -> None:
     """Ask the tables a question in DuckDB's SQL.
 

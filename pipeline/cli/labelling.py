@@ -9,9 +9,7 @@ import typer
 
 from pipeline.cli.session import Session, command
 
-WatchOption = Annotated[
-    bool, typer.Option("--watch", help="Go on every 30 seconds until Ctrl-C.")
-]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Go on every 30 seconds until Ctrl-C.")]
 _PAUSE_S = 30
 
 

@@ -92,9 +92,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
             )
         ]
         parameters = [
-            parameter.replace(
-                kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]
-            )
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
             for parameter in own
         ] + shared
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

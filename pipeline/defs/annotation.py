@@ -121,7 +121,9 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
 
 
 @dg.asset_check(asset=annotations, blocking=True)
-def no_vote_lost(context: dg.AssetCheckExecutionContext, workplace: Workplace) -> dg.AssetCheckResult:
+def no_vote_lost(
+    context: dg.AssetCheckExecutionContext, workplace: Workplace
+) -> dg.AssetCheckResult:
     """Annotations that stand here are as many as the server holds, and events never grow fewer."""
     home = workplace.home()
     standing = lens.ask(home, "SELECT count(*) FROM standing_annotations").item()
@@ -152,9 +154,7 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
     votes = lens.ask(home, "SELECT * FROM votes")
     labels = aggregate.soft_labels(votes, method=settings.aggregation)
     tables.write(home, "soft_labels", labels, part="current")
-    tables.write(
-        home, "rater_quality", aggregate.rater_quality(votes, labels), part="current"
-    )
+    tables.write(home, "rater_quality", aggregate.rater_quality(votes, labels), part="current")
     shown = labels.join(tables.read(home, "faces").select("face_id", "crop"), on="face_id")
     shown = shown.sort("entropy", "face_id", nulls_last=True)
     return dg.MaterializeResult(

@@ -39,7 +39,7 @@ def label_noise(workplace: Workplace) -> dg.MaterializeResult:
     labelled = lens.ask(home, _LABELLED)
     result = audit.run(
         "label_noise",
-        labels=labelled.select(TABLES["soft_labels"].columns),
+        labels=labelled.select(list(TABLES["soft_labels"].columns)),
         probabilities=_array(labelled, "probability"),
         face_ids=labelled["face_id"].to_list(),
         votes=lens.ask(home, "SELECT * FROM votes"),
@@ -63,7 +63,7 @@ def open_set(workplace: Workplace) -> dg.MaterializeResult:
     labelled = lens.ask(home, _LABELLED)
     result = audit.run(
         "open_set",
-        labels=labelled.select(TABLES["soft_labels"].columns),
+        labels=labelled.select(list(TABLES["soft_labels"].columns)),
         probabilities=_array(labelled, "probability"),
         features=_array(labelled, "feature"),
         open_set=_array(labelled, "open_set"),
@@ -90,7 +90,9 @@ def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
         schema={"rater_id": pl.String, "drift": pl.Float64},
         orient="row",
     )
-    quality = tables.read(home, "rater_quality").drop("drift").join(drift, on="rater_id", how="left")
+    quality = (
+        tables.read(home, "rater_quality").drop("drift").join(drift, on="rater_id", how="left")
+    )
     tables.write(home, "rater_quality", quality, part="current")
     return dg.MaterializeResult(
         metadata={

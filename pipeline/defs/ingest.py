@@ -35,9 +35,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
     settings, home = workplace.settings(), workplace.home()
     for key in context.partition_keys:
         say = partial(progress.say, "raw_videos")
-        count = stage.register(
-            home, key, engine=settings.engine, workers=settings.workers, say=say
-        )
+        count = stage.register(home, key, engine=settings.engine, workers=settings.workers, say=say)
         context.log.info(f"{key}: {count.done} sources read, {count.skipped} known before")
     videos = _of_batches("videos", home, context.partition_keys)
     return dg.MaterializeResult(
@@ -47,7 +45,13 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
                 pictures.table(
                     videos.select(
                         pl.col("uri").str.split("/").list.last().alias("file"),
-                        "duration_s", "fps", "width", "height", "subject_id", "verdict", "reason",
+                        "duration_s",
+                        "fps",
+                        "width",
+                        "height",
+                        "subject_id",
+                        "verdict",
+                        "reason",
                     )  # fmt: skip
                 )
             ),

@@ -82,9 +82,9 @@ def identities(workplace: Workplace) -> dg.MaterializeResult:
     A declared subject counts; else all faces of a video are held together."""
     home = workplace.home()
     subjects = lens.ask(home, "SELECT * FROM subjects")
-    frame = subjects.with_columns(
-        embedding=pl.lit(None, dtype=pl.Array(pl.Float16, 512))
-    ).select("face_id", "embedding", "subject_id", "method")
+    frame = subjects.with_columns(embedding=pl.lit(None, dtype=pl.Array(pl.Float16, 512))).select(
+        "face_id", "embedding", "subject_id", "method"
+    )
     tables.write(home, "identities", frame, part="current")
     shown = subjects.group_by("subject_id", "method").len("faces").sort("faces", descending=True)
     return dg.MaterializeResult(

@@ -1,8 +1,8 @@
 """The way from a picture to aligned faces.
 
-    from pipeline.faces import find
-    for face in find(image):
-        face.crop  # uint8[224, 224, 3]
+from pipeline.faces import find
+for face in find(image):
+    face.crop  # uint8[224, 224, 3]
 """
 
 from __future__ import annotations

@@ -118,9 +118,7 @@ def _phash(crop: np.ndarray) -> str:
     return str(imagehash.phash(Image.fromarray(crop)))
 
 
-def _verdict(
-    faces: pl.DataFrame, *, n_frames: int, broken: str | None
-) -> tuple[str, str | None]:
+def _verdict(faces: pl.DataFrame, *, n_frames: int, broken: str | None) -> tuple[str, str | None]:
     if (faces["verdict"] == "kept").any():
         return "kept", broken
     if broken:
@@ -147,5 +145,5 @@ def _tracks(faces: pl.DataFrame, *, subject_id: str | None) -> pl.DataFrame:
         )
         .with_columns(subject_id=pl.lit(subject_id, dtype=pl.String))
         .sort("track_id")
-        .select(TABLES["tracks"].columns)
+        .select(list(TABLES["tracks"].columns))
     )

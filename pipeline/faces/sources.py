@@ -57,7 +57,9 @@ def list_sources(folder: Path) -> list[Source]:
         found[path.name] = Source(file_name=path.name, uri=str(path.absolute()))
     for name in declared:
         found.setdefault(name, Source(file_name=name, uri=str((folder / name).absolute())))
-    return sorted(_completed(source, declared.get(source.file_name, {})) for source in found.values())
+    return sorted(
+        _completed(source, declared.get(source.file_name, {})) for source in found.values()
+    )
 
 
 def describe(source: Source, *, batch: str) -> dict[str, Any]:

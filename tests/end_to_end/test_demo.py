@@ -27,9 +27,24 @@ def release(demo: DemoHome) -> Path:
 
 
 def test_it_prints_what_a_newcomer_needs(demo: DemoHome) -> None:
-    for text in ("videos", "faces", "kept", "dropped", "no_face", "Label Studio", "http://127.0.0.1"):
+    for text in (
+        "videos",
+        "faces",
+        "kept",
+        "dropped",
+        "no_face",
+        "Label Studio",
+        "http://127.0.0.1",
+    ):
         assert text in demo.output, text
-    for text in ("votes", "per face", "label_noise", "open_set", "near_duplicates", str(release(demo))):
+    for text in (
+        "votes",
+        "per face",
+        "label_noise",
+        "open_set",
+        "near_duplicates",
+        str(release(demo)),
+    ):
         assert text in demo.output, text
 
 

@@ -66,7 +66,9 @@ def test_partitions_are_batches(graph) -> None:
 
 
 def test_checks_block(graph) -> None:
-    assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys} == CHECKS
+    assert {
+        f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys
+    } == CHECKS
     assert all(graph.get(key).blocking for key in graph.asset_check_keys)
 
 

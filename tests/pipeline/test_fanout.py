@@ -18,7 +18,7 @@ from warehouse.errors import MediaError, RisoriusError, SettingsError
 ROOT = Path(__file__).parents[2]
 
 
-class Unpicklable(Exception):
+class UnpicklableError(Exception):
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} {two}")
 
@@ -37,7 +37,7 @@ def work(item: int, *, base: int = 0) -> tuple[int, int]:
         case -5:
             raise SystemExit(3)
         case -6:
-            raise Unpicklable("no", "way")
+            raise UnpicklableError("no", "way")
         case -7:
             return (lambda: 0), 0  # type: ignore[return-value]
     return base + item * item, os.getpid()
@@ -82,7 +82,7 @@ def test_workers_that_die_take_only_their_item_with_them() -> None:
 
 def test_what_cannot_travel_becomes_an_error_that_says_so() -> None:
     found = dict(fan_out(work, [-6, -7, 6], workers=2))
-    assert "Unpicklable: no way" in str(found[-6])
+    assert "UnpicklableError: no way" in str(found[-6])
     assert isinstance(found[-7], Exception)
     assert found[6][0] == 36
 

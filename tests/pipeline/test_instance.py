@@ -20,7 +20,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def started(instance: dg.DagsterInstance, tag: str) -> str:
-    run = instance.create_run_for_job(_job(), status=dg.DagsterRunStatus.STARTED, tags={PID_TAG: tag})
+    run = instance.create_run_for_job(
+        _job(), status=dg.DagsterRunStatus.STARTED, tags={PID_TAG: tag}
+    )
     return run.run_id
 
 

@@ -1,0 +1,170 @@
+"""The long vote table, checked once: who answered what, and how much that counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from warehouse.errors import TableError
+from warehouse.vocabulary import ANSWERS, EXPRESSIONS, canonical
+
+_NEEDED = ("face_id", "rater_id", "label")
+_EXAMPLES = 5
+_ANSWER_TYPES = {
+    "face": pl.Int64,
+    "rater": pl.Int64,
+    "answer": pl.Int64,
+    "weight": pl.Float64,
+    "share": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class VoteTable:
+    """Votes in a fixed order, with nothing repeated.
+
+    Attributes:
+        answers: one row per face, rater and answer, sorted: ``face, rater`` (row numbers of
+            ``face_ids`` and ``rater_ids``), ``answer`` (index into ``ANSWERS``), ``weight``
+            (> 0: what the answer counts in a soft label), ``share`` (in (0, 1]: this answer's
+            part of all this rater said of this face; sums to 1 per face and rater).
+        moods: one row per face with ``valence, arousal``: weighted means over raters, null
+            where nobody said.
+        face_ids, rater_ids: sorted.
+    """
+
+    answers: pl.DataFrame
+    moods: pl.DataFrame
+    face_ids: list[str]
+    rater_ids: list[str]
+
+    def counts(self, column: str = "weight") -> np.ndarray:
+        """float64[n_faces, 10]: the sum of ``weight`` (or ``share``) per face and answer."""
+        table = np.zeros((len(self.face_ids), len(ANSWERS)))
+        cells = (self.answers["face"].to_numpy(), self.answers["answer"].to_numpy())
+        np.add.at(table, cells, self.answers[column].to_numpy())
+        return table
+
+    def n_raters(self) -> np.ndarray:
+        """int64[n_faces]: distinct raters per face."""
+        pairs = self.answers.select("face", "rater").unique()
+        return np.bincount(pairs["face"].to_numpy(), minlength=len(self.face_ids))
+
+    def closed(self) -> np.ndarray:
+        """float64[n_faces, 8]: weights of the closed answers only."""
+        return self.counts()[:, : len(EXPRESSIONS)]
+
+
+def tally(votes: pl.DataFrame) -> VoteTable:
+    """Check a long vote table and put it in order.
+
+    Args:
+        votes: ``face_id, rater_id, label`` (an answer of the vocabulary or a synonym), and
+            optionally ``weight`` (finite, at least 0), ``valence``, ``arousal`` (no number or
+            null: not said). Other columns are ignored. Without ``weight`` a rater who gave k
+            answers about a face counts 1/k for each, so that every rater has one say. A row that
+            repeats (same face, rater and answer) counts once, with its largest weight; rows of
+            weight 0 do not count at all.
+
+    Raises:
+        TableError: a column is missing, a key is null, a label is unknown, a weight is negative
+            or not finite.
+    """
+    _check_columns(votes)
+    named = votes.with_columns(answer=_answers(votes["label"]), weight=_weights(votes))
+    named = named.filter(pl.col("weight") > 0)
+    key = ("face_id", "rater_id", "answer")
+    single = named.group_by(key).agg(pl.col("weight").max()).sort(key)
+    said = pl.col("weight").sum().over("face_id", "rater_id")
+    single = single.with_columns(share=pl.col("weight") / said)
+    if "weight" not in votes.columns:
+        single = single.with_columns(weight=pl.col("share"))
+    face_ids = sorted(single["face_id"].unique())
+    rater_ids = sorted(single["rater_id"].unique())
+    answers = single.select(
+        face=_rank(single["face_id"], face_ids),
+        rater=_rank(single["rater_id"], rater_ids),
+        answer="answer",
+        weight="weight",
+        share="share",
+    ).sort("face", "rater", "answer")
+    answers = answers.cast(_ANSWER_TYPES)
+    return VoteTable(answers, _moods(named), face_ids, rater_ids)
+
+
+def _check_columns(votes: pl.DataFrame) -> None:
+    missing = [column for column in _NEEDED if column not in votes.columns]
+    if missing:
+        raise TableError(
+            f"a vote table with the columns {', '.join(_NEEDED)}",
+            got=f"one without {', '.join(missing)}",
+            mend="give one row per face, rater and answer",
+        )
+    holes = [column for column in _NEEDED if votes[column].null_count()]
+    if holes:
+        raise TableError(
+            "votes that name their face, rater and label",
+            got=f"nulls in {', '.join(holes)}",
+            mend="leave skipped faces out of the vote table",
+        )
+
+
+def _answers(labels: pl.Series) -> pl.Series:
+    known: dict[str, int] = {}
+    unknown: list[str] = []
+    for label in labels.cast(pl.String).unique().sort():
+        try:
+            known[label] = ANSWERS.index(canonical(label))
+        except KeyError:
+            unknown.append(label)
+    if unknown:
+        more = f" and {len(unknown) - _EXAMPLES} more" if len(unknown) > _EXAMPLES else ""
+        raise TableError(
+            f"labels out of {', '.join(ANSWERS)} or their usual synonyms",
+            got=", ".join(map(repr, unknown[:_EXAMPLES])) + more,
+            mend="rename them in the vote table",
+        )
+    return labels.cast(pl.String).replace_strict(known, return_dtype=pl.Int64)
+
+
+def _weights(votes: pl.DataFrame) -> pl.Series:
+    if "weight" not in votes.columns:
+        return pl.Series([1.0] * votes.height, dtype=pl.Float64)
+    weights = votes["weight"].cast(pl.Float64)
+    bad = weights.filter(weights.is_null() | ~weights.is_finite() | (weights < 0))
+    if bad.len():
+        raise TableError(
+            "vote weights that are finite and at least 0",
+            got=f"{bad.len()} others, the first {bad[0]}",
+            mend="give each vote a weight, or leave the column out to count every rater alike",
+        )
+    return weights
+
+
+def _moods(named: pl.DataFrame) -> pl.DataFrame:
+    given = named.with_columns(
+        (pl.col(name).cast(pl.Float64) if name in named.columns else pl.lit(None, pl.Float64))
+        .pipe(lambda value: pl.when(value.is_finite()).then(value))
+        .alias(name)
+        for name in ("valence", "arousal")
+    )
+    # A rater's valence is repeated on each of the rater's answers; it is one opinion.
+    opinions = given.group_by("face_id", "rater_id").agg(
+        pl.col("weight").sum(), pl.col("valence").mean(), pl.col("arousal").mean()
+    )
+    said = {
+        name: (pl.col(name) * pl.col("weight")).sum()
+        / pl.col("weight").filter(pl.col(name).is_not_null()).sum()
+        for name in ("valence", "arousal")
+    }
+    means = opinions.sort("rater_id").group_by("face_id", maintain_order=True).agg(**said)
+    return means.sort("face_id").with_columns(pl.col("valence", "arousal").fill_nan(None))
+
+
+def _rank(values: pl.Series, order: list[str]) -> pl.Series:
+    names = pl.Series(order, dtype=pl.String)
+    return values.cast(pl.String).replace_strict(
+        names, pl.Series(range(len(order)), dtype=pl.Int64), return_dtype=pl.Int64
+    )

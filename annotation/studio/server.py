@@ -1,0 +1,310 @@
+"""The local Label Studio: up, down, status. The real server, on loopback, over SQLite."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from annotation.studio import installation, processes
+from warehouse import atomic
+from warehouse.errors import StudioError
+
+EMAIL = "pipeline@risorius.test"
+_POLL_S = 0.2
+_TAIL_LINES = 12
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a Label Studio is, and how we sign in.
+
+    Attributes:
+        pid: the local server's process; None for a server that somebody else runs.
+        started: this very call started it.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    pid: int | None = None
+    started: bool = False
+
+
+@dataclass(frozen=True)
+class Status:
+    """``state`` is up, starting or down."""
+
+    state: str
+    url: str | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The pipeline's own account on the local server."""
+
+    email: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
+
+
+def up(
+    studio_dir: Path,
+    media_dir: Path,
+    *,
+    port: int | None = None,
+    wait_s: float = 240,
+    say: Callable[[str], None] | None = None,
+) -> Address:
+    """Start the server of this folder, or find it running; two callers at once start one.
+
+    Args:
+        studio_dir: database, log, address and accounts; ``Home.studio``.
+        media_dir: the only folder it may serve; ``Home.media``.
+        port: insist on this port. Without it the last one is taken again, else any free one.
+        wait_s: how long the first start may take once everything is installed.
+
+    Raises:
+        StudioError: it cannot be installed, the port is taken, or it ended or hung while starting.
+    """
+    studio_dir, media_dir, say = studio_dir.resolve(), media_dir.resolve(), say or _silent
+    for folder in (studio_dir / "data", media_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    os.chmod(studio_dir, 0o700)
+    with _locked(studio_dir, wait_s=wait_s):
+        running = processes.of_server(studio_dir / "data")
+        if running and _serves(running, media_dir):
+            say("Label Studio is running or starting; waiting for its answer")
+            if (found := _wait(studio_dir, wait_s=wait_s)) is not None:
+                return _remember(studio_dir, found, started=False)
+        processes.stop(running)
+        command = installation.ensure_installed(say)
+        wanted = port or _free_port(_record(studio_dir).get("port"))
+        if not _is_free(wanted):
+            raise _port_taken(wanted)
+        _launch(studio_dir, media_dir, command=command, port=wanted)
+        say("starting Label Studio (about 30 s the first time, 8 s after)")
+        found = _wait(studio_dir, wait_s=wait_s)
+        if found is None or (port is not None and found.url != _url(port)):
+            reason = _why(studio_dir, wait_s=wait_s) if found is None else _port_taken(wanted)
+            processes.stop(processes.of_server(studio_dir / "data"))
+            raise reason
+        return _remember(studio_dir, found, started=True)
+
+
+def down(studio_dir: Path) -> bool:
+    """Stop the server of this folder; False when none ran. What it holds stays on disk."""
+    studio_dir = studio_dir.resolve()
+    if not studio_dir.is_dir():
+        return False
+    with _locked(studio_dir, wait_s=60):
+        running = processes.of_server(studio_dir / "data")
+        processes.stop(running)
+        return bool(running)
+
+
+def status(studio_dir: Path) -> Status:
+    """Whether the server of this folder runs, and where; starts and changes nothing."""
+    running = processes.of_server(studio_dir.resolve() / "data")
+    if not running:
+        return Status("down")
+    found = _answering(studio_dir.resolve(), running)
+    if found is None:
+        return Status("starting", pid=running[0].pid)
+    return Status("up", url=found.url, pid=found.pid)
+
+
+def running(studio_dir: Path) -> Address | None:
+    """The server of this folder if it is up, else None; starts nothing."""
+    studio_dir = studio_dir.resolve()
+    return _answering(studio_dir, processes.of_server(studio_dir / "data"))
+
+
+def external(url: str, key: str) -> Address:
+    """A server that somebody else runs.
+
+    Raises:
+        StudioError: the URL is none, or the key is empty.
+    """
+    if not url.startswith(("http://", "https://")) or not key.strip():
+        raise StudioError(
+            "the address and an access token of a Label Studio",
+            got=f"address {installation.mask(url)!r}, {'a' if key.strip() else 'no'} token",
+            mend="set LABEL_STUDIO_URL=https://… and LABEL_STUDIO_API_KEY to an access token",
+        )
+    return Address(url=url.rstrip("/"), token=key.strip())
+
+
+def credentials(studio_dir: Path) -> Credentials:
+    """The pipeline's own account, made once and kept in ``credentials.json`` for its owner only."""
+    path = studio_dir / "credentials.json"
+    if not path.exists():
+        made = {
+            "email": EMAIL,
+            "password": secrets.token_urlsafe(18),
+            "token": secrets.token_hex(20),
+        }
+        write_private(path, made)
+    return Credentials(**json.loads(path.read_text()))
+
+
+def write_private(path: Path, content: object) -> None:
+    """Write JSON that only its owner can read, whole or not at all."""
+    with atomic.replacing(path) as draft:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "w") as out:
+            json.dump(content, out, indent=1)
+
+
+def _launch(studio_dir: Path, media_dir: Path, *, command: list[str], port: int) -> None:
+    account, log = credentials(studio_dir), studio_dir / "server.log"
+    if log.exists():
+        os.replace(log, studio_dir / "server.log.1")
+    processes.launch(
+        [*command, "label-studio", "start", "--no-browser", "--internal-host", "127.0.0.1",
+         "--port", str(port)],
+        env=installation.environment(
+            os.environ, data_dir=studio_dir / "data", media_dir=media_dir,
+            email=account.email, password=account.password, token=account.token,
+        ),
+        cwd=studio_dir,
+        log=log,
+    )  # fmt: skip
+
+
+def _wait(studio_dir: Path, *, wait_s: float) -> Address | None:
+    """Poll until the server answers us; None when it is gone or ``wait_s`` have passed."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        alive = processes.of_server(studio_dir / "data")
+        if not alive:
+            return None
+        if (found := _answering(studio_dir, alive)) is not None:
+            return found
+        time.sleep(_POLL_S)
+    return None
+
+
+def _answering(studio_dir: Path, alive: list[psutil.Process]) -> Address | None:
+    import httpx
+
+    port = processes.listening_port(alive)
+    if port is None:
+        return None
+    account = credentials(studio_dir)
+    try:
+        with httpx.Client(base_url=_url(port), timeout=10, trust_env=False) as http:
+            if http.get("/health").status_code != 200:
+                return None
+            who = http.get(
+                "/api/current-user/whoami", headers={"Authorization": f"Token {account.token}"}
+            )
+    except httpx.TransportError:
+        return None
+    if who.status_code in (401, 403):
+        raise StudioError(
+            f"the account in {studio_dir / 'credentials.json'} to open the database beside it",
+            got=f"HTTP {who.status_code}",
+            mend="put back the credentials.json that was there when the database was made",
+        )
+    if who.status_code != 200 or who.json().get("email") != account.email:
+        return None
+    return Address(url=_url(port), token=account.token, pid=alive[0].pid)
+
+
+def _serves(running: list[psutil.Process], media_dir: Path) -> bool:
+    root = processes.environment_of(running[0]).get("LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT")
+    return root == str(media_dir)
+
+
+def _remember(studio_dir: Path, found: Address, *, started: bool) -> Address:
+    port = int(found.url.rsplit(":", 1)[1])
+    written = {"url": found.url, "port": port, "pid": found.pid, "version": installation.VERSION}
+    if _record(studio_dir) != written:
+        atomic.write_text(studio_dir / "server.json", json.dumps(written, indent=1))
+    return Address(url=found.url, token=found.token, pid=found.pid, started=started)
+
+
+def _record(studio_dir: Path) -> dict[str, object]:
+    try:
+        record = json.loads((studio_dir / "server.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _why(studio_dir: Path, *, wait_s: float) -> StudioError:
+    account = credentials(studio_dir)
+    alive = processes.of_server(studio_dir / "data")
+    log = (studio_dir / "server.log").read_text(errors="replace").strip().splitlines()
+    tail = installation.mask(
+        "\n".join(log[-_TAIL_LINES:]) or "(nothing)", account.token, account.password
+    )
+    return StudioError(
+        "Label Studio to start",
+        got=f"no answer after {wait_s:g} s" if alive else f"its end, with these last words:\n{tail}",
+        mend=f"read {studio_dir / 'server.log'} and try again",
+    )
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def _free_port(last: object) -> int:
+    if isinstance(last, int) and _is_free(last):
+        return last
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # Without this a port whose last server has just ended counts as taken for a minute.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _port_taken(port: int) -> StudioError:
+    return StudioError(
+        f"port {port} of this machine to be free",
+        got="another program that listens there",
+        mend="stop it, or name another port with RISORIUS_STUDIO_PORT (or none: any free one)",
+    )
+
+
+@contextmanager
+def _locked(studio_dir: Path, *, wait_s: float) -> Iterator[None]:
+    deadline = time.monotonic() + wait_s
+    with open(studio_dir / ".lock", "w") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StudioError(
+                        "to be alone in starting or stopping Label Studio",
+                        got=f"another risorius at it for {wait_s:g} s",
+                        mend="wait for it to end, or stop it",
+                    ) from None
+                time.sleep(_POLL_S)
+        yield
+
+
+def _silent(_: str) -> None:
+    return None
