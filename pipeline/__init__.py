@@ -1,1 +1,1 @@
-"""What runs, when, and on which batch: Dagster, the command line, and the way from video to faces."""
+"""What runs, when, on which batch: Dagster, the command line, and the way to faces."""

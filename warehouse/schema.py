@@ -86,8 +86,8 @@ _TABLES = (
     Table(
         "ratings",
         {
-            "face_id": TEXT, "rater_id": TEXT, "batch": TEXT, "expression": EXPRESSION, "open_set": OPEN,
-            "au": AU, "feature": FEATURE,
+            "face_id": TEXT, "rater_id": TEXT, "batch": TEXT, "expression": EXPRESSION,
+            "open_set": OPEN, "au": AU, "feature": FEATURE,
         },
         ("face_id", "rater_id"),
         by_batch=True,

@@ -36,7 +36,7 @@ def _inside(place: np.ndarray) -> np.ndarray:
 
 
 def _moved(gray: np.ndarray, place: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
-    """A small similarity error of the detector, a mirror, and sometimes the picture's black edge."""
+    """A small error of the detector, a mirror, and sometimes the black edge of the picture."""
     import cv2
 
     if rng.random() < 0.5:

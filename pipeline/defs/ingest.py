@@ -41,20 +41,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": videos.height,
-            "videos": dg.MetadataValue.md(
-                pictures.table(
-                    videos.select(
-                        pl.col("uri").str.split("/").list.last().alias("file"),
-                        "duration_s",
-                        "fps",
-                        "width",
-                        "height",
-                        "subject_id",
-                        "verdict",
-                        "reason",
-                    )  # fmt: skip
-                )
-            ),
+            "videos": dg.MetadataValue.md(pictures.table(_listed(videos))),
         }
     )
 
@@ -166,6 +153,12 @@ def _adds_up(frame: pl.DataFrame) -> dg.AssetCheckResult:
             "not kept and without a reason": mute.height,
         },
     )
+
+
+def _listed(videos: pl.DataFrame) -> pl.DataFrame:
+    file = pl.col("uri").str.split("/").list.last().alias("file")
+    known = ("duration_s", "fps", "width", "height", "subject_id", "verdict", "reason")
+    return videos.select(file, *known)
 
 
 def _verdicts(found: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,156 @@
+"""A training run that survives being killed."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from annotation.raters.network import RaterNetwork, Shape
+from warehouse import atomic
+from warehouse.errors import ModelError, SettingsError
+
+FILE = "checkpoint.pt"
+
+
+class Run:
+    """Network, averaged network, optimizer and how far they are.
+
+    Attributes:
+        network, averaged: the trained weights and their exponential moving average.
+        step, seconds: progress over all sittings.
+        history: one record of figures per pass over the data.
+    """
+
+    def __init__(
+        self, folder: Path, shape: Shape, recipe: dict[str, Any], *, precision: str
+    ) -> None:
+        self.folder, self.shape, self.recipe = folder, shape, recipe
+        self.precision = precision
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.network = RaterNetwork(shape).to(self.device, memory_format=torch.channels_last)
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimizer = _optimizer(self.network, decay=recipe["decay"])
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+
+    @classmethod
+    def open(
+        cls, folder: Path, shape: Shape, recipe: dict[str, Any], *, precision: str | None = None
+    ) -> Run:
+        """The run in ``folder`` where it stopped, or a new one.
+
+        Raises:
+            SettingsError: the folder holds a run of another recipe.
+            ModelError: its checkpoint is damaged.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return cls(folder, shape, recipe, precision=precision or "fp32")
+        kept = _load(path)
+        if kept["recipe"] != recipe or kept["shape"] != shape.as_dict():
+            different = {k: (kept["recipe"].get(k), v) for k, v in recipe.items()
+                         if kept["recipe"].get(k) != v}  # fmt: skip
+            raise SettingsError(
+                f"the recipe with which {folder.name} was begun",
+                got=f"other values (then, now): {different or 'for the AU proxies'}",
+                mend="repeat the options of the first call, or name another --out",
+            )
+        run = cls(folder, shape, recipe, precision=kept["precision"])
+        run.network.load_state_dict(kept["network"])
+        run.averaged.load_state_dict(kept["averaged"])
+        run.optimizer.load_state_dict(kept["optimizer"])
+        run.step, run.seconds, run.history = kept["step"], kept["seconds"], kept["history"]
+        return run
+
+    def average(self, keep: float) -> None:
+        """Move the averaged weights, batch statistics included, towards the trained ones."""
+        with torch.no_grad():
+            pairs = zip(
+                self.averaged.state_dict().values(),
+                self.network.state_dict().values(),
+                strict=True,
+            )
+            for slow, fast in pairs:
+                if slow.is_floating_point():
+                    slow.lerp_(fast, 1 - keep)
+                else:
+                    slow.copy_(fast)
+
+    def save(self) -> None:
+        """Write the checkpoint whole or not at all."""
+        state = {
+            "shape": self.shape.as_dict(),
+            "recipe": self.recipe,
+            "precision": self.precision,
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+        with atomic.replacing(self.folder / FILE) as draft:
+            torch.save(state, draft)
+
+
+def trained(folder: Path) -> RaterNetwork:
+    """The averaged network of a run, ready to be used.
+
+    Raises:
+        ModelError: there is no checkpoint, or it is damaged.
+    """
+    kept = _load(folder / FILE)
+    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in kept["shape"].items()}
+    network = RaterNetwork(Shape(**shape))
+    network.load_state_dict(kept["averaged"])
+    return network.eval()
+
+
+def precision_for(widths: tuple[int, ...], blocks: tuple[int, ...]) -> tuple[str, str]:
+    """``bf16`` or ``fp32``, and why: the faster of the two on this device, measured."""
+    if torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported():
+            return "bf16", f"{torch.cuda.get_device_name()} computes it natively"
+        return "fp32", f"{torch.cuda.get_device_name()} has no bf16"
+    network = RaterNetwork(Shape(units=1, widths=widths, blocks=blocks))
+    network = network.to(memory_format=torch.channels_last)
+    seconds = {name: min(_time(network, name) for _ in range(3)) for name in ("fp32", "bf16")}
+    best = min(seconds, key=lambda name: seconds[name])
+    slow = " and ".join(f"{64 / took:.0f} faces/s in {name}" for name, took in seconds.items())
+    return best, f"measured on this CPU with {torch.get_num_threads()} threads: {slow}"
+
+
+def _time(network: RaterNetwork, precision: str) -> float:
+    face = torch.rand(64, 1, network.shape.side, network.shape.side) * 255
+    start = time.perf_counter()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        logits, _, _ = network(face)
+    logits.float().square().mean().backward()
+    return time.perf_counter() - start
+
+
+def _optimizer(network: RaterNetwork, *, decay: float) -> torch.optim.AdamW:
+    parameters = list(network.parameters())
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+    )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ModelError(
+            f"a readable checkpoint at {path}",
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            mend="delete it and train again",
+        ) from error

@@ -1,0 +1,346 @@
+"""Train the machine rater: ``python -m annotation.raters.train --data DIR --out DIR``.
+
+What happens, in this order: read and align FER+, drop from training what also stands in the
+validation file, set 6 % aside, train with a one-cycle schedule on soft labels and AU proxies,
+keep a moving average of the weights, calibrate its temperature on what was set aside, look at
+the validation file once. ``annotation.raters.export`` turns the result into ONNX.
+
+A killed run continues from its last checkpoint when started again with the same ``--out``. On
+one and the same machine, precision and number of threads, ``--steps`` gives the same weights
+every time; ``--minutes`` bends the schedule to the clock and does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch.nn import functional
+
+from annotation.raters import augment, data, measure, targets
+from annotation.raters.checkpoint import Run, precision_for
+from annotation.raters.data import Faces
+from annotation.raters.network import RaterNetwork, Served, Shape
+from annotation.raters.provenance import hardware, revision
+from warehouse import atomic
+from warehouse.errors import SettingsError
+
+AU_WEIGHT = 0.5
+"""Of the AU loss beside the answers' cross-entropy, which is about three times as large."""
+
+WARM_UP = 0.08
+"""Share of the schedule in which the learning rate rises."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights, besides the data.
+
+    Attributes:
+        minutes, steps: the run ends at the first of the two; 0 means without that limit.
+        rate: peak learning rate of AdamW.
+    """
+
+    minutes: float = 10.0
+    steps: int = 0
+    batch: int = 128
+    rate: float = 3e-3
+    decay: float = 0.05
+    average: float = 0.998
+    seed: int = 0
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    blocks: tuple[int, ...] = (1, 2, 2, 1)
+    side: int = 64
+    dropout: float = 0.2
+
+    def progress(self, step: int, seconds: float) -> float:
+        """0 at the start, 1 at the end."""
+        by_clock = seconds / 60 / self.minutes if self.minutes else 0.0
+        by_count = step / self.steps if self.steps else 0.0
+        return min(1.0, max(by_clock, by_count))
+
+    def rate_at(self, progress: float) -> float:
+        """Linear up, half a cosine down."""
+        if progress < WARM_UP:
+            return self.rate * (0.05 + 0.95 * progress / WARM_UP)
+        return self.rate * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Training and held-out faces with their AU targets on the scale of the training set."""
+
+    learn: Faces
+    learn_au: np.ndarray
+    hold: Faces
+    hold_au: np.ndarray
+    scale: dict[int, float]
+    repeated: int
+
+
+def lesson_of(train: Faces, valid: Faces) -> Lesson:
+    """Drop what stands in both files or twice in one, set a part aside, scale the AU proxies."""
+    unique = data.without(train, valid)
+    aside = data.held_out(unique)
+    learn, hold = unique.take(~aside), unique.take(aside)
+    scale = targets.robust_scale(learn.units, learn.proxies)
+    return Lesson(
+        learn=learn,
+        learn_au=targets.rescale(learn.units, learn.proxies, scale),
+        hold=hold,
+        hold_au=targets.rescale(hold.units, hold.proxies, scale),
+        scale=scale,
+        repeated=len(train) - len(unique),
+    )
+
+
+def train(
+    lesson: Lesson,
+    recipe: Recipe,
+    out: Path,
+    *,
+    save_every_s: float = 60.0,
+    precision: str | None = None,
+    say: Callable[[str, dict[str, float]], None] = lambda event, figures: None,
+) -> Run:
+    """Train, or continue, the run in ``out``; ends with its weights averaged and saved.
+
+    Args:
+        say: called after every step as ``("step", …)`` and after every pass as ``("epoch", …)``.
+
+    Raises:
+        SettingsError: the checkpoint in ``out`` belongs to another recipe, or no limit is set.
+    """
+    if not (recipe.minutes or recipe.steps):
+        raise SettingsError("minutes or steps", got="neither", mend="give --minutes or --steps")
+    torch.manual_seed(recipe.seed)
+    shape = Shape(
+        units=len(lesson.scale),
+        side=recipe.side,
+        widths=recipe.widths,
+        blocks=recipe.blocks,
+        dropout=recipe.dropout,
+    )
+    run = Run.open(out, shape, asdict(recipe), precision=precision)
+    say("start", {"step": run.step, "seconds": run.seconds})
+    started, before, saved = time.monotonic(), run.seconds, time.monotonic()
+    per_epoch = max(1, len(lesson.learn) // recipe.batch)
+    losses: list[float] = []
+    for rows, pixels in _batches(lesson, recipe, run.step):
+        progress = recipe.progress(run.step, run.seconds)
+        if progress >= 1:
+            break
+        loss = _step(run, recipe, lesson, rows, pixels, rate=recipe.rate_at(progress))
+        run.seconds = before + time.monotonic() - started
+        losses.append(loss)
+        say("step", {"step": run.step, "loss": loss, "progress": progress})
+        if run.step % per_epoch == 0:
+            figures = {"loss": float(np.mean(losses)), **held_out_figures(run, lesson)}
+            run.history.append({"step": run.step, "seconds": run.seconds, **figures})
+            say("epoch", {"epoch": run.step // per_epoch, **figures})
+            losses = []
+        if time.monotonic() - saved >= save_every_s:
+            run.save()
+            saved = time.monotonic()
+    run.save()
+    return run
+
+
+def held_out_figures(run: Run, lesson: Lesson) -> dict[str, float]:
+    """The figures of the averaged weights on the held-out part of the training file."""
+    if not len(lesson.hold):
+        return {}
+    logits, au = predict(run.averaged, augment.as_served(lesson.hold, side=run.shape.side))
+    answers = functional.softmax(torch.from_numpy(logits), dim=1).numpy()
+    by_unit = measure.correlations(list(lesson.scale), au, lesson.hold_au)
+    figures = measure.figures(answers, lesson.hold.votes)
+    return {**figures, "au": measure.mean_reliable(by_unit)}
+
+
+def predict(network: RaterNetwork, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """uint8[n, side, side] to logits float32[n, 10] and AU float32[n, K], mirrors averaged."""
+    served = Served(network.eval(), temperature=1.0)
+    device = next(network.parameters()).device
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), 256):
+            face = torch.from_numpy(pixels[start : start + 256]).to(device)
+            answers, au, _ = served(face)
+            # log of a softmax is the logits less a constant per row, which softmax ignores.
+            parts.append((answers.clamp_min(1e-12).log().cpu().numpy(), au.cpu().numpy()))
+    logits, au = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return logits, au
+
+
+def _step(
+    run: Run,
+    recipe: Recipe,
+    lesson: Lesson,
+    rows: np.ndarray,
+    pixels: np.ndarray,
+    *,
+    rate: float,
+) -> float:
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    face = torch.from_numpy(pixels).to(run.device).unsqueeze(1).float()
+    shares = torch.from_numpy(lesson.learn.shares[rows]).to(run.device)
+    au = torch.from_numpy(lesson.learn_au[rows]).to(run.device)
+    known = torch.isfinite(au)
+    run.network.train()
+    # Dropout must not depend on how often the run was interrupted.
+    torch.manual_seed(recipe.seed * 1_000_003 + run.step)
+    with torch.autocast(run.device, torch.bfloat16, enabled=run.precision == "bf16"):
+        logits, au_logits, _ = run.network(face)
+    loss = functional.cross_entropy(logits.float(), shares)
+    if known.any():
+        wrong = functional.binary_cross_entropy_with_logits(au_logits.float()[known], au[known])
+        loss = loss + AU_WEIGHT * wrong
+    run.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
+    run.optimizer.step()
+    run.step += 1
+    run.average(min(recipe.average, (1 + run.step) / (10 + run.step)))
+    return float(loss.detach())
+
+
+def _batches(lesson: Lesson, recipe: Recipe, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless batches from step ``first`` on, made one ahead in another thread.
+
+    What stands in a batch depends on the seed and the step alone, so a continued run sees
+    what an uninterrupted one would have seen.
+    """
+
+    def make(step: int) -> tuple[np.ndarray, np.ndarray]:
+        size = min(recipe.batch, len(lesson.learn))
+        per_epoch = max(1, len(lesson.learn) // size)
+        order = np.random.default_rng((recipe.seed, step // per_epoch)).permutation(
+            len(lesson.learn)
+        )
+        rows = order[(step % per_epoch) * size :][:size]
+        rng = np.random.default_rng((recipe.seed, step // per_epoch, step))
+        return rows, augment.batch(lesson.learn, rows, side=recipe.side, rng=rng)
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(make, first)
+        step = first
+        while True:
+            ready, step = ahead, step + 1
+            ahead = pool.submit(make, step)
+            yield ready.result()
+
+
+def finish(run: Run, lesson: Lesson, valid: Faces, recipe: Recipe) -> dict[str, Any]:
+    """Calibrate, look at the validation file once, write ``results.json``; returns its content."""
+    logits, _ = predict(run.averaged, augment.as_served(lesson.hold, side=recipe.side))
+    temperature = measure.best_temperature(logits, lesson.hold.shares)
+    logits, au = predict(run.averaged, augment.as_served(valid, side=recipe.side))
+    answers = functional.softmax(torch.from_numpy(logits / temperature), dim=1).numpy()
+    wanted = targets.rescale(valid.units, valid.proxies, lesson.scale)
+    by_unit = measure.correlations(list(lesson.scale), au, wanted)
+    results = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "commit": revision(),
+        "hardware": hardware(),
+        "device": run.device,
+        "precision": run.precision,
+        "recipe": asdict(recipe),
+        "steps": run.step,
+        "minutes": round(run.seconds / 60, 1),
+        "images": {
+            "learned": len(lesson.learn),
+            "held_out": len(lesson.hold),
+            "dropped_as_repeated": lesson.repeated,
+            "valid": len(valid),
+            "face_found": float(lesson.learn.found.mean()),
+        },
+        "temperature": temperature,
+        "au_scale": {str(unit): top for unit, top in lesson.scale.items()},
+        "valid": {**measure.figures(answers, valid.votes), "au": measure.mean_reliable(by_unit)},
+        "history": run.history,
+    }
+    atomic.write_text(run.folder / "results.json", json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    recipe = Recipe(
+        minutes=options.minutes,
+        steps=options.steps,
+        batch=options.batch,
+        rate=options.rate,
+        seed=options.seed,
+        widths=tuple(options.widths),
+        blocks=tuple(options.blocks),
+    )
+    with Progress() as progress:
+        faces = []
+        for split in ("valid", "train"):
+            task = progress.add_task(f"aligning {split}", total=None)
+            faces.append(
+                data.prepare(
+                    options.data / f"ferplus-{split}.parquet",
+                    cache=options.cache,
+                    find=options.find,
+                    workers=options.workers,
+                    say=lambda done, of, task=task: progress.update(  # type: ignore[misc]
+                        task, completed=done, total=of
+                    ),
+                )
+            )
+            progress.update(task, completed=1, total=1)
+            print(f"{split}: {len(faces[-1])} images, face found in {faces[-1].found.mean():.1%}")
+        valid, lesson = faces[0], lesson_of(faces[1], faces[0])
+        print(
+            f"learning from {len(lesson.learn)} images, {len(lesson.hold)} set aside, "
+            f"{lesson.repeated} dropped as repeated; AU proxies {sorted(lesson.scale)}"
+        )
+        precision, reason = precision_for(recipe.widths, recipe.blocks)
+        print(f"precision {precision}: {reason}")
+        task = progress.add_task("training", total=1.0)
+
+        def say(event: str, figures: dict[str, float]) -> None:
+            if event == "step":
+                progress.update(task, completed=figures["progress"])
+            else:
+                print(f"{event} {measure.summary(figures)}", flush=True)
+
+        run = train(lesson, recipe, options.out, precision=precision, say=say)
+    results = finish(run, lesson, valid, recipe)
+    print(f"temperature {results['temperature']}; valid {measure.summary(results['valid'])}")
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m annotation.raters.train", description=__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder with ferplus-{train,valid}.parquet")
+    add("--out", type=Path, required=True, help="folder of the run; an existing one is continued")
+    add("--cache", type=Path, default=Path(".cache/ferplus"), help="where faces' places are kept")
+    add("--find", default="pipeline.faces:find", help="package.module:function that finds faces")
+    add("--workers", type=int, default=2, help="processes that look for faces")
+    add("--threads", type=int, default=2)
+    add("--minutes", type=float, default=10.0, help="0: until --steps")
+    add("--steps", type=int, default=0, help="0: until --minutes")
+    add("--batch", type=int, default=128)
+    add("--rate", type=float, default=3e-3)
+    add("--seed", type=int, default=0)
+    add("--widths", type=int, nargs="+", default=[32, 64, 128, 256])
+    add("--blocks", type=int, nargs="+", default=[1, 2, 2, 1])
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

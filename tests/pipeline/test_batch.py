@@ -1,0 +1,162 @@
+"""A batch through ingestion: every file leaves with a verdict, and a second run repeats nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import intake
+from pipeline.faces import batch as stage
+from tests.media_files import CARPHONE, SIX_PEOPLE, damaged_batch, video
+from warehouse import lens, media, tables
+from warehouse.errors import SettingsError
+from warehouse.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.at(tmp_path / "home")
+
+
+def verdicts(home: Home) -> dict[str, tuple[str, str | None]]:
+    rows = lens.ask(
+        home, "SELECT split_part(uri, '/', -1), verdict, split_part(reason, ':', 1) FROM videos"
+    ).rows()
+    return {name: (verdict, reason) for name, verdict, reason in rows}
+
+
+def ingest(home: Home, batch: str, **given: object) -> tuple[stage.StageCount, stage.StageCount]:
+    return (
+        stage.register(home, batch, workers=1),
+        stage.find_faces(home, batch, stage.FaceOptions(**given), workers=1),
+    )
+
+
+def test_every_bad_file_ends_as_a_verdict_that_helps(home: Home, tmp_path: Path) -> None:
+    expected = damaged_batch(tmp_path / "mixed")
+    name = intake.enlist(home, [str(tmp_path / "mixed")])
+    assert name == "mixed"
+    ingest(home, name)
+    found = verdicts(home)
+    assert found.pop("good.jpg") == ("kept", None)
+    assert {file: reason for file, (_, reason) in found.items()} == expected
+    assert {verdict for file, (verdict, _) in found.items() if file != "nobody.mp4"} == {"failed"}
+    summary = intake.summary(home, name)
+    assert {file for file, _, _ in summary.mishaps} == set(expected)
+    for _, _, reason in summary.mishaps:
+        assert len(reason.split(": ", 1)[1]) > 15, reason
+    assert tables.read(home, "faces")["verdict"].to_list().count("kept") == 6
+
+
+def test_a_second_run_reads_nothing_again(home: Home, tmp_path: Path) -> None:
+    damaged_batch(tmp_path / "mixed")
+    name = intake.enlist(home, [str(tmp_path / "mixed")])
+    first = ingest(home, name)
+    before = {path: path.stat().st_mtime_ns for path in home.root.rglob("*.parquet")}
+    assert intake.enlist(home, [str(tmp_path / "mixed")]) == name
+    second = ingest(home, name)
+    assert [count.done for count in second] == [0, 0]
+    assert [count.skipped for count in second] == [count.done for count in first]
+    assert {path: path.stat().st_mtime_ns for path in home.root.rglob("*.parquet")} == before
+
+
+def test_a_lost_faces_file_is_made_again_alike(home: Home) -> None:
+    name = intake.enlist(home, [str(SIX_PEOPLE)], batch="one")
+    ingest(home, name)
+    faces = tables.read(home, "faces")
+    (part,) = tables.parts(home, "faces", batch=name)
+    tables.remove(home, "faces", part=part, batch=name)
+    assert ingest(home, name)[1].done == 1
+    assert tables.read(home, "faces").equals(faces)
+
+
+def test_other_settings_are_other_faces(home: Home) -> None:
+    name = intake.enlist(home, [str(CARPHONE)], batch="one")
+    ingest(home, name, sample_fps=2.0)
+    few = tables.read(home, "faces").height
+    assert ingest(home, name, sample_fps=4.0)[1].done == 1
+    assert tables.read(home, "faces").height > few
+
+
+def test_the_same_bytes_twice_are_one_video(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "twice"
+    folder.mkdir()
+    for file in ("a.jpg", "b.jpg"):
+        (folder / file).write_bytes(SIX_PEOPLE.read_bytes())
+    ingest(home, intake.enlist(home, [str(folder)]))
+    ingest(home, intake.enlist(home, [str(folder / "b.jpg")], batch="other"))
+    rows = lens.ask(home, "SELECT batch, verdict, reason FROM videos ORDER BY ALL").rows()
+    same = "duplicate: the same bytes as a.jpg in batch twice"
+    assert rows == [
+        ("other", "dropped", same),
+        ("twice", "dropped", same),
+        ("twice", "kept", None),
+    ]
+    assert tables.read(home, "faces").height == 6
+
+
+def test_a_changed_file_is_a_new_video(home: Home, tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.mp4", frames=10)
+    name = intake.enlist(home, [str(path)], batch="one")
+    ingest(home, name)
+    video(path, frames=14)
+    os.utime(path, ns=(1, 1))
+    assert ingest(home, name)[0].done == 1
+    assert tables.read(home, "videos")["video_id"].n_unique() == 2
+
+
+def test_what_the_sidecar_declares_reaches_tables(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "declared"
+    folder.mkdir()
+    (folder / "clip.mp4").write_bytes(CARPHONE.read_bytes())
+    (folder / "videos.csv").write_text(
+        "\ufefffile_name,subject_id,licence,consent,source\nclip.mp4,ada,CC-BY-4.0,written,lab 3\n"
+    )
+    ingest(home, intake.enlist(home, [str(folder)]))
+    row = tables.read(home, "videos").row(0, named=True)
+    assert (row["subject_id"], row["licence"], row["consent"], row["source"]) == (
+        "ada", "CC-BY-4.0", "written", "lab 3",
+    )  # fmt: skip
+    assert tables.read(home, "tracks")["subject_id"].unique().to_list() == ["ada"]
+
+
+def test_kept_and_dropped_faces_both_have_their_pictures(home: Home) -> None:
+    ingest(home, intake.enlist(home, [str(CARPHONE)], batch="one"))
+    faces = tables.read(home, "faces")
+    assert faces.height == 20
+    for row in faces.iter_rows(named=True):
+        assert media.load(home, row["crop"]).shape == (224, 224, 3)
+        assert max(media.load(home, row["context"]).shape) <= 448
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("videos.csv", "name,subject\na.mp4,ada\n", "a column file_name"),
+        ("videos.csv", b"\xff\xfe\x00bad", "UTF-8"),
+        ("sources.jsonl", '{"uri": "/a.mp4"}\n{broken\n', "line 2"),
+        ("sources.jsonl", "[1, 2]\n", "line 1"),
+    ],
+)
+def test_a_sidecar_nobody_can_read_is_named(
+    home: Home, file: str, text: str | bytes, said: str
+) -> None:
+    folder = home.inbox / "bad"
+    folder.mkdir(parents=True)
+    (folder / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SettingsError, match=said):
+        stage.register(home, "bad", workers=1)
+
+
+def test_files_of_subfolders_keep_their_path_as_name(home: Home, tmp_path: Path) -> None:
+    for sub in ("left", "right"):
+        (tmp_path / "top" / sub).mkdir(parents=True)
+        video(tmp_path / "top" / sub / "clip.mp4", frames=4 if sub == "left" else 6)
+    name = intake.enlist(home, [str(tmp_path / "top")])
+    listing = (home.inbox / name / "sources.jsonl").read_text()
+    assert [json.loads(text)["file_name"] for text in listing.splitlines()] == ["left/clip.mp4", "right/clip.mp4"]
+    stage.register(home, name, workers=1)
+    assert tables.read(home, "videos").height == 2
