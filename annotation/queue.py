@@ -23,7 +23,7 @@ def next_faces(
     wanted_votes: int,
     near_duplicates: pl.DataFrame | None = None,
     limit: int | None = None,
-    round: int = 1,
+    round: int = 1,  # noqa: A002
 ) -> pl.DataFrame:
     """The faces that still want votes, most useful first, in the schema of ``queue``.
 
@@ -76,7 +76,7 @@ def next_faces(
         wanted_votes=pl.lit(wanted_votes),
     )
     queued = queued.sort("priority", "face_id", descending=[True, False])
-    return queued.head(queued.height if limit is None else limit).cast(dict(TABLES["queue"].schema))
+    return queued.head(queued.height if limit is None else limit).cast(TABLES["queue"].schema)
 
 
 def _check(

@@ -71,7 +71,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
     say("[bold]4[/] votes into soft labels, audits, release")
     believed = runs.materialize(home, "believe")
     runs.materialize(home, "audit")
-    made = runs.materialize(home, "release")["release"]
+    made = runs.materialize(home, "cut_release")["release"]
     return DemoSummary(
         facts={
             "project": queued["studio_tasks"]["project"],

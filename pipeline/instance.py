@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -30,6 +31,21 @@ retention:
   sensor:
     purge_after_days: {skipped: 2, success: 30, failure: 30}
 """
+
+_WORKSPACE = """\
+load_from:
+  - python_module:
+      module_name: pipeline.definitions
+      location_name: risorius
+"""
+
+
+def workspace(home: Home) -> Path:
+    """A workspace file that names the code location, wherever Dagster is started from."""
+    path = home.dagster / "workspace.yaml"
+    if not path.exists():
+        atomic.write_text(path, _WORKSPACE)
+    return path
 
 
 def open_instance(home: Home) -> DagsterInstance:

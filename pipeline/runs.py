@@ -24,16 +24,16 @@ class RunError(RisoriusError):
 
 def add_batch(home: Home, batch: str) -> None:
     """Make ``batch`` a partition, if it is not one yet."""
-    from pipeline.defs.partitions import batches
+    from pipeline.defs.partitions import NAME
 
-    open_instance(home).add_dynamic_partitions(batches.name, [check_batch(batch)])
+    open_instance(home).add_dynamic_partitions(NAME, [check_batch(batch)])
 
 
 def known_batches(home: Home) -> list[str]:
     """Every batch of this home, oldest first."""
-    from pipeline.defs.partitions import batches
+    from pipeline.defs.partitions import NAME
 
-    return list(open_instance(home).get_dynamic_partitions(batches.name))
+    return list(open_instance(home).get_dynamic_partitions(NAME))
 
 
 def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, dict[str, Any]]:
@@ -57,7 +57,9 @@ def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, 
         _quiet_logs()
         try:
             result = definition.execute_in_process(
-                instance=instance, tags=tags, run_config={"loggers": {"console": {}}}
+                instance=instance,
+                tags=tags,
+                run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
             )
         except RisoriusError:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         return Home.at(self.home)
 
 
-def load(**given: object) -> Settings:
+def load(**given: Any) -> Settings:
     """Settings with ``given`` on top; a value of None means "not given".
 
     Raises:

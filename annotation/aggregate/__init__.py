@@ -86,7 +86,9 @@ def soft_labels(votes: pl.DataFrame, method: str = "vote_share") -> pl.DataFrame
 def _vectors(expression: np.ndarray) -> pl.Series:
     kind = TABLES["soft_labels"].schema["expression"]
     known = pl.Series(~np.isnan(expression[:, 0]))
-    frame = pl.DataFrame({"row": pl.Series(expression.astype(np.float32)).cast(kind), "known": known})
+    frame = pl.DataFrame(
+        {"row": pl.Series(expression.astype(np.float32)).cast(kind), "known": known}
+    )
     return frame.select(pl.when("known").then("row"))["row"]
 
 

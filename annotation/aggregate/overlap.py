@@ -20,7 +20,9 @@ def overlap(votes: VoteTable) -> pl.DataFrame:
     """
     raters = pl.len().over("face")
     pairs = (
-        votes.answers.select("face", "rater").unique().with_columns(n_others=raters.cast(pl.Int64) - 1)
+        votes.answers.select("face", "rater")
+        .unique()
+        .with_columns(n_others=raters.cast(pl.Int64) - 1)
     )
     # Within one face and answer, sorted by share, the smaller of a pair is the earlier one: a
     # running sum gives every rater's total without listing the pairs.

@@ -57,7 +57,7 @@ def rater_quality(votes: pl.DataFrame, labels: pl.DataFrame | None = None) -> pl
         confusion=pl.Series(_confusions(table), dtype=TABLES["rater_quality"].columns["confusion"]),
         drift=pl.lit(None, pl.Float64),
     )
-    return frame.cast(dict(TABLES["rater_quality"].schema))
+    return frame.cast(TABLES["rater_quality"].schema)
 
 
 def _worth(table: VoteTable, seen: pl.DataFrame) -> pl.Series:

@@ -12,13 +12,15 @@ from warehouse.vocabulary import ANSWERS, EXPRESSIONS, canonical
 
 _NEEDED = ("face_id", "rater_id", "label")
 _EXAMPLES = 5
-_ANSWER_TYPES = {
-    "face": pl.Int64,
-    "rater": pl.Int64,
-    "answer": pl.Int64,
-    "weight": pl.Float64,
-    "share": pl.Float64,
-}
+_COLUMNS = pl.Schema(
+    {
+        "face": pl.Int64,
+        "rater": pl.Int64,
+        "answer": pl.Int64,
+        "weight": pl.Float64,
+        "share": pl.Float64,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def tally(votes: pl.DataFrame) -> VoteTable:
         weight="weight",
         share="share",
     ).sort("face", "rater", "answer")
-    answers = answers.cast(_ANSWER_TYPES)
+    answers = answers.cast(_COLUMNS)
     return VoteTable(answers, _moods(named), face_ids, rater_ids)
 
 

@@ -9,7 +9,10 @@ import numpy as np
 import polars as pl
 
 from warehouse.errors import TableError
-from warehouse.vocabulary import EXPRESSIONS, canonical
+from warehouse.vocabulary import EXPRESSIONS, OPEN_SET, canonical
+
+Values = pl.DataFrame | np.ndarray | Sequence[Any]
+"""A frame with ``face_id``, or an array in the order of ``face_ids``."""
 
 _SUM_TOLERANCE = 1e-3
 
@@ -38,7 +41,7 @@ def ids_of(face_ids: Sequence[str] | None, *inputs: Any) -> list[str]:
 
 
 def matrix(
-    values: pl.DataFrame | np.ndarray | Sequence[Any],
+    values: Values,
     face_ids: list[str],
     *,
     name: str,
@@ -81,9 +84,7 @@ def matrix(
     return array
 
 
-def distributions(
-    values: pl.DataFrame | np.ndarray | Sequence[Any], face_ids: list[str], *, name: str
-) -> np.ndarray:
+def distributions(values: Values, face_ids: list[str], *, name: str) -> np.ndarray:
     """``matrix`` of probabilities over the eight expressions, each row scaled to sum to 1.
 
     Raises:
@@ -101,7 +102,7 @@ def distributions(
     return array / total
 
 
-def soft(labels: pl.DataFrame | np.ndarray | Sequence[Any], face_ids: list[str]) -> np.ndarray:
+def soft(labels: Values, face_ids: list[str]) -> np.ndarray:
     """Labels of any usual form as float64[n, 8]; NaN rows for faces without a closed label.
 
     Args:
@@ -129,6 +130,20 @@ def soft(labels: pl.DataFrame | np.ndarray | Sequence[Any], face_ids: list[str])
             row[:] = 0.0
             row[index] = 1.0
     return array
+
+
+def open_votes(labels: Values, face_ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Open-set share float[n] in [0, 1] and number of voters float[n], 0 where unknown."""
+    share, n_votes = np.zeros(len(face_ids)), np.zeros(len(face_ids))
+    if isinstance(labels, pl.DataFrame):
+        share = _aligned(labels, face_ids, column="open_set_share")["open_set_share"].to_numpy()
+        n_votes = _aligned(labels, face_ids, column="n_votes")["n_votes"].to_numpy()
+        return np.nan_to_num(share.astype(float)), np.nan_to_num(n_votes.astype(float))
+    soft(labels, face_ids)
+    for row, label in enumerate(labels.tolist() if isinstance(labels, np.ndarray) else labels):
+        if isinstance(label, str):
+            share[row], n_votes[row] = canonical(label) in OPEN_SET, 1
+    return share, n_votes
 
 
 def _soft_rows(array: np.ndarray, face_ids: list[str]) -> np.ndarray:

@@ -5,46 +5,39 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from annotation.audit import crossfit, inputs
+from annotation.audit import crossfit, crowdlab, inputs
+from annotation.audit.inputs import Values
 from annotation.audit.result import AuditResult, result_of
 from warehouse.errors import SettingsError
 from warehouse.vocabulary import EXPRESSIONS
 
-if TYPE_CHECKING:
-    from annotation.audit.inputs import Values
-
 _TIE = 1e-6
-_SURE = 0.1
-"""Below this margin score a single class, where noise cannot be estimated, is flagged: the rater
-gives another expression at least 0.8 more than the label's."""
+_CONTRADICTED = 0.1
+"""Margin score under which the rater gives another expression at least 0.8 more than the label."""
 
 
-@dataclass(frozen=True)
 class LabelNoise:
     """Confident learning (Northcutt et al., 2021, doi:10.1613/jair.1.12125) by cleanlab.
 
-    The label of a face is the most voted expression. Its score is cleanlab's normalised margin
-    on **out-of-sample** probabilities, (P[label] - max P[other] + 1) / 2; with the votes of two
-    raters or more it is CROWDLAB's probability that the label is right (Goh et al., 2022,
-    arXiv:2210.06812), which weighs the voters against each other and against the machine.
+    The label of a face is its most voted expression. Its score is cleanlab's normalised margin
+    on **out-of-sample** probabilities, (P[label] - max P[other] + 1) / 2. With the votes of
+    several raters it is CROWDLAB's probability that the label is right (Goh et al., 2022,
+    arXiv:2210.06812), which weighs the raters against each other and against the machine.
 
-    - ``flag``: as many of the lowest scores as confident learning counts wrong labels, where the
-      rater also names another expression; with CROWDLAB, where another expression is more
-      probable than the label.
-    - ``detail``: the expression that is more probable than the label, null where there is none.
-    - Tied labels claim nothing single: their score is the mean over the tied expressions, they
-      are never flagged, and ``detail`` is an untied expression the rater prefers to all of them.
-    - Faces with open-set votes only have no label that could be wrong: score null, no flag.
-    - One class only: noise cannot be estimated from the set, so only flat contradictions
-      (margin score under 0.1) are flagged.
+    - ``flag``: as many of the lowest margins as confident learning counts wrong labels, if the
+      machine also names another expression. With CROWDLAB: another expression is more probable.
+      With one class in the set, where noise cannot be estimated: margin score under 0.1.
+    - ``detail``: the expression believed more than the label; null where there is none.
+    - Tied labels: the score is the mean over the tied expressions; never flagged.
+    - Open-set votes only: there is no label that could be wrong; score null, never flagged.
 
-    The ranking is better than the flags: on natural noise, people's labels, about four in ten
-    flags are good labels. Use it to choose what to look at again, not what to delete.
+    The ranking is better than the flags: on people's own noise some four in ten flagged labels
+    are good ones. Use it to choose what to look at again, not what to delete.
     """
 
     name = "label_noise"
@@ -58,25 +51,25 @@ class LabelNoise:
         face_ids: Sequence[str] | None = None,
         votes: pl.DataFrame | None = None,
         groups: Sequence[str] | None = None,
-        out_of_sample: bool | None = None,
+        out_of_sample: bool = False,
     ) -> AuditResult:
         """Audit one label per face.
 
         Args:
-            labels: see ``inputs.soft``.
-            probabilities: float[n, 8] from a rater, or a ``ratings`` frame.
-            features: float[n, d], or a ``ratings`` frame. Used when the probabilities are not
-                known to be out of sample: a small classifier is cross-fitted on them.
+            labels: a ``soft_labels`` frame, or an array: see ``inputs.soft``.
+            probabilities: float[n, 8] from a rater, or its ``ratings`` frame.
+            features: float[n, d], or a ``ratings`` frame. A small classifier is cross-fitted on
+                them when no probabilities are known to be out of sample.
             face_ids: the order of the arrays; see ``inputs.ids_of``.
             votes: the long vote table, for CROWDLAB.
             groups: one per face; faces of a group (a person, a set of duplicates) are never on
                 both sides of a cross-fit.
-            out_of_sample: ``True`` states that the rater of ``probabilities`` never saw these
-                faces with these labels. There is no way to allow in-sample probabilities: they
-                hide the errors the rater has learned.
+            out_of_sample: states that the rater of ``probabilities`` never saw these faces with
+                these labels. In-sample probabilities are never used: they hide the very errors
+                that the rater has learned by heart.
 
         Raises:
-            SettingsError: in-sample probabilities, or nothing to judge by.
+            SettingsError: nothing out of sample to judge by.
             TableError: labels, probabilities, features or votes that are not.
         """
         ids = inputs.ids_of(face_ids, labels, probabilities, features)
@@ -84,54 +77,58 @@ class LabelNoise:
         belief, source = _out_of_sample(
             soft, probabilities, features, ids=ids, groups=groups, stated=out_of_sample
         )
-        judged = ~np.isnan(soft[:, 0]) & ~np.isnan(belief).any(axis=1)
+        rows = np.flatnonzero(~np.isnan(soft[:, 0]) & ~np.isnan(belief[:, 0]))
+        case = _Case([ids[row] for row in rows], soft[rows], belief[rows])
+        heard = None if votes is None else crowdlab.posterior(votes, case.ids, case.belief)
+        verdict = _by_confident_learning(case) if heard is None else _by_crowdlab(case, heard)
         scores, flags = np.full(len(ids), np.nan), np.zeros(len(ids), dtype=bool)
         details: list[str | None] = [None] * len(ids)
-        here = np.flatnonzero(judged)
-        case = _Case([ids[row] for row in here], soft[here], belief[here])
-        verdict = _judge(case, votes)
-        scores[here], flags[here] = verdict.scores, verdict.flags & ~case.tied
-        for row, better in zip(here, _better(case, verdict.belief), strict=True):
+        scores[rows], flags[rows] = verdict.scores, verdict.flags
+        for row, better in zip(rows, case.better(verdict.best), strict=True):
             details[row] = better
-        statistics = {
-            "probabilities": source,
-            "variant": verdict.variant,
-            "judged": len(here),
-            "without_label": int(np.isnan(soft[:, 0]).sum()),
-            "not_judged": int(len(ids) - len(here)),
-            "tied": int(case.tied.sum()),
-            "flagged": int(flags.sum()),
-            "labels_per_class": dict(
-                zip(EXPRESSIONS, np.bincount(case.label, minlength=8).tolist(), strict=True)
-            ),
-            **verdict.statistics,
-        }
         return result_of(
             self.name,
             face_ids=ids,
             scores=scores,
             flags=flags,
             details=details,
-            statistics=statistics,
+            statistics={
+                "probabilities": source,
+                "judged": len(rows),
+                "without_label": int(np.isnan(soft[:, 0]).sum()),
+                "tied": int(case.tied.sum()),
+                "flagged": int(flags.sum()),
+                **verdict.statistics,
+            },
         )
 
 
 class _Case:
-    """Faces that have a label and a belief: ``tops`` bool[n, 8] marks the most voted."""
+    """The faces that can be judged: ``tops`` bool[n, 8] marks the most voted expressions."""
 
     def __init__(self, ids: list[str], soft: np.ndarray, belief: np.ndarray) -> None:
         self.ids, self.belief = ids, belief
-        self.tops = soft > soft.max(axis=1, keepdims=True) - _TIE
+        self.tops = soft > soft.max(axis=1, initial=0.0, keepdims=True) - _TIE
         self.tied = self.tops.sum(axis=1) > 1
         self.label = self.tops.argmax(axis=1)
+
+    def is_top(self, best: np.ndarray) -> np.ndarray:
+        return self.tops[np.arange(len(best)), best]
+
+    def better(self, best: np.ndarray) -> list[str | None]:
+        named = zip(best, self.is_top(best), strict=True)
+        return [None if is_top else EXPRESSIONS[index] for index, is_top in named]
+
+    def over_tops(self, values: np.ndarray) -> np.ndarray:
+        """Mean of float[n, 8] over the most voted expressions of each face."""
+        return np.where(self.tops, values, 0).sum(axis=1) / np.maximum(self.tops.sum(axis=1), 1)
 
 
 @dataclass(frozen=True)
 class _Verdict:
-    variant: str
     scores: np.ndarray
     flags: np.ndarray
-    belief: np.ndarray
+    best: np.ndarray
     statistics: dict[str, Any]
 
 
@@ -142,40 +139,83 @@ def _out_of_sample(
     *,
     ids: list[str],
     groups: Sequence[str] | None,
-    stated: bool | None,
+    stated: bool,
 ) -> tuple[np.ndarray, str]:
-    if stated is False and probabilities is not None and features is None:
-        raise _refusal("in-sample ones (out_of_sample=False)")
-    if probabilities is not None:
-        given = inputs.distributions(probabilities, ids, name="probabilities")
-        if stated:
-            return given, "given, stated out of sample"
+    if probabilities is not None and stated:
+        return inputs.distributions(probabilities, ids, name="probabilities"), "given"
     if features is None:
-        raise _refusal("no word on where they come from" if probabilities is not None else "none")
+        raise SettingsError(
+            "out-of-sample probabilities for label_noise",
+            got="none" if probabilities is None else "some that may be in sample",
+            mend="pass out_of_sample=True if the rater never saw these faces with these labels, "
+            "or features= to have probabilities cross-fitted",
+        )
     if probabilities is not None:
         warnings.warn(
-            "label_noise: these probabilities are not stated out of sample and were set aside; "
-            "new ones are cross-fitted on the features",
+            "label_noise sets the given probabilities aside, which are not stated to be out of "
+            "sample, and cross-fits new ones on the features; pass out_of_sample=True to use them",
             stacklevel=4,
         )
     array = inputs.matrix(features, ids, name="features", column="feature")
     return crossfit.probabilities(soft, array, groups=groups), "cross-fitted on features"
 
 
-def _refusal(got: str) -> SettingsError:
-    return SettingsError(
-        "out-of-sample probabilities for label_noise",
-        got=got,
-        mend="pass out_of_sample=True if the rater never saw these faces with these labels, "
-        "or pass features= to have probabilities cross-fitted",
+def _by_crowdlab(case: _Case, heard: crowdlab.Posterior) -> _Verdict:
+    # Where nobody gave the label as a single answer, the machine's own belief stands in.
+    right = np.where(np.isnan(heard.right), case.belief, heard.right)
+    usable = heard.best >= 0
+    best = np.where(usable, heard.best, case.belief.argmax(axis=1))
+    return _Verdict(
+        scores=case.over_tops(right),
+        flags=usable & ~case.is_top(best) & ~case.tied,
+        best=best,
+        statistics={
+            "variant": "crowdlab",
+            "rater_worth": heard.worth,
+            "machine_worth": heard.model_worth,
+        },
     )
 
 
-def _judge(case: _Case, votes: pl.DataFrame | None) -> _Verdict:
-    if votes is not None and case.ids:
-        from annotation.audit import crowdlab
+def _by_confident_learning(case: _Case) -> _Verdict:
+    best = case.belief.argmax(axis=1)
+    margins = _margins(case.belief)
+    scores = case.over_tops(margins)
+    plain = np.flatnonzero(~case.tied)
+    flags = np.zeros(len(best), dtype=bool)
+    statistics: dict[str, Any] = {"variant": "margin"}
+    if len(np.unique(case.label[plain])) > 1:
+        mask, learned = _counted(case.label[plain], case.belief[plain])
+        flags[plain] = mask
+        statistics = {"variant": "confident_learning", **learned}
+    else:
+        flags[plain] = scores[plain] < _CONTRADICTED
+    return _Verdict(scores, flags & ~case.is_top(best), best, statistics)
 
-        posterior = crowdlab.posterior(votes, case.ids, case.tops, case.belief)
-        if posterior is not None:
-            return _by_crowdlab(case, posterior)
-    return _by_confident_learning(case)
+
+def _margins(belief: np.ndarray) -> np.ndarray:
+    """float[n, 8]: cleanlab's normalised margin had each expression been the label."""
+    from cleanlab.rank import get_label_quality_scores
+
+    margins = np.zeros(belief.shape)
+    for index in range(belief.shape[1] if len(belief) else 0):
+        labels = np.full(len(belief), index)
+        margins[:, index] = get_label_quality_scores(labels, belief, method="normalized_margin")
+    return margins
+
+
+def _counted(labels: np.ndarray, belief: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    from cleanlab.count import compute_confident_joint, get_confident_thresholds
+    from cleanlab.filter import find_label_issues
+
+    with warnings.catch_warnings():
+        # Expressions that nobody voted for are ordinary in a small set.
+        warnings.simplefilter("ignore")
+        mask = find_label_issues(labels, belief, filter_by="low_normalized_margin", n_jobs=1)
+        joint = compute_confident_joint(labels, belief)
+        thresholds = get_confident_thresholds(labels, belief)
+    present = np.unique(labels).tolist()
+    return mask, {
+        "confident_joint": joint.tolist(),
+        "thresholds": {EXPRESSIONS[index]: float(thresholds[index]) for index in present},
+    }

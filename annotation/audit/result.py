@@ -48,6 +48,6 @@ def result_of(
             "detail": pl.Series(details, dtype=pl.String),
         }
     )
-    rows = frame.select(TABLES["audits"].columns).sort("face_id")
+    rows = frame.select(*TABLES["audits"].columns).sort("face_id")
     mean = rows["score"].mean()
     return AuditResult(rows, float(mean) if isinstance(mean, float) else 1.0, statistics)

@@ -109,7 +109,7 @@ def _compressed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     import cv2
 
     _, data = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 60))])
-    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
 
 
 def _covered(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -32,7 +32,7 @@ class Run:
         self.folder, self.shape, self.recipe = folder, shape, recipe
         self.precision = precision
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.network = RaterNetwork(shape).to(self.device, memory_format=torch.channels_last)
+        self.network = RaterNetwork(shape).to(self.device).to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = _optimizer(self.network, decay=recipe["decay"])
         self.step, self.seconds = 0, 0.0
@@ -94,8 +94,9 @@ class Run:
             "seconds": self.seconds,
             "history": self.history,
         }
-        with atomic.replacing(self.folder / FILE) as draft:
-            torch.save(state, draft)
+        # A handle, because torch refuses names that begin with a dot.
+        with atomic.replacing(self.folder / FILE) as draft, open(draft, "wb") as handle:
+            torch.save(state, handle)
 
 
 def trained(folder: Path) -> RaterNetwork:
@@ -105,8 +106,7 @@ def trained(folder: Path) -> RaterNetwork:
         ModelError: there is no checkpoint, or it is damaged.
     """
     kept = _load(folder / FILE)
-    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in kept["shape"].items()}
-    network = RaterNetwork(Shape(**shape))
+    network = RaterNetwork(Shape(**kept["shape"]))
     network.load_state_dict(kept["averaged"])
     return network.eval()
 

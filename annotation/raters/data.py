@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -75,13 +75,8 @@ class Faces:
 
     def take(self, rows: np.ndarray) -> Faces:
         """The rows of a boolean mask or an index."""
-        columns = (self.names, self.gray, self.place, self.found, self.votes, self.shares)
-        return Faces(
-            *(column[rows] for column in columns),
-            self.units,
-            self.proxies[rows],
-            self.digests[rows],
-        )
+        by_row = ("names", "gray", "place", "found", "votes", "shares", "proxies", "digests")
+        return replace(self, **{name: getattr(self, name)[rows] for name in by_row})
 
 
 def prepare(

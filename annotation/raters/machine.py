@@ -134,8 +134,6 @@ def _session(weights: Path, *, threads: int) -> onnxruntime.InferenceSession:
 
 def _asserted(session: onnxruntime.InferenceSession) -> str:
     """The provider in use; says aloud when a GPU is there and not used."""
-    import onnxruntime
-
     active = session.get_providers()[0]
     if active not in _PROVIDERS:
         raise ModelError(
@@ -143,7 +141,13 @@ def _asserted(session: onnxruntime.InferenceSession) -> str:
             got=active,
             mend="install onnxruntime or onnxruntime-gpu again",
         )
-    wanted = [name for name in _PROVIDERS if name in onnxruntime.get_available_providers()]
-    if wanted[0] != active:
-        logger.warning("%s is installed but could not be used; rating on %s", wanted[0], active)
+    if active == "CPUExecutionProvider" and _has_gpu():
+        logger.error(
+            "there is a GPU, but the machine rater runs on the CPU; install onnxruntime-gpu "
+            "in place of onnxruntime to use it"
+        )
     return active
+
+
+def _has_gpu() -> bool:
+    return Path("/proc/driver/nvidia/version").exists()

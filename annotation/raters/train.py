@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,78 +28,15 @@ from torch.nn import functional
 from annotation.raters import augment, data, measure, targets
 from annotation.raters.checkpoint import Run, precision_for
 from annotation.raters.data import Faces
+from annotation.raters.lesson import Lesson, batches, lesson_of
 from annotation.raters.network import RaterNetwork, Served, Shape
 from annotation.raters.provenance import hardware, revision
+from annotation.raters.recipe import Recipe
 from warehouse import atomic
 from warehouse.errors import SettingsError
 
 AU_WEIGHT = 0.5
 """Of the AU loss beside the answers' cross-entropy, which is about three times as large."""
-
-WARM_UP = 0.08
-"""Share of the schedule in which the learning rate rises."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the weights, besides the data.
-
-    Attributes:
-        minutes, steps: the run ends at the first of the two; 0 means without that limit.
-        rate: peak learning rate of AdamW.
-    """
-
-    minutes: float = 10.0
-    steps: int = 0
-    batch: int = 128
-    rate: float = 3e-3
-    decay: float = 0.05
-    average: float = 0.998
-    seed: int = 0
-    widths: tuple[int, ...] = (32, 64, 128, 256)
-    blocks: tuple[int, ...] = (1, 2, 2, 1)
-    side: int = 64
-    dropout: float = 0.2
-
-    def progress(self, step: int, seconds: float) -> float:
-        """0 at the start, 1 at the end."""
-        by_clock = seconds / 60 / self.minutes if self.minutes else 0.0
-        by_count = step / self.steps if self.steps else 0.0
-        return min(1.0, max(by_clock, by_count))
-
-    def rate_at(self, progress: float) -> float:
-        """Linear up, half a cosine down."""
-        if progress < WARM_UP:
-            return self.rate * (0.05 + 0.95 * progress / WARM_UP)
-        return self.rate * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """Training and held-out faces with their AU targets on the scale of the training set."""
-
-    learn: Faces
-    learn_au: np.ndarray
-    hold: Faces
-    hold_au: np.ndarray
-    scale: dict[int, float]
-    repeated: int
-
-
-def lesson_of(train: Faces, valid: Faces) -> Lesson:
-    """Drop what stands in both files or twice in one, set a part aside, scale the AU proxies."""
-    unique = data.without(train, valid)
-    aside = data.held_out(unique)
-    learn, hold = unique.take(~aside), unique.take(aside)
-    scale = targets.robust_scale(learn.units, learn.proxies)
-    return Lesson(
-        learn=learn,
-        learn_au=targets.rescale(learn.units, learn.proxies, scale),
-        hold=hold,
-        hold_au=targets.rescale(hold.units, hold.proxies, scale),
-        scale=scale,
-        repeated=len(train) - len(unique),
-    )
 
 
 def train(
@@ -136,7 +71,7 @@ def train(
     started, before, saved = time.monotonic(), run.seconds, time.monotonic()
     per_epoch = max(1, len(lesson.learn) // recipe.batch)
     losses: list[float] = []
-    for rows, pixels in _batches(lesson, recipe, run.step):
+    for rows, pixels in batches(lesson, recipe, run.step):
         progress = recipe.progress(run.step, run.seconds)
         if progress >= 1:
             break
@@ -213,32 +148,6 @@ def _step(
     run.step += 1
     run.average(min(recipe.average, (1 + run.step) / (10 + run.step)))
     return float(loss.detach())
-
-
-def _batches(lesson: Lesson, recipe: Recipe, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless batches from step ``first`` on, made one ahead in another thread.
-
-    What stands in a batch depends on the seed and the step alone, so a continued run sees
-    what an uninterrupted one would have seen.
-    """
-
-    def make(step: int) -> tuple[np.ndarray, np.ndarray]:
-        size = min(recipe.batch, len(lesson.learn))
-        per_epoch = max(1, len(lesson.learn) // size)
-        order = np.random.default_rng((recipe.seed, step // per_epoch)).permutation(
-            len(lesson.learn)
-        )
-        rows = order[(step % per_epoch) * size :][:size]
-        rng = np.random.default_rng((recipe.seed, step // per_epoch, step))
-        return rows, augment.batch(lesson.learn, rows, side=recipe.side, rng=rng)
-
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(make, first)
-        step = first
-        while True:
-            ready, step = ahead, step + 1
-            ahead = pool.submit(make, step)
-            yield ready.result()
 
 
 def finish(run: Run, lesson: Lesson, valid: Faces, recipe: Recipe) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Client:
 
     def __init__(self, address: Address, *, patience_s: float = 15, timeout_s: float = 120) -> None:
         self.url, self._token, self._patience_s = address.url, address.token, patience_s
-        auth = _Pat(address.token) if address.token.count(".") == 2 else _Legacy(address.token)
+        is_pat = address.token.count(".") == 2
+        auth = _Pat(address.token, address.url) if is_pat else _Legacy(address.token)
         self._http = httpx.Client(
             base_url=address.url,
             auth=auth,
@@ -242,8 +243,8 @@ class _Pat(httpx.Auth):
 
     requires_response_body = True
 
-    def __init__(self, token: str) -> None:
-        self._token, self._access = token, ""
+    def __init__(self, token: str, url: str) -> None:
+        self._token, self._refresh, self._access = token, f"{url}/api/token/refresh/", ""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         if self._access:
@@ -251,10 +252,11 @@ class _Pat(httpx.Auth):
             response = yield request
             if response.status_code != 401:
                 return
-        address = request.url.copy_with(raw_path=b"/api/token/refresh/")
-        answer = yield httpx.Request("POST", address, json={"refresh": self._token})
-        self._access = answer.json().get("access", "") if answer.is_success else ""
-        request.headers["Authorization"] = f"Bearer {self._access or 'refused'}"
+        answer = yield httpx.Request("POST", self._refresh, json={"refresh": self._token})
+        if not answer.is_success:
+            return  # the caller sees this answer: it says whether the token is expired or revoked
+        self._access = answer.json()["access"]
+        request.headers["Authorization"] = f"Bearer {self._access}"
         yield request
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WatchOption = Annotated[bool, typer.Option("--watch", help="Go on every 30 seconds until Ctrl-C.")]
 _PAUSE_S = 30
@@ -33,17 +37,15 @@ def pull(session: Session, watch: WatchOption = False) -> None:
 
 def status(session: Session) -> None:
     """How far labelling has come: faces, votes, who has voted how often, agreement."""
-    from rich.console import Console
-
     from pipeline.labelling import progress_of
 
     facts = progress_of(session.home())
+    session.answer(facts, partial(_show, facts))
 
-    def show(console: Console) -> None:
-        for key, value in facts.items():
-            console.print(f"{key:<28} {value}")
 
-    session.answer(facts, show)
+def _show(facts: dict[str, Any], console: Console) -> None:
+    for name, value in facts.items():
+        console.print(f"{name:<36} {value}")
 
 
 def _repeat(session: Session, job: str, assets: tuple[str, ...], *, watch: bool) -> None:
@@ -59,8 +61,7 @@ def _repeat(session: Session, job: str, assets: tuple[str, ...], *, watch: bool)
             for name, value in made.get(asset, {}).items()
             if isinstance(value, int | str) and len(str(value)) < 200
         }
-        lines = "\n".join(f"{name:<36} {value}" for name, value in facts.items())
-        session.answer(facts, lambda console, text=lines: console.print(text))
+        session.answer(facts, partial(_show, facts))
         if not watch:
             return
         time.sleep(_PAUSE_S)

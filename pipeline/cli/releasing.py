@@ -37,7 +37,7 @@ def create(
     os.environ["RISORIUS_DROP_FLAGGED"] = str(drop_flagged).lower()
     with session.watching():
         runs.materialize(settings.place, "audit")
-        made = runs.materialize(settings.place, "release")["release"]
+        made = runs.materialize(settings.place, "cut_release")["release"]
     session.answer(
         made,
         lambda console: console.print(

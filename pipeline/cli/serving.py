@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def dev(session: Session, port: PortOption = 3000) -> None:
     """Open the Dagster UI and Label Studio for daily use; Ctrl-C stops both."""
     from pipeline import studio
-    from pipeline.instance import open_instance
+    from pipeline.instance import open_instance, workspace
     from warehouse.errors import SettingsError
 
     settings = session.settings()
@@ -42,7 +42,7 @@ def dev(session: Session, port: PortOption = 3000) -> None:
     session.console.print(f"Label Studio  {address.url}")
     session.console.print(f"inbox         {home.inbox}   (a new folder here becomes a batch)")
     home.inbox.mkdir(parents=True, exist_ok=True)
-    command_line = [sys.executable, "-m", "dagster", "dev", "-m", "pipeline.definitions"]
+    command_line = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace(home))]
     dagster = subprocess.Popen(
         [*command_line, "-h", "127.0.0.1", "-p", str(port), "--log-level", "warning"],
         env={**os.environ, "RISORIUS_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)},

@@ -8,7 +8,7 @@ import polars as pl
 
 from pipeline import pictures, progress
 from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
-from pipeline.defs.partitions import batches
+from pipeline.defs.partitions import NAME, batches
 from pipeline.defs.resources import Workplace
 from pipeline.faces import batch as stage
 from warehouse import lens, tables
@@ -121,7 +121,7 @@ def inbox(
     context: dg.SensorEvaluationContext, workplace: Workplace
 ) -> dg.SensorResult | dg.SkipReason:
     """Turns each new folder of the inbox into a batch; automation does the rest."""
-    known = set(context.instance.get_dynamic_partitions(batches.name))
+    known = set(context.instance.get_dynamic_partitions(NAME))
     folder = workplace.home().inbox
     new, refused = [], []
     for entry in sorted(folder.iterdir()) if folder.is_dir() else []:

@@ -14,4 +14,6 @@ ingest = dg.define_asset_job("ingest", INGEST, description="Videos of a batch in
 queue = dg.define_asset_job("queue", QUEUE, description="Rated faces into Label Studio tasks.")
 believe = dg.define_asset_job("believe", BELIEVE, description="Votes into soft labels.")
 audit = dg.define_asset_job("audit", AUDIT, description="What not to trust, and what is curated.")
-publish = dg.define_asset_job("release", RELEASE, description="A new version, if anything is new.")
+cut_release = dg.define_asset_job(
+    "cut_release", RELEASE, description="A new version, if anything is new."
+)

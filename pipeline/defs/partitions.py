@@ -2,4 +2,6 @@
 
 import dagster as dg
 
-batches = dg.DynamicPartitionsDefinition(name="batches")
+NAME = "batches"
+
+batches = dg.DynamicPartitionsDefinition(name=NAME)

@@ -178,7 +178,9 @@ def _rewrite_video(home: Home, row: dict[str, Any], *, verdict: str, reason: str
         [{**row, "verdict": verdict, "reason": reason}], schema=TABLES["videos"].schema
     )
     footer = _footer(home, row)
-    kept = {name: footer[name] for name in ("stamp", "registered") if name in footer}
+    kept: dict[str, str] = {
+        name: footer[name] for name in ("stamp", "registered") if name in footer
+    }
     tables.write(home, "videos", frame, part=row["video_id"], batch=row["batch"], metadata=kept)
 
 

@@ -37,7 +37,7 @@ _STRIDE = 32
 _IOU_OF_DOUBLES = 0.3
 _NO_BOXES = np.empty((0, 5), dtype=np.float32)
 _NO_KEYPOINTS = np.empty((0, 5, 2), dtype=np.float32)
-_PROVIDERS = ("CUDAExecutionProvider", "CoreMLExecutionProvider", "CPUExecutionProvider")
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 class Detector(Protocol):
@@ -299,6 +299,8 @@ def _ranked(
     boxes[:, 0:4:2] = boxes[:, 0:4:2].clip(0, width)
     boxes[:, 1:4:2] = boxes[:, 1:4:2].clip(0, height)
     real = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
+    # Five points in one place are no face and cannot be aligned.
+    real &= np.isfinite(keypoints).all(axis=(1, 2)) & (np.ptp(keypoints, axis=1) >= 1).all(axis=1)
     boxes, keypoints = boxes[real], keypoints[real].astype(np.float32)
     order = np.argsort(-boxes[:, 4], kind="stable")[: max_num or None]
     return boxes[order], keypoints[order]

@@ -133,17 +133,21 @@ def _verdict(faces: pl.DataFrame, *, n_frames: int, broken: str | None) -> tuple
 def _tracks(faces: pl.DataFrame, *, subject_id: str | None) -> pl.DataFrame:
     """One row per track; its best face is the kept one of highest sharpness times score."""
     worth = pl.col("sharpness") * pl.col("detector_score")
-    best = pl.col("face_id").filter(pl.col("verdict") == "kept").sort_by(worth.filter(
-        pl.col("verdict") == "kept"), descending=True).first()  # fmt: skip
+    best = (
+        faces.filter(pl.col("verdict") == "kept")
+        .sort(worth, "frame", descending=[True, False])
+        .group_by("track_id")
+        .agg(best_face_id=pl.col("face_id").first())
+    )
     return (
-        faces.group_by("track_id", "video_id", "batch", maintain_order=True)
+        faces.group_by("track_id", "video_id", "batch")
         .agg(
             start_s=pl.col("time_s").min(),
             end_s=pl.col("time_s").max(),
             n_frames=pl.len(),
-            best_face_id=best,
         )
+        .join(best, on="track_id", how="left")
         .with_columns(subject_id=pl.lit(subject_id, dtype=pl.String))
         .sort("track_id")
-        .select(list(TABLES["tracks"].columns))
+        .select(pl.col(name).cast(kind) for name, kind in TABLES["tracks"].columns.items())
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,16 @@ def list_sources(folder: Path) -> list[Source]:
         SettingsError: the sidecar or the listing cannot be read.
     """
     declared = _sidecar(folder / SIDECAR)
-    found: dict[str, Source] = {}
-    for line in _listing(folder / LISTING):
-        found[line["file_name"]] = Source(**line)
+    # By address, not by name: two folders may each hold a clip.mp4.
+    found = {line["uri"]: Source(**line) for line in _listing(folder / LISTING)}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.is_dir() or path.name.startswith(".") or path.name in (SIDECAR, LISTING):
-            continue
-        found[path.name] = Source(file_name=path.name, uri=str(path.absolute()))
-    for name in declared:
-        found.setdefault(name, Source(file_name=name, uri=str((folder / name).absolute())))
+        if not path.is_dir() and not _is_ours(path.name):
+            uri = os.path.abspath(path)
+            found.setdefault(uri, Source(path.name, uri=uri))
+    named = {source.file_name for source in found.values()}
+    for name in declared.keys() - named:
+        uri = os.path.abspath(folder / name)
+        found[uri] = Source(name, uri=uri)
     return sorted(
         _completed(source, declared.get(source.file_name, {})) for source in found.values()
     )
@@ -83,13 +85,15 @@ def describe(source: Source, *, batch: str) -> dict[str, Any]:
     if source.missing:
         return {**row, "reason": "missing: the list names this file, but it is not there; copy it"}
     try:
+        if not stat.S_ISREG(os.stat(source.uri).st_mode):
+            return {**row, "reason": "unreadable: it is no file; name the files one by one"}
         digest, size = file_sha256(source.uri), os.path.getsize(source.uri)
     except OSError as error:
         said = error.strerror or type(error).__name__
         return {**row, "reason": f"unreadable: {said}; check the file and its permissions"}
-    row |= {"video_id": video_id(digest), "sha256": digest, "bytes": size}
     if size == 0:
-        return {**row, "reason": "empty: the file has no bytes; copy it again"}
+        return {**row, "bytes": 0, "reason": "empty: the file has no bytes; copy it again"}
+    row |= {"video_id": video_id(digest), "sha256": digest, "bytes": size}
     try:
         facts = video.probe(source.uri)
     except MediaError as error:
@@ -97,56 +101,80 @@ def describe(source: Source, *, batch: str) -> dict[str, Any]:
     return {**row, **vars(facts), "verdict": "kept", "reason": None}
 
 
+def _is_ours(name: str) -> bool:
+    half_copied = name.lower().endswith((".part", ".partial", ".crdownload", ".filepart"))
+    return name in (SIDECAR, LISTING) or name.startswith((".", "~$")) or half_copied
+
+
 def _completed(source: Source, declared: dict[str, str]) -> Source:
     values = {name: declared.get(name) or getattr(source, name) for name in _DECLARED}
-    return Source(
-        file_name=source.file_name,
-        uri=source.uri,
-        **values,
-        missing=not os.path.lexists(source.uri),
-    )
+    # A link to nowhere is there, and cannot be read: another verdict than missing.
+    return replace(source, **values, missing=not os.path.lexists(source.uri))
 
 
 def _sidecar(path: Path) -> dict[str, dict[str, str]]:
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
         # utf-8-sig: spreadsheets write a mark before the first column's name.
         with open(path, newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.DictReader(handle))
+            reader = csv.DictReader(handle)
+            columns, rows = reader.fieldnames or [], list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(
             f"{path.name} as UTF-8 text with commas",
             got=f"{type(error).__name__}: {error}",
             mend=f"save {path} again as CSV, UTF-8",
         ) from None
-    if rows and "file_name" not in rows[0]:
+    if "file_name" not in columns:
         raise SettingsError(
             f"a column file_name in {path.name}",
-            got=f"columns {', '.join(str(name) for name in rows[0])}",
+            got=f"columns {', '.join(columns) or 'none'}",
             mend="name the columns file_name, subject_id, licence, consent, source",
         )
-    return {
-        row["file_name"].strip(): {name: (row.get(name) or "").strip() for name in _DECLARED}
-        for row in rows
-        if (row["file_name"] or "").strip()
-    }
+    declared: dict[str, dict[str, str]] = {}
+    for row in rows:
+        name = (row["file_name"] or "").strip()
+        values = {column: (row.get(column) or "").strip() for column in _DECLARED}
+        if name and declared.setdefault(name, values) != values:
+            raise SettingsError(
+                f"one answer per file in {path.name}",
+                got=f"two different rows for {name}",
+                mend="remove one of them",
+            )
+    return declared
 
 
 def _listing(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
+    if not os.path.lexists(path):
         return
-    known = {field.name for field in fields(Source)} - {"missing"}
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path.name} as UTF-8 text", got=str(error), mend=f"write {path} again"
+        ) from None
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
         try:
-            line = json.loads(text)
-            yield {name: line.get(name) for name in known} | {
-                "uri": str(line["uri"]),
-                "file_name": str(line.get("file_name") or Path(line["uri"]).name),
-            }
+            yield _listed(json.loads(text), folder=path.parent)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SettingsError(
                 f'one JSON object with "uri" per line of {path.name}',
                 got=f"line {number}: {text[:80]!r}",
                 mend=f"mend or remove that line of {path}",
             ) from None
+
+
+def _listed(line: dict[str, Any], *, folder: Path) -> dict[str, Any]:
+    address = line["uri"]
+    if not isinstance(address, str) or "://" in address or not address:
+        raise ValueError(address)
+    declared = {name: line.get(name) for name in _DECLARED}
+    return {
+        # Below the listing's folder when relative.
+        "uri": os.path.abspath(folder / address),
+        "file_name": str(line.get("file_name") or Path(address).name),
+        **{name: None if value is None else str(value) for name, value in declared.items()},
+    }

@@ -1,0 +1,76 @@
+"""Out-of-sample probabilities when no rater brings them: every face judged by the others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from warehouse.vocabulary import EXPRESSIONS
+
+_FOLDS = 5
+_FEWEST = 10
+"""Labelled faces below which folds are too small to teach anything."""
+
+
+def probabilities(
+    soft: np.ndarray, features: np.ndarray, *, groups: Sequence[str] | None = None, seed: int = 0
+) -> np.ndarray:
+    """Cross-fitted probabilities of a linear classifier on the features.
+
+    Args:
+        soft: float[n, 8], NaN rows for faces without a label; a face teaches each of its
+            expressions with that share as its weight.
+        features: float[n, d].
+        groups: one per face; a group is never on both sides of a fold.
+
+    Returns:
+        float[n, 8], rows sum to 1. NaN rows: without a label, or everywhere when there are fewer
+        than ten labelled faces, one class or one group, from which nothing can be learned.
+    """
+    found = np.full((len(soft), len(EXPRESSIONS)), np.nan)
+    rows = np.flatnonzero(~np.isnan(soft[:, 0]))
+    label = np.nan_to_num(soft).argmax(axis=1)
+    names = None if groups is None else np.asarray(groups, dtype=str)[rows]
+    n_groups = len(rows) if names is None else len(np.unique(names))
+    if len(rows) < _FEWEST or len(np.unique(label[rows])) < 2 or n_groups < 2:
+        return found
+    for train, test in _folds(label[rows], names, n_splits=min(_FOLDS, n_groups), seed=seed):
+        found[rows[test]] = _fit(soft[rows[train]], features[rows[train]], features[rows[test]])
+    return found
+
+
+def _folds(
+    label: np.ndarray, groups: np.ndarray | None, *, n_splits: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+    options = {"n_splits": n_splits, "shuffle": True, "random_state": seed}
+    empty = np.zeros((len(label), 1))
+    with warnings.catch_warnings():
+        # A class rarer than the folds is missing from some of them, which is fine here.
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        if groups is not None:
+            return list(StratifiedGroupKFold(**options).split(empty, label, groups))
+        if np.bincount(label).max() < n_splits:
+            return list(KFold(**options).split(empty))
+        return list(StratifiedKFold(**options).split(empty, label))
+
+
+def _fit(soft: np.ndarray, features: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    face, expression = np.nonzero(soft > 0)
+    proba = np.zeros((len(unseen), len(EXPRESSIONS)))
+    classes = np.unique(expression)
+    if len(classes) == 1:
+        proba[:, classes[0]] = 1.0
+        return proba
+    # Strong shrinkage: with forty faces and 256 features a free fit is certain of everything.
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    model.fit(features[face], expression, logisticregression__sample_weight=soft[face, expression])
+    proba[:, classes] = model.predict_proba(unseen)
+    return proba

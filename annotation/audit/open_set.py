@@ -1,0 +1,174 @@
+"""Open set: which faces show none of the known expressions?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from annotation.audit import inputs
+from annotation.audit.inputs import Values
+from annotation.audit.result import AuditResult, result_of
+from warehouse.errors import SettingsError
+
+_NEIGHBOURS = 10
+_FEWEST = 10
+"""Faces below which "unlike the others" has no meaning."""
+
+_SAME = 1e-6
+"""Median neighbour distance below which most faces are copies and the rest look endlessly far."""
+
+_SAYS = {
+    "people": "people say unknown or not a face",
+    "rater": "the machine rater finds no known expression",
+    "probability": "the machine rater cannot choose",
+    "features": "unlike the other faces",
+}
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """People's own answers first, the machine's doubts where people are few.
+
+    Evidence that a face is *closed* (shows a known expression), each in [0, 1]:
+
+    - *rater*: 1 - the machine rater's mass on ``unknown`` and ``not_a_face``.
+    - *probability*: cleanlab's ``OutOfDistribution`` on the probabilities: 1 - normalised entropy.
+    - *features*: cleanlab's ``OutOfDistribution`` on the features (mean cosine distance to the
+      nearest k, exp(-d / median)), times e and capped at 1: 1 for faces as near to the others as
+      half of them are, 0.37 at twice that distance. k = sqrt(n), at most 10.
+
+    The machine's score is the geometric mean of those that are there. With n votes, of which the
+    share s is open-set, ``score = (2 * machine + n * (1 - s)) / (2 + n)``: the machine counts as
+    two voters, because a single ``unknown`` vote is close to noise (kappa 0.05 on FER+).
+    ``flag``: score under ``threshold``. ``detail``: the weakest evidence of a flagged face.
+
+    Distances are scaled by the set's own median, so scores of different sets compare only
+    roughly. On FER+ such machine scores reach an AUROC of 0.6 to 0.75: they rank what to review.
+    """
+
+    name = "open_set"
+    threshold: float = 0.5
+    machine_votes: float = 2.0
+
+    def find(
+        self,
+        *,
+        labels: Values | None = None,
+        probabilities: Values | None = None,
+        features: Values | None = None,
+        open_set: Values | None = None,
+        face_ids: Sequence[str] | None = None,
+    ) -> AuditResult:
+        """Audit faces by whatever evidence there is; at least one of the four.
+
+        Args:
+            labels: a ``soft_labels`` frame (its ``open_set_share`` and ``n_votes`` count), or one
+                answer per face as text (one vote each); other arrays hold no open-set evidence.
+            probabilities: float[n, 8], or a ``ratings`` frame.
+            features: float[n, d], or a ``ratings`` frame.
+            open_set: float[n, 2], the rater's mass on the open-set answers, or a ``ratings``
+                frame.
+            face_ids: the order of the arrays; see ``inputs.ids_of``.
+
+        Raises:
+            SettingsError: no evidence at all.
+            TableError: arrays of another shape or with NaN.
+        """
+        given = (labels, probabilities, features, open_set)
+        if all(value is None for value in given):
+            raise SettingsError(
+                "labels, probabilities, features or open_set for the open_set audit",
+                got="none of them",
+                mend="pass the soft labels, or the ratings of a machine rater",
+            )
+        ids = inputs.ids_of(face_ids, *given)
+        machine, learned = _machine(probabilities, features, open_set, ids=ids)
+        share, n_votes = (np.zeros(len(ids)), np.zeros(len(ids)))
+        if labels is not None:
+            share, n_votes = inputs.open_votes(labels, ids)
+        scores = self._combined(machine, share, n_votes)
+        # A face without any evidence has nothing against it, and nothing for it.
+        flags = np.nan_to_num(scores, nan=1.0) < self.threshold
+        voted = np.where(n_votes > 0, 1 - share, np.nan)
+        return result_of(
+            self.name,
+            face_ids=ids,
+            scores=scores,
+            flags=flags,
+            details=_reasons(flags, {"people": voted, **machine}),
+            statistics={
+                "flagged": int(flags.sum()),
+                "evidence": ", ".join(["people"] * bool(n_votes.any()) + list(machine)) or "none",
+                "with_open_votes": int((share > 0).sum()),
+                **learned,
+            },
+        )
+
+    def _combined(
+        self, machine: dict[str, np.ndarray], share: np.ndarray, n_votes: np.ndarray
+    ) -> np.ndarray:
+        closed, weight = np.zeros(len(share)), np.zeros(len(share))
+        if machine:
+            logs = np.log(np.clip(np.stack(list(machine.values())), 1e-12, 1))
+            closed, weight = np.exp(logs.mean(axis=0)), np.full(len(share), self.machine_votes)
+        total = weight + n_votes
+        said = weight * closed + n_votes * (1 - share)
+        return np.divide(said, total, out=np.full(len(share), np.nan), where=total > 0)
+
+
+def _machine(
+    probabilities: Values | None,
+    features: Values | None,
+    open_set: Values | None,
+    *,
+    ids: list[str],
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    found: dict[str, np.ndarray] = {}
+    learned: dict[str, float] = {}
+    if open_set is not None:
+        mass = inputs.matrix(open_set, ids, name="open_set", column="open_set", width=2)
+        found["rater"] = np.clip(1 - mass.sum(axis=1), 0, 1)
+    if probabilities is not None:
+        belief = inputs.distributions(probabilities, ids, name="probabilities")
+        found["probability"] = _by_entropy(belief)
+    if features is not None:
+        array = inputs.matrix(features, ids, name="features", column="feature")
+        near, learned = _by_distance(array)
+        if near is not None:
+            found["features"] = near
+    return found, learned
+
+
+def _by_entropy(belief: np.ndarray) -> np.ndarray:
+    from cleanlab.outlier import OutOfDistribution
+
+    if not len(belief):
+        return np.empty(0)
+    scorer = OutOfDistribution(params={"adjust_pred_probs": False, "method": "entropy"})
+    return np.clip(scorer.score(pred_probs=belief), 0, 1)
+
+
+def _by_distance(features: np.ndarray) -> tuple[np.ndarray | None, dict[str, float]]:
+    from cleanlab.outlier import OutOfDistribution
+
+    if len(features) < _FEWEST:
+        return None, {}
+    k = min(_NEIGHBOURS, math.isqrt(len(features)))
+    scorer = OutOfDistribution(params={"k": k})
+    scores = scorer.fit_score(features=features, verbose=False)
+    median = float(scorer.params["scaling_factor"])
+    if median < _SAME:
+        return None, {"median_distance": median, "k": k}
+    return np.clip(scores * math.e, 0, 1), {"median_distance": median, "k": k}
+
+
+def _reasons(flags: np.ndarray, evidence: dict[str, np.ndarray]) -> list[str | None]:
+    if not len(flags):
+        return []
+    table = np.stack(list(evidence.values()))
+    weakest = np.where(np.isnan(table), np.inf, table).argmin(axis=0)
+    says = [_SAYS[name] for name in evidence]
+    return [says[row] if flag else None for flag, row in zip(flags, weakest, strict=True)]

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from annotation.raters import augment, data
+from annotation.raters.data import Faces
+from tests.annotation.raters import conftest
+from warehouse.errors import ModelError, TableError
+
+FINDER = f"{conftest.__name__}:find_drawn"
+
+
+def test_prepared_faces_stand_in_arcface_geometry(drawn: tuple[Faces, Faces]) -> None:
+    faces = drawn[0]
+    assert len(faces) == 120
+    assert faces.found.all()
+    assert faces.gray.shape == (120, 112, 112)
+    # The drawn eyes are the darkest spots of the upper half.
+    upper = faces.gray[0, :70].astype(float)
+    for x in (38, 73):
+        assert upper[48:55, x - 3 : x + 4].mean() < 80
+    assert upper[10:30, 50:60].mean() > 120
+
+
+def test_the_crop_is_the_one_insightface_cuts(drawn: tuple[Faces, Faces]) -> None:
+    import cv2
+    from insightface.utils.face_align import norm_crop
+
+    image = conftest.drawn_face(0.5, np.random.default_rng(3))
+    large = cv2.resize(image, (data.ENLARGED, data.ENLARGED), interpolation=cv2.INTER_CUBIC)
+    place, found = data.align(image, conftest.find_drawn)
+    points = conftest.find_drawn(np.repeat(large[:, :, None], 3, axis=2))[0].keypoints
+    theirs = norm_crop(large, points.astype(np.float32), image_size=112)
+    inside = augment._inside(place)
+    assert found
+    assert inside.mean() > 0.5
+    difference = np.abs(data.lay(image, place).astype(int) - theirs)[inside]
+    assert difference.mean() < 1
+
+
+def test_a_frame_without_a_face_is_laid_in_the_usual_place() -> None:
+    place, found = data.align(np.zeros((48, 48), np.uint8), conftest.find_drawn)
+    assert not found
+    centre_of_eyes = place @ np.array([23.6 * 4, 19.0 * 4, 1])
+    assert centre_of_eyes == pytest.approx([55.9, 51.6], abs=2)
+
+
+def test_the_cache_is_used_and_a_lost_shard_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = conftest.write_ferplus(tmp_path, "train", 12, seed=5)
+    monkeypatch.setattr(data, "_SHARD", 5)
+    first = data.prepare(path, cache=tmp_path / "cache", find=FINDER, workers=0)
+    shards = sorted((tmp_path / "cache").rglob("*.npz"))
+    assert len(shards) == 3
+    shards[1].unlink()
+    made: list[int] = []
+    again = data.prepare(
+        path, cache=tmp_path / "cache", find=FINDER, workers=0, say=lambda done, of: made.append(of)
+    )
+    assert made == [1]
+    assert np.array_equal(first.gray, again.gray)
+
+
+def test_pictures_of_the_other_file_and_repetitions_are_dropped(
+    tmp_path: Path, drawn: tuple[Faces, Faces]
+) -> None:
+    train, valid = drawn
+    rows = np.concatenate([np.arange(len(train)), [0, 1, 2]])
+    twice = train.take(rows)
+    assert len(data.without(twice, valid)) == len(train)
+    assert len(data.without(twice, train.take(np.arange(10)))) == len(train) - 10
+
+
+def test_held_out_rows_depend_on_the_pixels_alone(drawn: tuple[Faces, Faces]) -> None:
+    faces = drawn[0]
+    aside = data.held_out(faces)
+    turned = data.held_out(faces.take(np.arange(len(faces))[::-1]))
+    assert 0 < aside.sum() < 20
+    assert np.array_equal(aside, turned[::-1])
+
+
+@pytest.mark.parametrize("find", ["no_such_module:find", "json:no_such_function"])
+def test_a_finder_that_is_not_there(tmp_path: Path, find: str) -> None:
+    path = conftest.write_ferplus(tmp_path, "train", 2, seed=0)
+    with pytest.raises(ModelError, match="mend --find"):
+        data.prepare(path, cache=tmp_path, find=find)
+
+
+def test_a_file_without_votes(tmp_path: Path) -> None:
+    pl.DataFrame({"name": ["a"], "image": [b""]}).write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(TableError, match="columns name, image"):
+        data.prepare(tmp_path / "x.parquet", cache=tmp_path, find=FINDER)
+
+
+def test_augmented_faces_are_repeatable_and_differ(drawn: tuple[Faces, Faces]) -> None:
+    rows = np.arange(16)
+
+    def batch(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        return augment.batch(drawn[0], rows, side=64, rng=rng)
+
+    assert batch(1).shape == (16, 64, 64)
+    assert batch(1).dtype == np.uint8
+    assert np.array_equal(batch(1), batch(1))
+    assert not np.array_equal(batch(1), batch(2))
+
+
+@pytest.mark.parametrize("change", [change for _, change in augment._CHANGES])
+def test_every_change_keeps_type_and_shape_and_changes(change, drawn: tuple[Faces, Faces]) -> None:  # type: ignore[no-untyped-def]
+    gray = drawn[0].gray[0]
+    changed = change(gray, np.random.default_rng(0))
+    assert changed.dtype == np.uint8
+    assert changed.shape == gray.shape
+    assert not np.array_equal(changed, gray)
+
+
+def test_as_served_is_black_outside_the_picture(drawn: tuple[Faces, Faces]) -> None:
+    served = augment.as_served(drawn[1], side=112)
+    outside = ~augment._inside(drawn[1].place[0])
+    assert outside.any()
+    assert served[0][outside].max() == 0

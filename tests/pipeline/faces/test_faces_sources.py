@@ -1,0 +1,133 @@
+"""What lies in a batch folder, what is said about it, and one row for each."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.faces.sources import Source, describe, list_sources
+from tests import media_files
+from warehouse.errors import SettingsError
+from warehouse.ids import file_sha256, unreadable_video_id
+from warehouse.schema import TABLES
+
+
+def write(folder: Path, **files: str | bytes) -> Path:
+    for name, content in files.items():
+        path = folder / name.replace("__", ".")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def listing(*lines: dict[str, object]) -> str:
+    return "\n".join(json.dumps(line) for line in lines) + "\n"
+
+
+def test_files_and_names_are_listed_in_order_and_ours_are_not(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        b__mp4="b",
+        a__jpg="a",
+        notes__txt="n",
+        videos__csv="file_name,licence\na.jpg,CC0-1.0\ngone.mp4,\n",
+        sources__jsonl="\n",
+        half__mp4__part="copying",
+    )
+    (tmp_path / ".draft-1234").touch()
+    (tmp_path / ".hidden.mp4").touch()
+    (tmp_path / "folder").mkdir()
+    found = list_sources(tmp_path)
+    assert [(source.file_name, source.missing) for source in found] == [
+        ("a.jpg", False),
+        ("b.mp4", False),
+        ("gone.mp4", True),
+        ("notes.txt", False),
+    ]
+    assert [source.licence for source in found] == ["CC0-1.0", None, None, None]
+    assert found[0].uri == str(tmp_path / "a.jpg")
+
+
+def test_files_by_reference_take_sidecar_values_by_name(tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "x.mp4").touch()
+    batch = tmp_path / "batch"
+    batch.mkdir()
+    write(
+        batch,
+        sources__jsonl=listing(
+            {"uri": str(away / "x.mp4"), "file_name": "x.mp4", "subject_id": 7, "source": "lab"},
+            {"uri": "../away/y.mp4"},
+        ),
+        videos__csv="file_name,subject_id\nx.mp4,ada\n",
+    )
+    x, y = list_sources(batch)
+    assert x == Source("x.mp4", str(away / "x.mp4"), subject_id="ada", source="lab")
+    assert y == Source("y.mp4", str(away / "y.mp4"), missing=True)
+
+
+def test_two_files_of_one_name_are_two_sources(tmp_path: Path) -> None:
+    lines = [{"uri": f"/no/{side}/x.mp4", "file_name": "x.mp4"} for side in ("left", "right")]
+    write(tmp_path, sources__jsonl=listing(*lines))
+    assert [source.uri for source in list_sources(tmp_path)] == ["/no/left/x.mp4", "/no/right/x.mp4"]
+
+
+def test_an_empty_or_absent_folder_has_no_sources(tmp_path: Path) -> None:
+    assert list_sources(tmp_path) == []
+    assert list_sources(tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("videos.csv", b"name,licence\na,b\n", "a column file_name"),
+        ("videos.csv", b"", "columns none"),
+        ("videos.csv", b"file_name;licence\na;b\n", "columns file_name;licence"),
+        ("videos.csv", "file_name\nä.mp4\n".encode("latin-1"), "UTF-8"),
+        ("videos.csv", b"file_name,licence\na,x\na,y\n", "two different rows for a"),
+        ("sources.jsonl", b'{"uri": "/a"}\n\n{"uri": \n', "line 3"),
+        ("sources.jsonl", b'["/a"]\n', "line 1"),
+        ("sources.jsonl", b'{"file_name": "a"}\n', "line 1"),
+        ("sources.jsonl", b'{"uri": "https://host/a.mp4"}\n', "line 1"),
+        ("sources.jsonl", b"\xff\xfe{}", "UTF-8"),
+    ],
+)
+def test_a_sidecar_that_cannot_be_read_says_where(
+    tmp_path: Path, file: str, content: bytes, said: str
+) -> None:
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(SettingsError, match=said):
+        list_sources(tmp_path)
+
+
+def test_a_good_file_fills_the_whole_row(tmp_path: Path) -> None:
+    path = media_files.video(tmp_path / "clip.mp4", frames=20, fps=10)
+    row = describe(Source("clip.mp4", str(path), subject_id="ada", consent="written"), batch="b")
+    digest = file_sha256(str(path))
+    assert row == {
+        "video_id": digest[:16], "uri": str(path), "batch": "b", "sha256": digest,
+        "bytes": path.stat().st_size, "duration_s": 2.0, "fps": 10.0, "width": 160,
+        "height": 120, "rotation": 0, "codec": "mpeg4", "has_audio": False, "subject_id": "ada",
+        "consent": "written", "licence": "unknown", "source": "local", "verdict": "kept",
+        "reason": None,
+    }  # fmt: skip
+    assert set(row) == set(TABLES["videos"].columns)
+
+
+def test_every_trouble_is_a_verdict_with_a_whole_row(tmp_path: Path) -> None:
+    expected = media_files.damaged_batch(tmp_path)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    rows = {source.file_name: describe(source, batch="b") for source in list_sources(tmp_path)}
+    assert all(set(row) == set(TABLES["videos"].columns) for row in rows.values())
+    failed = {name: row for name, row in rows.items() if row["verdict"] == "failed"}
+    assert {name: row["reason"].split(": ")[0] for name, row in failed.items()} == {
+        **{name: code for name, code in expected.items() if code != "no_face"},
+        "pipe.mp4": "unreadable",
+    }
+    for name in ("unreadable.mp4", "absent.mp4", "empty.mp4", "pipe.mp4"):
+        assert rows[name]["video_id"] == unreadable_video_id(rows[name]["uri"])
+    assert rows["absent.mp4"]["subject_id"] == "ada"
+    assert len({row["video_id"] for row in rows.values()}) == len(rows)
