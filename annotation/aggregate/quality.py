@@ -39,8 +39,8 @@ def rater_quality(votes: pl.DataFrame, labels: pl.DataFrame | None = None) -> pl
     Raises:
         TableError: as for ``soft_labels``.
     """
-    if labels is not None and {"face_id"} <= set(votes.columns):
-        votes = votes.join(labels.select("face_id"), on="face_id", how="semi")
+    if labels is not None and "face_id" in votes.columns:
+        votes = votes.filter(pl.col("face_id").is_in(labels["face_id"].to_list()))
     table = tally(votes)
     pairs = overlap(table)
     seen = pairs.group_by("rater").agg(

@@ -93,7 +93,7 @@ def tally(votes: pl.DataFrame) -> VoteTable:
         share="share",
     ).sort("face", "rater", "answer")
     answers = answers.cast(_COLUMNS)
-    return VoteTable(answers, _moods(named), face_ids, rater_ids)
+    return VoteTable(answers, _moods(named, single), face_ids, rater_ids)
 
 
 def _check_columns(votes: pl.DataFrame) -> None:
@@ -145,7 +145,7 @@ def _weights(votes: pl.DataFrame) -> pl.Series:
     return weights
 
 
-def _moods(named: pl.DataFrame) -> pl.DataFrame:
+def _moods(named: pl.DataFrame, single: pl.DataFrame) -> pl.DataFrame:
     given = named.with_columns(
         (pl.col(name).cast(pl.Float64) if name in named.columns else pl.lit(None, pl.Float64))
         .pipe(lambda value: pl.when(value.is_finite()).then(value))
@@ -153,9 +153,9 @@ def _moods(named: pl.DataFrame) -> pl.DataFrame:
         for name in ("valence", "arousal")
     )
     # A rater's valence is repeated on each of the rater's answers; it is one opinion.
-    opinions = given.group_by("face_id", "rater_id").agg(
-        pl.col("weight").sum(), pl.col("valence").mean(), pl.col("arousal").mean()
-    )
+    rater = ("face_id", "rater_id")
+    opinions = given.group_by(rater).agg(pl.col("valence", "arousal").mean())
+    opinions = opinions.join(single.group_by(rater).agg(pl.col("weight").sum()), on=rater)
     said = {
         name: (pl.col(name) * pl.col("weight")).sum()
         / pl.col("weight").filter(pl.col(name).is_not_null()).sum()

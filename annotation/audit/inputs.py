@@ -58,13 +58,14 @@ def matrix(
         TableError: another shape, a face without a row, or a number that is not finite.
     """
     if isinstance(values, pl.DataFrame):
-        values = _aligned(values, face_ids, column=column)[column].to_list()
-        if any(row is None for row in values):
+        rows = _aligned(values, face_ids, column=column)[column]
+        if rows.null_count():
             raise TableError(
                 f"{name} for every audited face",
-                got=f"{sum(row is None for row in values)} faces without",
+                got=f"{rows.null_count()} faces without",
                 mend="rate these faces first, or leave them out",
             )
+        values = stacked(rows, name=name)
     array = np.asarray(values, dtype=np.float64)
     if not array.size:
         array = array.reshape(0, width or 1)
@@ -81,6 +82,30 @@ def matrix(
             got=f"NaN or infinity in {broken.sum()} rows, the first {face_ids[broken.argmax()]!r}",
             mend="rate these faces again, or leave them out",
         )
+    return array
+
+
+def stacked(rows: pl.Series, *, name: str) -> np.ndarray:
+    """A column of vectors (lists or arrays) as float64[n, width]; NaN rows where null.
+
+    Raises:
+        TableError: vectors of different lengths, or holes in them.
+    """
+    if not rows.count():
+        return np.full((rows.len(), 0), np.nan)
+    lists = rows.arr.to_list() if isinstance(rows.dtype, pl.Array) else rows
+    given = lists.drop_nulls()
+    widths = given.list.len().unique()
+    flat = given.explode()
+    if widths.len() > 1 or flat.null_count():
+        raise TableError(
+            f"{name} of one length, without nulls",
+            got=f"lengths {', '.join(map(str, widths.sort()))} and {flat.null_count()} nulls",
+            mend="rate these faces again",
+        )
+    width = int(widths[0]) if widths.len() else 0
+    array = np.full((rows.len(), width), np.nan)
+    array[rows.is_not_null().to_numpy()] = flat.cast(pl.Float64).to_numpy().reshape(-1, width)
     return array
 
 
@@ -114,9 +139,10 @@ def soft(labels: Values, face_ids: list[str]) -> np.ndarray:
         TableError: none of these.
     """
     if isinstance(labels, pl.DataFrame):
-        labels = _aligned(labels, face_ids, column="expression")["expression"].to_list()
-        values = [[np.nan] * len(EXPRESSIONS) if row is None else list(row) for row in labels]
-        return _soft_rows(np.array(values, dtype=float).reshape(-1, len(EXPRESSIONS)), face_ids)
+        column = _aligned(labels, face_ids, column="expression")["expression"]
+        if not column.count():
+            return np.full((len(face_ids), len(EXPRESSIONS)), np.nan)
+        return _soft_rows(stacked(column, name="soft labels"), face_ids)
     rows = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     if len(rows) != len(face_ids):
         raise TableError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from annotation.audit.inputs import stacked
 from annotation.audit.neighbours import Graph, graph
 from annotation.audit.result import AuditResult, result_of
 from warehouse.errors import SettingsError, TableError
@@ -139,9 +140,7 @@ def _parsed(text: str | None) -> int | None:
 def _features(faces: pl.DataFrame) -> np.ndarray | None:
     if "feature" not in faces.columns or not faces["feature"].count():
         return None
-    rows = faces["feature"].to_list()
-    width = len(next(row for row in rows if row is not None))
-    array = np.array([[np.nan] * width if row is None else row for row in rows], dtype=np.float32)
+    array = stacked(faces["feature"], name="features").astype(np.float32)
     given = faces["feature"].is_not_null().to_numpy()
     broken = given & ~np.isfinite(array).all(axis=1)
     if broken.any():

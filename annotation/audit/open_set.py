@@ -10,6 +10,7 @@ import numpy as np
 
 from annotation.audit import inputs
 from annotation.audit.inputs import Values
+from annotation.audit.neighbours import nearest
 from annotation.audit.result import AuditResult, result_of
 from warehouse.errors import SettingsError
 
@@ -157,12 +158,26 @@ def _by_distance(features: np.ndarray) -> tuple[np.ndarray | None, dict[str, flo
     if len(features) < _FEWEST:
         return None, {}
     k = min(_NEIGHBOURS, math.isqrt(len(features)))
-    scorer = OutOfDistribution(params={"k": k})
-    scores = scorer.fit_score(features=features, verbose=False)
+    scorer = OutOfDistribution(params={"k": k, "knn": _Known(features, k)})
+    scores = scorer.score(features=features)
     median = float(scorer.params["scaling_factor"])
     if median < _SAME:
         return None, {"median_distance": median, "k": k}
     return np.clip(scores * math.e, 0, 1), {"median_distance": median, "k": k}
+
+
+class _Known:
+    """Neighbours found once, in the shape of the estimator that cleanlab asks (twice) for them."""
+
+    metric = "cosine"
+
+    def __init__(self, features: np.ndarray, k: int) -> None:
+        self.n_neighbors = k
+        cosine, neighbour = nearest(features, k=k)
+        self._found = (1 - cosine.astype(np.float64), neighbour)
+
+    def kneighbors(self, _features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._found
 
 
 def _reasons(flags: np.ndarray, evidence: dict[str, np.ndarray]) -> list[str | None]:

@@ -71,10 +71,10 @@ def _lit_from_one_side(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 
 def _dim(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Low light: few photons, so the noise grows as the signal falls."""
+    """Low light: few photons, so the noise grows with the root of the signal."""
     photons = rng.uniform(8, 60)
-    counts = rng.poisson(gray / 255 * photons)
-    return (counts / photons * 255 * rng.uniform(0.3, 1)).clip(0, 255).astype(np.uint8)
+    noise = rng.standard_normal(gray.shape, dtype=np.float32) * np.sqrt(gray * (255 / photons))
+    return ((gray + noise) * rng.uniform(0.3, 1)).clip(0, 255).astype(np.uint8)
 
 
 def _blurred(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -196,13 +196,14 @@ def _fill(
 
 
 def _shard(path: Path, images: list[bytes], *, find: str) -> None:
-    pairs = [align(_decode(image), _resolve(find)) for image in images]
+    pairs = [align(decode(image), _resolve(find)) for image in images]
     places, found = zip(*pairs, strict=True)
     with atomic.replacing(path) as draft, open(draft, "wb") as handle:
         np.savez(handle, place=np.stack(places), found=np.array(found))
 
 
-def _decode(image: bytes) -> np.ndarray:
+def decode(image: bytes) -> np.ndarray:
+    """The bytes of a picture as gray uint8[h, w]."""
     import cv2
 
     gray = cv2.imdecode(np.frombuffer(image, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -248,7 +249,7 @@ def _blendshape_names(parquet: Path) -> list[str]:
 def _with_targets(
     frame: pl.DataFrame, place: np.ndarray, found: np.ndarray, names: list[str]
 ) -> Faces:
-    images = [_decode(image) for image in frame["image"]]
+    images = [decode(image) for image in frame["image"]]
     votes = frame.select(_VOTES).to_numpy().astype(np.uint8)
     shapes = np.full((len(frame), len(names)), np.nan, dtype=np.float32)
     for row, scores in enumerate(frame["blendshapes"].to_list()):

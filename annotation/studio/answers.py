@@ -1,4 +1,4 @@
-"""An annotation's result as the project's answer, and an answer as a result: one shape, both ways."""
+"""An annotation's result as the project's answer, and an answer as a result."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ def answer_of(result: object, *, was_cancelled: bool = False) -> dict[str, Any]:
     """
     picked: dict[str, list[str]] = {}
     note, faults = None, []
-    for region in result if isinstance(result, list) else [result]:
+    regions: list[Any] = result if isinstance(result, list) else [result]
+    for region in regions:
         try:
             name, value = region["from_name"], region["value"]
             if name in _ALIASES:
                 picked[name] = _choices(value["choices"])
                 faults += [
-                    f"{choice!r} is no {name}" for choice in picked[name] if choice not in _ALIASES[name]
+                    f"{choice!r} is no {name}"
+                    for choice in picked[name]
+                    if choice not in _ALIASES[name]
                 ]
             elif name == "note":
                 note = "\n".join(_choices(value["text"])) or None
@@ -65,7 +68,12 @@ def result_of(
         "confidence": [confidence] if confidence else [],
     }
     return [
-        {"from_name": name, "to_name": "crop", "type": "choices", "value": {"choices": list(choices)}}
+        {
+            "from_name": name,
+            "to_name": "crop",
+            "type": "choices",
+            "value": {"choices": list(choices)},
+        }
         for name, choices in given.items()
         if choices
     ]

@@ -1,4 +1,4 @@
-"""Talking to a Label Studio: reads are tried again, writes never blindly, failures are StudioErrors.
+"""Talking to a Label Studio: reads are tried again, writes never, failures are StudioErrors.
 
 Plain HTTP rather than the SDK on this path: the SDK repeats POSTs by itself, which makes
 duplicates of an import whose answer was lost, and parses every task into a model.
@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import tenacity
 
+from annotation.studio.address import Address
 from annotation.studio.installation import mask
-from annotation.studio.server import Address
 from warehouse.errors import StudioError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -51,7 +51,10 @@ class Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -126,9 +129,7 @@ class Client:
             wanted = [_filter("tasks:id", "greater", "Number", last)]
             if since is not None:
                 moment = since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-                wanted.append(
-                    _filter("tasks:updated_at", "greater_or_equal", "Datetime", moment)
-                )
+                wanted.append(_filter("tasks:updated_at", "greater_or_equal", "Datetime", moment))
             query = {
                 "ordering": ["tasks:id"], "filters": {"conjunction": "and", "items": wanted}
             }  # fmt: skip
@@ -159,8 +160,10 @@ class Client:
         return self.read("/api/current-user/whoami")
 
     def users(self) -> dict[int, str]:
-        """User id to e-mail of everybody who is or was a member."""
-        return {user["id"]: user["email"] for user in self.read("/api/users/")}
+        """User id to e-mail of every member; of a removed one the server hides the address."""
+        return {
+            user["id"]: user["email"] for user in self.read("/api/users/") if "@" in user["email"]
+        }
 
     def _content(self, response: httpx.Response) -> Any:
         if response.is_success and not response.content:
@@ -211,16 +214,29 @@ def connect(address: Address, *, patience_s: float = 15) -> Client:
 
 _MEANING = {
     300: ("the address of Label Studio itself", "give the address it redirects to"),
-    400: ("a request that Label Studio can use", "this is a bug unless the project was changed by hand"),
+    400: (
+        "a request that Label Studio can use",
+        "was the project changed by hand? else this is a bug of ours",
+    ),
     401: (
         "an access token that Label Studio accepts",
         "make a new one in its account settings and set LABEL_STUDIO_API_KEY "
         "(a local server's own is in credentials.json of the home)",
     ),
-    403: ("permission for this in Label Studio", "use the token of a member of the organization"),
-    404: ("what was asked for", "was it deleted by hand? run `risorius label push` to make it anew"),
-    500: ("Label Studio to do what was asked", "read its log (server.log of the home) and try again"),
-}  # fmt: skip
+    403: (
+        "permission for this in Label Studio",
+        "use the token of a member of the organization",
+    ),
+    404: (
+        "what was asked for",
+        "was it deleted by hand? `risorius label push` makes it anew",
+    ),
+    500: (
+        "Label Studio to do what was asked",
+        "read its log (server.log of the home) and try again",
+    ),
+}
+"""Status code (or its hundred) to what was expected and what mends it."""
 
 
 class _FailingError(Exception):

@@ -7,6 +7,7 @@ the words on the page may change without touching a vote.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
 from warehouse.errors import StudioError
@@ -44,9 +45,13 @@ CONFIDENCE = (
 
 _STYLE = """
   .face-page { display: flex; flex-wrap: wrap; gap: 28px; align-items: flex-start; }
-  .face-media { flex: 0 0 auto; width: 460px; }
+  .face-media { flex: 0 0 auto; width: 450px; }
   .face-form { flex: 1 1 380px; max-width: 640px; }
+  .face-form sup { font-size: 13px; font-weight: 600; opacity: 0.6; top: 0; margin-left: 6px; }
+  .lsf-sidepanels__wrapper, .face-media .lsf-toolbar { display: none; }
+  .lsf-sidepanels { padding-right: 0 !important; }
 """
+"""The last two lines hide panels for regions and drawing tools: nobody draws here."""
 
 
 def labeling_config() -> str:
@@ -99,7 +104,12 @@ def lint(config: str) -> list[str]:
 
 
 def _add_media(column: ElementTree.Element) -> None:
-    picture = {"zoom": "true", "zoomControl": "false", "rotateControl": "false"}
+    picture: dict[str, Any] = {
+        "zoom": "true",
+        "smoothing": "true",
+        "zoomControl": "false",
+        "rotateControl": "false",
+    }
     ElementTree.SubElement(column, "Image", name="crop", value="$crop", width="448px", **picture)
     ElementTree.SubElement(column, "Header", value="Where it was seen (face marked)", size="6")
     ElementTree.SubElement(
@@ -138,14 +148,13 @@ def _choices(
     *,
     choice: str = "single",
     inline: str = "true",
-    **attributes: str,
+    **attributes: Any,
 ) -> None:
     control = ElementTree.SubElement(
         parent, "Choices", name=name, toName="crop", choice=choice, showInline=inline, **attributes
     )
     for option in options:
-        selected = {"selected": "true"} if option.selected else {}
-        # whenChoiceValue above compares with the alias.
+        selected: dict[str, Any] = {"selected": "true"} if option.selected else {}
         ElementTree.SubElement(
             control, "Choice", value=option.text, alias=option.alias, hotkey=option.key, **selected
         )

@@ -54,7 +54,13 @@ def ensure_installed(say: Callable[[str], None]) -> list[str]:
 
 
 def environment(
-    given: Mapping[str, str], *, data_dir: Path, media_dir: Path, email: str, password: str, token: str
+    given: Mapping[str, str],
+    *,
+    data_dir: Path,
+    media_dir: Path,
+    email: str,
+    password: str,
+    token: str,
 ) -> dict[str, str]:
     """The server's whole environment: what ``given`` may pass on, then our own settings.
 
@@ -81,7 +87,7 @@ def environment(
 
 
 def mask(text: str, *secrets: str) -> str:
-    """``text`` without the given secrets, without anything shaped like a token or a login in a URL."""
+    """``text`` without the given secrets, anything shaped like a token, and logins in URLs."""
     for secret in secrets:
         text = text.replace(secret, "***")
     text = re.sub(r"\b[0-9a-f]{40}\b|\beyJ[\w-]+\.[\w-]+\.[\w-]+", "***", text)

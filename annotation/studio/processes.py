@@ -67,7 +67,10 @@ def listening_port(processes: list[psutil.Process]) -> int | None:
 
 def stop(processes: list[psutil.Process]) -> None:
     """TERM to each (uv is the parent, the server its child), KILL to what is left."""
-    for signalled, patience in ((psutil.Process.terminate, _TERM_S), (psutil.Process.kill, _KILL_S)):
+    for signalled, patience in (
+        (psutil.Process.terminate, _TERM_S),
+        (psutil.Process.kill, _KILL_S),
+    ):
         for process in processes:
             try:
                 signalled(process)

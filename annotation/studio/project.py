@@ -17,19 +17,19 @@ _FOLDERS = tuple(KINDS)
 _SERVE_ONLY = "^$"
 """A file filter that matches nothing: the storage row unlocks serving and is never synced."""
 
-INSTRUCTION = """
-<p><b>Say what the face in the large picture shows.</b> The picture below it only helps: the same
-face is marked there, in the frame it came from.</p>
-<ol>
-<li>One key per answer: <b>1</b>–<b>8</b> for an expression, then <b>Ctrl+Enter</b>.
-The keys stand beside the words.</li>
-<li>Two expressions at once, or you waver between two? Pick both.</li>
-<li>None of them, or you cannot tell? <b>9</b>. That is an answer, not a failure.</li>
-<li>No face at all: <b>n</b>. Too dark, blurred or hidden to judge: <b>u</b>.</li>
-<li>Trust your first impression. People disagree about faces, and we keep the disagreement.</li>
-<li>You would rather not judge this one? Skip it; others will see it.</li>
-</ol>
-"""
+_RULES = (
+    "<b>Say what the face in the large picture shows.</b> The picture below it only helps: the "
+    "same face is marked there, in the frame it came from.",
+    "<b>1</b> to <b>8</b> pick an expression, <b>Enter</b> submits (or Ctrl+Enter). The keys "
+    "stand beside the words.",
+    "Two expressions at once, or you waver between two? Pick both.",
+    "None of them, or you cannot tell? <b>9</b>. That is an answer, not a failure.",
+    "No face at all: <b>n</b>. A face too dark, blurred or hidden to judge: <b>u</b>.",
+    "Trust your first impression. People disagree about faces, and we keep the disagreement.",
+    "You would rather not judge this one? Skip it: others will see it.",
+)
+# The page strips styles and flattens lists; an empty line survives.
+INSTRUCTION = "<br/><br/>".join(_RULES)
 
 _ENTER = {
     "annotation:annotation:submit": {"key": "enter", "active": True},

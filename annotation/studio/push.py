@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from urllib.parse import quote
 import polars as pl
 
 from annotation.studio.client import Client, LostAnswerError
+from annotation.studio.locks import alone
 from warehouse.errors import StudioError
 from warehouse.ids import sha256_of
 
@@ -63,7 +62,7 @@ def push(
         for row in reversed(tasks.select("face_id", "crop", "context", "reason").to_dicts())
     }
     order = tasks["face_id"].unique(maintain_order=True).to_list()
-    with _alone(client, project_id):
+    with alone(_lock(client, project_id), doing=f"pushing to project {project_id}", wait_s=_LOCK_S):
         there = task_ids(client, project_id)
         missing = [face for face in order if face not in there]
         _say(progress, len(order) - len(missing), len(order))
@@ -139,25 +138,9 @@ def _settled(client: Client, project_id: int) -> dict[str, int]:
         before = now
 
 
-@contextmanager
-def _alone(client: Client, project_id: int) -> Iterator[None]:
-    """One pushing process per project on this machine; a killed one frees its place."""
+def _lock(client: Client, project_id: int) -> Path:
     name = sha256_of([f"{client.url} {project_id} {os.getuid()}".encode()])[:16]
-    deadline = time.monotonic() + _LOCK_S
-    with open(Path(tempfile.gettempdir()) / f"risorius-push-{name}.lock", "w") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StudioError(
-                        f"to be alone in pushing to project {project_id}",
-                        got=f"another push that has not ended for {_LOCK_S} s",
-                        mend="wait for it to end, or stop it",
-                    ) from None
-                time.sleep(0.2)
-        yield
+    return Path(tempfile.gettempdir()) / f"risorius-push-{name}.lock"
 
 
 def _say(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from annotation.studio import installation, processes
+from annotation.studio.address import EMAIL, Address, credentials, external
+from annotation.studio.locks import alone
 from warehouse import atomic
 from warehouse.errors import StudioError
 
-EMAIL = "pipeline@risorius.test"
+__all__ = ["EMAIL", "Address", "Status", "down", "external", "running", "status", "up"]
+
 _POLL_S = 0.2
+_DOING = "starting or stopping Label Studio"
 _TAIL_LINES = 12
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a Label Studio is, and how we sign in.
-
-    Attributes:
-        pid: the local server's process; None for a server that somebody else runs.
-        started: this very call started it.
-    """
-
-    url: str
-    token: str = field(repr=False)
-    pid: int | None = None
-    started: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,15 +32,6 @@ class Status:
     state: str
     url: str | None = None
     pid: int | None = None
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """The pipeline's own account on the local server."""
-
-    email: str
-    password: str = field(repr=False)
-    token: str = field(repr=False)
 
 
 def up(
@@ -80,7 +57,7 @@ def up(
     for folder in (studio_dir / "data", media_dir):
         folder.mkdir(parents=True, exist_ok=True)
     os.chmod(studio_dir, 0o700)
-    with _locked(studio_dir, wait_s=wait_s):
+    with alone(studio_dir / ".lock", doing=_DOING, wait_s=wait_s):
         running = processes.of_server(studio_dir / "data")
         if running and _serves(running, media_dir):
             say("Label Studio is running or starting; waiting for its answer")
@@ -106,7 +83,7 @@ def down(studio_dir: Path) -> bool:
     studio_dir = studio_dir.resolve()
     if not studio_dir.is_dir():
         return False
-    with _locked(studio_dir, wait_s=60):
+    with alone(studio_dir / ".lock", doing=_DOING, wait_s=60):
         running = processes.of_server(studio_dir / "data")
         processes.stop(running)
         return bool(running)
@@ -127,42 +104,6 @@ def running(studio_dir: Path) -> Address | None:
     """The server of this folder if it is up, else None; starts nothing."""
     studio_dir = studio_dir.resolve()
     return _answering(studio_dir, processes.of_server(studio_dir / "data"))
-
-
-def external(url: str, key: str) -> Address:
-    """A server that somebody else runs.
-
-    Raises:
-        StudioError: the URL is none, or the key is empty.
-    """
-    if not url.startswith(("http://", "https://")) or not key.strip():
-        raise StudioError(
-            "the address and an access token of a Label Studio",
-            got=f"address {installation.mask(url)!r}, {'a' if key.strip() else 'no'} token",
-            mend="set LABEL_STUDIO_URL=https://… and LABEL_STUDIO_API_KEY to an access token",
-        )
-    return Address(url=url.rstrip("/"), token=key.strip())
-
-
-def credentials(studio_dir: Path) -> Credentials:
-    """The pipeline's own account, made once and kept in ``credentials.json`` for its owner only."""
-    path = studio_dir / "credentials.json"
-    if not path.exists():
-        made = {
-            "email": EMAIL,
-            "password": secrets.token_urlsafe(18),
-            "token": secrets.token_hex(20),
-        }
-        write_private(path, made)
-    return Credentials(**json.loads(path.read_text()))
-
-
-def write_private(path: Path, content: object) -> None:
-    """Write JSON that only its owner can read, whole or not at all."""
-    with atomic.replacing(path) as draft:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(handle, "w") as out:
-            json.dump(content, out, indent=1)
 
 
 def _launch(studio_dir: Path, media_dir: Path, *, command: list[str], port: int) -> None:
@@ -251,7 +192,9 @@ def _why(studio_dir: Path, *, wait_s: float) -> StudioError:
     )
     return StudioError(
         "Label Studio to start",
-        got=f"no answer after {wait_s:g} s" if alive else f"its end, with these last words:\n{tail}",
+        got=f"no answer after {wait_s:g} s"
+        if alive
+        else f"its end, with these last words:\n{tail}",
         mend=f"read {studio_dir / 'server.log'} and try again",
     )
 
@@ -285,25 +228,6 @@ def _port_taken(port: int) -> StudioError:
         got="another program that listens there",
         mend="stop it, or name another port with RISORIUS_STUDIO_PORT (or none: any free one)",
     )
-
-
-@contextmanager
-def _locked(studio_dir: Path, *, wait_s: float) -> Iterator[None]:
-    deadline = time.monotonic() + wait_s
-    with open(studio_dir / ".lock", "w") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StudioError(
-                        "to be alone in starting or stopping Label Studio",
-                        got=f"another risorius at it for {wait_s:g} s",
-                        mend="wait for it to end, or stop it",
-                    ) from None
-                time.sleep(_POLL_S)
-        yield
 
 
 def _silent(_: str) -> None:

@@ -145,10 +145,12 @@ def _row_or_failure(
 
 
 def _write_video(home: Home, row: dict[str, Any], *, stamp: str) -> None:
-    part = row["video_id"]
     earlier = _kept_elsewhere(home, row)
     if row["verdict"] == "kept" and earlier:
         row = {**row, "verdict": "dropped", "reason": f"duplicate: the same bytes as {earlier}"}
+    part = row["video_id"]
+    if row["verdict"] != "kept":
+        # Two copies of the same broken bytes are two sources, and each keeps its row.
         part = f"{part}.{sha256_of([row['uri'].encode()])[:8]}"
     frame = pl.DataFrame([row], schema=TABLES["videos"].schema)
     footer = {"stamp": stamp, "registered": row["verdict"]}

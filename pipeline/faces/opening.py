@@ -31,7 +31,9 @@ def opened(path: str) -> Iterator[InputContainer]:
     """
     import av
 
-    av.logging.set_level(av.logging.PANIC)
+    # None, not PANIC: any level routes FFmpeg's own threads through Python's lock, where closing
+    # a decoder waits for a thread that waits for the interpreter. Seen to hang for ever.
+    av.logging.set_level(None)
     try:
         handle = open(path, "rb")  # noqa: SIM115
     except OSError as error:

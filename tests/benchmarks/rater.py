@@ -52,7 +52,7 @@ def crops_of(parquet: Path) -> tuple[np.ndarray, np.ndarray]:
     images = pl.read_parquet(parquet, columns=["image"])["image"]
     crops, found = np.zeros((len(images), 224, 224, 3), np.uint8), np.zeros(len(images), bool)
     for row, image in enumerate(track(images, "finding faces")):
-        gray = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
+        gray = data.decode(image)
         size = (data.ENLARGED, data.ENLARGED)
         large = cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC)
         faces = find(np.repeat(large[:, :, None], 3, axis=2))
@@ -261,7 +261,8 @@ def page(result: dict[str, Any]) -> str:
     for row in result["classes"]:
         lines.append(
             f"| {row['expression']} | {row['faces']} | {row['recall']:.2f} "
-            f"| {row['precision']:.2f} | {row['f1']:.2f} | {row['mean_share_votes']:.3f} | {row['mean_share_rater']:.3f} "
+            f"| {row['precision']:.2f} | {row['f1']:.2f} | {row['mean_share_votes']:.3f} "
+            f"| {row['mean_share_rater']:.3f} "
             f"| {row['taken_for']} |"
         )
     lines += ["", "| confidence | right | faces |", "|---|---|---|"]

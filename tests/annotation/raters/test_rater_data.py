@@ -8,10 +8,10 @@ import pytest
 
 from annotation.raters import augment, data
 from annotation.raters.data import Faces
-from tests.annotation.raters import conftest
+from tests.annotation.raters import ferplus_drawn
 from warehouse.errors import ModelError, TableError
 
-FINDER = f"{conftest.__name__}:find_drawn"
+FINDER = f"{ferplus_drawn.__name__}:find_drawn"
 
 
 def test_prepared_faces_stand_in_arcface_geometry(drawn: tuple[Faces, Faces]) -> None:
@@ -30,10 +30,10 @@ def test_the_crop_is_the_one_insightface_cuts(drawn: tuple[Faces, Faces]) -> Non
     import cv2
     from insightface.utils.face_align import norm_crop
 
-    image = conftest.drawn_face(0.5, np.random.default_rng(3))
+    image = ferplus_drawn.drawn_face(0.5, np.random.default_rng(3))
     large = cv2.resize(image, (data.ENLARGED, data.ENLARGED), interpolation=cv2.INTER_CUBIC)
-    place, found = data.align(image, conftest.find_drawn)
-    points = conftest.find_drawn(np.repeat(large[:, :, None], 3, axis=2))[0].keypoints
+    place, found = data.align(image, ferplus_drawn.find_drawn)
+    points = ferplus_drawn.find_drawn(np.repeat(large[:, :, None], 3, axis=2))[0].keypoints
     theirs = norm_crop(large, points.astype(np.float32), image_size=112)
     inside = augment._inside(place)
     assert found
@@ -43,7 +43,7 @@ def test_the_crop_is_the_one_insightface_cuts(drawn: tuple[Faces, Faces]) -> Non
 
 
 def test_a_frame_without_a_face_is_laid_in_the_usual_place() -> None:
-    place, found = data.align(np.zeros((48, 48), np.uint8), conftest.find_drawn)
+    place, found = data.align(np.zeros((48, 48), np.uint8), ferplus_drawn.find_drawn)
     assert not found
     centre_of_eyes = place @ np.array([23.6 * 4, 19.0 * 4, 1])
     assert centre_of_eyes == pytest.approx([55.9, 51.6], abs=2)
@@ -52,7 +52,7 @@ def test_a_frame_without_a_face_is_laid_in_the_usual_place() -> None:
 def test_the_cache_is_used_and_a_lost_shard_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = conftest.write_ferplus(tmp_path, "train", 12, seed=5)
+    path = ferplus_drawn.write_ferplus(tmp_path, "train", 12, seed=5)
     monkeypatch.setattr(data, "_SHARD", 5)
     first = data.prepare(path, cache=tmp_path / "cache", find=FINDER, workers=0)
     shards = sorted((tmp_path / "cache").rglob("*.npz"))
@@ -86,7 +86,7 @@ def test_held_out_rows_depend_on_the_pixels_alone(drawn: tuple[Faces, Faces]) ->
 
 @pytest.mark.parametrize("find", ["no_such_module:find", "json:no_such_function"])
 def test_a_finder_that_is_not_there(tmp_path: Path, find: str) -> None:
-    path = conftest.write_ferplus(tmp_path, "train", 2, seed=0)
+    path = ferplus_drawn.write_ferplus(tmp_path, "train", 2, seed=0)
     with pytest.raises(ModelError, match="mend --find"):
         data.prepare(path, cache=tmp_path, find=find)
 

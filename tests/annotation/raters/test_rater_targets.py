@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from annotation.raters import targets
-from tests.annotation.raters.conftest import SHAPES
+from tests.annotation.raters.ferplus_drawn import SHAPES
 from warehouse.errors import TableError
 
 NAMES = list(SHAPES)

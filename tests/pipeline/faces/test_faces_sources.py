@@ -72,7 +72,10 @@ def test_files_by_reference_take_sidecar_values_by_name(tmp_path: Path) -> None:
 def test_two_files_of_one_name_are_two_sources(tmp_path: Path) -> None:
     lines = [{"uri": f"/no/{side}/x.mp4", "file_name": "x.mp4"} for side in ("left", "right")]
     write(tmp_path, sources__jsonl=listing(*lines))
-    assert [source.uri for source in list_sources(tmp_path)] == ["/no/left/x.mp4", "/no/right/x.mp4"]
+    assert [source.uri for source in list_sources(tmp_path)] == [
+        "/no/left/x.mp4",
+        "/no/right/x.mp4",
+    ]
 
 
 def test_an_empty_or_absent_folder_has_no_sources(tmp_path: Path) -> None:

@@ -145,11 +145,15 @@ def test_a_photo_stands_as_its_exif_tag_says(tmp_path: Path, orientation: int) -
     assert (facts.height, facts.width) == wanted.shape[:2]
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.bmp", "a.tiff", "a.jpg", "take%03d 1.png"])
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+STILLS = ("a.png", "a.webp", "a.bmp", "a.tiff", "a.jpg", "take%03d 1.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [(name, mode) for name in STILLS for mode in ("RGB", "L", "RGBA")
+     if (name, mode) != ("a.jpg", "RGBA")],
+)  # fmt: skip
 def test_a_still_is_a_video_of_one_frame(tmp_path: Path, name: str, mode: str) -> None:
-    if (mode, name) == ("RGBA", "a.jpg"):
-        pytest.skip("JPEG holds no transparency")
     picture = Image.fromarray(corners()).convert(mode)
     picture.save(tmp_path / name)
     (frame,), said = read(tmp_path / name)
@@ -193,7 +197,9 @@ def refused(folder: Path, kind: str) -> Path:
         case "sound":
             media_files.sound_only(path)
         case "heic":
-            path.write_bytes(struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1") + b"\0" * 99)
+            path.write_bytes(
+                struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1") + b"\0" * 99
+            )
         case "tiny":
             cv2.imwrite(str(folder / "tiny.png"), np.zeros((1, 1, 3), np.uint8))
             return folder / "tiny.png"

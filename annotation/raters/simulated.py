@@ -1,0 +1,235 @@
+"""Simulated raters for the demo and for tests: they stand in for people, and never pass as them.
+
+Each has an account and a token of its own and votes over HTTP, as a person's browser would. What
+it answers hangs on its own name and the face only, so votes do not change with the order, the
+hour, or how often a run was killed. Every vote of theirs is marked ``simulated``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import polars as pl
+
+from annotation.studio import people
+from annotation.studio.address import Address
+from annotation.studio.answers import result_of
+from annotation.studio.client import Client
+from annotation.studio.people import Person
+from annotation.studio.push import task_ids
+from warehouse.vocabulary import ANSWERS, EXPRESSIONS, OPEN_SET
+
+DOMAIN = "simulated.risorius.test"
+
+_SKIP_RATE = 0.02
+_SECOND_RATE = 0.6
+_RIVAL = 0.45
+"""A second expression this likely, relative to the first, may be picked beside it."""
+
+_UNKNOWN_WITHOUT_TRUTH = tuple(float(name == "unknown") for name in ANSWERS)
+
+
+@dataclass(frozen=True)
+class SimulatedRater:
+    """A stand-in for a person.
+
+    Attributes:
+        reliability: share of answers drawn from what the face shows; the rest is leaning or whim.
+        leaning: the expression it sees too often.
+    """
+
+    name: str
+    reliability: float
+    leaning: str
+    seed: int = 0
+
+    @property
+    def email(self) -> str:
+        return f"{self.name}@{DOMAIN}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a rater does with one face."""
+
+    expressions: tuple[str, ...]
+    validity: str = "face"
+    confidence: str | None = None
+    skipped: bool = False
+    lead_time_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Voted:
+    """Votes and skips cast now, and those found cast before."""
+
+    new: int
+    known: int
+
+
+def panel(count: int, *, seed: int = 0) -> list[SimulatedRater]:
+    """``count`` raters, from careful to careless, each leaning another way."""
+    raters = []
+    for number in range(1, count + 1):
+        chance = Random(f"{seed}|panel|{number}")
+        raters.append(
+            SimulatedRater(
+                name=f"rater-{number:02d}",
+                reliability=round(chance.uniform(0.65, 0.97), 3),
+                leaning=chance.choice(EXPRESSIONS),
+                seed=seed,
+            )
+        )
+    return raters
+
+
+def truth_of(ratings: pl.DataFrame) -> dict[str, tuple[float, ...]]:
+    """Face id to a distribution over ``ANSWERS``, from rows of ``ratings``.
+
+    Args:
+        ratings: face_id, expression float[8] summing to 1, open_set float[2] in [0, 1].
+    """
+    truth = {}
+    for face_id, closed, opened in ratings.select("face_id", "expression", "open_set").iter_rows():
+        outside = min(1.0, sum(opened))
+        scale = outside / sum(opened) if outside else 0.0
+        truth[face_id] = (
+            *(share * (1 - outside) for share in closed),
+            *(share * scale for share in opened),
+        )
+    return truth
+
+
+def decide(rater: SimulatedRater, face_id: str, truth: Sequence[float] | None) -> Answer:
+    """What ``rater`` answers about a face, the same on every call.
+
+    Args:
+        truth: distribution over ``ANSWERS``; None when nobody knows, which reads as unknown.
+    """
+    chance = Random(f"{rater.seed}|{rater.name}|{face_id}")
+    skipped, lead = chance.random() < _SKIP_RATE, round(chance.lognormvariate(1.2, 0.4), 1)
+    seen = _seen_by(rater, truth or _UNKNOWN_WITHOUT_TRUTH)
+    first = chance.choices(ANSWERS, weights=seen)[0]
+    share = seen[ANSWERS.index(first)]
+    sure = "sure" if share > 0.7 else "likely" if share > 0.4 else "guess"
+    if skipped:
+        return Answer((), skipped=True, lead_time_s=lead)
+    if first == "not_a_face":
+        return Answer((), validity="not_a_face", confidence=None, lead_time_s=lead)
+    if first in OPEN_SET:
+        return Answer((first,), confidence="guess", lead_time_s=lead)
+    rivals = [
+        name
+        for name, weight in zip(EXPRESSIONS, seen, strict=False)
+        if name != first and weight > _RIVAL * share and chance.random() < _SECOND_RATE
+    ]
+    return Answer((first, *rivals[:1]), confidence=sure, lead_time_s=lead)
+
+
+def assigned(
+    raters: Sequence[SimulatedRater], face_id: str, wanted_votes: int
+) -> list[SimulatedRater]:
+    """Which ``wanted_votes`` of the raters look at a face; another few for every face."""
+    order = sorted(
+        raters, key=lambda rater: Random(f"{rater.seed}|{face_id}|{rater.name}").random()
+    )
+    return order[:wanted_votes]
+
+
+def simulate(
+    client: Client,
+    studio_dir: Path,
+    project_id: int,
+    truth: Mapping[str, Sequence[float]],
+    *,
+    raters: Sequence[SimulatedRater],
+    wanted_votes: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Voted:
+    """Let raters vote until every face of a project has been seen by ``wanted_votes`` of them.
+
+    Args:
+        client: signed in as a member, to make the raters' accounts.
+        truth: face id to a distribution over ``ANSWERS``; a face without one reads as unknown.
+        progress: called with votes cast and votes in all.
+    """
+    faces = sorted(task_ids(client, project_id))
+    shares = {face: set(assigned(raters, face, wanted_votes)) for face in faces}
+    total, new, known = sum(map(len, shares.values())), 0, 0
+    for rater in raters:
+        person = people.add(client, studio_dir, rater.email, kind="simulated")
+        answers = {
+            face: decide(rater, face, truth.get(face)) for face in faces if rater in shares[face]
+        }
+        before = new + known
+
+        def say(done: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
+        cast = vote_over_http(person.address(client.url), person, project_id, answers, progress=say)
+        new, known = new + cast.new, known + cast.known
+    return Voted(new=new, known=known)
+
+
+def vote_over_http(
+    address: Address,
+    person: Person,
+    project_id: int,
+    answers: Mapping[str, Answer],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Voted:
+    """Cast a rater's answers with its own token, leaving out faces it has answered before.
+
+    Run again, it adds nothing; killed and run again, it ends the same. ``completed_by`` is set
+    by the server from the token.
+
+    Args:
+        answers: face id to answer; faces without a task in the project are left out.
+
+    Raises:
+        StudioError: the server is away or refuses the token.
+    """
+    with Client(person.address(address.url)) as client:
+        open_tasks, known = [], 0
+        for task in client.tasks(project_id, include="id,data,annotations,completed_by"):
+            face_id = task["data"].get("face_id")
+            if face_id not in answers:
+                continue
+            if any(row.get("completed_by") == person.user_id for row in task["annotations"]):
+                known += 1
+            else:
+                open_tasks.append((task["id"], answers[face_id]))
+        for number, (task_id, answer) in enumerate(open_tasks, start=1):
+            _cast(client, task_id, answer)
+            if progress is not None:
+                progress(known + number, known + len(open_tasks))
+    return Voted(new=len(open_tasks), known=known)
+
+
+def _cast(client: Client, task_id: int, answer: Answer) -> None:
+    body = {
+        "result": [] if answer.skipped else _result(answer),
+        "was_cancelled": answer.skipped,
+        "lead_time": answer.lead_time_s,
+    }
+    client.write("POST", f"/api/tasks/{task_id}/annotations/", body)
+
+
+def _result(answer: Answer) -> list[dict[str, object]]:
+    return result_of(answer.expressions, validity=answer.validity, confidence=answer.confidence)
+
+
+def _seen_by(rater: SimulatedRater, truth: Sequence[float]) -> list[float]:
+    """Truth blurred by the rater: half of the rest leans one way, half is spread evenly."""
+    rest = 1 - rater.reliability
+    return [
+        rater.reliability * share
+        + (rest / 2 if name == rater.leaning else 0.0)
+        + (rest / 2 / len(EXPRESSIONS) if name in EXPRESSIONS else 0.0)
+        for name, share in zip(ANSWERS, truth, strict=True)
+    ]

@@ -1,0 +1,191 @@
+"""Label noise on forty faces whose wrong labels are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from annotation import aggregate, audit
+from annotation.audit import crossfit
+from warehouse.errors import SettingsError
+from warehouse.schema import TABLES
+from warehouse.vocabulary import EXPRESSIONS
+
+N = 40
+SWAPPED = {3: "fear", 11: "anger", 20: "contempt", 33: "surprise"}
+TRUTH = [EXPRESSIONS[face % 3] for face in range(N)]
+LABELS = [SWAPPED.get(face, TRUTH[face]) for face in range(N)]
+
+
+def belief(of: list[str], sure: float = 0.86) -> np.ndarray:
+    rows = np.full((len(of), 8), (1 - sure) / 7)
+    rows[np.arange(len(of)), [EXPRESSIONS.index(name) for name in of]] = sure
+    return rows
+
+
+def votes(*rows: tuple[str, str, str]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=["face_id", "rater_id", "label"], orient="row")
+
+
+def one(result: audit.AuditResult, face_id: str) -> dict:
+    return result.rows.row(by_predicate=pl.col("face_id") == face_id, named=True)
+
+
+def test_planted_errors_are_flagged_with_the_label_they_should_have() -> None:
+    ids = [f"f{face:02d}" for face in range(N)]
+    result = audit.run(
+        "label_noise",
+        labels=LABELS,
+        probabilities=belief(TRUTH),
+        face_ids=ids,
+        out_of_sample=True,
+    )
+    flagged = result.rows.filter("flag")
+    assert flagged["face_id"].to_list() == [ids[face] for face in SWAPPED]
+    assert flagged["detail"].to_list() == [TRUTH[face] for face in SWAPPED]
+    assert result.rows.filter(~pl.col("flag"))["detail"].null_count() == N - len(SWAPPED)
+    # Margin of a wrong label: (0.02 - 0.86 + 1) / 2; of a right one (0.86 - 0.02 + 1) / 2.
+    assert flagged["score"].to_list() == pytest.approx([0.08] * 4)
+    assert result.score == pytest.approx((4 * 0.08 + 36 * 0.92) / N)
+    assert result.rows.schema == TABLES["audits"].schema
+    assert result.rows["audit"].unique().to_list() == ["label_noise"]
+    assert result.statistics["variant"] == "confident_learning"
+    assert result.statistics["thresholds"]["fear"] == pytest.approx(0.02)
+
+
+def test_a_soft_label_is_judged_by_its_plurality_and_a_tie_by_its_mean() -> None:
+    labels = aggregate.soft_labels(
+        votes(
+            ("clear", "a", "anger"), ("clear", "b", "anger"), ("clear", "c", "fear"),
+            ("tie", "a", "anger"), ("tie", "b", "fear"),
+            ("open", "a", "unknown"),
+        )
+    )  # fmt: skip
+    probabilities = pl.DataFrame({"face_id": ["tie", "clear", "open"]}).with_columns(
+        expression=pl.Series(
+            [
+                [0.1, 0, 0, 0, 0.6, 0, 0.3, 0],
+                [0.5, 0, 0, 0, 0.3, 0, 0.2, 0],
+                [0.9, 0.1, 0, 0, 0, 0, 0, 0],
+            ],
+            dtype=TABLES["ratings"].schema["expression"],
+        )
+    )
+    result = audit.run(
+        "label_noise", labels=labels, probabilities=probabilities, out_of_sample=True
+    )
+    assert one(result, "clear")["score"] == pytest.approx((0.3 - 0.5 + 1) / 2)
+    assert one(result, "clear")["detail"] == "neutral"
+    tie = ((0.6 - 0.3 + 1) / 2 + (0.3 - 0.6 + 1) / 2) / 2
+    assert (one(result, "tie")["score"], one(result, "tie")["flag"]) == (pytest.approx(tie), False)
+    assert one(result, "tie")["detail"] is None
+    assert (one(result, "open")["score"], one(result, "open")["flag"]) == (None, False)
+    assert (result.statistics["tied"], result.statistics["without_label"]) == (1, 1)
+
+
+def test_crowdlab_believes_good_raters_and_doubts_a_constant_one() -> None:
+    rows, faces = [], [f"f{face:02d}" for face in range(30)]
+    for face, name in enumerate(faces):
+        answer = EXPRESSIONS[face % 3]
+        rows += [(name, "good", answer), (name, "fine", answer), (name, "same", "neutral")]
+    rows.append(("lonely", "same", "neutral"))
+    table = votes(*rows)
+    truth = [EXPRESSIONS[face % 3] for face in range(30)] + ["happiness"]
+    result = audit.run(
+        "label_noise",
+        labels=aggregate.soft_labels(table),
+        probabilities=belief(truth),
+        votes=table,
+        out_of_sample=True,
+    )
+    assert result.statistics["variant"] == "crowdlab"
+    worth = result.statistics["rater_worth"]
+    assert worth["good"] == worth["fine"] > worth["same"]
+    flagged = result.rows.filter("flag")
+    assert flagged.select("face_id", "detail").rows() == [("lonely", "happiness")]
+    assert result.rows.sort("score")["face_id"][0] == "lonely"
+
+
+def test_crowdlab_leaves_out_open_set_votes_and_several_answers() -> None:
+    table = votes(
+        ("f", "a", "anger"), ("f", "b", "anger"), ("f", "c", "unknown"),
+        ("g", "a", "fear"), ("g", "a", "sadness"), ("g", "c", "not_a_face"),
+        ("h", "b", "fear"), ("h", "a", "fear"),
+    )  # fmt: skip
+    result = audit.run(
+        "label_noise",
+        labels=aggregate.soft_labels(table),
+        probabilities=belief(["anger", "fear", "fear"]),
+        votes=table,
+        out_of_sample=True,
+    )
+    assert result.statistics["variant"] == "crowdlab"
+    # On g nobody gave a single closed answer: the machine's belief in fear and in sadness.
+    assert one(result, "g")["score"] == pytest.approx((0.86 + 0.02) / 2)
+    assert not result.rows["flag"].any()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(votes(("f0", "a", "neutral"), ("f1", "a", "happiness")), id="one rater"),
+        pytest.param(votes(("f0", "a", "neutral"), ("f1", "b", "happiness")), id="never shared"),
+        pytest.param(votes(), id="no votes"),
+        pytest.param(votes(("f0", "a", "unknown"), ("f0", "b", "unknown")), id="open only"),
+        pytest.param(votes(("other", "a", "fear"), ("other", "b", "fear")), id="other faces"),
+    ],
+)
+def test_without_shared_faces_the_machine_judges_alone(table: pl.DataFrame) -> None:
+    result = audit.run(
+        "label_noise",
+        labels=["neutral", "happiness"],
+        probabilities=belief(["neutral", "happiness"]),
+        face_ids=["f0", "f1"],
+        votes=table,
+        out_of_sample=True,
+    )
+    assert result.statistics["variant"] == "confident_learning"
+    assert result.rows["score"].to_list() == pytest.approx([0.92, 0.92])
+
+
+def test_in_sample_probabilities_are_refused_by_construction() -> None:
+    probabilities = belief(LABELS)
+    for given in ({"probabilities": probabilities}, {}):
+        with pytest.raises(SettingsError, match="out_of_sample=True"):
+            audit.run("label_noise", labels=LABELS, **given)
+    features = np.random.default_rng(0).normal(size=(N, 4))
+    with pytest.warns(UserWarning, match="sets the given probabilities aside"):
+        beside = audit.run(
+            "label_noise", labels=LABELS, probabilities=probabilities, features=features
+        )
+    alone = audit.run("label_noise", labels=LABELS, features=features)
+    assert beside.rows.equals(alone.rows)
+    assert alone.statistics["probabilities"] == "cross-fitted on features"
+
+
+def test_cross_fitting_on_features_finds_the_planted_errors() -> None:
+    rng = np.random.default_rng(0)
+    centre = np.eye(3)[[EXPRESSIONS.index(name) for name in TRUTH]]
+    features = np.hstack([3 * centre, np.zeros((N, 13))]) + rng.normal(size=(N, 16)) * 0.3
+    result = audit.run("label_noise", labels=LABELS, features=features)
+    worst = result.rows.sort("score").head(4)
+    assert sorted(int(face) for face in worst["face_id"]) == sorted(SWAPPED)
+    assert worst["detail"].to_list() == [TRUTH[int(face)] for face in worst["face_id"]]
+    again = audit.run("label_noise", labels=LABELS, features=features)
+    assert again.rows.equals(result.rows)
+
+
+def test_groups_are_never_on_both_sides_of_a_cross_fit() -> None:
+    # Twins share features and a label that nothing explains: only a leak could predict it.
+    rng = np.random.default_rng(0)
+    label = np.repeat(rng.integers(0, 2, 40), 2)
+    features = np.repeat(rng.normal(size=(40, 200)), 2, axis=0)
+    soft = np.eye(8)[label]
+
+    def right(groups: list[str] | None) -> float:
+        found = crossfit.probabilities(soft, features, groups=groups)
+        return float((found.argmax(axis=1) == label).mean())
+
+    assert right(None) > 0.8
+    assert right([f"pair{face // 2}" for face in range(80)]) < 0.65

@@ -1,0 +1,59 @@
+"""Natural noise: FER2013's own labels against what ten people say of the same pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from annotation import audit
+from warehouse.vocabulary import EXPRESSIONS, canonical
+
+SHARED = Path(os.environ.get("RISORIUS_SHARED", Path(__file__).parents[3] / ".." / "shared"))
+PICTURES = SHARED / "data" / "ferplus-train.parquet"
+N = 3000
+
+
+@pytest.fixture(scope="module")
+def ferplus() -> pl.DataFrame:
+    if not PICTURES.exists():
+        pytest.skip("needs FER+ (set RISORIUS_SHARED to the folder that holds data/)")
+    columns = ["name", "fer2013_label", "blendshapes", *EXPRESSIONS]
+    rows = pl.read_parquet(PICTURES, columns=columns).filter(
+        pl.max_horizontal(EXPRESSIONS) >= 6,
+        pl.col("blendshapes").is_not_null() & pl.col("fer2013_label").is_not_null(),
+    )
+    return rows.sort("name").sample(N, seed=0, shuffle=True)
+
+
+def test_confident_learning_beats_random_at_finding_wrong_labels(ferplus: pl.DataFrame) -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    label = [canonical(name) for name in ferplus["fer2013_label"]]
+    plurality = ferplus.select(EXPRESSIONS).to_numpy().argmax(axis=1)
+    wrong = np.array([EXPRESSIONS.index(name) for name in label]) != plurality
+    result = audit.run(
+        "label_noise",
+        labels=label,
+        features=np.array(ferplus["blendshapes"].to_list()),
+        face_ids=ferplus["name"].to_list(),
+    )
+    rows = ferplus.select(face_id="name", wrong=pl.Series(wrong)).join(result.rows, on="face_id")
+    assert rows.height == N
+    prevalence = wrong.mean()
+    assert 0.2 < prevalence < 0.35
+    doubt = 1 - rows["score"].to_numpy()
+    # Random ranking scores the prevalence (0.28) and 0.5.
+    assert average_precision_score(rows["wrong"], doubt) > prevalence + 0.25
+    assert roc_auc_score(rows["wrong"], doubt) > 0.8
+    flagged = rows.filter("flag")
+    assert 0.15 < flagged.height / N < 0.45
+    assert flagged["wrong"].mean() > 2 * prevalence
+    # A suggestion is worth something only if people say the same more often than by the way.
+    said = dict(zip(ferplus["name"], plurality, strict=True))
+    agree = [EXPRESSIONS[said[face]] == better for face, better in
+             flagged.select("face_id", "detail").iter_rows()]  # fmt: skip
+    assert np.mean(agree) > 0.4

@@ -1,0 +1,22 @@
+"""No source of a batch goes without a row of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.faces import batch as stage
+from warehouse import tables
+from warehouse.home import Home
+
+
+def test_copies_of_the_same_broken_bytes_keep_a_row_each(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    folder = home.inbox / "b"
+    folder.mkdir(parents=True)
+    for name, content in {"a.mp4": "junk", "b.mp4": "junk", "c.mp4": "", "d.mp4": ""}.items():
+        (folder / name).write_text(content * 50)
+    assert stage.register(home, "b", workers=1) == stage.StageCount(done=4, skipped=0)
+    rows = tables.read(home, "videos")
+    assert sorted(Path(uri).name for uri in rows["uri"]) == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
+    assert set(rows["verdict"]) == {"failed"}
+    assert stage.register(home, "b", workers=1) == stage.StageCount(done=0, skipped=4)

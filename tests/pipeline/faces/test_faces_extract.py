@@ -1,0 +1,152 @@
+"""One video into rows that fit their tables, every face with a verdict and its pictures."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline.faces import detect, quality
+from pipeline.faces.extract import Extraction, extract
+from tests import media_files
+from warehouse.schema import TABLES
+
+CLIPS = media_files.CARPHONE.parent
+
+
+@lru_cache
+def detector() -> detect.Detector:
+    return detect.load()
+
+
+class Shelf:
+    """Keeps pictures in memory under readable keys."""
+
+    def __init__(self) -> None:
+        self.pictures: dict[str, np.ndarray] = {}
+
+    def __call__(self, kind: str, image: np.ndarray) -> str:
+        key = f"{kind}/{len(self.pictures)}"
+        self.pictures[key] = image
+        return key
+
+
+def run(path: Path, **given: object) -> tuple[Extraction, Shelf]:
+    shelf = Shelf()
+    settings = {"gate": quality.Gate(), "fps": 5.0, "subject_id": None, **given}
+    found = extract(
+        str(path), video_id="v" * 16, batch="b", detector=detector(), keep=shelf, **settings
+    )
+    return found, shelf
+
+
+def codes(found: Extraction) -> dict[str | None, int]:
+    code = found.faces["reason"].str.split(":").list.first()
+    return dict(code.value_counts().iter_rows())
+
+
+def test_a_clean_video_call_gives_kept_faces_of_one_track() -> None:
+    found, shelf = run(media_files.CARPHONE, subject_id="ada")
+    assert (found.verdict, found.reason) == ("kept", None)
+    assert found.faces.schema == TABLES["faces"].schema
+    assert found.tracks.schema == TABLES["tracks"].schema
+    assert found.faces["frame"].to_list() == list(range(0, 120, 6))
+    assert codes(found) == {None: 20}
+    assert found.faces["face_id"].to_list() == [f"{'v' * 16}-0000-{n}" for n in range(0, 120, 6)]
+    (track,) = found.tracks.iter_rows(named=True)
+    worth = pl.col("sharpness") * pl.col("detector_score")
+    best = found.faces.sort(worth, descending=True)["face_id"][0]
+    assert track == {
+        "track_id": "v" * 16 + "-0000", "video_id": "v" * 16, "batch": "b", "start_s": 0.0,
+        "end_s": pytest.approx(3.8, abs=0.01), "n_frames": 20, "best_face_id": best,
+        "subject_id": "ada",
+    }  # fmt: skip
+    assert {shelf.pictures[key].shape for key in found.faces["crop"]} == {(224, 224, 3)}
+    assert set(found.faces["crop"]) | set(found.faces["context"]) == set(shelf.pictures)
+    assert found.faces["phash"].str.contains("^[0-9a-f]{16}$").all()
+    assert found.faces["yaw"].abs().max() < 20
+
+
+def test_the_same_call_ruined_by_compression_gives_none() -> None:
+    found, shelf = run(CLIPS / "carphone_distorted.mp4")
+    assert found.verdict == "dropped"
+    assert found.reason is not None
+    assert found.reason.startswith(f"no_usable_face: {found.faces.height} faces, all dropped (")
+    assert "kept" not in found.faces["verdict"]
+    assert set(codes(found)) <= {"blurred", "low_score"}
+    assert found.tracks["best_face_id"].to_list() == [None] * found.tracks.height
+    assert all(key in shelf.pictures for key in found.faces["crop"])
+
+
+def test_small_distant_cyclists_are_dropped_with_reasons() -> None:
+    found, _ = run(CLIPS / "bikes.mp4")
+    assert found.verdict == "dropped"
+    assert found.faces.height > 0
+    assert found.faces["reason"].str.contains(": ").all()
+
+
+def test_a_photo_is_a_video_of_one_frame_with_a_track_each() -> None:
+    found, _ = run(media_files.SIX_PEOPLE)
+    assert found.verdict == "kept"
+    assert found.faces.height == found.tracks.height == 6
+    assert found.faces["frame"].unique().to_list() == [0]
+    assert found.faces["time_s"].unique().to_list() == [0.0]
+    x, y, w, h = found.faces["bbox"].to_numpy().T
+    assert (w > 0).all()
+    assert (h > 0).all()
+    points = found.faces["keypoints"].to_numpy()
+    assert ((points[:, :, 0] > x[:, None]) & (points[:, :, 0] < (x + w)[:, None])).all()
+    assert ((points[:, :, 1] > y[:, None]) & (points[:, :, 1] < (y + h)[:, None])).all()
+
+
+def test_nobody_there_is_a_reason(tmp_path: Path) -> None:
+    found, shelf = run(media_files.video(tmp_path / "a.mp4", frames=20, fps=10))
+    assert (found.verdict, found.reason) == ("dropped", "no_face: no face in 10 sampled frames")
+    assert found.faces.height == found.tracks.height == len(shelf.pictures) == 0
+    assert found.faces.schema == TABLES["faces"].schema
+    assert found.tracks.schema == TABLES["tracks"].schema
+
+
+def test_a_video_that_breaks_midway_keeps_what_came_before(tmp_path: Path) -> None:
+    whole, _ = run(media_files.CARPHONE)
+    path = tmp_path / "cut.mkv"
+    remux(media_files.CARPHONE, path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found, _ = run(path)
+    assert found.verdict == "kept"
+    assert found.reason is not None
+    assert found.reason.startswith("truncated: ")
+    assert 0 < found.faces.height < whole.faces.height
+    same = found.faces.height
+    assert found.faces["frame"].to_list() == whole.faces["frame"].to_list()[:same]
+
+
+def test_a_file_nobody_can_decode_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video\n" * 50)
+    found, _ = run(tmp_path / "text.mp4")
+    assert found.verdict == "failed"
+    assert found.reason is not None
+    assert found.reason.startswith("not_media: ")
+
+
+def test_the_same_video_gives_the_same_rows_and_pixels() -> None:
+    (first, one), (second, two) = (run(media_files.CARPHONE, fps=2.0) for _ in range(2))
+    assert first.faces.equals(second.faces)
+    assert first.tracks.equals(second.tracks)
+    assert all(np.array_equal(one.pictures[key], two.pictures[key]) for key in one.pictures)
+
+
+def remux(source: Path, target: Path) -> None:
+    """The same packets in another container, one that can be cut anywhere."""
+    import av
+
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = reading.streams.video[0]
+        copy = writing.add_stream_from_template(stream)
+        for packet in reading.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                writing.mux(packet)

@@ -1,0 +1,107 @@
+"""What is measured of a face, and which reason a face is dropped for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.faces import align, detect
+from pipeline.faces.align import Pose
+from pipeline.faces.quality import Gate, Measures, measure
+from pipeline.faces.video import sample
+from tests import media_files
+
+GOOD = Measures(
+    score=0.9,
+    size_px=80.0,
+    sharpness=400.0,
+    brightness=120.0,
+    pose=Pose(5.0, -5.0, 0.0),
+    cut=0.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"cut": 0.2}, "border: part of the face is outside the picture"),
+        ({"size_px": 23.4}, "too_small: 23 px, at least 32 wanted"),
+        ({"size_px": 32.0}, None),
+        ({"score": 0.55}, "low_score: detector 0.55, at least 0.60 wanted"),
+        ({"brightness": 12.0}, "too_dark: 12, at least 40 wanted"),
+        ({"brightness": 250.0}, "too_bright: 250, at most 225 wanted"),
+        ({"sharpness": 100.0}, "blurred: 100, at least 225 wanted"),
+        ({"pose": Pose(-75.0, 3.0, 0.0)}, "turned_away: yaw -75, pitch 3 degrees"),
+        ({"pose": Pose(0.0, 70.0, 0.0)}, "turned_away: yaw 0, pitch 70 degrees"),
+        # Leaning is undone by the alignment.
+        ({"pose": Pose(0.0, 0.0, 80.0)}, None),
+        # The first a person would name is the one that counts.
+        ({"size_px": 10.0, "sharpness": 1.0}, "too_small: 10 px, at least 32 wanted"),
+    ],
+)
+def test_reasons(change: dict, reason: str | None) -> None:
+    verdict = ("dropped", reason) if reason else ("kept", None)
+    assert Gate().judge(replace(GOOD, **change)) == verdict
+
+
+def test_thresholds_can_be_moved() -> None:
+    assert Gate(min_size_px=100.0).judge(GOOD)[0] == "dropped"
+    assert Gate(min_sharpness=0.0).judge(replace(GOOD, sharpness=1.0))[0] == "kept"
+
+
+def best_face(image: np.ndarray) -> Measures:
+    boxes, keypoints = detect.load().detect(image, max_num=1)
+    return measured(image, box=boxes[0], keypoints=keypoints[0])
+
+
+def measured(image: np.ndarray, *, box: np.ndarray, keypoints: np.ndarray) -> Measures:
+    crop = align.align(image, keypoints)
+    return measure(image, crop, box=box, keypoints=keypoints)
+
+
+def test_a_real_face_passes_and_its_spoilt_copies_fail() -> None:
+    image = next(sample(str(media_files.SIX_PEOPLE))).image
+    (box,), (points,) = detect.load().detect(image, max_num=1)
+    spoilt = {
+        None: image,
+        "blurred": cv2.GaussianBlur(image, (0, 0), 4),
+        "too_dark": (image * 0.1).astype(np.uint8),
+        "too_bright": np.clip(image * 0.2 + 215, 0, 255).astype(np.uint8),
+    }
+    for code, picture in spoilt.items():
+        found = measured(picture, box=box, keypoints=points)
+        _, reason = Gate().judge(found)
+        assert (reason and reason.split(":")[0]) == code
+
+
+def test_sharpness_does_not_depend_on_the_size_of_the_face() -> None:
+    image = next(sample(str(media_files.SIX_PEOPLE))).image
+    half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    large, small = best_face(image), best_face(half)
+    assert small.size_px == pytest.approx(large.size_px / 2, rel=0.15)
+    assert small.sharpness == pytest.approx(large.sharpness, rel=0.4)
+
+
+def test_a_face_cut_by_the_border_is_noticed() -> None:
+    image = next(sample(str(media_files.SIX_PEOPLE))).image
+    (box,), (points,) = detect.load().detect(image, max_num=1)
+    cut = int((points[0, 0] + points[1, 0]) / 2)
+    moved = points - [cut, 0]
+    part = np.ascontiguousarray(image[:, cut:])
+    found = measured(part, box=box - [cut, 0, cut, 0, 0], keypoints=moved)
+    assert found.cut == pytest.approx(0.4, abs=0.21)
+    assert Gate().judge(found)[1] == "border: part of the face is outside the picture"
+
+
+def test_brightness_and_size_can_be_checked_by_hand() -> None:
+    points = np.array([(40, 40), (60, 40), (50, 50), (42, 60), (58, 60)], np.float32)
+    image = np.full((100, 100, 3), 77, np.uint8)
+    found = measured(image, box=np.array([30, 20, 70, 80, 0.75]), keypoints=points)
+    assert found.brightness == pytest.approx(77, abs=1)
+    assert found.size_px == pytest.approx(np.sqrt(40 * 60))
+    assert found.sharpness == 0.0
+    assert (found.score, found.cut) == (0.75, 0.0)
