@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline import intake, runs, samples, studio
+from pipeline import intake, progress, runs, samples, studio
 from pipeline.settings import Settings
 from warehouse import atomic, lens
 from warehouse.home import Home
@@ -65,18 +66,22 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
     runs.materialize(home, "ingest", batch=BATCH)
     say("[bold]2[/] faces into Label Studio")
     address = studio.address(settings, say=say)
-    queued = runs.materialize(home, "queue")
+    runs.materialize(home, "queue")
     say(f"[bold]3[/] simulated raters vote at {address.url}")
-    studio.simulate(settings, count=settings.wanted_votes)
+    studio.simulate(
+        settings, count=settings.wanted_votes + 1, say=partial(progress.say, "votes", "")
+    )
     say("[bold]4[/] votes into soft labels, audits, release")
     believed = runs.materialize(home, "believe")
+    # Faces with enough votes leave the queue: it ends as what is still owed.
+    queued = runs.materialize(home, "queue")
     runs.materialize(home, "audit")
     made = runs.materialize(home, "cut_release")["release"]
     return DemoSummary(
         facts={
             "project": queued["studio_tasks"]["project"],
             "login": studio.login(settings)["hint"],
-            "tasks": queued["studio_tasks"]["dagster/row_count"],
+            "tasks": queued["studio_tasks"]["tasks_in_project"],
             "alpha": believed["soft_labels"]["krippendorff_alpha"],
             "release": made["path"],
             "version": made["version"],

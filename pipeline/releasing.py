@@ -14,6 +14,11 @@ from warehouse.home import Home
 if TYPE_CHECKING:
     from warehouse.releases import Release
 
+_AU_PROVENANCE = (
+    "Estimated by the machine rater named above, which learned from landmark blendshapes: AU "
+    "proxies, not FACS coding by a person. NaN marks a unit that this rater does not know."
+)
+
 
 def create(settings: Settings) -> Release:
     """Build the next version from ``curated_faces`` and every standing vote.
@@ -54,6 +59,7 @@ def facts(home: Home) -> dict[str, Any]:
         "stages": stages.to_dicts(),
         "audits": audits.to_dicts(),
         "machine_raters": machine["rater_id"].to_list(),
+        "au_provenance": _AU_PROVENANCE,
         "rater_quality": quality.to_dicts(),
     }
 

@@ -49,6 +49,12 @@ class VoteTable:
         np.add.at(table, cells, self.answers[column].to_numpy())
         return table
 
+    def named(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """``frame`` with ``face_id`` and ``rater_id`` beside its ``face`` and ``rater``."""
+        faces = pl.Series("face_id", self.face_ids, dtype=pl.String)
+        raters = pl.Series("rater_id", self.rater_ids, dtype=pl.String)
+        return frame.with_columns(faces.gather(frame["face"]), raters.gather(frame["rater"]))
+
     def n_raters(self) -> np.ndarray:
         """int64[n_faces]: distinct raters per face."""
         pairs = self.answers.select("face", "rater").unique()

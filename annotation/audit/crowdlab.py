@@ -72,21 +72,14 @@ def posterior(votes: pl.DataFrame, face_ids: list[str], belief: np.ndarray) -> P
 
 
 def _single_answers(votes: pl.DataFrame, face_ids: list[str]) -> pl.DataFrame:
-    rows = pl.DataFrame({"face_id": face_ids}, schema={"face_id": pl.String}).with_row_index("row")
-    table = tally(votes.join(rows, on="face_id", how="semi"))
-    names = {
-        "face_id": pl.DataFrame({"face_id": table.face_ids}, schema={"face_id": pl.String}),
-        "rater_id": pl.DataFrame({"rater_id": table.rater_ids}, schema={"rater_id": pl.String}),
-    }
+    table = tally(votes)
     one = (pl.len().over("face", "rater") == 1) & (pl.col("answer") < len(EXPRESSIONS))
-    return (
-        table.answers.filter(one)
-        .join(names["face_id"].with_row_index("face").cast({"face": pl.Int64}), on="face")
-        .join(names["rater_id"].with_row_index("rater").cast({"rater": pl.Int64}), on="rater")
-        .join(rows.cast({"row": pl.Int64}), on="face_id")
-        .select("row", "rater_id", "answer")
-        .sort("row", "rater_id")
+    rows = pl.DataFrame(
+        {"face_id": face_ids, "row": range(len(face_ids))},
+        schema={"face_id": pl.String, "row": pl.Int64},
     )
+    single = table.named(table.answers.filter(one)).join(rows, on="face_id")
+    return single.select("row", "rater_id", "answer").sort("row", "rater_id")
 
 
 def _run(wide: np.ndarray, belief: np.ndarray) -> dict:

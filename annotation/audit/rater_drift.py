@@ -93,10 +93,7 @@ class RaterDrift:
 
 def _timed(votes: pl.DataFrame, table: VoteTable) -> pl.DataFrame:
     column = next((name for name in ("updated_at", "created_at") if name in votes.columns), None)
-    pairs = _relative(overlap(table)).with_columns(
-        face_id=_named(pl.col("face"), table.face_ids),
-        rater_id=_named(pl.col("rater"), table.rater_ids),
-    )
+    pairs = table.named(_relative(overlap(table)))
     if column is None:
         return pairs.clear()
     if not (votes[column].dtype.is_temporal() or votes[column].dtype.is_numeric()):
@@ -116,14 +113,6 @@ def _relative(pairs: pl.DataFrame) -> pl.DataFrame:
     in_all = (pl.col("overlap") * others).sum().over("face") / 2
     among_others = (in_all - pl.col("overlap") * others) / (others * (others - 1) / 2)
     return pairs.with_columns(relative=pl.when(others >= 2).then(pl.col("overlap") - among_others))
-
-
-def _named(column: pl.Expr, names: list[str]) -> pl.Expr:
-    return column.replace_strict(
-        pl.Series(range(len(names)), dtype=pl.Int64),
-        pl.Series(names, dtype=pl.String),
-        return_dtype=pl.String,
-    )
 
 
 def _z(first: np.ndarray, last: np.ndarray) -> float:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annotation.raters.data import ENLARGED, SIDE
 from annotation.raters.faces import resize
+from annotation.raters.placing import ENLARGED, SIDE
 
 if TYPE_CHECKING:
     from annotation.raters.data import Faces

@@ -70,7 +70,7 @@ class Client:
         try:
             for attempt in tenacity.Retrying(
                 stop=tenacity.stop_after_delay(self._patience_s),
-                wait=tenacity.wait_exponential_jitter(initial=0.2, max=3),
+                wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=3),
                 retry=tenacity.retry_if_exception_type((httpx.TransportError, _FailingError)),
                 reraise=True,
             ):

@@ -28,13 +28,9 @@ def create(
     ] = False,
 ) -> None:
     """Write a new version of the dataset, unless nothing is new since the last one."""
-    import os
-
     from pipeline import runs
 
-    settings = session.settings(release=name)
-    os.environ["RISORIUS_RELEASE"] = settings.release
-    os.environ["RISORIUS_DROP_FLAGGED"] = str(drop_flagged).lower()
+    settings = session.settings(release=name, drop_flagged=drop_flagged)
     with session.watching():
         runs.materialize(settings.place, "audit")
         made = runs.materialize(settings.place, "cut_release")["release"]

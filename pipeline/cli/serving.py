@@ -123,7 +123,8 @@ def people_list(session: Session) -> None:
     session.answer(
         people,
         lambda console: console.print(
-            "\n".join(f"{item['email']}  {item['rater_id']}" for item in people) or "nobody yet"
+            "\n".join(f"{item['email']}  {item['rater_id']}  {item['state']}" for item in people)
+            or "nobody yet"
         ),
     )
 
@@ -135,4 +136,5 @@ def people_remove(
     from pipeline import studio
 
     removed = studio.remove_person(session.settings(), email)
-    session.answer({"removed": removed}, lambda console: console.print(f"removed {email}"))
+    said = f"removed {email}" if removed else f"nobody called {email} has an account here"
+    session.answer({"removed": removed}, lambda console: console.print(said))

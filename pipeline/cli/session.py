@@ -36,9 +36,18 @@ class Session:
     json: bool
 
     def settings(self, **given: object) -> Settings:
+        """Settings with what was typed on top.
+
+        What was typed is put into the environment too: assets read their settings there, in
+        this process and in those of ``risorius dev``.
+        """
+        import os
+
         from pipeline import settings
 
-        return settings.load(home=self.home_option, **given)
+        typed = {name: value for name, value in given.items() if value is not None}
+        os.environ.update({f"RISORIUS_{name.upper()}": str(value) for name, value in typed.items()})
+        return settings.load(home=self.home_option, **typed)
 
     def home(self) -> Home:
         return self.settings().place

@@ -75,11 +75,13 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
         pushed = push.push(
             client, project.id, queued, progress=partial(progress.say, "studio_tasks", "")
         )
+        in_project, _ = client.counts(project.id)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(pushed.task_ids),
             "new": pushed.new,
             "known": pushed.known,
+            "tasks_in_project": in_project,
             "project": dg.MetadataValue.url(project.url),
         }
     )

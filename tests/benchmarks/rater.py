@@ -21,7 +21,7 @@ import polars as pl
 from rich.progress import track
 
 from annotation import raters
-from annotation.raters import data, measure, targets
+from annotation.raters import data, measure, placing, targets
 from annotation.raters.machine import MachineRater, weights_of
 from annotation.raters.provenance import hardware, revision
 from pipeline.faces import find
@@ -53,14 +53,14 @@ def crops_of(parquet: Path) -> tuple[np.ndarray, np.ndarray]:
     crops, found = np.zeros((len(images), 224, 224, 3), np.uint8), np.zeros(len(images), bool)
     for row, image in enumerate(track(images, "finding faces")):
         gray = data.decode(image)
-        size = (data.ENLARGED, data.ENLARGED)
+        size = (placing.ENLARGED, placing.ENLARGED)
         large = cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC)
         faces = find(np.repeat(large[:, :, None], 3, axis=2))
         found[row] = bool(faces)
         if faces:
             crops[row] = max(faces, key=lambda face: face.score).crop
         else:
-            frame = cv2.resize(data.lay(gray, data.usual_place()), (224, 224))
+            frame = cv2.resize(placing.lay(gray, placing.usual_place()), (224, 224))
             crops[row] = frame[:, :, None]
     return crops, found
 

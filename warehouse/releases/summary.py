@@ -151,20 +151,22 @@ def _classes(rows: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _action_units(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    measured = rows["au"].drop_nulls()
-    if measured.is_empty():
-        return []
-    values = measured.to_numpy()
-    return [
-        {
-            "code": unit.code,
-            "name": unit.name,
-            "present": int((values[:, index] >= AU_PRESENT).sum()),
-            "mean": round(float(values[:, index].mean(dtype="float64")), 6),
-            "measured": len(measured),
-        }
-        for index, unit in enumerate(ACTION_UNITS)
-    ]
+    """Units that any face was measured for; a rater leaves NaN for those it does not know."""
+    found = []
+    for index, unit in enumerate(ACTION_UNITS):
+        values = rows["au"].drop_nulls().arr.get(index).drop_nulls().drop_nans()
+        if values.is_empty():
+            continue
+        found.append(
+            {
+                "code": unit.code,
+                "name": unit.name,
+                "present": int((values >= AU_PRESENT).sum()),
+                "mean": round(float(values.cast(pl.Float64).mean()), 6),  # type: ignore[arg-type]
+                "measured": len(values),
+            }
+        )
+    return found
 
 
 def _raters(votes: pl.DataFrame) -> list[dict[str, Any]]:

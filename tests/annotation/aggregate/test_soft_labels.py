@@ -138,7 +138,8 @@ def test_smoothed_leans_few_votes_on_what_is_common() -> None:
 
 def test_importing_the_doors_loads_nothing_heavy() -> None:
     probe = (
-        "import sys, annotation.aggregate, annotation.agreement, annotation.audit, annotation.queue\n"
+        "import sys\n"
+        "import annotation.aggregate, annotation.agreement, annotation.audit, annotation.queue\n"
         "heavy = {'cleanlab', 'sklearn', 'scipy', 'pandas', 'torch', 'cv2', 'dagster'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -71,9 +71,7 @@ def test_label_noise_of_one_class_flags_only_flat_contradictions() -> None:
     ],
 )
 def test_label_noise_without_any_label_judges_nothing(labels: object) -> None:
-    result = audit.run(
-        "label_noise", labels=labels, probabilities=belief(3, 2), out_of_sample=True
-    )
+    result = audit.run("label_noise", labels=labels, probabilities=belief(3, 2), out_of_sample=True)
     whole(result, 3)
     assert (result.rows["score"].count(), result.score) == (0, 1.0)
 
@@ -102,7 +100,9 @@ BROKEN[1, 2] = np.nan
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
-        pytest.param({"probabilities": BROKEN}, "NaN or infinity in 1 rows, the first '1'", id="NaN"),
+        pytest.param(
+            {"probabilities": BROKEN}, "NaN or infinity in 1 rows, the first '1'", id="NaN"
+        ),
         pytest.param({"probabilities": belief(3, 2) * 3}, "no distribution", id="not normal"),
         pytest.param({"probabilities": belief(3, 2) - 0.05}, "no distribution", id="negative"),
         pytest.param({"probabilities": belief(4, 2)}, "[4, 8]", id="too many rows"),

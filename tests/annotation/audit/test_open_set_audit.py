@@ -48,22 +48,16 @@ UNIFORM = [[0.125] * 8]
             id="people outvote the rater",
         ),
         pytest.param(
-            ["fear"] * 3, {"probabilities": UNIFORM}, 3 / 5, None, id="people who agree are believed"
+            ["fear"] * 3, {"open_set": [[1, 0]]}, 3 / 5, None, id="people who agree are believed"
         ),
-        # Geometric mean of 0.36 and 1.
+        pytest.param([], {"probabilities": CERTAIN}, 1, None, id="a certain rater"),
+        pytest.param([], {"probabilities": UNIFORM}, 0.5, None, id="indecision alone is no flag"),
         pytest.param(
             [],
-            {"open_set": [[0.6, 0.04]], "probabilities": CERTAIN},
-            0.6,
-            None,
-            id="geometric mean",
-        ),
-        pytest.param(
-            [],
-            {"probabilities": UNIFORM},
-            0,
+            {"open_set": [[0.06, 0.04]], "probabilities": UNIFORM},
+            0.9 * 0.5,
             "the machine rater cannot choose",
-            id="undecided rater alone",
+            id="indecision and a little mass",
         ),
         pytest.param(
             [],

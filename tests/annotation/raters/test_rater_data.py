@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.raters import augment, data
+from annotation.raters import augment, data, placing
 from annotation.raters.data import Faces
 from tests.annotation.raters import ferplus_drawn
 from warehouse.errors import ModelError, TableError
@@ -31,19 +31,19 @@ def test_the_crop_is_the_one_insightface_cuts(drawn: tuple[Faces, Faces]) -> Non
     from insightface.utils.face_align import norm_crop
 
     image = ferplus_drawn.drawn_face(0.5, np.random.default_rng(3))
-    large = cv2.resize(image, (data.ENLARGED, data.ENLARGED), interpolation=cv2.INTER_CUBIC)
-    place, found = data.align(image, ferplus_drawn.find_drawn)
+    large = cv2.resize(image, (placing.ENLARGED, placing.ENLARGED), interpolation=cv2.INTER_CUBIC)
+    place, found = placing.align(image, ferplus_drawn.find_drawn)
     points = ferplus_drawn.find_drawn(np.repeat(large[:, :, None], 3, axis=2))[0].keypoints
     theirs = norm_crop(large, points.astype(np.float32), image_size=112)
     inside = augment._inside(place)
     assert found
     assert inside.mean() > 0.5
-    difference = np.abs(data.lay(image, place).astype(int) - theirs)[inside]
+    difference = np.abs(placing.lay(image, place).astype(int) - theirs)[inside]
     assert difference.mean() < 1
 
 
 def test_a_frame_without_a_face_is_laid_in_the_usual_place() -> None:
-    place, found = data.align(np.zeros((48, 48), np.uint8), ferplus_drawn.find_drawn)
+    place, found = placing.align(np.zeros((48, 48), np.uint8), ferplus_drawn.find_drawn)
     assert not found
     centre_of_eyes = place @ np.array([23.6 * 4, 19.0 * 4, 1])
     assert centre_of_eyes == pytest.approx([55.9, 51.6], abs=2)

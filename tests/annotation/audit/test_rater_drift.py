@@ -1,0 +1,112 @@
+"""Rater drift: who changed, and who only met harder faces."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from annotation import audit
+from warehouse.errors import TableError
+from warehouse.schema import TABLES
+from warehouse.vocabulary import EXPRESSIONS
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+STEADY = ("a", "b", "c")
+
+
+def table(*rows: tuple[int, str, str]) -> pl.DataFrame:
+    """Rows of (face number, rater, label); a face is answered at its number of minutes."""
+    timed = [
+        (f"f{face:03d}", rater, label, START + timedelta(minutes=face))
+        for face, rater, label in rows
+    ]
+    return pl.DataFrame(
+        timed,
+        schema={
+            "face_id": pl.String,
+            "rater_id": pl.String,
+            "label": pl.String,
+            "updated_at": pl.Datetime("us", "UTC"),
+        },
+        orient="row",
+    )
+
+
+def faces(n: int, *, tired_after: int) -> list[tuple[int, str, str]]:
+    rows = [(face, name, EXPRESSIONS[face % 5]) for face in range(n) for name in STEADY]
+    return rows + [
+        (face, "tired", EXPRESSIONS[face % 5] if face < tired_after else "contempt")
+        for face in range(n)
+    ]
+
+
+def test_a_rater_who_stops_looking_is_found() -> None:
+    result = audit.run("rater_drift", votes=table(*faces(20, tired_after=10)))
+    assert result.statistics["drift"] == pytest.approx(
+        # Late, each steady rater shares an answer with 2 of 3 others, who share 1 pair of 3.
+        {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3, "tired": -1}
+    )
+    tired = result.statistics["raters"][3]
+    assert (tired["first"], tired["last"], tired["z"]) == (0, -1, -math.inf)
+    assert tired["most_frequent_share"] == pytest.approx(10 / 20)
+    assert "tired" in result.statistics["drifting"]
+    assert result.rows.equals(TABLES["audits"].empty())
+
+
+def test_harder_faces_are_not_drift() -> None:
+    rows = [(face, name, EXPRESSIONS[face % 5]) for face in range(10) for name in "abcd"]
+    rows += [
+        (face, name, EXPRESSIONS[(face + shift) % 8])
+        for face in range(10, 20)
+        for shift, name in enumerate("abcd")
+    ]
+    result = audit.run("rater_drift", votes=table(*rows))
+    assert set(result.statistics["drift"].values()) == {0.0}
+    assert (result.statistics["drifting"], result.score) == ([], 1.0)
+
+
+def test_two_raters_are_compared_plainly() -> None:
+    rows = [(face, "a", "fear") for face in range(8)]
+    rows += [(face, "b", "fear" if face < 4 else "anger") for face in range(8)]
+    result = audit.run("rater_drift", votes=table(*rows))
+    assert result.statistics["drift"] == {"a": -1, "b": -1}
+
+
+def test_the_order_is_that_of_time_not_of_rows() -> None:
+    votes = table(*faces(20, tired_after=10))
+    shuffled = votes.sample(votes.height, shuffle=True, seed=0)
+    assert (
+        audit.run("rater_drift", votes=shuffled).statistics
+        == audit.run("rater_drift", votes=votes).statistics
+    )
+
+
+@pytest.mark.parametrize(
+    "votes",
+    [
+        pytest.param(table(), id="no votes"),
+        pytest.param(table(*faces(1, tired_after=1)), id="one face"),
+        pytest.param(table(*((face, "a", "fear") for face in range(20))), id="one rater"),
+        pytest.param(table(*faces(20, tired_after=10)).drop("updated_at"), id="no times"),
+        pytest.param(
+            table(*faces(20, tired_after=10)).with_columns(
+                updated_at=pl.lit(None, pl.Datetime("us", "UTC"))
+            ),
+            id="null times",
+        ),
+    ],
+)
+def test_too_little_to_go_by_is_no_drift(votes: pl.DataFrame) -> None:
+    result = audit.run("rater_drift", votes=votes)
+    assert set(result.statistics["drift"].values()) <= {None}
+    assert set(result.statistics["drift"]) == set(votes["rater_id"])
+    assert (result.score, result.statistics["judged"]) == (1.0, 0)
+
+
+def test_times_that_are_none_are_refused() -> None:
+    votes = table(*faces(4, tired_after=4)).with_columns(updated_at=pl.lit("yesterday"))
+    with pytest.raises(TableError, match="the type String"):
+        audit.run("rater_drift", votes=votes)

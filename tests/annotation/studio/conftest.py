@@ -1,0 +1,147 @@
+"""One real Label Studio for the session, and copies of its fresh database for tests that kill."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from annotation.studio import people, project, server
+from annotation.studio.address import Address
+from annotation.studio.client import Client
+from annotation.studio.people import Person
+from warehouse import media
+from warehouse.home import Home
+
+DATABASE = "label_studio.sqlite3"
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A home whose server runs."""
+
+    home: Home
+    address: Address
+
+    def up(self) -> Address:
+        return server.up(self.home.studio, self.home.media)
+
+
+@dataclass(frozen=True)
+class Board:
+    """A project of its own for one test, with faces that are not pushed yet."""
+
+    client: Client
+    id: int
+    title: str
+    faces: pl.DataFrame
+
+    @property
+    def face_ids(self) -> list[str]:
+        return self.faces["face_id"].to_list()
+
+
+@pytest.fixture(scope="session")
+def first_start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, Path]]:
+    """The session's server, and a copy of its folder as it was right after the first start."""
+    root = tmp_path_factory.mktemp("studio")
+    home = Home.at(root / "home")
+    with pytest.MonkeyPatch.context() as shell:
+        # What the server would take for settings of its own.
+        for name in ("DEBUG", "PORT", "HOST", "PASSWORD", "DJANGO_DB", "OTHER_PROGRAMS_SECRET"):
+            shell.setenv(name, "17")
+        address = server.up(home.studio, home.media)
+    template = root / "template"
+    (template / "data").mkdir(parents=True)
+    shutil.copy(home.studio / "credentials.json", template)
+    shutil.copy(home.studio / "data" / ".env", template / "data")
+    with (
+        sqlite3.connect(home.studio / "data" / DATABASE) as live,
+        sqlite3.connect(template / "data" / DATABASE) as copy,
+    ):
+        live.backup(copy)
+    try:
+        yield Studio(home, address), template
+    finally:
+        server.down(home.studio)
+
+
+@pytest.fixture(scope="session")
+def studio(first_start: tuple[Studio, Path]) -> Studio:
+    return first_start[0]
+
+
+@pytest.fixture
+def fresh_home(first_start: tuple[Studio, Path], tmp_path: Path) -> Iterator[Home]:
+    """A home whose server has been started once, so that it starts in seconds; not running."""
+    home = Home.at(tmp_path / "home")
+    shutil.copytree(first_start[1], home.studio)
+    try:
+        yield home
+    finally:
+        server.down(home.studio)
+
+
+@pytest.fixture
+def client(studio: Studio) -> Iterator[Client]:
+    with Client(studio.address, patience_s=5) as signed_in:
+        yield signed_in
+
+
+@pytest.fixture(scope="session")
+def voters(studio: Studio) -> list[Person]:
+    """Three people with accounts of their own."""
+    with Client(studio.address) as signed_in:
+        return [
+            people.add(signed_in, studio.home.studio, f"{name}@example.org")
+            for name in ("ada", "ben", "cem")
+        ]
+
+
+@pytest.fixture
+def board(
+    studio: Studio, client: Client, request: pytest.FixtureRequest
+) -> Callable[[int], Board]:
+    """``board(n)``: a new project with ``n`` faces ready to be pushed."""
+
+    def make(count: int) -> Board:
+        title = request.node.name[-45:]
+        made = project.ensure_project(
+            client, title=title, wanted_votes=3, media_dir=studio.home.media
+        )
+        return Board(client, made.id, title, faces(studio.home, count))
+
+    return make
+
+
+def faces(home: Home, count: int) -> pl.DataFrame:
+    """``count`` faces, all showing the same drawn crop and context."""
+    crop = media.store(home, "crops", drawn_face(224))
+    frame = np.full((180, 320, 3), (90, 120, 150), np.uint8)
+    frame[40:140, 60:160] = drawn_face(100)
+    context = media.store(home, "contexts", frame)
+    return pl.DataFrame(
+        {
+            "face_id": [f"drawn-0000-{number}" for number in range(count)],
+            "crop": [crop] * count,
+            "context": [context] * count,
+            "reason": ["coverage"] * count,
+        }
+    )
+
+
+def drawn_face(size: int) -> np.ndarray:
+    """uint8[size, size, 3]: an oval with two eyes and a mouth."""
+    y, x = np.mgrid[0:size, 0:size] / size - 0.5
+    picture = np.full((size, size, 3), (200, 180, 160), np.uint8)
+    picture[(x / 0.33) ** 2 + (y / 0.42) ** 2 < 1] = (228, 192, 162)
+    for side in (-0.13, 0.13):
+        picture[(x - side) ** 2 + (y + 0.08) ** 2 < 0.035**2] = (40, 40, 60)
+    picture[((x / 0.15) ** 2 + ((y - 0.16) / 0.08) ** 2 < 1) & (y > 0.16)] = (150, 60, 60)
+    return picture

@@ -1,0 +1,150 @@
+"""The queue: who still wants votes, in which order, and why."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+import pytest
+
+from annotation.queue import next_faces
+from warehouse.errors import SettingsError, TableError
+from warehouse.schema import TABLES
+
+CERTAIN = {"happy": [0, 1, 0, 0, 0, 0, 0, 0], "afraid": [0, 0, 0, 0, 0, 0, 1, 0]}
+TORN = [0.5, 0.5, 0, 0, 0, 0, 0, 0]
+
+
+def faces(ids: str, verdict: str = "kept") -> pl.DataFrame:
+    return pl.DataFrame({"face_id": list(ids), "verdict": [verdict] * len(ids)}, schema={
+        "face_id": pl.String, "verdict": pl.String,
+    })  # fmt: skip
+
+
+def ratings(**rows: list[float]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [(face_id, "machine", expression) for face_id, expression in rows.items()],
+        orient="row",
+        schema={
+            "face_id": pl.String,
+            "rater_id": pl.String,
+            "expression": TABLES["ratings"].schema["expression"],
+        },
+    )
+
+
+def votes(*rows: tuple[str, str, str]) -> pl.DataFrame:
+    return pl.DataFrame(
+        list(rows),
+        schema={"face_id": pl.String, "rater_id": pl.String, "label": pl.String},
+        orient="row",
+    )
+
+
+def duplicates(**pairs: str) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"face_id": list(pairs), "audit": "near_duplicates", "score": 0.0, "flag": True,
+         "detail": list(pairs.values())},
+    ).cast(TABLES["audits"].schema)  # fmt: skip
+
+
+def test_priority_is_the_mean_of_three_terms_and_reason_the_largest() -> None:
+    queued = next_faces(
+        faces("abcde"),
+        ratings(
+            a=CERTAIN["happy"], b=CERTAIN["happy"], c=CERTAIN["afraid"], d=TORN, e=CERTAIN["happy"]
+        ),
+        votes=votes(("e", "x", "anger"), ("e", "y", "fear")),
+        wanted_votes=3,
+    )
+    # Expected counts: happiness 3.5, neutral 0.5, fear 1; rarity is 1 - count / 3.5.
+    rare_fear, rare_neutral, torn = 1 - 1 / 3.5, 1 - 0.5 / 3.5, 1 / math.log2(8)
+    expected = {
+        "e": (1 / 3, "audit"),
+        "d": ((torn + rare_neutral / 2) / 3, "coverage"),
+        "c": (rare_fear / 3, "coverage"),
+        "a": (0, "uncertain"),
+        "b": (0, "uncertain"),
+    }
+    assert queued["face_id"].to_list() == list(expected)
+    assert queued["priority"].to_list() == pytest.approx([p for p, _ in expected.values()])
+    assert queued["reason"].to_list() == [reason for _, reason in expected.values()]
+    assert queued.schema == TABLES["queue"].schema
+    assert queued["wanted_votes"].unique().to_list() == [3]
+    assert queued["round"].unique().to_list() == [1]
+
+
+def test_enough_votes_dropped_faces_and_strangers_leave() -> None:
+    queued = next_faces(
+        pl.concat([faces("ab"), faces("c", "dropped"), faces("d", "failed")]),
+        ratings(),
+        votes=votes(
+            ("a", "x", "fear"), ("a", "y", "fear"),
+            ("b", "x", "fear"), ("b", "x", "anger"),
+            ("stranger", "x", "fear"),
+        ),
+        wanted_votes=2,
+    )  # fmt: skip
+    # One rater with two answers is one voter.
+    assert queued["face_id"].to_list() == ["b"]
+
+
+def test_a_repeated_picture_is_asked_once_and_its_votes_count() -> None:
+    same = duplicates(b="a", c="gone")
+    queued = next_faces(
+        faces("abc"), ratings(), votes=votes(), near_duplicates=same, wanted_votes=2
+    )
+    # c repeats a face that is not here any more, so nobody else shows its picture.
+    assert queued["face_id"].to_list() == ["a", "c"]
+    answered = votes(("b", "x", "fear"), ("b", "y", "anger"))
+    queued = next_faces(
+        faces("abc"), ratings(), votes=answered, near_duplicates=same, wanted_votes=2
+    )
+    assert queued["face_id"].to_list() == ["c"]
+    queued = next_faces(
+        faces("abc"), ratings(), votes=answered, near_duplicates=same, wanted_votes=3
+    )
+    assert dict(queued.select("face_id", "reason").iter_rows())["a"] == "uncertain"
+    assert queued["priority"].to_list() == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_the_mean_of_several_machine_raters_counts_and_broken_ones_do_not() -> None:
+    two = pl.concat([ratings(a=CERTAIN["happy"]), ratings(a=CERTAIN["afraid"])])
+    (row,) = next_faces(faces("a"), two, votes=votes(), wanted_votes=1).iter_rows(named=True)
+    assert row["priority"] == pytest.approx(1 / math.log2(8) / 3)
+    broken = ratings(a=[math.nan] * 8)
+    (row,) = next_faces(faces("a"), broken, votes=votes(), wanted_votes=1).iter_rows(named=True)
+    assert (row["priority"], row["reason"]) == (pytest.approx(1 / 3), "uncertain")
+
+
+def test_limit_round_and_order_are_kept() -> None:
+    rows = {f"f{number}": CERTAIN["happy"] for number in range(9)}
+    table = pl.DataFrame({"face_id": list(rows)})
+    given = {"votes": votes(), "wanted_votes": 1, "round": 4}
+    queued = next_faces(table.reverse(), ratings(**rows), limit=3, **given)
+    assert queued["face_id"].to_list() == ["f0", "f1", "f2"]
+    assert queued["round"].to_list() == [4, 4, 4]
+    assert next_faces(table, ratings(**rows), limit=0, **given).is_empty()
+
+
+def test_nothing_to_ask() -> None:
+    empty = next_faces(faces(""), ratings(), votes=votes(), wanted_votes=1)
+    assert (empty.height, empty.schema) == (0, TABLES["queue"].schema)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"wanted_votes": 0}, SettingsError, "wanted_votes=0"),
+        ({"limit": -1}, SettingsError, "limit=-1"),
+        ({"ratings": pl.DataFrame({"face_id": ["a"]})}, TableError, "expression"),
+        ({"faces": pl.DataFrame({"id": ["a"]})}, TableError, "face_id"),
+        ({"votes": votes(("a", "x", "bored"))}, TableError, "'bored'"),
+    ],
+)
+def test_garbage_is_refused(change: dict, error: type[Exception], said: str) -> None:
+    given = {"faces": faces("a"), "ratings": ratings(), "votes": votes(), "wanted_votes": 1}
+    given |= change
+    with pytest.raises(error) as caught:
+        next_faces(given.pop("faces"), given.pop("ratings"), **given)
+    assert said in str(caught.value)
