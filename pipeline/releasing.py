@@ -46,7 +46,7 @@ def facts(home: Home) -> dict[str, Any]:
     stages = lens.ask(
         home,
         """SELECT stage, verdict, split_part(reason, ':', 1) AS reason, sum(n)::BIGINT AS n
-           FROM stages GROUP BY ALL ORDER BY ALL""",
+           FROM stages GROUP BY ALL ORDER BY stage DESC, verdict, n DESC, reason""",
     )
     audits = lens.ask(
         home,

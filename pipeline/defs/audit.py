@@ -45,7 +45,7 @@ def label_noise(workplace: Workplace) -> dg.MaterializeResult:
         votes=lens.ask(home, "SELECT * FROM votes"),
         out_of_sample=True,
     )
-    return _keep(home, labelled, result)
+    return _keep(home, labelled, result, audit="label_noise")
 
 
 @dg.asset(
@@ -69,7 +69,7 @@ def open_set(workplace: Workplace) -> dg.MaterializeResult:
         open_set=_array(labelled, "open_set"),
         face_ids=labelled["face_id"].to_list(),
     )
-    return _keep(home, labelled, result)
+    return _keep(home, labelled, result, audit="open_set")
 
 
 @dg.asset(
@@ -141,10 +141,10 @@ def curated_faces_are_whole(workplace: Workplace) -> dg.AssetCheckResult:
     )
 
 
-def _keep(home: Home, labelled: pl.DataFrame, result: AuditResult) -> dg.MaterializeResult:
-    name = result.rows["audit"][0] if result.rows.height else None
-    if name:
-        tables.write(home, "audits", result.rows, part=name)
+def _keep(
+    home: Home, labelled: pl.DataFrame, result: AuditResult, *, audit: str
+) -> dg.MaterializeResult:
+    tables.write(home, "audits", result.rows, part=audit)
     flagged = (
         result.rows.filter(pl.col("flag"))
         .join(labelled.select("face_id", "crop"), on="face_id")

@@ -99,17 +99,20 @@ def identities(workplace: Workplace) -> dg.MaterializeResult:
     deps=[ratings],
     automation_condition=WHEN_SETTLED,
     group_name="audit",
-    kinds={"scikitlearn", "parquet"},
+    kinds={"numpy", "parquet"},
     owners=["team:annotation"],
     tags={"table": "audits"},
 )
 def near_duplicates(workplace: Workplace) -> dg.MaterializeResult:
     """One row per kept face: does it repeat another? Runs before the queue, so that people see
-    each picture once."""
+    each picture once; of two alike, the one people have voted on stays."""
     home = workplace.home()
     rated = lens.ask(
         home,
-        """SELECT faces.face_id, phash, feature, sharpness FROM faces JOIN ratings USING (face_id)
+        """SELECT faces.face_id, phash, feature, sharpness, coalesce(n, 0) AS n_votes
+           FROM faces JOIN ratings USING (face_id)
+           LEFT JOIN (SELECT face_id, count(*) AS n FROM current_votes GROUP BY ALL) AS votes_cast
+               ON votes_cast.face_id = faces.face_id
            WHERE verdict = 'kept' ORDER BY faces.face_id""",
     )
     result = audit.run("near_duplicates", faces=rated)

@@ -54,9 +54,14 @@ def test_every_item_left_each_stage_with_one_verdict(demo: DemoHome) -> None:
     verdict = {row["uri"].rsplit("/", 1)[1]: (row["verdict"], row["reason"]) for row in videos}
     assert verdict["carphone_pristine.mp4"] == ("kept", None)
     assert verdict["t1.jpg"] == ("kept", None)
-    assert verdict["bikes.mp4"][0] == "dropped"
-    assert verdict["bikes.mp4"][1].startswith("no_face")
-    assert verdict["carphone_distorted.mp4"][0] == "dropped"
+    # The bikes clip does show faces: of passers-by, small and out of focus.
+    for file, code in (
+        ("bigbuckbunny.mp4", "no_face"),
+        ("bikes.mp4", "no_usable_face"),
+        ("carphone_distorted.mp4", "no_usable_face"),
+    ):
+        assert verdict[file][0] == "dropped"
+        assert verdict[file][1].startswith(f"{code}:")
     faces = demo.sql("select verdict, reason, count(*) as n from faces group by all")
     assert {row["verdict"] for row in faces} == {"kept", "dropped"}
     assert all(row["reason"] for row in faces if row["verdict"] == "dropped")
@@ -88,7 +93,8 @@ def test_a_trainer_loads_it_with_the_contracts_columns(demo: DemoHome, tmp_path:
     )
     columns, rows, votes, sizes, splits = json.loads(done.stdout)
     assert set(columns) == CONTRACT
-    assert splits == ["test", "train", "validation"]
+    # Two subjects fill two splits; datasets cannot load one without rows, so it is left out.
+    assert splits == ["test", "train"]
     assert sizes
     assert all(size == [224, 224] for size in sizes)
     assert rows

@@ -175,7 +175,7 @@ def test_open_set_refuses_garbage() -> None:
     ("name", "inputs", "said"),
     [
         ("labels", {}, "label_noise, open_set, near_duplicates, rater_drift"),
-        ("open_set", {"probabilites": 1}, "probabilites"),
+        ("open_set", {"chances": 1}, "chances"),
         ("label_noise", {}, "labels"),
         ("near_duplicates", {"radius": 20, "faces": pl.DataFrame()}, "radius=20"),
     ],

@@ -105,9 +105,7 @@ def voters(studio: Studio) -> list[Person]:
 
 
 @pytest.fixture
-def board(
-    studio: Studio, client: Client, request: pytest.FixtureRequest
-) -> Callable[[int], Board]:
+def board(studio: Studio, client: Client, request: pytest.FixtureRequest) -> Callable[[int], Board]:
     """``board(n)``: a new project with ``n`` faces ready to be pushed."""
 
     def make(count: int) -> Board:

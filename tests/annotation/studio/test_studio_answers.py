@@ -8,10 +8,20 @@ from annotation.studio.answers import answer_of, result_of
 
 
 def choice(name: object, *values: object) -> dict[str, object]:
-    return {"from_name": name, "to_name": "crop", "type": "choices", "value": {"choices": [*values]}}
+    return {
+        "from_name": name,
+        "to_name": "crop",
+        "type": "choices",
+        "value": {"choices": [*values]},
+    }
 
 
-NOTE = {"from_name": "note", "to_name": "crop", "type": "textarea", "value": {"text": ["odd light"]}}
+NOTE = {
+    "from_name": "note",
+    "to_name": "crop",
+    "type": "textarea",
+    "value": {"text": ["odd light"]},
+}
 FACE = choice("validity", "face")
 
 
@@ -60,7 +70,10 @@ def test_a_result_becomes_an_answer(result, validity, expressions, confidence, n
         ([choice("expression", 7)], "no answer to any question"),
         ([choice("expression", {"a": 1})], "no answer to any question"),
         ([choice(["x"], "anger")], "no answer to any question"),
-        ([FACE, choice("expression", "anger"), choice("mood", "x")], "'mood' is no question of ours"),
+        (
+            [FACE, choice("expression", "anger"), choice("mood", "x")],
+            "'mood' is no question of ours",
+        ),
         ([choice("validity", "maybe"), choice("expression", "anger")], "'maybe' is no validity"),
     ],
 )

@@ -171,9 +171,7 @@ def test_an_external_server_needs_address_and_key(url: str, key: str, told: str)
 
 def test_secrets_are_masked_in_what_is_shown() -> None:
     text = f"got {'a1' * 20} and eyJhbGci.eyJzdWIi.c2ln from https://me:pw@host/x with s3cret"
-    assert installation.mask(text, "s3cret") == (
-        "got *** and *** from https://***@host/x with ***"
-    )
+    assert installation.mask(text, "s3cret") == ("got *** and *** from https://***@host/x with ***")
 
 
 def test_the_pins_name_no_place(tmp_path: Path) -> None:
