@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -19,6 +19,7 @@ import tenacity
 
 from annotation.studio.address import Address
 from annotation.studio.installation import mask
+from annotation.studio.tokens import sign_in
 from warehouse.errors import StudioError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -37,11 +38,9 @@ class Client:
 
     def __init__(self, address: Address, *, patience_s: float = 15, timeout_s: float = 120) -> None:
         self.url, self._token, self._patience_s = address.url, address.token, patience_s
-        is_pat = address.token.count(".") == 2
-        auth = _Pat(address.token, address.url) if is_pat else _Legacy(address.token)
         self._http = httpx.Client(
             base_url=address.url,
-            auth=auth,
+            auth=sign_in(address),
             timeout=timeout_s,
             # A proxy set for the internet must not see, or break, what goes to loopback.
             trust_env=urlsplit(address.url).hostname not in _LOOPBACK,
@@ -243,37 +242,6 @@ class _FailingError(Exception):
     def __init__(self, response: httpx.Response) -> None:
         super().__init__(response.status_code)
         self.response = response
-
-
-class _Legacy(httpx.Auth):
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Token {self._token}"
-        yield request
-
-
-class _Pat(httpx.Auth):
-    """A personal access token buys access tokens that live for minutes."""
-
-    requires_response_body = True
-
-    def __init__(self, token: str, url: str) -> None:
-        self._token, self._refresh, self._access = token, f"{url}/api/token/refresh/", ""
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        if self._access:
-            request.headers["Authorization"] = f"Bearer {self._access}"
-            response = yield request
-            if response.status_code != 401:
-                return
-        answer = yield httpx.Request("POST", self._refresh, json={"refresh": self._token})
-        if not answer.is_success:
-            return  # the caller sees this answer: it says whether the token is expired or revoked
-        self._access = answer.json()["access"]
-        request.headers["Authorization"] = f"Bearer {self._access}"
-        yield request
 
 
 def _filter(name: str, operator: str, kind: str, value: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 
@@ -49,8 +49,12 @@ class Wire:
                 # The server has done its work and answers; nobody hears it.
                 self.cuts += 1
                 break
-            inner.sendall(data)
-        inner.shutdown(socket.SHUT_RDWR)
+            try:
+                inner.sendall(data)
+            except OSError:
+                return
+        with suppress(OSError):
+            inner.shutdown(socket.SHUT_RDWR)
 
 
 def _receive(end: socket.socket) -> bytes:

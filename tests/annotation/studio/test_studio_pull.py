@@ -194,15 +194,10 @@ def test_a_vote_stamped_long_before_the_newest_one_is_still_found(desk: Desk) ->
     desk.pull()
     late = desk.vote(1, 1, "anger")
     long_ago = (datetime.now(UTC) - timedelta(days=2)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    with closing(sqlite3.connect(desk.studio.home.studio / "data" / DATABASE)) as database:
-        with database:
-            database.execute(
-                "UPDATE task SET updated_at = ? WHERE id = ?",
-                (long_ago, desk.tasks[desk.face_ids[1]]),
-            )
-            database.execute(
-                "UPDATE task_completion SET updated_at = ? WHERE id = ?", (long_ago, late)
-            )
+    path, task = desk.studio.home.studio / "data" / DATABASE, desk.tasks[desk.face_ids[1]]
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE task SET updated_at = ? WHERE id = ?", (long_ago, task))
+        database.execute("UPDATE task_completion SET updated_at = ? WHERE id = ?", (long_ago, late))
     assert happened(desk.pull()) == [(late, "created", ["anger"])]
 
 

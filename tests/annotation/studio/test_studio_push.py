@@ -1,4 +1,4 @@
-"""Every face gets one task: pushed twice, by two at once, with answers lost, with a server killed."""
+"""Every face gets one task: pushed twice, by two at once, answers lost, the server killed."""
 
 from __future__ import annotations
 
@@ -70,10 +70,8 @@ def test_no_faces_and_repeated_faces(board: MakeBoard) -> None:
 
 def test_tasks_made_by_hand_do_not_disturb(board: MakeBoard) -> None:
     made = board(2)
-    by_hand = [
-        {"data": {"crop": "", "context": ""}},
-        {"data": {"crop": "", "context": "", "face_id": 7}},
-    ]
+    empty = {"crop": "", "context": ""}
+    by_hand = [{"data": empty}, {"data": empty | {"face_id": 7}}]
     made.client.write("POST", f"/api/projects/{made.id}/import", by_hand)
     assert push(made.client, made.id, made.faces).new == 2
     assert push(made.client, made.id, made.faces).new == 0

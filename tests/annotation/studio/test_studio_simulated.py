@@ -13,7 +13,7 @@ from annotation.raters import simulated
 from annotation.raters.simulated import Answer, SimulatedRater, Voted
 from annotation.studio import people
 from annotation.studio.events import standing
-from annotation.studio.pull import pull
+from annotation.studio.pull import User, pull
 from annotation.studio.push import push
 from tests.annotation.studio.conftest import Board, Studio
 from warehouse.schema import TABLES
@@ -90,7 +90,7 @@ def test_every_face_is_given_to_as_many_raters_as_wanted() -> None:
     load = Counter(rater.name for given in shares for rater in given)
     assert len(load) == 6
     assert max(load.values()) < 1.4 * min(load.values())
-    assert simulated.assigned(raters, "x", 9) != raters or len(raters) == 6
+    assert set(simulated.assigned(raters, "x", 9)) == set(raters)
 
 
 @pytest.mark.studio
@@ -136,7 +136,7 @@ def test_votes_over_http_are_cast_once_by_whoever_casts_them(
     wanted = {}
     for rater in raters:
         person = accounts[rater.email]
-        rater_id, _ = salted(people.User(person.user_id, person.email))
+        rater_id, _ = salted(User(person.user_id, person.email))
         for face in made.face_ids:
             if rater in simulated.assigned(raters, face, 3):
                 wanted[face, rater_id] = expected(simulated.decide(rater, face, TORN))
