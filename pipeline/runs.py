@@ -56,11 +56,7 @@ def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, 
             tags |= {_RANGE_START: batch, _RANGE_END: batch}
         _quiet_logs()
         try:
-            result = definition.execute_in_process(
-                instance=instance,
-                tags=tags,
-                run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
-            )
+            result = definition.execute_in_process(instance=instance, tags=tags)
         except RisoriusError:
             raise
         except Exception as error:

@@ -38,12 +38,16 @@ class Client:
 
     def __init__(self, address: Address, *, patience_s: float = 15, timeout_s: float = 120) -> None:
         self.url, self._token, self._patience_s = address.url, address.token, patience_s
+        local = urlsplit(address.url).hostname in _LOOPBACK
         self._http = httpx.Client(
             base_url=address.url,
             auth=sign_in(address),
             timeout=timeout_s,
             # A proxy set for the internet must not see, or break, what goes to loopback.
-            trust_env=urlsplit(address.url).hostname not in _LOOPBACK,
+            trust_env=not local,
+            # The development server answers in two writes; on a kept connection the second one
+            # waits 40 ms for the first one's acknowledgement. Measured: 65 ms a call, 15 ms so.
+            headers={"Connection": "close"} if local else None,
         )
 
     def __enter__(self) -> Client:

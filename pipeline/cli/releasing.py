@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 NameArgument = Annotated[str | None, typer.Argument(help="Name of the dataset. Default: faces.")]
 VersionOption = Annotated[str, typer.Option("--version", help="v1, v2, … or latest.")]
@@ -46,7 +50,6 @@ def create(
 
 def list_(session: Session) -> None:
     """Every version of every dataset in this home."""
-    from rich.console import Console
     from rich.table import Table
 
     from warehouse import releases
@@ -69,15 +72,22 @@ def list_(session: Session) -> None:
 
 def show(session: Session, name: NameArgument = None, version: VersionOption = "latest") -> None:
     """What one version holds: splits, counts per stage and reason, and whether it is intact."""
-    from rich.console import Console
-
     from warehouse import releases
 
     settings = session.settings(release=name)
     facts = releases.show(settings.place, name=settings.release, version=version)
+    session.answer(facts, partial(_print_facts, facts))
 
-    def print_facts(console: Console) -> None:
-        for key, value in facts.items():
-            console.print(f"[bold]{key}[/]: {value}")
 
-    session.answer(facts, print_facts)
+def _print_facts(facts: dict[str, Any], console: Console) -> None:
+    from pipeline.intake import stage_table
+
+    console.print(f"[bold]{facts['name']} v{facts['version']}[/]  {facts['rows']} faces")
+    console.print(f"path      {facts['path']}")
+    console.print(f"report    {facts['path']}/report.html")
+    sizes = facts["splits"]["sizes"]
+    console.print("splits    " + ", ".join(f"{split} {sizes[split]['rows']}" for split in sizes))
+    console.print(f"raters    {', '.join(facts['facts'].get('machine_raters', []))}")
+    console.print(f"intact    {'yes' if not facts['problems'] else '; '.join(facts['problems'])}")
+    columns = ("stage", "verdict", "reason", "n")
+    console.print(stage_table([tuple(row[name] for name in columns) for row in facts["counts"]]))
