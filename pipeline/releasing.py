@@ -46,8 +46,9 @@ def facts(home: Home) -> dict[str, Any]:
     stages = lens.ask(
         home,
         """SELECT stage, verdict, split_part(reason, ':', 1) AS reason, sum(n)::BIGINT AS n
-           FROM stages GROUP BY ALL ORDER BY stage DESC, verdict, n DESC, reason""",
+           FROM stages GROUP BY ALL ORDER BY stage DESC, verdict DESC, n DESC, reason""",
     )
+    labels = lens.ask(home, "SELECT * FROM labelled ORDER BY verdict DESC, n DESC, reason")
     audits = lens.ask(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged
@@ -56,7 +57,7 @@ def facts(home: Home) -> dict[str, Any]:
     machine = tables.scan(home, "ratings").select(pl.col("rater_id").unique().sort()).collect()
     quality = tables.read(home, "rater_quality").drop("confusion").sort("rater_id")
     return {
-        "stages": stages.to_dicts(),
+        "stages": [*stages.to_dicts(), *labels.to_dicts()],
         "audits": audits.to_dicts(),
         "machine_raters": machine["rater_id"].to_list(),
         "au_provenance": _AU_PROVENANCE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,9 @@ from warehouse.ids import check_batch
 
 if TYPE_CHECKING:
     import dagster as dg
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+"""The event log keeps everything; a terminal needs progress, not two hundred step lines."""
 
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
@@ -54,9 +56,8 @@ def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, 
         tags = {PID_TAG: own_pid_tag()}
         if batch is not None:
             tags |= {_RANGE_START: batch, _RANGE_END: batch}
-        _quiet_logs()
         try:
-            result = definition.execute_in_process(instance=instance, tags=tags)
+            result = definition.execute_in_process(instance=instance, tags=tags, run_config=_QUIET)
         except RisoriusError:
             raise
         except Exception as error:
@@ -87,11 +88,6 @@ def _definitions() -> dg.Definitions:
     from pipeline.definitions import defs
 
     return defs
-
-
-def _quiet_logs() -> None:
-    # The event log keeps everything; a terminal needs progress, not two hundred step lines.
-    logging.getLogger("dagster").setLevel(logging.ERROR)
 
 
 def _explain(job: str, error: Exception) -> RisoriusError:

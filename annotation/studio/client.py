@@ -7,7 +7,6 @@ duplicates of an import whose answer was lost, and parses every task into a mode
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from types import TracebackType
@@ -18,7 +17,7 @@ import httpx
 import tenacity
 
 from annotation.studio.address import Address
-from annotation.studio.installation import mask
+from annotation.studio.refusals import refusal
 from annotation.studio.tokens import sign_in
 from warehouse.errors import StudioError
 
@@ -176,14 +175,7 @@ class Client:
         raise self._refusal(response)
 
     def _refusal(self, response: httpx.Response) -> StudioError:
-        code, said = response.status_code, mask(_words(response), self._token)
-        expected, mend = _MEANING.get(code, _MEANING[code // 100 * 100])
-        where = f"{response.request.method} {response.request.url.path}"
-        if response.is_success:
-            expected, mend = "an answer of Label Studio in JSON", "check the address of the server"
-        return StudioError(
-            f"{expected} at {self.url}", got=f"HTTP {code} for {where}: {said}", mend=mend
-        )
+        return refusal(response, url=self.url, token=self._token)
 
     def _away(self, error: httpx.TransportError) -> StudioError:
         return StudioError(
@@ -215,33 +207,6 @@ def connect(address: Address, *, patience_s: float = 15) -> Client:
     return client
 
 
-_MEANING = {
-    300: ("the address of Label Studio itself", "give the address it redirects to"),
-    400: (
-        "a request that Label Studio can use",
-        "was the project changed by hand? else this is a bug of ours",
-    ),
-    401: (
-        "an access token that Label Studio accepts",
-        "make a new one in its account settings and set LABEL_STUDIO_API_KEY "
-        "(a local server's own is in credentials.json of the home)",
-    ),
-    403: (
-        "permission for this in Label Studio",
-        "use the token of a member of the organization",
-    ),
-    404: (
-        "what was asked for",
-        "was it deleted by hand? `risorius label push` makes it anew",
-    ),
-    500: (
-        "Label Studio to do what was asked",
-        "read its log (server.log of the home) and try again",
-    ),
-}
-"""Status code (or its hundred) to what was expected and what mends it."""
-
-
 class _FailingError(Exception):
     def __init__(self, response: httpx.Response) -> None:
         super().__init__(response.status_code)
@@ -250,15 +215,3 @@ class _FailingError(Exception):
 
 def _filter(name: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
     return {"filter": f"filter:{name}", "operator": operator, "type": kind, "value": value}
-
-
-def _words(response: httpx.Response) -> str:
-    """What a refusal says in a few words: JSON detail, or the title of an HTML page."""
-    try:
-        body = response.json()
-    except ValueError:
-        title = re.search(r"<title>\s*(.*?)\s*</title>", response.text, re.DOTALL)
-        return title.group(1)[:200] if title else response.reason_phrase or "no words"
-    if isinstance(body, dict):
-        body = body.get("validation_errors") or body.get("detail") or body
-    return json.dumps(body)[:400] if not isinstance(body, str) else body[:400]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from annotation.studio import installation, processes
+from annotation.studio import database, installation, processes
 from annotation.studio.address import EMAIL, Address, credentials, external
 from annotation.studio.locks import alone
 from warehouse import atomic
@@ -23,8 +20,6 @@ from warehouse.errors import StudioError
 
 __all__ = ["EMAIL", "Address", "Status", "down", "external", "running", "status", "up"]
 
-_DATABASE = "label_studio.sqlite3"
-_FIRST_START = "first-start-unfinished"
 _POLL_S = 0.2
 _DOING = "starting or stopping Label Studio"
 _TAIL_LINES = 12
@@ -112,7 +107,7 @@ def running(studio_dir: Path) -> Address | None:
 
 
 def _launch(studio_dir: Path, media_dir: Path, *, command: list[str], port: int) -> None:
-    _prepare_database(studio_dir)
+    database.prepare(studio_dir)
     account, log = credentials(studio_dir), studio_dir / "server.log"
     if log.exists():
         os.replace(log, studio_dir / "server.log.1")
@@ -126,29 +121,6 @@ def _launch(studio_dir: Path, media_dir: Path, *, command: list[str], port: int)
         cwd=studio_dir,
         log=log,
     )  # fmt: skip
-
-
-def _prepare_database(studio_dir: Path) -> None:
-    """Begin anew after a first start that never ended, and keep the journal as a write-ahead log.
-
-    Not every migration of the server is atomic: killed among them, it never starts again. The
-    marker is gone once the server has answered, so no vote can be lost here.
-
-    The log's mode stays in the file. Measured on one machine: a vote took 180 ms, most of it
-    waiting for the disk, and takes 80 ms so. It survives a crash as before, and readers no longer
-    lock out writers.
-    """
-    data, marker = studio_dir / "data", studio_dir / _FIRST_START
-    if marker.exists():
-        shutil.rmtree(data)
-        data.mkdir()
-    if not (data / _DATABASE).exists():
-        marker.touch()
-    try:
-        with closing(sqlite3.connect(data / _DATABASE)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.DatabaseError:
-        return  # a damaged file, or a disk that cannot: the server says so in its own words
 
 
 def _wait(studio_dir: Path, *, wait_s: float) -> Address | None:
@@ -197,7 +169,7 @@ def _serves(running: list[psutil.Process], media_dir: Path) -> bool:
 
 
 def _remember(studio_dir: Path, found: Address, *, started: bool) -> Address:
-    (studio_dir / _FIRST_START).unlink(missing_ok=True)
+    database.first_start_ended(studio_dir)
     port = int(found.url.rsplit(":", 1)[1])
     written = {"url": found.url, "port": port, "pid": found.pid, "version": installation.VERSION}
     if _record(studio_dir) != written:

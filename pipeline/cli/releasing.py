@@ -85,8 +85,9 @@ def _print_facts(facts: dict[str, Any], console: Console) -> None:
     console.print(f"[bold]{facts['name']} v{facts['version']}[/]  {facts['rows']} faces")
     console.print(f"path      {facts['path']}")
     console.print(f"report    {facts['path']}/report.html")
-    sizes = facts["splits"]["sizes"]
-    console.print("splits    " + ", ".join(f"{split} {sizes[split]['rows']}" for split in sizes))
+    sizes = {name: size["rows"] for name, size in facts["splits"]["sizes"].items()}
+    console.print(f"votes     {sizes.pop('votes', 0)}")
+    console.print("splits    " + ", ".join(f"{split} {rows}" for split, rows in sizes.items()))
     console.print(f"raters    {', '.join(facts['facts'].get('machine_raters', []))}")
     console.print(f"intact    {'yes' if not facts['problems'] else '; '.join(facts['problems'])}")
     columns = ("stage", "verdict", "reason", "n")

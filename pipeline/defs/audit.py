@@ -1,5 +1,7 @@
 """Audit: which labels not to trust, which faces fit no class, which raters drift."""
 
+from typing import Any
+
 import dagster as dg
 import numpy as np
 import polars as pl
@@ -36,15 +38,9 @@ def label_noise(workplace: Workplace) -> dg.MaterializeResult:
     """One row per voted face: how far its label can be trusted, by cleanlab's confident learning
     on out-of-sample probabilities of the machine rater."""
     home = workplace.home()
-    labelled = lens.ask(home, _LABELLED)
-    result = audit.run(
-        "label_noise",
-        labels=labelled.select(list(TABLES["soft_labels"].columns)),
-        probabilities=_array(labelled, "probability"),
-        face_ids=labelled["face_id"].to_list(),
-        votes=lens.ask(home, "SELECT * FROM votes"),
-        out_of_sample=True,
-    )
+    labelled, inputs = _inputs(home)
+    votes = lens.ask(home, "SELECT * FROM votes")
+    result = audit.run("label_noise", **inputs, votes=votes, out_of_sample=True)
     return _keep(home, labelled, result, audit="label_noise")
 
 
@@ -60,15 +56,9 @@ def open_set(workplace: Workplace) -> dg.MaterializeResult:
     """One row per voted face: does it show any of the known expressions? From cleanlab's
     out-of-distribution score, the rater's open-set mass and people's own open-set votes."""
     home = workplace.home()
-    labelled = lens.ask(home, _LABELLED)
-    result = audit.run(
-        "open_set",
-        labels=labelled.select(list(TABLES["soft_labels"].columns)),
-        probabilities=_array(labelled, "probability"),
-        features=_array(labelled, "feature"),
-        open_set=_array(labelled, "open_set"),
-        face_ids=labelled["face_id"].to_list(),
-    )
+    labelled, inputs = _inputs(home)
+    rated = {name: _array(labelled, name) for name in ("feature", "open_set")}
+    result = audit.run("open_set", **inputs, features=rated["feature"], open_set=rated["open_set"])
     return _keep(home, labelled, result, audit="open_set")
 
 
@@ -139,6 +129,16 @@ def curated_faces_are_whole(workplace: Workplace) -> dg.AssetCheckResult:
         passed=repeated == 0 and not any(holes.values()),
         metadata={"repeated": repeated, **{f"without {name}": n for name, n in holes.items()}},
     )
+
+
+def _inputs(home: Home) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Labelled faces with their ratings, and what every audit of labels is given of them."""
+    labelled = lens.ask(home, _LABELLED)
+    return labelled, {
+        "labels": labelled.select(list(TABLES["soft_labels"].columns)),
+        "probabilities": _array(labelled, "probability"),
+        "face_ids": labelled["face_id"].to_list(),
+    }
 
 
 def _keep(

@@ -23,8 +23,6 @@ class Workplace(dg.ConfigurableResource):
 def resources() -> dg.Definitions:
     return dg.Definitions(
         resources={"workplace": Workplace()},
-        # The event log keeps every step; a terminal is for what went wrong.
-        loggers={"console": dg.colored_console_logger.configured({"log_level": "WARNING"})},
         # One step per process costs seconds of imports, and the work fans out by itself.
         executor=dg.in_process_executor,
     )

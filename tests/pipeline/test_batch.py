@@ -157,6 +157,7 @@ def test_files_of_subfolders_keep_their_path_as_name(home: Home, tmp_path: Path)
         video(tmp_path / "top" / sub / "clip.mp4", frames=4 if sub == "left" else 6)
     name = intake.enlist(home, [str(tmp_path / "top")])
     listing = (home.inbox / name / "sources.jsonl").read_text()
-    assert [json.loads(text)["file_name"] for text in listing.splitlines()] == ["left/clip.mp4", "right/clip.mp4"]
+    names = [json.loads(text)["file_name"] for text in listing.splitlines()]
+    assert names == ["left/clip.mp4", "right/clip.mp4"]
     stage.register(home, name, workers=1)
     assert tables.read(home, "videos").height == 2

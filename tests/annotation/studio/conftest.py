@@ -12,14 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.studio import people, project, server
+from annotation.studio import database, people, project, server
 from annotation.studio.address import Address
 from annotation.studio.client import Client
 from annotation.studio.people import Person
 from warehouse import media
 from warehouse.home import Home
-
-DATABASE = "label_studio.sqlite3"
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ def first_start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stud
     shutil.copy(home.studio / "credentials.json", template)
     shutil.copy(home.studio / "data" / ".env", template / "data")
     with (
-        sqlite3.connect(home.studio / "data" / DATABASE) as live,
-        sqlite3.connect(template / "data" / DATABASE) as copy,
+        sqlite3.connect(home.studio / "data" / database.FILE) as live,
+        sqlite3.connect(template / "data" / database.FILE) as copy,
     ):
         live.backup(copy)
     try:

@@ -11,14 +11,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from annotation.studio import people
+from annotation.studio import database, people
 from annotation.studio.answers import result_of
 from annotation.studio.client import Client
 from annotation.studio.events import standing
 from annotation.studio.people import Person
 from annotation.studio.pull import Pulled, User, pull, reconcile
 from annotation.studio.push import push
-from tests.annotation.studio.conftest import DATABASE, Board, Studio
+from tests.annotation.studio.conftest import Board, Studio
 from warehouse.errors import StudioError
 from warehouse.ids import pseudonym
 from warehouse.schema import TABLES
@@ -194,10 +194,12 @@ def test_a_vote_stamped_long_before_the_newest_one_is_still_found(desk: Desk) ->
     desk.pull()
     late = desk.vote(1, 1, "anger")
     long_ago = (datetime.now(UTC) - timedelta(days=2)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    path, task = desk.studio.home.studio / "data" / DATABASE, desk.tasks[desk.face_ids[1]]
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE task SET updated_at = ? WHERE id = ?", (long_ago, task))
-        database.execute("UPDATE task_completion SET updated_at = ? WHERE id = ?", (long_ago, late))
+    path, task = desk.studio.home.studio / "data" / database.FILE, desk.tasks[desk.face_ids[1]]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE task SET updated_at = ? WHERE id = ?", (long_ago, task))
+        connection.execute(
+            "UPDATE task_completion SET updated_at = ? WHERE id = ?", (long_ago, late)
+        )
     assert happened(desk.pull()) == [(late, "created", ["anger"])]
 
 

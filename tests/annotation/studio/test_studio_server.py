@@ -5,19 +5,20 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from annotation.studio import installation, server
+from annotation.studio import database, installation, server
 from annotation.studio.client import connect
 from tests.annotation.studio.conftest import Studio
 from warehouse.errors import StudioError
@@ -150,13 +151,29 @@ def test_a_copied_home_does_not_take_the_first_ones_server(
 
 
 def test_a_server_that_dies_says_its_last_words(fresh_home: Home) -> None:
-    (fresh_home.studio / "data" / "label_studio.sqlite3").write_bytes(b"no database at all" * 99)
+    (fresh_home.studio / "data" / database.FILE).write_bytes(b"no database at all" * 99)
     with pytest.raises(StudioError, match="file is not a database") as died:
         server.up(fresh_home.studio, fresh_home.media)
     account = json.loads((fresh_home.studio / "credentials.json").read_text())
     assert account["token"] not in str(died.value)
     assert "server.log" in died.value.mend
     assert server.status(fresh_home.studio) == server.Status("down")
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_only_a_first_start_that_never_ended_begins_anew(tmp_path: Path, ended: bool) -> None:
+    """Killed among its migrations the server never starts again; afterwards nothing is wiped."""
+    file = tmp_path / "data" / database.FILE
+    database.prepare(tmp_path)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE half_migrated (id)")
+    if ended:
+        database.first_start_ended(tmp_path)
+    database.prepare(tmp_path)
+    with closing(sqlite3.connect(file)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert tables == ([("half_migrated",)] if ended else [])
 
 
 @pytest.mark.parametrize(
