@@ -21,6 +21,7 @@ from warehouse.errors import StudioError
 __all__ = ["EMAIL", "Address", "Status", "down", "external", "running", "status", "up"]
 
 _POLL_S = 0.2
+_GONE_S = 1.0
 _DOING = "starting or stopping Label Studio"
 _TAIL_LINES = 12
 
@@ -125,12 +126,14 @@ def _launch(studio_dir: Path, media_dir: Path, *, command: list[str], port: int)
 
 def _wait(studio_dir: Path, *, wait_s: float) -> Address | None:
     """Poll until the server answers us; None when it is gone or ``wait_s`` have passed."""
-    deadline = time.monotonic() + wait_s
+    deadline, missed = time.monotonic() + wait_s, 0
     while time.monotonic() < deadline:
         alive = processes.of_server(studio_dir / "data")
-        if not alive:
+        # For a blink, while it becomes another program, a process shows no environment.
+        missed = 0 if alive else missed + 1
+        if missed * _POLL_S > _GONE_S:
             return None
-        if (found := _answering(studio_dir, alive)) is not None:
+        if alive and (found := _answering(studio_dir, alive)) is not None:
             return found
         time.sleep(_POLL_S)
     return None

@@ -28,6 +28,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 
 
+_FEW = 10
+
+
 @dataclass(frozen=True)
 class Session:
     """One run of one command."""
@@ -115,7 +118,9 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
 
 def _lines(stage: str, item: str, done: int, total: int) -> None:
-    print(f"{stage} {done}/{total} {item}", file=sys.stderr, flush=True)
+    # A log wants to know that it moves, not every one of ten thousand votes.
+    if total <= _FEW or done == total or done % max(1, total // _FEW) == 0:
+        print(f"{stage} {done}/{total} {item}", file=sys.stderr, flush=True)
 
 
 @contextmanager
