@@ -66,7 +66,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
     runs.materialize(home, "ingest", batch=BATCH)
     say("[bold]2[/] faces into Label Studio")
     address = studio.address(settings, say=say)
-    runs.materialize(home, "queue")
+    queued = runs.materialize(home, "queue")
     say(f"[bold]3[/] simulated raters vote at {address.url}")
     studio.simulate(
         settings, count=settings.wanted_votes + 1, say=partial(progress.say, "votes", "")
@@ -74,7 +74,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
     say("[bold]4[/] votes into soft labels, audits, release")
     believed = runs.materialize(home, "believe")
     # Faces with enough votes leave the queue: it ends as what is still owed.
-    queued = runs.materialize(home, "queue")
+    runs.materialize(home, "requeue")
     runs.materialize(home, "audit")
     made = runs.materialize(home, "cut_release")["release"]
     return DemoSummary(

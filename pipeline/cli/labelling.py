@@ -27,12 +27,13 @@ def register(app: typer.Typer) -> None:
 
 def push(session: Session, watch: WatchOption = False) -> None:
     """Send queued faces to Label Studio; a face already there is not sent again."""
-    _repeat(session, "queue", ("label_queue", "studio_tasks"), watch=watch)
+    _repeat(session, ("queue",), ("label_queue", "studio_tasks"), watch=watch)
 
 
 def pull(session: Session, watch: WatchOption = False) -> None:
     """Fetch every vote, edit and deletion since the last pull, and make soft labels of them."""
-    _repeat(session, "believe", ("annotations", "soft_labels"), watch=watch)
+    jobs = ("believe", "requeue")
+    _repeat(session, jobs, ("annotations", "soft_labels", "label_queue"), watch=watch)
 
 
 def status(session: Session) -> None:
@@ -48,18 +49,23 @@ def _show(facts: dict[str, Any], console: Console) -> None:
         console.print(f"{name:<36} {value}")
 
 
-def _repeat(session: Session, job: str, assets: tuple[str, ...], *, watch: bool) -> None:
+def _repeat(
+    session: Session, jobs: tuple[str, ...], assets: tuple[str, ...], *, watch: bool
+) -> None:
     from pipeline import runs
 
     home = session.home()
     while True:
         with session.watching():
-            made = runs.materialize(home, job)
+            made = {
+                asset: told for job in jobs for asset, told in runs.materialize(home, job).items()
+            }
         facts = {
-            f"{asset} {name}": value
+            f"{asset} {name.replace('dagster/row_count', 'rows')}": value
             for asset in assets
             for name, value in made.get(asset, {}).items()
-            if isinstance(value, int | str) and len(str(value)) < 200
+            # Tables and pictures are for the Dagster page.
+            if isinstance(value, int | str) and not str(value).startswith(("|", "!", "_"))
         }
         session.answer(facts, partial(_show, facts))
         if not watch:

@@ -4,6 +4,7 @@ import dagster as dg
 
 INGEST = dg.AssetSelection.assets("raw_videos", "faces", "ratings")
 QUEUE = dg.AssetSelection.assets("identities", "near_duplicates", "label_queue", "studio_tasks")
+REQUEUE = dg.AssetSelection.assets("label_queue")
 BELIEVE = dg.AssetSelection.assets("annotations", "soft_labels")
 AUDIT = dg.AssetSelection.assets(
     "label_noise", "open_set", "rater_drift", "near_duplicates", "curated_faces"
@@ -12,6 +13,7 @@ RELEASE = dg.AssetSelection.assets("release")
 
 ingest = dg.define_asset_job("ingest", INGEST, description="Videos of a batch into rated faces.")
 queue = dg.define_asset_job("queue", QUEUE, description="Rated faces into Label Studio tasks.")
+requeue = dg.define_asset_job("requeue", REQUEUE, description="What people still owe.")
 believe = dg.define_asset_job("believe", BELIEVE, description="Votes into soft labels.")
 audit = dg.define_asset_job("audit", AUDIT, description="What not to trust, and what is curated.")
 cut_release = dg.define_asset_job(

@@ -196,9 +196,8 @@ def test_a_vote_stamped_long_before_the_newest_one_is_still_found(desk: Desk) ->
     long_ago = (datetime.now(UTC) - timedelta(days=2)).strftime("%Y-%m-%d %H:%M:%S.%f")
     path, task = desk.studio.home.studio / "data" / database.FILE, desk.tasks[desk.face_ids[1]]
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "UPDATE task_completion SET updated_at = ? WHERE id = ?", (long_ago, late)
-        )
+        for table, row in (("task", task), ("task_completion", late)):
+            connection.execute(f"UPDATE {table} SET updated_at = ? WHERE id = ?", (long_ago, row))
     assert happened(desk.pull()) == [(late, "created", ["anger"])]
 
 
