@@ -38,6 +38,7 @@ def export(run: Path, weights: Path, *, model: str = "risorius") -> dict[str, An
     served = Served(trained(run), results["temperature"]).eval()
     with atomic.replacing(weights) as draft:
         _write_onnx(served, draft)
+        _forget_the_machine(draft)
         size = draft.stat().st_size
         if size > LARGEST_BYTES:
             raise ModelError(
@@ -101,6 +102,18 @@ def _write_onnx(served: Served, path: Path) -> None:
         optimize=True,
         verbose=False,
     )
+
+
+def _forget_the_machine(path: Path) -> None:
+    """Drop what the exporter notes beside each node: stack traces with this machine's paths."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+    onnx.save(model, path)
 
 
 def _agree(served: Served, path: Path) -> None:

@@ -151,6 +151,9 @@ def test_export_serves_what_was_trained(
     assert results["images"]["learned"] + results["images"]["held_out"] == 120
     weights = tmp_path / "weights" / "drawn.onnx"
     card = export(tmp_path / "run", weights, model="drawn")
+    # The exporter notes a stack trace beside each node: paths of the machine it ran on.
+    assert b"site-packages" not in weights.read_bytes()
+    assert b"forward" not in weights.read_bytes()
     rater = MachineRater(weights)
     assert rater.rater_id == f"machine-drawn-{card['sha256'][:8]}"
     gray = augment.as_served(drawn[1], side=64)
