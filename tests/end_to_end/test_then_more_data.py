@@ -1,6 +1,6 @@
 """New video after a release: pushed once, voted on, released as v2, with v1 untouched.
 
-Runs after ``test_demo`` and ``test_kill`` by name: it adds to the home they look at.
+Last of its folder by name: it adds to the home that the others look at.
 """
 
 from __future__ import annotations
