@@ -45,6 +45,7 @@ class DemoSummary:
         console.rule("release", align="left")
         news = "new" if facts["created"] else "unchanged since the last run"
         console.print(f"{facts['release']}   ({facts['rows']} faces, {news})")
+        console.print(f"{facts['release']}/report.html   (open it in a browser)")
         console.print(
             f'[dim]python -c "from datasets import load_dataset; '
             f"print(load_dataset('{facts['release']}'))\"[/]"

@@ -13,8 +13,8 @@ from warehouse.ids import check_batch
 if TYPE_CHECKING:
     import dagster as dg
 
-_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
-"""The event log keeps everything; a terminal needs progress, not two hundred step lines."""
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""The event log keeps everything; a terminal needs progress, and one line about a failure."""
 
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
@@ -49,6 +49,8 @@ def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, 
         RunError: a step or a blocking check failed; says which and why.
         RisoriusError: what a step itself raised on purpose, unchanged.
     """
+    import dagster as dg
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         instance = open_instance(home)
@@ -60,6 +62,9 @@ def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, 
             result = definition.execute_in_process(instance=instance, tags=tags, run_config=_QUIET)
         except RisoriusError:
             raise
+        except dg.DagsterExecutionInterruptedError:
+            # Dagster's word for Ctrl-C; the run is recorded as failed and can be run again.
+            raise KeyboardInterrupt from None
         except Exception as error:
             raise _explain(job, error) from error
     return {

@@ -17,9 +17,6 @@ def main() -> None:
             raise
         print(f"risorius: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("risorius: stopped; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         # `risorius sql … | head`: the reader has what it wanted.
         sys.stderr.close()

@@ -93,7 +93,12 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         def run(**given: Any) -> None:
             home, as_json = given.pop("home"), given.pop("json")
             given.pop("debug")
-            function(Session(home_option=home, json=as_json), **given)
+            try:
+                function(Session(home_option=home, json=as_json), **given)
+            except KeyboardInterrupt:
+                # Here, because Typer would end with 130 and without a word.
+                print("\nstopped; run the same command again to go on", file=sys.stderr)
+                sys.exit(130)
 
         shared = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
