@@ -1,4 +1,4 @@
-"""Killing the demo at random moments and running it again ends like one clean run."""
+"""Killing the demo at random moments of each phase and running it again ends like one clean run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ import pytest
 from tests.end_to_end.conftest import RISORIUS, DemoHome, risorius
 from tests.end_to_end.state import end_state
 
-KILLS = 5
 SEED = 20261121
+
+MOMENTS = (
+    # the line that begins a phase, and the seconds after it among which one is drawn
+    ("1 video into rated faces", 7.0),
+    ("2 faces into Label Studio", 15.0),
+    ("3 simulated raters vote", 3.0),
+    ("3 simulated raters vote", 3.0),
+    ("4 votes into soft labels", 4.0),
+)
 
 
 @pytest.mark.slow
@@ -23,27 +31,30 @@ SEED = 20261121
 @pytest.mark.timeout(900)
 def test_five_kills_and_a_last_run_end_like_a_clean_run(demo: DemoHome, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    moments = random.Random(SEED)
-    killed = 0
+    chance = random.Random(SEED)
     try:
-        for _ in range(KILLS):
-            killed += _killed_after(home, seconds=moments.uniform(2.0, 45.0))
+        killed = [
+            _killed(home, line=line, seconds=chance.uniform(0.0, span)) for line, span in MOMENTS
+        ]
         last = risorius("demo", home=home)
         assert "release" in last.stdout
         assert end_state(home) == end_state(demo.root)
     finally:
         risorius("studio", "down", home=home, check=False)
-    assert killed >= 3, "the demo ended before most kills: draw earlier moments"
+    assert all(killed), f"a run ended before its kill: {killed}"
 
 
-def _killed_after(home: Path, *, seconds: float) -> bool:
-    """Start the demo in a process group of its own and SIGKILL the whole group."""
+def _killed(home: Path, *, line: str, seconds: float) -> bool:
+    """Start the demo in a process group of its own; SIGKILL the group so long after ``line``."""
     process = subprocess.Popen(
         [*RISORIUS, "demo", "--home", str(home)],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
         start_new_session=True,
     )
+    assert process.stdout is not None
+    assert any(text.startswith(line) for text in process.stdout), f"no line {line!r}"
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
