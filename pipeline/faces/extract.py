@@ -107,7 +107,8 @@ def _face(
         "context": keep("contexts", align.context(frame.image, bbox)),
         "phash": _phash(crop),
         "verdict": verdict,
-        "reason": reason,
+        # The code alone, so that rows of one reason group; what was measured has its columns.
+        "reason": reason and reason.split(":")[0],
     }
 
 
@@ -125,7 +126,7 @@ def _verdict(faces: pl.DataFrame, *, n_frames: int, broken: str | None) -> tuple
         return "failed", broken
     if faces.is_empty():
         return "dropped", f"no_face: no face in {n_frames} sampled frames"
-    codes = Counter(reason.split(":")[0] for reason in faces["reason"])
+    codes = Counter(faces["reason"])
     listed = ", ".join(f"{code} {n}" for code, n in codes.most_common())
     return "dropped", f"no_usable_face: {faces.height} faces, all dropped ({listed})"
 
