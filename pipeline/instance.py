@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 PID_TAG = "risorius/pid"
+_DAY_S = 86_400.0
 
 _CONFIG = """\
 # Written once by Risorius and yours to change; https://docs.dagster.io/deployment/dagster-yaml
@@ -54,7 +56,7 @@ def open_instance(home: Home) -> DagsterInstance:
     """The instance under ``<home>/dagster``; sets ``DAGSTER_HOME`` and ``RISORIUS_HOME``.
 
     Runs that a killed process left behind as started are marked failed, so that the UI does
-    not show them running for ever.
+    not show them running for ever, and the half-written files it left are removed.
     """
     from dagster import DagsterInstance
 
@@ -64,18 +66,24 @@ def open_instance(home: Home) -> DagsterInstance:
     os.environ["DAGSTER_HOME"] = str(home.dagster)
     os.environ["RISORIUS_HOME"] = str(home.root)
     instance = DagsterInstance.get()
-    _bury_dead_runs(instance)
+    if _bury_dead_runs(instance):
+        # Only then: looking through every crop of a large home takes seconds.
+        atomic.sweep(home.root, older_than_s=_DAY_S, now=time.time)
     return instance
 
 
-def _bury_dead_runs(instance: DagsterInstance) -> None:
+def _bury_dead_runs(instance: DagsterInstance) -> int:
+    """Mark runs of processes that are gone as failed; return how many."""
     from dagster import DagsterRunStatus, RunsFilter
 
-    running = RunsFilter(statuses=[DagsterRunStatus.STARTED], tags={})
+    buried = 0
+    running = RunsFilter(statuses=[DagsterRunStatus.STARTED])
     for run in instance.get_runs(running):
         tag = run.tags.get(PID_TAG)
         if tag and not _alive(tag):
             instance.report_run_failed(run, "the process that ran this is gone; run it again")
+            buried += 1
+    return buried
 
 
 def own_pid_tag() -> str:

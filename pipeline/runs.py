@@ -31,13 +31,6 @@ def add_batch(home: Home, batch: str) -> None:
     open_instance(home).add_dynamic_partitions(NAME, [check_batch(batch)])
 
 
-def known_batches(home: Home) -> list[str]:
-    """Every batch of this home, oldest first."""
-    from pipeline.defs.partitions import NAME
-
-    return list(open_instance(home).get_dynamic_partitions(NAME))
-
-
 def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, dict[str, Any]]:
     """Run one job to its end and return the metadata of each asset it materialized.
 
@@ -75,18 +68,6 @@ def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, 
         for event in result.get_asset_materialization_events()
         if event.asset_key
     }
-
-
-def failed_checks(home: Home) -> list[str]:
-    """Names of checks whose newest evaluation did not pass, blocking or not."""
-    instance = open_instance(home)
-    failed = []
-    for key in sorted(_definitions().get_repository_def().asset_checks_defs_by_key, key=str):
-        records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
-        evaluation = records[0].event.dagster_event if records and records[0].event else None
-        if evaluation and not evaluation.asset_check_evaluation_data.passed:
-            failed.append(f"{key.asset_key.to_user_string()}:{key.name}")
-    return failed
 
 
 def _definitions() -> dg.Definitions:

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from pipeline.instance import PID_TAG, open_instance, own_pid_tag
+from warehouse import atomic
 from warehouse.home import Home
 
 
@@ -49,7 +50,11 @@ def test_a_run_of_a_dead_process_does_not_run_for_ever(home: Home) -> None:
     gone.wait()
     with open_instance(home) as instance:
         dead, alive = started(instance, f"{gone.pid}@1"), started(instance, own_pid_tag())
+    orphan = home.media / f".draft-{atomic._HOST}-{gone.pid}-0"
+    orphan.parent.mkdir()
+    orphan.touch()
     with open_instance(home) as instance:
+        assert not orphan.exists()
         assert instance.get_run_by_id(dead).status is dg.DagsterRunStatus.FAILURE
         assert instance.get_run_by_id(alive).status is dg.DagsterRunStatus.STARTED
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,20 @@ def test_sweeping_takes_old_drafts_only(tmp_path: Path) -> None:
         os.utime(file, (5000 - age, 5000 - age))
     assert atomic.sweep(tmp_path, older_than_s=100, now=lambda: 5000.0) == 1
     assert {path.name for path in (tmp_path / "a").iterdir()} == {".draft-young", "kept"}
+
+
+def test_sweeping_takes_the_draft_of_a_killed_process_and_not_of_a_living_one(
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom warehouse import atomic\n"
+        "with atomic.replacing(Path(sys.argv[1])) as draft:\n"
+        "    draft.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "file")], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with atomic.replacing(tmp_path / "other") as draft:
+        draft.write_text("whole")
+        assert atomic.sweep(tmp_path, older_than_s=1000, now=lambda: draft.stat().st_mtime) == 1
+        assert draft.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
