@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from warehouse.releases.contract import SPLITS, features, vote_features
+from warehouse.releases.pages import environment
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 FILE = "README.md"
@@ -27,7 +28,9 @@ def render(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
         contents: the manifest so far, with ``summary`` and ``facts``.
         stored: bytes of the Parquet files per config, ``data`` and ``votes``.
     """
-    template = _environment().get_template("card.md.j2")
+    templates = environment(html=False)
+    templates.filters["md"] = escape
+    template = templates.get_template("card.md.j2")
     body = template.render(
         **contents,
         title=title(contents),
@@ -83,22 +86,6 @@ def escape(text: object) -> str:
         .replace("\\<", "&lt;")
         .replace("\\>", "&gt;")
     )
-
-
-def _environment() -> Any:
-    import jinja2
-
-    # Markdown, not HTML: escaping is the filter's, which every text of others goes through.
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("warehouse.releases"),
-        autoescape=False,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["md"] = escape
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
-    return environment
 
 
 def _configs(sizes: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:

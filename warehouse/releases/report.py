@@ -12,6 +12,7 @@ from warehouse import media
 from warehouse.home import Home
 from warehouse.releases.card import title
 from warehouse.releases.contract import SPLITS
+from warehouse.releases.pages import environment
 from warehouse.vocabulary import EXPRESSIONS
 
 FILE = "report.html"
@@ -32,20 +33,11 @@ def render(
         rows: released faces with ``split``; a few dozen crops are inlined, small.
         votes: every vote; shown as counts beside the pictures.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("warehouse.releases"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
-    environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
+    templates = environment(html=True)
+    templates.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
     labelled = rows.filter(pl.col("soft_label").is_not_null()).with_columns(doubt=_entropy())
     said = _answers(votes)
-    return environment.get_template("report.html.j2").render(
+    return templates.get_template("report.html.j2").render(
         **contents,
         title=title(contents),
         split_names=SPLITS,
