@@ -42,12 +42,14 @@ class Ratings:
         au: float32[n, K] in [0, 1], order of ``vocabulary.ACTION_UNITS``; NaN where the rater
             does not know the unit. AU proxies unless the rater's card says otherwise.
         feature: float32[n, 256], meant for cosine distance.
+        plurality_power: see ``plurality``.
     """
 
     expression: np.ndarray
     open_set: np.ndarray
     au: np.ndarray
     feature: np.ndarray
+    plurality_power: float = 1.0
 
     def __len__(self) -> int:
         return len(self.expression)
@@ -58,11 +60,22 @@ class Ratings:
         closed = 1 - self.open_set.sum(axis=1, keepdims=True)
         return np.concatenate([self.expression * closed, self.open_set], axis=1)
 
+    @property
+    def plurality(self) -> np.ndarray:
+        """float32[n, 8]: how likely each expression is the plurality of ten people's votes.
+
+        ``expression`` expects shares of votes: 0.6 anger means that six of ten would say so. How
+        sure one can be that anger wins is another number, calibrated on its own.
+        """
+        sharp = self.expression**self.plurality_power
+        return sharp / sharp.sum(axis=1, keepdims=True)
+
     @classmethod
     def none(cls) -> Ratings:
         """The ratings of no faces."""
         widths = (len(EXPRESSIONS), len(OPEN_SET), len(ACTION_UNITS), FEATURES)
-        return cls(*(np.zeros((0, width), dtype=np.float32) for width in widths))
+        expression, open_set, au, feature = (np.zeros((0, width), np.float32) for width in widths)
+        return cls(expression=expression, open_set=open_set, au=au, feature=feature)
 
 
 class Rater(Protocol):
@@ -83,8 +96,8 @@ def load(name: str = "default", *, threads: int = 2) -> Rater:
     """A rater by name.
 
     Args:
-        name: ``default`` for the network in this package; a path to an ``.onnx`` file with its
-            ``.json`` beside it; or ``package.module:name`` for any callable
+        name: ``default`` or ``judge`` for a network in this package; a path to an ``.onnx`` file
+            with its ``.json`` beside it; or ``package.module:name`` for any callable
             ``(faces uint8[n, h, w, 3]) -> Ratings``.
         threads: threads inside one inference of the network.
 
@@ -92,9 +105,9 @@ def load(name: str = "default", *, threads: int = 2) -> Rater:
         SettingsError: the name fits none of the three.
         ModelError: the weights are missing, damaged or do not fit.
     """
-    if name == "default" or name.endswith(".onnx"):
-        from annotation.raters.machine import MachineRater, weights_of
+    from annotation.raters.machine import SHIPPED, MachineRater, weights_of
 
+    if name in SHIPPED or name.endswith(".onnx"):
         return MachineRater(weights_of(name), threads=threads)
     return CallableRater(name)
 

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from annotation.raters.machine import read_card, weights_of
+from annotation.raters.machine import SHIPPED, read_card, weights_of
 from warehouse import atomic
 from warehouse.errors import ModelError
 from warehouse.vocabulary import ACTION_UNITS
@@ -41,11 +41,14 @@ people who look for themselves.
 - Hard compression and strong blur do not turn into `unknown`: on a heavily distorted film it
   leaned towards surprise. The gate on sharpness in front of it should drop such faces.
 - An open mouth while speaking looks like surprise.
-- It imitates the *share of votes*. Against the plurality it is therefore under-confident.
+- `expression` imitates the *share of votes* and is therefore modest about the plurality; ask
+  `Ratings.plurality` for that.
 - Valence and arousal are not offered: nothing in the data says them.
-- Probabilities for pictures it was trained on are in-sample and make audits look too good. Which
-  pictures those are can be computed again by the rule below. Fold models for honest probabilities
-  on FER+ itself are not shipped.
+- Probabilities for pictures a rater was trained on are in-sample and make audits look too good.
+  Which pictures those are can be computed again by the rule above; for FER+ itself take
+  `annotation.raters.out_of_sample`.
+- Each rater learned from half of the pictures, so that one can judge what the other guided. A
+  rater for ratings alone may learn from all of them (`--part 1/1`).
 
 ## AU proxies
 
@@ -55,61 +58,101 @@ set. They rank faces by an action; they are **not FACS codes** and no FACS coder
 """
 
 
-def card(served: dict[str, Any], benchmark: dict[str, Any], figures: str) -> str:
+def card(
+    served: dict[str, dict[str, Any]],
+    benchmark: dict[str, dict[str, Any]],
+    *,
+    figures: str,
+    failures: str,
+) -> str:
     """The card's text.
 
     Args:
-        served: the JSON beside the weights.
+        served: the JSON beside the weights of each rater, by name.
         benchmark: ``rater.json`` of ``tests.benchmarks.rater``.
         figures: its Markdown, which goes in as it is.
+        failures: what a person saw on the faces the raters are most wrong about; begins with
+            ``Looked at: <rater ids>``.
 
     Raises:
-        ModelError: the benchmark is of other weights.
+        ModelError: the benchmark or the failures are of other weights.
     """
-    rater_id = f"machine-{served['model']}-{served['sha256'][:8]}"
-    if benchmark["rater_id"] != rater_id:
-        raise ModelError(
-            f"a benchmark of {rater_id}",
-            got=f"one of {benchmark['rater_id']}",
-            mend="run `python -m tests.benchmarks.rater` first",
-        )
-    images, recipe = served["trained_on"], served["recipe"]
+    for name, one in served.items():
+        rater_id = f"machine-{one['model']}-{one['sha256'][:8]}"
+        measured = benchmark.get(name, {}).get("rater_id")
+        if measured != rater_id:
+            raise ModelError(
+                f"a benchmark of {rater_id}",
+                got=f"one of {measured}",
+                mend="run `python -m tests.benchmarks.rater` first",
+            )
+        if rater_id not in failures.partition("\n")[0]:
+            raise ModelError(
+                f"failures of {rater_id}",
+                got=failures.partition("\n")[0],
+                mend="look at `tests.benchmarks.rater --gallery DIR` and describe them anew",
+            )
+    main = served["default"]
     lines = [
-        f"# Model card: `{rater_id}`",
+        "# Model card: the machine raters",
         "",
-        "A small network that looks at an aligned face and gives a distribution over eight "
+        "Small networks that look at an aligned face and give a distribution over eight "
         "expressions, the mass of `unknown` and `not_a_face`, AU proxies and a feature of 256 "
-        "numbers. Written by `python -m annotation.raters.card`; no number here was typed.",
+        "numbers. `default` rates, orders the queue, feeds the audits and may guide synthesis. "
+        "`judge` has another architecture and learned from the other half of the pictures with "
+        "another seed; it only ever judges. No picture of one half has a near copy in the other, "
+        "so for every training picture one of the two is out of sample "
+        "(`python -m annotation.raters.out_of_sample`). "
+        "Written by `python -m annotation.raters.card`; no number here was typed.",
         "",
-        "| | |",
-        "|---|---|",
-        f"| parameters | {served['parameters'] / 1e6:.2f} million |",
-        f"| input | {served['side']} px gray out of the pipeline's aligned crop; each face "
-        "standardised, the face and its mirror averaged |",
-        f"| learned from | {images['learned']} images of FER+ train "
-        f"({images['dropped_as_repeated']} dropped: also in valid, or repeated) |",
-        f"| set aside for calibration | {images['held_out']} images of FER+ train |",
-        f"| face found | {images['face_found']:.1%} of the training images; the others enter "
-        "as full frames |",
-        f"| training | {served['steps']} steps of {recipe['batch']} in {served['minutes']} minutes "
-        f"on {served['hardware']} ({served['device']}, {served['precision']}, shared with other "
-        f"work), {served['date']}, commit {served['commit']} |",
-        f"| temperature | {served['temperature']}, fitted to the votes of the images set aside |",
-        f"| SHA-256 | `{served['sha256']}` |",
+        *_table(served),
         "",
-        f"Rule for what was learned from: {images['rule']}.",
+        f"Rule for what was learned from: {main['trained_on']['rule']}.",
         "",
-        figures.replace("# Machine rater on FER+ valid", "## FER+ valid").strip(),
+        figures.replace("# Machine raters on FER+ valid", "## FER+ valid").strip(),
+        "",
+        "## Failures, in words",
+        "",
+        failures.strip(),
         "",
         _LIMITS,
-        f"Unreliable, reported but in no mean: {_names(served['unreliable_action_units'])}. "
+        f"Unreliable, reported but in no mean: {_names(main['unreliable_action_units'])}. "
         "Left out because the landmarker never moves their shapes (99th percentile below 0.001): "
-        f"{_names(served['silent_action_units'])}. Left out because no undisputed shape stands "
-        "for them: "
-        f"{_names(_unknown(served))}.",
+        f"{_names(main['silent_action_units'])}. Left out because no undisputed shape stands "
+        f"for them: {_names(_unknown(main))}.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _table(served: dict[str, dict[str, Any]]) -> list[str]:
+    rows = [_column(one) for one in served.values()]
+    return [
+        "| | " + " | ".join(f"`{name}`" for name in served) + " |",
+        "|---" * (len(rows) + 1) + "|",
+        *(f"| {title} | " + " | ".join(row[title] for row in rows) + " |" for title in rows[0]),
+    ]
+
+
+def _column(one: dict[str, Any]) -> dict[str, str]:
+    images, recipe = one["trained_on"], one["recipe"]
+    return {
+        "rater id": f"`machine-{one['model']}-{one['sha256'][:8]}`",
+        "architecture": f"{one['shape']['architecture']}, see `annotation/raters/network.py`",
+        "parameters": f"{one['parameters'] / 1e6:.2f} million",
+        "input": f"{one['side']} px gray out of the pipeline's aligned crop, standardised, "
+        "averaged with its mirror",
+        "learned from": f"{images['learned']} images of FER+ train, part {images['part']}",
+        "dropped": f"{images['dropped_as_repeated']} repeated, or near copies of FER+ valid",
+        "set aside for calibration": f"{images['held_out']} images of the same part",
+        "face found": f"{images['face_found']:.1%}; the others enter as full frames",
+        "training": f"{one['steps']} steps of {recipe['batch']}, seed {recipe['seed']}, "
+        f"{one['minutes']} minutes on {one['hardware']} ({one['device']}, {one['precision']}, "
+        f"shared with other work), {one['date']}, commit {one['commit']}",
+        "temperature": f"{one['temperature']}, fitted to the votes of the images set aside",
+        "plurality power": f"{one['plurality_power']}, fitted to their pluralities",
+        "SHA-256": f"`{one['sha256']}`",
+    }
 
 
 def _unknown(served: dict[str, Any]) -> list[int]:
@@ -125,14 +168,15 @@ def _names(units: list[int]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m annotation.raters.card", description=__doc__)
     parser.add_argument("--benchmark", type=Path, required=True, help="results/rater.json")
-    parser.add_argument("--weights", type=Path, default=weights_of("default"))
     options = parser.parse_args(arguments)
+    folder = weights_of("default").parent
     text = card(
-        read_card(options.weights),
+        {name: read_card(weights_of(name)) for name in SHIPPED},
         json.loads(options.benchmark.read_text()),
-        options.benchmark.with_suffix(".md").read_text(),
+        figures=options.benchmark.with_suffix(".md").read_text(),
+        failures=(folder / "failures.md").read_text(),
     )
-    path = options.weights.parent / "MODEL_CARD.md"
+    path = folder / "MODEL_CARD.md"
     atomic.write_text(path, text)
     print(f"wrote {path.name}")
 

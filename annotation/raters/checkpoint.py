@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from annotation.raters.network import RaterNetwork, Shape
+from annotation.raters.recipe import Recipe
 from warehouse import atomic
 from warehouse.errors import ModelError, SettingsError
 
@@ -111,13 +112,13 @@ def trained(folder: Path) -> RaterNetwork:
     return network.eval()
 
 
-def precision_for(widths: tuple[int, ...], blocks: tuple[int, ...]) -> tuple[str, str]:
+def precision_for(recipe: Recipe) -> tuple[str, str]:
     """``bf16`` or ``fp32``, and why: the faster of the two on this device, measured."""
     if torch.cuda.is_available():
         if torch.cuda.is_bf16_supported():
             return "bf16", f"{torch.cuda.get_device_name()} computes it natively"
         return "fp32", f"{torch.cuda.get_device_name()} has no bf16"
-    network = RaterNetwork(Shape(units=1, widths=widths, blocks=blocks))
+    network = RaterNetwork(recipe.shape(units=1))
     network = network.to(memory_format=torch.channels_last)
     seconds = {name: min(_time(network, name) for _ in range(3)) for name in ("fp32", "bf16")}
     best = min(seconds, key=lambda name: seconds[name])

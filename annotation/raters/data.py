@@ -26,6 +26,7 @@ HELD_OUT = 0.06
 
 _SHARD = 400
 _VOTES = (*EXPRESSIONS, "unknown", "NF")
+_BY_ROW = ("names", "gray", "place", "found", "votes", "shares", "proxies", "digests")
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,14 @@ class Faces:
 
     def take(self, rows: np.ndarray) -> Faces:
         """The rows of a boolean mask or an index."""
-        by_row = ("names", "gray", "place", "found", "votes", "shares", "proxies", "digests")
-        return replace(self, **{name: getattr(self, name)[rows] for name in by_row})
+        return replace(self, **{name: getattr(self, name)[rows] for name in _BY_ROW})
+
+    def and_(self, others: Faces) -> Faces:
+        """These faces, then the others; both with the same ``units``."""
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(others, name)]) for name in _BY_ROW
+        }
+        return replace(self, **joined)
 
 
 def prepare(
@@ -97,18 +104,17 @@ def prepare(
     return _with_targets(frame, place, found, _blendshape_names(parquet))
 
 
-def without(faces: Faces, others: Faces) -> Faces:
-    """``faces`` less the pictures that also stand in ``others``, and less their own repetitions."""
+def first_of_each(faces: Faces) -> np.ndarray:
+    """bool[n]: False where an earlier row holds the very same pixels."""
     _, first = np.unique(faces.digests, return_index=True)
     rows = np.zeros(len(faces), dtype=bool)
     rows[first] = True
-    return faces.take(rows & ~np.isin(faces.digests, others.digests))
+    return rows
 
 
-def held_out(faces: Faces) -> np.ndarray:
-    """bool[n]: the rows set aside for calibration, chosen by the pixels' hash."""
-    share = np.array([int(digest[:8], 16) / 2**32 for digest in faces.digests])
-    return share < HELD_OUT
+def held_out(groups: np.ndarray) -> np.ndarray:
+    """bool[n]: the rows set aside for calibration, chosen by the hash of their group."""
+    return np.array([int(digest[:8], 16) / 2**32 for digest in groups.tolist()]) < HELD_OUT
 
 
 def _fill(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from annotation.raters import measure
+from annotation.raters import measure, parts
 from annotation.raters.checkpoint import trained
 from annotation.raters.machine import MachineRater, weights_of
 from annotation.raters.network import Served
@@ -59,17 +59,15 @@ def export(run: Path, weights: Path, *, model: str = "risorius") -> dict[str, An
         "trained_on": {
             "data": "FER2013 images with FER+ votes (Barsoum et al., 2016)",
             "split": "train",
-            "rule": "a picture, by the SHA-256 of its decoded 48 x 48 grey pixels, was learned "
-            "from unless it stands in the valid split too, repeats an earlier one, or the first "
-            "8 hex digits of its hash as a fraction of 2**32 are below 0.06 (set aside for "
-            "calibration); see annotation/raters/data.py: without, held_out",
+            "part": results["recipe"]["part"],
+            "rule": parts.RULE,
             **results["images"],
         },
         **{
             name: results[name]
             for name in (
                 "date", "commit", "hardware", "device", "precision", "recipe", "steps", "minutes",
-                "temperature", "au_scale", "valid",
+                "temperature", "plurality_power", "au_scale", "valid",
             )
         },
     }  # fmt: skip

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
-from annotation.raters import augment, data, targets
+from annotation.raters import augment, data, parts, targets
 from annotation.raters.data import Faces
 from annotation.raters.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """Training and held-out faces with their AU targets on the scale of the training set."""
+    """Training and held-out faces with their AU targets on the scale of the training set.
+
+    Attributes:
+        repeated: rows dropped because the picture, or a near copy, stands in the validation
+            file, or because an earlier row is the very same picture.
+        elsewhere: rows of other parts.
+    """
 
     learn: Faces
     learn_au: np.ndarray
@@ -23,13 +31,20 @@ class Lesson:
     hold_au: np.ndarray
     scale: dict[int, float]
     repeated: int
+    elsewhere: int = 0
 
 
-def lesson_of(train: Faces, valid: Faces) -> Lesson:
-    """Drop what stands in both files or twice in one, set a part aside, scale the AU proxies."""
-    unique = data.without(train, valid)
-    aside = data.held_out(unique)
-    learn, hold = unique.take(~aside), unique.take(aside)
+def lesson_of(train: Faces, valid: Faces, *, part: str = "1/1") -> Lesson:
+    """Drop what stands in both files or twice in one, keep one part of it, set some aside.
+
+    AU proxies are scaled by what is learned from.
+    """
+    groups = parts.groups(train.and_(valid))
+    ours, theirs = groups[: len(train)], groups[len(train) :]
+    unique = data.first_of_each(train) & ~np.isin(ours, theirs)
+    here = unique & parts.learned(ours, part)
+    aside = data.held_out(ours)
+    learn, hold = train.take(here & ~aside), train.take(here & aside)
     scale = targets.robust_scale(learn.units, learn.proxies)
     return Lesson(
         learn=learn,
@@ -37,12 +52,15 @@ def lesson_of(train: Faces, valid: Faces) -> Lesson:
         hold=hold,
         hold_au=targets.rescale(hold.units, hold.proxies, scale),
         scale=scale,
-        repeated=len(train) - len(unique),
+        repeated=int((~unique).sum()),
+        elsewhere=int((unique & ~here).sum()),
     )
 
 
-def batches(lesson: Lesson, recipe: Recipe, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless batches from step ``first`` on, made one ahead in another thread.
+def batches(
+    lesson: Lesson, recipe: Recipe, first: int, *, loaders: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless batches from step ``first`` on, made ahead in so many other threads.
 
     Yields row numbers and their augmented faces uint8[n, side, side]. What stands in a batch
     depends on the seed and the step alone, so a continued run sees what an uninterrupted one
@@ -59,10 +77,9 @@ def batches(lesson: Lesson, recipe: Recipe, first: int) -> Iterator[tuple[np.nda
         rng = np.random.default_rng((recipe.seed, step // per_epoch, step))
         return rows, augment.batch(lesson.learn, rows, side=recipe.side, rng=rng)
 
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(make, first)
-        step = first
+    with ThreadPoolExecutor(loaders) as pool:
+        steps = count(first)
+        ahead = deque(pool.submit(make, next(steps)) for _ in range(loaders))
         while True:
-            ready, step = ahead, step + 1
-            ahead = pool.submit(make, step)
-            yield ready.result()
+            ahead.append(pool.submit(make, next(steps)))
+            yield ahead.popleft().result()

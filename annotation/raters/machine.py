@@ -22,13 +22,17 @@ logger = logging.getLogger(__name__)
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _BATCH = 64
+SHIPPED = ("default", "judge")
+"""``default`` rates and may guide synthesis; ``judge`` learned from other pictures and only ever
+judges what the first had a hand in."""
+
 _MEND = "install risorius again, or export the weights again with annotation.raters.export"
 
 
 def weights_of(name: str) -> Path:
-    """The ``.onnx`` file behind ``default`` or a path."""
-    if name == "default":
-        return Path(__file__).parent / "weights" / "default.onnx"
+    """The ``.onnx`` file behind ``default``, ``judge`` or a path."""
+    if name in SHIPPED:
+        return Path(__file__).parent / "weights" / f"{name}.onnx"
     return Path(name).expanduser()
 
 
@@ -46,6 +50,7 @@ class MachineRater:
         self.rater_id = f"machine-{self.card['model']}-{self.card['sha256'][:8]}"
         self._units = [AU_INDEX[number] for number in self.card["action_units"]]
         self._side = int(self.card["side"])
+        self._power = float(self.card.get("plurality_power", 1.0))
         self._session = _session(weights, threads=threads)
         self.provider = _asserted(self._session)
         logger.info("machine rater %s runs on %s", self.rater_id, self.provider)
@@ -67,7 +72,7 @@ class MachineRater:
             raise ModelError(f"finite answers of {self.rater_id}", got="NaN", mend=_MEND)
         au = np.full((len(faces), len(ACTION_UNITS)), np.nan, dtype=np.float32)
         au[:, self._units] = known
-        return Ratings(*_split(answers), au=au, feature=feature)
+        return Ratings(*_split(answers), au=au, feature=feature, plurality_power=self._power)
 
     def _rate(self, faces: np.ndarray) -> list[np.ndarray]:
         gray = to_gray(faces, self._side)

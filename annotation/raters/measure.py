@@ -98,13 +98,26 @@ def correlations(units: list[int], guess: np.ndarray, target: np.ndarray) -> dic
     return answer
 
 
-def figures(answers: np.ndarray, votes: np.ndarray) -> dict[str, float]:
+def plurality(expression: np.ndarray, power: float) -> np.ndarray:
+    """Probabilities float[n, 8] that each expression is the plurality of ten people's votes.
+
+    Args:
+        expression: expected shares of the votes [n, 8], rows sum to 1.
+        power: the exponent of ``best_power``. When six of ten are expected to say anger, the
+            plurality is almost surely anger: above 1, it sharpens.
+    """
+    sharp = expression**power
+    return sharp / sharp.sum(axis=1, keepdims=True)
+
+
+def figures(answers: np.ndarray, votes: np.ndarray, *, power: float = 1.0) -> dict[str, float]:
     """The headline numbers of answers float[n, 10] against counts [n, 10].
 
-    ``calibration_votes`` compares the confidence in the first choice with the share of people
-    who chose the same, over the rows of the protocol; ``calibration_plurality`` with whether
-    the first choice is the plurality. A rater that imitates votes is well calibrated in the
-    first sense and under-confident in the second.
+    Both calibration errors are over the rows of the protocol. ``calibration_votes`` compares the
+    expected share of the first choice with the share of people who chose it;
+    ``calibration_plurality`` compares ``plurality`` of the first choice with how often it is one.
+    They are answers to two questions and need two numbers: what imitates shares is too modest
+    about the plurality.
     """
     shares = votes / votes.sum(axis=1, keepdims=True)
     rows, label = truth(votes)
@@ -118,7 +131,9 @@ def figures(answers: np.ndarray, votes: np.ndarray) -> dict[str, float]:
         "macro_f1": float(np.nanmean(f1(table))),
         "divergence": float(divergence(shares, answers).mean()),
         "calibration_votes": calibration_error(calibration(answers[rows].max(axis=1), agree)),
-        "calibration_plurality": calibration_error(calibration(closed.max(axis=1), right)),
+        "calibration_plurality": calibration_error(
+            calibration(plurality(closed, power).max(axis=1), right)
+        ),
     }
 
 
@@ -136,6 +151,15 @@ def best_temperature(logits: np.ndarray, shares: np.ndarray) -> float:
     grid = np.arange(0.4, 3.0, 0.01)
     losses = [_cross_entropy(logits / temperature, shares) for temperature in grid]
     return float(grid[int(np.argmin(losses))].round(2))
+
+
+def best_power(expression: np.ndarray, votes: np.ndarray) -> float:
+    """The exponent for ``plurality`` under which the pluralities of these votes are likeliest."""
+    rows, label = truth(votes)
+    logits = np.log(np.maximum(expression[rows], 1e-12))
+    wanted = np.eye(_CLASSES)[label[rows]]
+    grid = np.arange(0.5, 4.0, 0.01)
+    return float(grid[int(np.argmin([_cross_entropy(logits * x, wanted) for x in grid]))].round(2))
 
 
 def _cross_entropy(logits: np.ndarray, shares: np.ndarray) -> float:

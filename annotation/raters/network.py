@@ -9,12 +9,14 @@ place tells the mouth from the brow (as in MobileFaceNets, Chen et al., 2018).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from warehouse.errors import ModelError
 from warehouse.vocabulary import ANSWERS
 
 _CONTRAST_FLOOR = 4.0
@@ -31,29 +33,34 @@ class Shape:
     blocks: tuple[int, ...] = (1, 2, 2, 1)
     feature: int = 256
     dropout: float = 0.2
+    architecture: str = "residual"
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
 class RaterNetwork(nn.Module):
-    """Gray faces in, logits over ten answers, AU logits and a feature out."""
+    """Gray faces in, logits over ten answers, AU logits and a feature out.
+
+    Two trunks, so that a judge need not share its guide's blind spots: ``residual`` as above, and
+    ``plain``: 3 x 3 convolutions and max pooling on every pixel as in the VGG13 of Barsoum et
+    al. (2016), without skips, gates or weights per place, narrower and with batch normalisation.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        width = shape.widths[0]
-        stages: list[nn.Module] = [nn.PixelUnshuffle(2), _conv(4, width), nn.ReLU()]
-        for stage, (out, count) in enumerate(zip(shape.widths, shape.blocks, strict=True)):
-            for block in range(count):
-                stride = 2 if block == 0 and stage > 0 else 1
-                stages.append(_Block(width, out, stride))
-                width = out
-        self.trunk = nn.Sequential(*stages)
-        final = shape.side // 2 ** len(shape.widths)
-        self.places = nn.Sequential(
-            nn.Conv2d(width, width, final, groups=width, bias=False), nn.BatchNorm2d(width)
-        )
+        try:
+            trunk, places = _TRUNKS[shape.architecture]
+        except KeyError:
+            raise ModelError(
+                f"an architecture out of {', '.join(_TRUNKS)}",
+                got=repr(shape.architecture),
+                mend="give --architecture",
+            ) from None
+        width = shape.widths[-1]
+        self.trunk = trunk(shape)
+        self.places = places(shape)
         self.embed = nn.Sequential(
             nn.Linear(width, shape.feature, bias=False), nn.BatchNorm1d(shape.feature)
         )
@@ -82,10 +89,14 @@ class Served(nn.Module):
 
     def forward(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """gray uint8[n, side, side] to answers [n, 10], au [n, K] and feature [n, 256]."""
-        face = gray.unsqueeze(1).float()
+        logits, au, feature = self.raw(gray.unsqueeze(1).float())
+        return torch.softmax(logits / self.temperature, dim=1), torch.sigmoid(au), feature
+
+    def raw(self, face: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """face float[n, 1, side, side], 0..255, to logits, AU logits and feature, uncalibrated."""
         one, two = self.network(face), self.network(face.flip(-1))
         logits, au, feature = ((left + right) / 2 for left, right in zip(one, two, strict=True))
-        return torch.softmax(logits / self.temperature, dim=1), torch.sigmoid(au), feature
+        return logits, au, feature
 
 
 def standardise(gray: Tensor) -> Tensor:
@@ -93,6 +104,44 @@ def standardise(gray: Tensor) -> Tensor:
     centred = gray - gray.mean(dim=(2, 3), keepdim=True)
     deviation = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
     return centred / (deviation + _CONTRAST_FLOOR)
+
+
+def _residual(shape: Shape) -> nn.Sequential:
+    width = shape.widths[0]
+    stages: list[nn.Module] = [nn.PixelUnshuffle(2), _conv(4, width), nn.ReLU()]
+    for stage, (out, count) in enumerate(zip(shape.widths, shape.blocks, strict=True)):
+        for block in range(count):
+            stride = 2 if block == 0 and stage > 0 else 1
+            stages.append(_Block(width, out, stride))
+            width = out
+    return nn.Sequential(*stages)
+
+
+def _plain(shape: Shape) -> nn.Sequential:
+    width, stages = 1, []
+    for out, count in zip(shape.widths, shape.blocks, strict=True):
+        for _ in range(count):
+            stages += [_conv(width, out), nn.ReLU()]
+            width = out
+        stages += [nn.MaxPool2d(2), nn.Dropout2d(shape.dropout / 2)]
+    return nn.Sequential(*stages)
+
+
+def _weight_per_place(shape: Shape) -> nn.Sequential:
+    width, final = shape.widths[-1], shape.side // 2 ** len(shape.widths)
+    return nn.Sequential(
+        nn.Conv2d(width, width, final, groups=width, bias=False), nn.BatchNorm2d(width)
+    )
+
+
+def _mean_over_places(shape: Shape) -> nn.Module:
+    return nn.AdaptiveAvgPool2d(1)
+
+
+_TRUNKS: dict[str, tuple[Callable[[Shape], nn.Module], Callable[[Shape], nn.Module]]] = {
+    "residual": (_residual, _weight_per_place),
+    "plain": (_plain, _mean_over_places),
+}
 
 
 class _Block(nn.Module):

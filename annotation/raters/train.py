@@ -13,10 +13,9 @@ every time; ``--minutes`` bends the schedule to the clock and does not.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,11 @@ import torch
 from rich.progress import Progress
 from torch.nn import functional
 
-from annotation.raters import augment, data, measure, targets
+from annotation.raters import data, measure
 from annotation.raters.checkpoint import Run, precision_for
-from annotation.raters.data import Faces
+from annotation.raters.examine import finish, held_out_figures
 from annotation.raters.lesson import Lesson, batches, lesson_of
-from annotation.raters.network import RaterNetwork, Served, Shape
-from annotation.raters.provenance import hardware, revision
-from annotation.raters.recipe import Recipe
-from warehouse import atomic
+from annotation.raters.recipe import RECIPES, Recipe
 from warehouse.errors import SettingsError
 
 AU_WEIGHT = 0.5
@@ -46,6 +42,7 @@ def train(
     *,
     save_every_s: float = 60.0,
     precision: str | None = None,
+    loaders: int = 1,
     say: Callable[[str, dict[str, float]], None] = lambda event, figures: None,
 ) -> Run:
     """Train, or continue, the run in ``out``; ends with its weights averaged and saved.
@@ -59,19 +56,12 @@ def train(
     if not (recipe.minutes or recipe.steps):
         raise SettingsError("minutes or steps", got="neither", mend="give --minutes or --steps")
     torch.manual_seed(recipe.seed)
-    shape = Shape(
-        units=len(lesson.scale),
-        side=recipe.side,
-        widths=recipe.widths,
-        blocks=recipe.blocks,
-        dropout=recipe.dropout,
-    )
-    run = Run.open(out, shape, asdict(recipe), precision=precision)
+    run = Run.open(out, recipe.shape(units=len(lesson.scale)), asdict(recipe), precision=precision)
     say("start", {"step": run.step, "seconds": run.seconds})
     started, before, saved = time.monotonic(), run.seconds, time.monotonic()
     per_epoch = max(1, len(lesson.learn) // recipe.batch)
     losses: list[float] = []
-    for rows, pixels in batches(lesson, recipe, run.step):
+    for rows, pixels in batches(lesson, recipe, run.step, loaders=loaders):
         progress = recipe.progress(run.step, run.seconds)
         if progress >= 1:
             break
@@ -89,32 +79,6 @@ def train(
             saved = time.monotonic()
     run.save()
     return run
-
-
-def held_out_figures(run: Run, lesson: Lesson) -> dict[str, float]:
-    """The figures of the averaged weights on the held-out part of the training file."""
-    if not len(lesson.hold):
-        return {}
-    logits, au = predict(run.averaged, augment.as_served(lesson.hold, side=run.shape.side))
-    answers = functional.softmax(torch.from_numpy(logits), dim=1).numpy()
-    by_unit = measure.correlations(list(lesson.scale), au, lesson.hold_au)
-    figures = measure.figures(answers, lesson.hold.votes)
-    return {**figures, "au": measure.mean_reliable(by_unit)}
-
-
-def predict(network: RaterNetwork, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8[n, side, side] to logits float32[n, 10] and AU float32[n, K], mirrors averaged."""
-    served = Served(network.eval(), temperature=1.0)
-    device = next(network.parameters()).device
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(pixels), 256):
-            face = torch.from_numpy(pixels[start : start + 256]).to(device)
-            answers, au, _ = served(face)
-            # log of a softmax is the logits less a constant per row, which softmax ignores.
-            parts.append((answers.clamp_min(1e-12).log().cpu().numpy(), au.cpu().numpy()))
-    logits, au = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return logits, au
 
 
 def _step(
@@ -150,51 +114,10 @@ def _step(
     return float(loss.detach())
 
 
-def finish(run: Run, lesson: Lesson, valid: Faces, recipe: Recipe) -> dict[str, Any]:
-    """Calibrate, look at the validation file once, write ``results.json``; returns its content."""
-    logits, _ = predict(run.averaged, augment.as_served(lesson.hold, side=recipe.side))
-    temperature = measure.best_temperature(logits, lesson.hold.shares)
-    logits, au = predict(run.averaged, augment.as_served(valid, side=recipe.side))
-    answers = functional.softmax(torch.from_numpy(logits / temperature), dim=1).numpy()
-    wanted = targets.rescale(valid.units, valid.proxies, lesson.scale)
-    by_unit = measure.correlations(list(lesson.scale), au, wanted)
-    results = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "commit": revision(),
-        "hardware": hardware(),
-        "device": run.device,
-        "precision": run.precision,
-        "recipe": asdict(recipe),
-        "steps": run.step,
-        "minutes": round(run.seconds / 60, 1),
-        "images": {
-            "learned": len(lesson.learn),
-            "held_out": len(lesson.hold),
-            "dropped_as_repeated": lesson.repeated,
-            "valid": len(valid),
-            "face_found": float(lesson.learn.found.mean()),
-        },
-        "temperature": temperature,
-        "au_scale": {str(unit): top for unit, top in lesson.scale.items()},
-        "valid": {**measure.figures(answers, valid.votes), "au": measure.mean_reliable(by_unit)},
-        "history": run.history,
-    }
-    atomic.write_text(run.folder / "results.json", json.dumps(results, indent=1) + "\n")
-    return results
-
-
 def main(arguments: list[str] | None = None) -> None:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    recipe = Recipe(
-        minutes=options.minutes,
-        steps=options.steps,
-        batch=options.batch,
-        rate=options.rate,
-        seed=options.seed,
-        widths=tuple(options.widths),
-        blocks=tuple(options.blocks),
-    )
+    recipe = _recipe(options)
     with Progress() as progress:
         faces = []
         for split in ("valid", "train"):
@@ -212,12 +135,13 @@ def main(arguments: list[str] | None = None) -> None:
             )
             progress.update(task, completed=1, total=1)
             print(f"{split}: {len(faces[-1])} images, face found in {faces[-1].found.mean():.1%}")
-        valid, lesson = faces[0], lesson_of(faces[1], faces[0])
+        valid, lesson = faces[0], lesson_of(faces[1], faces[0], part=recipe.part)
         print(
             f"learning from {len(lesson.learn)} images, {len(lesson.hold)} set aside, "
-            f"{lesson.repeated} dropped as repeated; AU proxies {sorted(lesson.scale)}"
+            f"{lesson.repeated} dropped as repeated, {lesson.elsewhere} left to other parts; "
+            f"AU proxies {sorted(lesson.scale)}"
         )
-        precision, reason = precision_for(recipe.widths, recipe.blocks)
+        precision, reason = precision_for(recipe)
         print(f"precision {precision}: {reason}")
         task = progress.add_task("training", total=1.0)
 
@@ -227,7 +151,14 @@ def main(arguments: list[str] | None = None) -> None:
             else:
                 print(f"{event} {measure.summary(figures)}", flush=True)
 
-        run = train(lesson, recipe, options.out, precision=precision, say=say)
+        run = train(
+            lesson,
+            recipe,
+            options.out,
+            precision=precision,
+            loaders=options.loaders,
+            say=say,
+        )
     results = finish(run, lesson, valid, recipe)
     print(f"temperature {results['temperature']}; valid {measure.summary(results['valid'])}")
 
@@ -241,14 +172,30 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--find", default="pipeline.faces:find", help="package.module:function that finds faces")
     add("--workers", type=int, default=2, help="processes that look for faces")
     add("--threads", type=int, default=2)
-    add("--minutes", type=float, default=10.0, help="0: until --steps")
-    add("--steps", type=int, default=0, help="0: until --minutes")
-    add("--batch", type=int, default=128)
-    add("--rate", type=float, default=3e-3)
-    add("--seed", type=int, default=0)
-    add("--widths", type=int, nargs="+", default=[32, 64, 128, 256])
-    add("--blocks", type=int, nargs="+", default=[1, 2, 2, 1])
+    add("--loaders", type=int, default=1, help="threads that make batches ahead")
+    add("--recipe", default="cpu", choices=list(RECIPES), help="what the options below begin from")
+    add("--minutes", type=float, help="0: until --steps")
+    add("--steps", type=int, help="0: until --minutes")
+    add("--batch", type=int)
+    add("--rate", type=float, help="peak learning rate")
+    add("--seed", type=int)
+    add("--widths", type=int, nargs="+")
+    add("--blocks", type=int, nargs="+")
+    add("--side", type=int, help="pixels of a face's side, a multiple of 16")
+    add("--architecture", choices=["residual", "plain"])
+    add("--part", help="1/2: the first half; !1/5: all but the first fifth; 1/1: everything")
     return parser.parse_args(arguments)
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    """The named recipe with the options that were given."""
+    given = {name: getattr(options, name, None) for name in Recipe.__dataclass_fields__}
+    changes: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    return replace(RECIPES[options.recipe], **changes)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,12 @@ SHAPES = (
 
 
 def drawn_face(smile: float, rng: np.random.Generator) -> np.ndarray:
-    """uint8[48, 48]: two eyes and a mouth whose corners rise with ``smile`` in -1..1."""
-    image = np.full((48, 48), 150, dtype=np.uint8)
+    """uint8[48, 48]: two eyes and a mouth whose corners rise with ``smile`` in -1..1.
+
+    Shaded by chance, so that no two drawings are near duplicates of each other.
+    """
+    shade = cv2.resize(rng.normal(0, 30, (7, 7)), (48, 48), interpolation=cv2.INTER_CUBIC)
+    image = (165 + shade).clip(90, 240).astype(np.uint8)
     for x in (15, 32):
         cv2.circle(image, (x, 19), 3, 40, -1)
     curve = [(x, round(36 - smile * 5 * ((x - 24) / 8) ** 2)) for x in range(16, 33)]

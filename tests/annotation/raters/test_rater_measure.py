@@ -70,3 +70,18 @@ def test_temperature_undoes_overconfidence() -> None:
     logits = rng.normal(0, 1, (400, 10))
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert measure.best_temperature(logits * 2, shares) == pytest.approx(2, abs=0.02)
+
+
+def test_power_turns_shares_into_the_chance_to_be_the_plurality() -> None:
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(8, 0.6), 3000)
+    votes = np.stack([rng.multinomial(10, row) for row in shares])
+    votes = np.hstack([votes, np.zeros((3000, 2), dtype=int)])
+    answers = np.hstack([shares, np.zeros((3000, 2))])
+    power = measure.best_power(shares, votes)
+    modest = measure.figures(answers, votes)
+    apt = measure.figures(answers, votes, power=power)
+    assert power > 1.5
+    assert apt["calibration_plurality"] < 0.03 < modest["calibration_plurality"]
+    # Sharpening is an answer to another question; the shares themselves stay what they were.
+    assert apt["calibration_votes"] == modest["calibration_votes"]

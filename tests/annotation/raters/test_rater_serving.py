@@ -35,7 +35,10 @@ def test_ratings_keep_their_promises(rater: MachineRater) -> None:
     assert ratings.open_set.shape == (3, 2)
     assert ratings.au.shape == (3, len(ACTION_UNITS))
     assert ratings.feature.shape == (3, 256)
-    assert all(part.dtype == np.float32 for part in vars(ratings).values())
+    arrays = (ratings.expression, ratings.open_set, ratings.au, ratings.feature)
+    assert all(part.dtype == np.float32 for part in arrays)
+    assert ratings.plurality.sum(axis=1) == pytest.approx(1)
+    assert (ratings.plurality.argmax(axis=1) == ratings.expression.argmax(axis=1)).all()
     assert ratings.expression.sum(axis=1) == pytest.approx(1)
     assert ratings.answers.sum(axis=1) == pytest.approx(1)
     known = [AU_INDEX[unit] for unit in rater.card["action_units"]]

@@ -13,12 +13,13 @@ import torch
 
 from annotation.raters import augment, checkpoint
 from annotation.raters.data import Faces
+from annotation.raters.examine import finish, predict
 from annotation.raters.export import export
 from annotation.raters.lesson import Lesson, batches, lesson_of
 from annotation.raters.machine import MachineRater
 from annotation.raters.network import RaterNetwork, Served, Shape, standardise
 from annotation.raters.recipe import Recipe
-from annotation.raters.train import finish, predict, train
+from annotation.raters.train import train
 from tests.annotation.raters import ferplus_drawn
 from warehouse.errors import ModelError, SettingsError
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
@@ -117,6 +118,14 @@ def test_batches_depend_on_seed_and_step_alone(lesson: Lesson) -> None:
     rows, pixels = next(batches(lesson, TINY, 5))
     assert np.array_equal(rows, later[0])
     assert np.array_equal(pixels, later[1])
+
+
+def test_batches_made_ahead_are_the_same(lesson: Lesson) -> None:
+    one, many = batches(lesson, TINY, 0), batches(lesson, TINY, 0, loaders=3)
+    for _ in range(4):
+        (rows, pixels), (others, theirs) = next(one), next(many)
+        assert np.array_equal(rows, others)
+        assert np.array_equal(pixels, theirs)
 
 
 def test_silent_units_are_not_learned(lesson: Lesson) -> None:
