@@ -1,1 +1,23 @@
-"""Faces made to order. Empty for now: the assets that will use it are not in the graph either."""
+"""Faces made to order: a small diffusion model, controlled by action units and an expression.
+
+from synthesis import FaceAUPipeline
+FaceAUPipeline.from_default()(au=[{12: 0.8}], expression=["happiness"], seed=0).images
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from synthesis.pipeline import FaceAUOutput, FaceAUPipeline
+
+__all__ = ["FaceAUOutput", "FaceAUPipeline"]
+
+
+def __getattr__(name: str) -> object:
+    # torch and diffusers take seconds to import; the command line must answer at once.
+    if name in __all__:
+        from synthesis import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

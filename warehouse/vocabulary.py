@@ -85,6 +85,83 @@ ACTION_UNITS = tuple(
 AU_INDEX = {unit.number: position for position, unit in enumerate(ACTION_UNITS)}
 
 
+@dataclass(frozen=True)
+class Compound:
+    """An expression made of two, or one that everyday words name on its own.
+
+    Attributes:
+        parts: the two expressions it is made of.
+        units: action units that more than 70 % of the posers showed.
+        variants: action unit to the share of posers who showed it.
+    """
+
+    parts: tuple[str, ...]
+    units: tuple[int, ...]
+    variants: dict[int, float]
+
+
+PROTOTYPES: dict[str, dict[int, float | None]] = {
+    "neutral": {},
+    "happiness": {6: None, 12: None},
+    "surprise": {1: None, 2: None, 5: 0.25, 26: None},
+    "sadness": {1: None, 4: None, 15: None},
+    "anger": {4: None, 5: None, 7: None, 23: None},
+    "disgust": {9: None, 15: None, 16: None},
+    "fear": {1: None, 2: None, 4: None, 5: None, 7: None, 20: None, 26: None},
+    "contempt": {12: 0.1, 14: 0.1},
+}
+"""Expression to action units and their intensity, None where any will do (EMFACS: Friesen &
+Ekman, 1983, as commonly tabulated). Contempt is one-sided (R12A + R14A). Posed prototypes: what a
+face shows is not what a person feels (Barrett et al., 2019, doi:10.1177/1529100619832930)."""
+
+COMPOUNDS: dict[str, Compound] = {
+    "happily surprised": Compound(
+        ("happiness", "surprise"), (1, 2, 12, 25), {5: 0.64, 26: 0.67}
+    ),
+    "happily disgusted": Compound(
+        ("happiness", "disgust"), (10, 12, 25), {4: 0.32, 6: 0.61, 9: 0.59}
+    ),
+    "sadly fearful": Compound(
+        ("sadness", "fear"), (1, 4, 20, 25), {2: 0.46, 5: 0.24, 6: 0.34, 15: 0.30}
+    ),
+    "sadly angry": Compound(
+        ("sadness", "anger"), (4, 15), {6: 0.26, 7: 0.48, 11: 0.20, 17: 0.50}
+    ),
+    "sadly surprised": Compound(("sadness", "surprise"), (1, 4, 25, 26), {2: 0.27, 6: 0.31}),
+    "sadly disgusted": Compound(
+        ("sadness", "disgust"), (4, 10),
+        {1: 0.49, 6: 0.61, 9: 0.20, 11: 0.35, 15: 0.54, 17: 0.47, 25: 0.43},
+    ),
+    "fearfully angry": Compound(
+        ("fear", "anger"), (4, 20, 25), {5: 0.40, 7: 0.39, 10: 0.30, 11: 0.33}
+    ),
+    "fearfully surprised": Compound(
+        ("fear", "surprise"), (1, 2, 5, 20, 25), {4: 0.47, 10: 0.35, 11: 0.22, 26: 0.51}
+    ),
+    "fearfully disgusted": Compound(
+        ("fear", "disgust"), (1, 4, 10, 20, 25), {2: 0.64, 5: 0.50, 6: 0.26, 9: 0.28, 15: 0.33}
+    ),
+    "angrily surprised": Compound(
+        ("anger", "surprise"), (4, 25, 26), {1: 0.35, 2: 0.37, 7: 0.50, 10: 0.34}
+    ),
+    "angrily disgusted": Compound(
+        ("anger", "disgust"), (4, 10, 17), {7: 0.60, 9: 0.57, 24: 0.36}
+    ),
+    "disgustedly surprised": Compound(
+        ("disgust", "surprise"), (1, 2, 5, 10), {4: 0.45, 9: 0.37, 17: 0.66, 24: 0.33}
+    ),
+    "appalled": Compound(
+        ("disgust", "anger"), (4, 10), {6: 0.25, 9: 0.56, 17: 0.67, 24: 0.36}
+    ),
+    "hatred": Compound(
+        ("disgust", "anger"), (4, 10), {7: 0.57, 9: 0.27, 17: 0.63, 24: 0.37}
+    ),
+    "awed": Compound(("fear", "surprise"), (1, 2, 5, 25), {4: 0.21, 20: 0.62, 26: 0.56}),
+}  # fmt: skip
+"""Compound expressions as 230 posers made them: Du, Tao & Martinez, PNAS 111(15) E1454, 2014,
+Table 1, doi:10.1073/pnas.1322355111. Taken from a secondary record of that table."""
+
+
 def canonical(label: str) -> str:
     """The project's name for a label written any of the usual ways.
 

@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from warehouse.vocabulary import ACTION_UNITS, ANSWERS, AU_INDEX, EXPRESSIONS, canonical
+from warehouse.vocabulary import (
+    ACTION_UNITS,
+    ANSWERS,
+    AU_INDEX,
+    COMPOUNDS,
+    EXPRESSIONS,
+    INTENSITY,
+    PROTOTYPES,
+    canonical,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +44,21 @@ def test_each_action_unit_has_its_own_place() -> None:
     assert [AU_INDEX[unit.number] for unit in ACTION_UNITS] == list(range(len(ACTION_UNITS)))
     assert ACTION_UNITS[AU_INDEX[12]].code == "AU12"
     assert ACTION_UNITS[AU_INDEX[12]].name == "lip corner puller"
+
+
+def test_every_expression_has_a_prototype_of_known_units() -> None:
+    assert tuple(PROTOTYPES) == EXPRESSIONS
+    for asked in PROTOTYPES.values():
+        assert set(asked) <= set(AU_INDEX)
+        assert all(value is None or value in INTENSITY.values() for value in asked.values())
+
+
+@pytest.mark.parametrize("name", sorted(COMPOUNDS))
+def test_a_compound_names_known_expressions_and_units_once(name: str) -> None:
+    compound = COMPOUNDS[name]
+    assert set(compound.parts) <= set(EXPRESSIONS)
+    assert len(compound.parts) == 2
+    assert {*compound.units, *compound.variants} <= set(AU_INDEX)
+    assert not set(compound.units) & set(compound.variants)
+    # The source lists a unit as a variant only when 20 to 70 % of the posers showed it.
+    assert all(0.2 <= share <= 0.7 for share in compound.variants.values())

@@ -1,0 +1,317 @@
+"""Action units for Stable Diffusion, proven on a small one of random weights.
+
+The text encoder and tokenizer are the tests' own, of the interface of CLIP's; where
+``transformers`` is installed, the same tests run on its real CLIP classes too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from synthesis import adapter, train_adapter
+from synthesis.lesson import Lesson
+from synthesis.pipeline import FaceAUPipeline
+from tests.synthesis.tiny_models import (
+    SIDE,
+    TAUGHT,
+    WIDTH,
+    TinyGuide,
+    faces,
+    pixel_pipeline,
+    quiet,
+    stable_diffusion,
+)
+from warehouse.errors import ModelError, SettingsError
+
+_ASKED = {"au": [{12: 0.9}, {4: 0.6}], "expression": ["happiness", None], "seed": 2, "steps": 3}
+
+
+def _clip(folder: Path) -> tuple[Any, Any]:
+    """CLIP's own classes with random weights and an alphabet for a vocabulary."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    letters = [chr(code) for code in range(33, 127)]
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: at for at, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.CLIPTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=40
+    )
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=40,
+        bos_token_id=len(words) - 2,
+        eos_token_id=len(words) - 1,
+        pad_token_id=len(words) - 1,
+    )
+    return transformers.CLIPTextModel(config), tokenizer
+
+
+_ENCODERS = ["own encoder", pytest.param("CLIP", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=_ENCODERS)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion on disk, in the layout in which they are handed around."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("stable-diffusion")
+    encoder = _clip(tmp_path_factory.mktemp("clip")) if request.param == "CLIP" else None
+    index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
+    for name, part in stable_diffusion(encoder=encoder).items():
+        part.save_pretrained(folder / name)
+        library = type(part).__module__.split(".")[0]
+        library = library if library in ("diffusers", "transformers") else type(part).__module__
+        index[name] = [library, type(part).__name__]
+    index |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def _pipeline(base: Path, folder: Path | None = None, **options: Any) -> FaceAUPipeline:
+    torch.manual_seed(0)
+    return quiet(FaceAUPipeline.from_stable_diffusion(base, folder, **options))
+
+
+def _recipe(**options: Any) -> Any:
+    values = {"steps": 30, "batch": 8, "rate": 5e-3, **options}
+    return train_adapter.recipe_of(**values)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FaceAUPipeline, Path, list[float]]:
+    out = tmp_path_factory.mktemp("run")
+    pipeline = _pipeline(base, taught=TAUGHT)
+    lesson = Lesson(faces(), balance=0.5)
+    run = train_adapter.train(pipeline, lesson, _recipe(), out)
+    return pipeline, out, run.losses
+
+
+def _images(pipeline: FaceAUPipeline, **options: Any) -> np.ndarray:
+    return pipeline(**{**_ASKED, "output": "array", **options}).images
+
+
+def test_an_untrained_adapter_changes_nothing(base: Path) -> None:
+    pipeline = _pipeline(base)
+    images = _images(pipeline, guidance=4.0)
+    assert images.shape == (2, SIDE, SIDE, 3)
+    adapter.set_scale(pipeline.unet, 0.0)
+    assert np.array_equal(images, _images(pipeline, guidance=4.0))
+
+
+def test_training_lowers_the_loss_and_moves_the_adapter_alone(
+    base: Path, trained: tuple[FaceAUPipeline, Path, list[float]]
+) -> None:
+    pipeline, _, losses = trained
+    untouched = _pipeline(base)
+    lesson = Lesson(faces(), balance=0.5)
+    fixed = [lesson.draw(_recipe(seed=9), step) for step in range(6)]
+
+    def loss(of: FaceAUPipeline) -> float:
+        run = train_adapter.AdapterRun(of, _recipe(), precision="fp32")
+        with torch.no_grad():
+            return float(np.mean([float(run.loss(draw)) for draw in fixed]))
+
+    assert len(losses) == 30
+    assert loss(pipeline) < loss(untouched)
+    plain = {k: v for k, v in pipeline.unet.state_dict().items() if "_ip." not in k}
+    before = untouched.unet.state_dict()
+    assert all(torch.equal(before[key], weight) for key, weight in plain.items())
+    for name in ("vae", "text_encoder"):
+        parts = (getattr(of, name).parameters() for of in (pipeline, untouched))
+        pairs = zip(*parts, strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_units_matter_and_every_token_has_its_own_say(
+    trained: tuple[FaceAUPipeline, Path, list[float]],
+) -> None:
+    pipeline, _, _ = trained
+    # Only the AU tokens differ: the words of the prompt are the same.
+    faint, strong = _images(pipeline, au=[{12: 0.0}, {12: 1.0}], expression=None, guidance=5.0)
+    assert not np.array_equal(faint, strong)
+    name, branch = next(adapter._branches(pipeline.unet))
+    assert branch.num_tokens == [25] or tuple(branch.num_tokens) == (25,), name
+
+
+def test_saved_on_its_own_and_loaded_it_draws_the_same(
+    base: Path, trained: tuple[FaceAUPipeline, Path, list[float]]
+) -> None:
+    pipeline, out, _ = trained
+    files = sorted(
+        str(path.relative_to(out / "adapter")) for path in (out / "adapter").rglob("*.*")
+    )
+    assert files == [
+        "attention.safetensors",
+        "conditioner/config.json",
+        "conditioner/diffusion_pytorch_model.safetensors",
+    ]
+    again = _pipeline(base, out / "adapter")
+    assert tuple(again.conditioner.config.taught) == TAUGHT
+    for scales in ({"guidance": 4.0}, {"guidance": 3.0, "au_guidance": 5.0}):
+        assert np.array_equal(_images(pipeline, **scales), _images(again, **scales))
+
+
+def test_the_whole_pipeline_saves_and_loads_with_its_adapter(
+    trained: tuple[FaceAUPipeline, Path, list[float]], tmp_path: Path
+) -> None:
+    pipeline, _, _ = trained
+    before = _images(pipeline)
+    pipeline.save_pretrained(tmp_path)
+    assert adapter.installed(pipeline.unet)
+    assert np.array_equal(before, _images(pipeline))
+    again = quiet(FaceAUPipeline.from_pretrained(tmp_path))
+    assert np.array_equal(before, _images(again))
+    # Where diffusers would have written the branches and dropped them on loading.
+    with safe_open(tmp_path / "unet/diffusion_pytorch_model.safetensors", "pt") as file:
+        assert not [key for key in file.keys() if "_ip." in key]  # noqa: SIM118
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:
+    lesson, recipe = Lesson(faces(), balance=0.5), _recipe(steps=6)
+    whole = train_adapter.train(_pipeline(base), lesson, recipe, tmp_path / "whole")
+
+    class KilledError(Exception):
+        pass
+
+    def die(step: int, loss: float) -> None:
+        if step == 4:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_adapter.train(
+            _pipeline(base), lesson, recipe, tmp_path / "cut", save_every_s=0, say=die
+        )
+    resumed = train_adapter.train(_pipeline(base), lesson, recipe, tmp_path / "cut")
+    assert resumed.losses == whole.losses
+    one, other = (
+        load_file(tmp_path / name / "adapter/attention.safetensors") for name in ("whole", "cut")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    with pytest.raises(SettingsError, match="another batch"):
+        train_adapter.train(_pipeline(base), lesson, replace(recipe, batch=4), tmp_path / "cut")
+
+
+def test_words_come_from_the_expression_or_are_given(
+    trained: tuple[FaceAUPipeline, Path, list[float]],
+) -> None:
+    pipeline, _, _ = trained
+    implied = _images(pipeline, expression="fear", au={})
+    said = _images(
+        pipeline, expression="fear", au={}, prompt="a close-up photo of a face showing fear"
+    )
+    other = _images(pipeline, expression="fear", au={}, prompt="a drawing")
+    assert np.array_equal(implied, said)
+    assert not np.array_equal(implied, other)
+    assert not np.array_equal(other, _images(
+        pipeline, expression="fear", au={}, prompt="a drawing", negative_prompt="blur"
+    ))  # fmt: skip
+    with pytest.raises(SettingsError, match="one prompt, 2"):
+        _images(pipeline, prompt=["one", "two", "three"])
+
+
+@pytest.mark.parametrize("layout", ["sdedit", "invert"])
+def test_references_and_the_guide_work_through_the_vae(
+    trained: tuple[FaceAUPipeline, Path, list[float]], layout: str
+) -> None:
+    pipeline, _, _ = trained
+    picture = np.linspace(0, 255, SIDE * SIDE * 3).reshape(SIDE, SIDE, 3).astype(np.uint8)
+    options = {"reference": picture, "layout": layout, "strength": 0.5, "steps": 6}
+    plain = _images(pipeline, **options)
+    assert np.array_equal(plain, _images(pipeline, **options))
+    guided = _images(pipeline, **options, guide=TinyGuide(), guide_strength=0.5, guide_au=True)
+    assert not np.array_equal(plain, guided)
+
+
+def _spoil(folder: Path, *, version: int = 1, change: Any = None) -> None:
+    path = folder / adapter.WEIGHTS
+    weights = load_file(path)
+    if change:
+        change(weights)
+    about = {"risorius": json.dumps({"format_version": version, "tokens": 25})}
+    save_file(weights, path, metadata=about)
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda folder: _spoil(folder, version=2), "format version 2"),
+        (lambda folder: _spoil(folder, change=lambda w: w.popitem()), "1 layers that differ"),
+        (
+            lambda folder: _spoil(folder, change=lambda w: w.update(extra=torch.zeros(1))),
+            "the first extra",
+        ),
+        (lambda folder: save_file({}, folder / adapter.WEIGHTS), "format version None"),
+        (lambda folder: (folder / adapter.WEIGHTS).write_bytes(b"cut"), "unreadable"),
+        (lambda folder: os.remove(folder / adapter.WEIGHTS), "unreadable"),
+        (lambda folder: os.remove(folder / "conditioner/config.json"), "conditioner"),
+    ],
+)
+def test_adapters_that_do_not_fit(
+    base: Path,
+    trained: tuple[FaceAUPipeline, Path, list[float]],
+    tmp_path: Path,
+    harm: Any,
+    says: str,
+) -> None:
+    pipeline, _, _ = trained
+    adapter.save(pipeline.unet, pipeline.conditioner, tmp_path / "adapter")
+    harm(tmp_path / "adapter")
+    with pytest.raises(ModelError, match=says):
+        _pipeline(base, tmp_path / "adapter")
+
+
+def test_what_cannot_take_an_adapter(base: Path, tmp_path: Path) -> None:
+    plain = pixel_pipeline()
+    with pytest.raises(ModelError, match="a plain one"):
+        adapter.save(plain.unet, plain.conditioner, tmp_path)
+    with pytest.raises(ModelError, match="a pipeline without"):
+        train_adapter.train(plain, Lesson(faces(), balance=0.5), _recipe(), tmp_path)
+    plain.save_pretrained(tmp_path / "ours")
+    with pytest.raises(ModelError, match="got nowhere"):
+        FaceAUPipeline.from_stable_diffusion(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="a Stable Diffusion"):
+        FaceAUPipeline.from_stable_diffusion(tmp_path / "ours")
+    with pytest.raises(ModelError, match="from_stable_diffusion"):
+        FaceAUPipeline.from_pretrained(base)
+
+
+def test_the_command_trains_and_its_adapter_loads(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--checkpoint", str(base), "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    options += [
+        "--faces",
+        f"{__name__}:given",
+        "--steps",
+        "2",
+        "--batch",
+        "4",
+        "--precision",
+        "fp32",
+    ]
+    train_adapter.main(options)
+    said = capsys.readouterr().out
+    assert "weights to learn" in said
+    again = _pipeline(base, tmp_path / "run/adapter")
+    assert tuple(again.conditioner.config.taught) == (12,)
+
+
+def given(folder: Path, *, side: int) -> Any:
+    assert folder.is_dir()
+    return faces(side=side // 16)

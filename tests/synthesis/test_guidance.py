@@ -1,0 +1,158 @@
+"""Guidance: weights that add up to one, and a guide that is followed in the right direction."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from synthesis.guidance import (
+    Steering,
+    Term,
+    au_loss,
+    expression_loss,
+    nudge,
+    steer,
+    terms,
+)
+from warehouse.errors import SettingsError
+from warehouse.vocabulary import ACTION_UNITS
+
+_K = len(ACTION_UNITS)
+_HAPPY, _UNKNOWN = 1, 8
+
+
+@pytest.mark.parametrize(
+    ("guidance", "au_guidance", "expected"),
+    [
+        (1.0, None, [Term(1.0, True, True)]),
+        (0.0, None, [Term(1.0, False, False)]),
+        (2.0, None, [Term(-1.0, False, False), Term(2.0, True, True)]),
+        (2.0, 2.0, [Term(-1.0, False, False), Term(2.0, True, True)]),
+        (1.0, 3.0, [Term(-2.0, True, False), Term(3.0, True, True)]),
+        (
+            1.5,
+            4.0,
+            [Term(-0.5, False, False), Term(-2.5, True, False), Term(4.0, True, True)],
+        ),
+    ],
+)
+def test_terms(guidance: float, au_guidance: float | None, expected: list[Term]) -> None:
+    assert terms(guidance, au_guidance) == expected
+
+
+def test_terms_are_the_formula_with_two_scales() -> None:
+    nothing, expression, full = torch.tensor([0.3, -1.2, 2.5])
+    wanted = nothing + 1.5 * (expression - nothing) + 4.0 * (full - expression)
+    given = {(False, False): nothing, (True, False): expression, (True, True): full}
+    ours = sum(term.weight * given[term.expression, term.au] for term in terms(1.5, 4.0))
+    assert ours == pytest.approx(float(wanted))
+
+
+@pytest.mark.parametrize("scales", [(-0.1, None), (31.0, None), (float("nan"), None), (1, -2)])
+def test_scales_out_of_range(scales: tuple[float, float | None]) -> None:
+    with pytest.raises(SettingsError, match="guidance between 0 and 30"):
+        terms(*scales)
+
+
+class _Eye:
+    """A guide that reads happiness from the mean grey and AU12 from the first pixel."""
+
+    def __call__(self, gray: Tensor) -> tuple[Tensor, Tensor]:
+        logits = torch.zeros(len(gray), 10)
+        logits = logits.index_add(
+            1, torch.tensor([_HAPPY]), (gray.mean(dim=(1, 2, 3)) / 50)[:, None]
+        )
+        au = torch.full((len(gray), _K), torch.nan)
+        au[:, 9] = gray[:, 0, 0, 0] / 255
+        return torch.log_softmax(logits, dim=1), au
+
+
+def _draw(tokens: Tensor) -> Tensor:
+    """Token 0 sets the brightness of the picture's rest, the other tokens that of its corner."""
+    corner = tokens[:, 1:].mean(dim=(1, 2)).view(-1, 1, 1, 1)
+    rest = tokens[:, 0].mean(dim=1).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+    mask = torch.zeros(4, 4)
+    mask[0, 0] = 1
+    return 128 + 60 * (rest * (1 - mask) + corner * mask)
+
+
+def _steering(n: int, **options: object) -> Steering:
+    expression = torch.zeros(n, 8)
+    expression[:, _HAPPY] = 1
+    au = torch.full((n, _K), torch.nan)
+    au[:, 9] = 1.0
+    return Steering(guide=_Eye(), expression=expression, au=au, **options)  # type: ignore[arg-type]
+
+
+def _tokens(n: int) -> Tensor:
+    return torch.randn(n, _K + 1, 6, generator=torch.Generator().manual_seed(0))
+
+
+def test_steering_makes_the_target_likelier_and_moves_its_own_token_only() -> None:
+    tokens = _tokens(3)
+    steering = _steering(3, strength=0.1)
+    with torch.no_grad():
+        moved = steer(tokens, _draw, steering)
+    before = _Eye()(_draw(tokens))[0][:, _HAPPY]
+    after = _Eye()(_draw(moved))[0][:, _HAPPY]
+    assert (after > before).all()
+    assert torch.equal(moved[:, 1:], tokens[:, 1:])
+    length = (moved[:, 0] - tokens[:, 0]).norm(dim=1) / tokens[:, 0].norm(dim=1)
+    assert torch.allclose(length, torch.full((3,), 0.1))
+
+
+def test_units_are_moved_on_demand() -> None:
+    tokens = _tokens(2)
+    moved = steer(tokens, _draw, _steering(2, units=True))
+    assert (_Eye()(_draw(moved))[1][:, 9] > _Eye()(_draw(tokens))[1][:, 9]).all()
+    assert not torch.equal(moved[:, 1:], tokens[:, 1:])
+
+
+def test_a_row_is_steered_as_if_it_were_alone() -> None:
+    tokens = _tokens(3)
+    together = steer(tokens, _draw, _steering(3, units=True))
+    alone = steer(tokens[1:2], _draw, _steering(1, units=True))
+    assert torch.allclose(together[1:2], alone, atol=1e-6)
+
+
+def test_without_a_wish_nothing_moves() -> None:
+    tokens = _tokens(2)
+    steering = Steering(
+        guide=_Eye(),
+        expression=torch.zeros(2, 8),
+        au=torch.full((2, _K), torch.nan),
+        units=True,
+    )
+    assert torch.equal(steer(tokens, _draw, steering), tokens)
+
+
+@pytest.mark.parametrize("gradient", [0.0, float("nan"), float("inf")])
+def test_a_useless_gradient_changes_nothing(gradient: float) -> None:
+    tokens = torch.ones(1, 1, 4)
+    assert torch.equal(nudge(tokens, torch.full((1, 1, 4), gradient), 0.5), tokens)
+
+
+def test_open_set_answers_count_against_the_target() -> None:
+    wanted = torch.eye(8)[_HAPPY][None]
+    sure, wavering = torch.zeros(2, 1, 10)
+    sure[0, _HAPPY] = 4
+    wavering[0, _HAPPY], wavering[0, _UNKNOWN] = 4, 4
+    one, two = (expression_loss(torch.log_softmax(x, dim=1), wanted) for x in (sure, wavering))
+    assert one < two
+
+
+def test_au_loss_by_hand() -> None:
+    seen = torch.tensor([[0.5, torch.nan, 0.1], [torch.nan, torch.nan, 1.0]])
+    wanted = torch.tensor([[1.0, 1.0, torch.nan], [0.5, 0.5, torch.nan]])
+    assert torch.allclose(au_loss(seen, wanted), torch.tensor([0.25, 0.0]))
+
+
+@pytest.mark.parametrize(("position", "acts"), [(0, False), (4, False), (5, True), (9, True)])
+def test_steering_waits_for_the_last_half(position: int, acts: bool) -> None:
+    assert _steering(1).acts(position, 10) is acts
+
+
+def test_strength_out_of_range() -> None:
+    with pytest.raises(SettingsError, match="guide_strength between 0 and 1"):
+        _steering(1, strength=1.5)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from synthesis import network, schedule
+from synthesis.codec import PixelCodec
+from warehouse.errors import ModelError, SettingsError
+
+
+def test_nothing_is_left_at_the_end_and_the_share_only_falls() -> None:
+    kept = schedule.kept()
+    assert len(kept) == schedule.MOMENTS
+    assert kept[0] > 0.999
+    assert kept[-1] == 0
+    assert (kept.diff() < 0).all()
+
+
+@pytest.mark.parametrize("moment", [0, 300, 700, schedule.MOMENTS - 1])
+def test_face_and_noise_come_back_from_the_velocity(moment: int) -> None:
+    torch.manual_seed(moment)
+    face, noise = torch.randn(2, 3, 1, 4, 4)
+    kept = schedule.kept()[[moment] * 3]
+    noisy, velocity = schedule.noised(face, noise, kept)
+    assert torch.allclose(schedule.cleaned(noisy, velocity, kept), face, atol=1e-5)
+
+
+def test_the_scheduler_agrees_on_noise_and_velocity() -> None:
+    torch.manual_seed(0)
+    face, noise = torch.randn(2, 4, 1, 4, 4)
+    moment = torch.tensor([0, 10, 500, 999])
+    noisy, velocity = schedule.noised(face, noise, schedule.kept()[moment])
+    theirs = schedule.scheduler()
+    assert torch.allclose(noisy, theirs.add_noise(face, noise, moment), atol=1e-6)
+    assert torch.allclose(velocity, theirs.get_velocity(face, noise, moment), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kept", "weight"),
+    [(0.0, 1.0), (0.5, 1.0), (5 / 6, 1.0), (0.9, 0.6), (0.99, 0.06), (1.0, 0.0)],
+)
+def test_only_moments_with_little_noise_count_less(kept: float, weight: float) -> None:
+    assert float(schedule.weight(torch.tensor(kept))) == pytest.approx(weight, abs=1e-6)
+
+
+@pytest.mark.parametrize(("side", "patch"), [(48, 3), (48, 2), (16, 1), (12, 4)])
+def test_folding_is_undone_exactly(side: int, patch: int) -> None:
+    torch.manual_seed(0)
+    codec, face = PixelCodec(side=side, patch=patch), torch.randn(2, 1, side, side)
+    grid = codec.encode(face)
+    assert grid.shape[1:] == codec.grid
+    assert torch.equal(codec.decode(grid), face)
+
+
+def test_what_does_not_fold_is_refused() -> None:
+    with pytest.raises(ModelError, match="divides a side of 48"):
+        PixelCodec(side=48, patch=5)
+    with pytest.raises(ModelError, match="gray faces of 48 px"):
+        PixelCodec().encode(torch.zeros(1, 3, 48, 48))
+
+
+@pytest.mark.parametrize("name", sorted(network.TIERS))
+def test_every_tier_fits_its_grid_and_tokens(name: str) -> None:
+    unet, codec = network.unet(name), network.codec(name)
+    conditioner = network.conditioner(name, taught=(12,))
+    assert (unet.config.in_channels, unet.config.sample_size) == codec.grid[:2]
+    assert unet.config.cross_attention_dim == conditioner.config.width
+    assert unet.config.projection_class_embeddings_input_dim == conditioner.pooled_width
+
+
+def test_an_unknown_tier_lists_the_known() -> None:
+    with pytest.raises(SettingsError, match="XS3, S, M"):
+        network.unet("XXL")

@@ -1,0 +1,143 @@
+"""Noise by seed, levels against diffusers, and inversion that finds its way back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+
+from synthesis.sampling import (
+    Levels,
+    course,
+    ddim_course,
+    generators,
+    grid,
+    invert,
+    kept_steps,
+    noise,
+)
+from warehouse.errors import ModelError, SettingsError
+
+_ZERO_SNR = {
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}
+
+
+def test_noise_of_a_seed_does_not_depend_on_its_neighbours() -> None:
+    together = noise(generators([3, 7, 3]), (4, 5, 5))
+    alone = noise(generators([7]), (4, 5, 5))
+    assert torch.equal(together[1:2], alone)
+    assert torch.equal(together[0], together[2])
+    assert not torch.equal(together[0], together[1])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+def test_every_prediction_means_the_same_picture(prediction: str) -> None:
+    scheduler = DDIMScheduler(prediction_type=prediction, clip_sample=False)
+    levels = Levels.of(scheduler)
+    clean, drawn = torch.randn(2, 3, 4, 4, dtype=torch.float64).chunk(2)
+    signal, sigma = levels.at(600)
+    noisy = levels.mix(clean, drawn, 600)
+    answers = {
+        "epsilon": drawn,
+        "sample": clean,
+        "v_prediction": signal * drawn - sigma * clean,
+    }
+    assert torch.allclose(levels.clean(answers[prediction], noisy, 600), clean)
+    scheduler.set_timesteps(10)
+    theirs = scheduler.step(answers[prediction].float(), 600, noisy.float()).prev_sample
+    ours = levels.turn(noisy, answers[prediction], 600, 500)
+    assert torch.allclose(ours.float(), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("total", "steps", "strength", "expected"),
+    [
+        (1000, 5, 1.0, [999, 799, 599, 399, 199]),
+        (1000, 5, 0.6, [599, 399, 199]),
+        (1000, 3, 1.0, [999, 666, 332]),
+        (10, 10, 0.01, [0]),
+    ],
+)
+def test_grid(total: int, steps: int, strength: float, expected: list[int]) -> None:
+    assert grid(total, steps, strength=strength) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength"), [(0, 1.0), (1001, 1.0), (10, 0.0), (10, 1.2), (10, -1)]
+)
+def test_impossible_courses_are_refused(steps: int, strength: float) -> None:
+    with pytest.raises(SettingsError):
+        kept_steps(steps, strength, most=1000)
+
+
+def test_flow_matching_is_refused_by_name() -> None:
+    with pytest.raises(ModelError, match="FlowMatchEuler"):
+        Levels.of(FlowMatchEulerDiscreteScheduler())
+
+
+@pytest.mark.parametrize("kind", [DDIMScheduler, DPMSolverMultistepScheduler,
+                                  UniPCMultistepScheduler, EulerDiscreteScheduler])  # fmt: skip
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_a_network_that_always_sees_one_picture_leads_to_it(kind: type, strength: float) -> None:
+    """The perfect denoiser of one picture: every solver must end there, from anywhere."""
+    scheduler = kind(**{**_ZERO_SNR, "rescale_betas_zero_snr": kind is not EulerDiscreteScheduler})
+    levels = Levels.of(scheduler)
+    target = torch.linspace(-0.8, 0.8, 16).view(1, 1, 4, 4)
+    way = course(scheduler, 10, strength=strength)
+    assert len(way.timesteps) == kept_steps(10, strength, most=1000)
+    # Where the course begins, in the scheduler's own scale.
+    drawn = noise(generators([1]), (1, 4, 4))
+    share = float(way.scale(torch.ones(1), 0))
+    sample = levels.mix(target, drawn, round(way.timesteps[0])) / share
+    for position, moment in enumerate(way.timesteps):
+        noisy = way.scale(sample, position)
+        signal, sigma = levels.at(round(moment))
+        velocity = (signal * noisy - target) / sigma
+        sample = way.step(velocity, sample, position)
+    assert torch.allclose(sample, target, atol=2e-3)
+
+
+def test_a_course_leaves_the_scheduler_it_was_given_alone() -> None:
+    scheduler = DPMSolverMultistepScheduler(**_ZERO_SNR)
+    before = scheduler.timesteps.clone()
+    course(scheduler, 7)
+    assert scheduler.num_inference_steps is None
+    assert torch.equal(scheduler.timesteps, before)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "strength"),
+    # Where epsilon leaves next to nothing of the picture the iteration converges slowly.
+    [("epsilon", 0.3), ("epsilon", 0.7), ("v_prediction", 0.3), ("v_prediction", 1.0)],
+)
+def test_inversion_and_denoising_meet(prediction: str, strength: float) -> None:
+    torch.manual_seed(0)
+    mix = torch.nn.Conv2d(2, 2, 3, padding=1)
+
+    @torch.no_grad()
+    def network(noisy: torch.Tensor, moment: int) -> torch.Tensor:
+        asked.append(moment)
+        return torch.tanh(mix(noisy)) * (0.5 + moment / 2000)
+
+    asked: list[int] = []
+    levels = Levels.of(DDIMScheduler(prediction_type=prediction, clip_sample=False))
+    picture = noise(generators([5]), (2, 6, 6)).clamp(-1, 1)
+    start = invert(network, picture, levels, grid(1000, 10, strength=strength))
+    up = list(dict.fromkeys(asked))
+    way, sample = ddim_course(levels, 10, strength=strength), start
+    for position, moment in enumerate(way.timesteps):
+        sample = way.step(network(sample, int(moment)), sample, position)
+    assert up == [int(moment) for moment in reversed(way.timesteps)]
+    assert (sample - picture).abs().max() < 0.02
+    assert (start - picture).abs().max() > 0.2
+    assert torch.equal(start, invert(network, picture, levels, grid(1000, 10, strength=strength)))
