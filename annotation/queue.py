@@ -1,18 +1,19 @@
-"""Which faces people should see next, and why."""
+"""Which faces people should see next, why, and how many votes each is worth."""
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
 from annotation.aggregate.overlap import agreement_of_faces
 from annotation.aggregate.votes import tally
+from annotation.vote_value import machine_terms, relabel_priority, spend
 from warehouse.errors import SettingsError, TableError
 from warehouse.schema import TABLES
-from warehouse.vocabulary import EXPRESSIONS
 
-_TERMS = {"uncertainty": "uncertain", "rarity": "coverage", "disagreement": "audit"}
+_TERMS = {"uncertainty": "uncertain", "rarity": "coverage", "disagreement": "uncertain"}
 """What drives a priority, and the reason a face carries when that term is its largest."""
+
+ASKED_AGAIN = "audit"
 
 
 def next_faces(
@@ -22,6 +23,9 @@ def next_faces(
     votes: pl.DataFrame,
     wanted_votes: int,
     near_duplicates: pl.DataFrame | None = None,
+    doubted: pl.DataFrame | None = None,
+    reask_votes: int = 0,
+    budget: int | None = None,
     limit: int | None = None,
     round: int = 1,  # noqa: A002
 ) -> pl.DataFrame:
@@ -36,56 +40,74 @@ def next_faces(
 
     - *uncertainty*: entropy of the machine raters' mean distribution, over its maximum; 1 for a
       face that no machine rated.
-    - *rarity*: how much less common the expressions predicted for the face are than the most
-      common one, over all kept faces that repeat no other.
+    - *rarity*: how much less common the face is than the most common kind, over all kept faces
+      that repeat no other: the mean of the rarities of the expressions and the action units
+      predicted for it, its head pose (in bins of 15 degrees) and its subject, as far as known.
     - *disagreement* of the votes so far: 1 - agreement; 0 with fewer than two raters.
 
+    A face that an audit doubts is asked again, with the reason ``audit``, until it has
+    ``reask_votes`` answers more than ``wanted_votes``; people asked twice count twice, so it
+    ends. Its priority is 1 - its ActiveLab score: how much one more label would tell.
+
     Args:
-        faces: ``face_id`` and ``verdict`` (a missing verdict column means all are kept).
-        ratings: ``face_id, expression`` of any number of machine raters; may be empty.
+        faces: ``face_id`` and optionally ``verdict`` (a missing column means all are kept),
+            ``yaw``, ``pitch`` (degrees), ``subject_id``.
+        ratings: ``face_id, expression`` and optionally ``au`` of any number of machine raters;
+            may be empty.
         votes: as for ``aggregate.soft_labels``; votes on faces not in ``faces`` are ignored.
         near_duplicates: audit rows; ``flag`` marks a duplicate, ``detail`` is whom it repeats.
+        doubted: ``face_id, n_answers``: faces that audits doubt, with the answers they have.
+        reask_votes: 0 asks nobody again.
+        budget: votes this round may ask for: spent one by one where ``vote_value.spend`` says
+            they buy most; ``wanted_votes`` of a row is then what the face gets this round.
         limit: at most so many rows; all by default.
         round: written into every row.
 
     Raises:
-        SettingsError: ``wanted_votes`` below 1 or ``limit`` below 0.
+        SettingsError: ``wanted_votes`` below 1, or a negative number.
         TableError: a column is missing, or the votes are not votes.
     """
-    _check(faces, ratings, wanted_votes=wanted_votes, limit=limit)
+    _check(
+        faces, ratings,
+        numbers={"wanted_votes": wanted_votes - 1, "reask_votes": reask_votes,
+                 "budget": budget or 0, "limit": limit or 0},
+    )  # fmt: skip
     repeats = _repeats(near_duplicates)
     asked = _askable(faces, repeats)
     heard = _heard(votes, repeats)
-    scored = asked.join(_machine(asked, ratings), on="face_id", how="left").join(
+    scored = asked.join(machine_terms(asked, ratings), on="face_id", how="left").join(
         heard, on="face_id", how="left"
     )
     terms = scored.with_columns(
         pl.col("n_votes").fill_null(0),
         pl.col("uncertainty").fill_null(1.0),
-        pl.col("rarity").fill_null(0.0),
-        pl.col("disagreement").fill_null(0.0),
-    ).filter(pl.col("n_votes") < wanted_votes)
-    names = list(_TERMS)
-    queued = terms.select(
-        "face_id",
-        round=pl.lit(round),
-        priority=pl.mean_horizontal(names),
-        reason=pl.concat_list(names)
-        .list.arg_max()
-        .replace_strict(dict(enumerate(_TERMS.values())), return_dtype=pl.String),
-        wanted_votes=pl.lit(wanted_votes),
+        pl.col("rarity", "disagreement").fill_null(0.0),
     )
+    again = _again(terms, doubted, up_to=wanted_votes + reask_votes if reask_votes else 0)
+    first = terms.filter(pl.col("n_votes") < wanted_votes)
+    queued = _named(first, pl.lit(wanted_votes), round)
+    asked_again = _named(again, pl.col("wanted"), round, reason=ASKED_AGAIN)
+    if again.height:
+        asked_again = asked_again.drop("priority").join(
+            relabel_priority(again["face_id"], ratings, votes), on="face_id", how="left"
+        )
+    queued = pl.concat([asked_again.select(queued.columns), queued])
+    queued = queued.unique("face_id", keep="first", maintain_order=True)
     queued = queued.sort("priority", "face_id", descending=[True, False])
-    return queued.head(queued.height if limit is None else limit).cast(TABLES["queue"].schema)
+    if budget is not None:
+        given = spend(ratings, votes, queued, heard=heard, budget=budget)
+        queued = queued.join(given, on="face_id").with_columns(wanted_votes="granted")
+    queued = queued.head(queued.height if limit is None else limit)
+    return queued.select(list(TABLES["queue"].columns)).cast(TABLES["queue"].schema)
 
 
-def _check(
-    faces: pl.DataFrame, ratings: pl.DataFrame, *, wanted_votes: int, limit: int | None
-) -> None:
-    if wanted_votes < 1 or (limit is not None and limit < 0):
+def _check(faces: pl.DataFrame, ratings: pl.DataFrame, *, numbers: dict[str, int]) -> None:
+    if negative := [name for name, number in numbers.items() if number < 0]:
         raise SettingsError(
-            "wanted_votes of at least 1 and a limit of at least 0",
-            got=f"wanted_votes={wanted_votes}, limit={limit}",
+            "wanted_votes of at least 1, and reask_votes, budget and limit of at least 0",
+            got=", ".join(
+                f"{name}={numbers[name] + (name == 'wanted_votes')}" for name in negative
+            ),
             mend="raise them",
         )
     for frame, columns in ((faces, {"face_id"}), (ratings, {"face_id", "expression"})):
@@ -106,7 +128,8 @@ def _repeats(near_duplicates: pl.DataFrame | None) -> pl.DataFrame:
 
 def _askable(faces: pl.DataFrame, repeats: pl.DataFrame) -> pl.DataFrame:
     kept = faces.filter(pl.col("verdict") == "kept") if "verdict" in faces.columns else faces
-    kept = kept.select("face_id").unique()
+    known = [name for name in ("yaw", "pitch", "subject_id") if name in faces.columns]
+    kept = kept.select("face_id", *known).unique("face_id", keep="first")
     # A duplicate stands in when the face it repeats is gone, or its picture would never be seen.
     present = repeats.join(kept, left_on="shown_as", right_on="face_id", how="semi")
     return kept.join(present, on="face_id", how="anti").sort("face_id")
@@ -128,27 +151,29 @@ def _heard(votes: pl.DataFrame, repeats: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _machine(asked: pl.DataFrame, ratings: pl.DataFrame) -> pl.DataFrame:
-    known = asked.join(_mean_rating(ratings), on="face_id", how="inner").sort("face_id")
-    width = len(EXPRESSIONS)
-    predicted = known.select(f"p{i}" for i in range(width)).to_numpy()
-    logs = np.log2(predicted, out=np.zeros_like(predicted), where=predicted > 0)
-    expected = predicted.sum(axis=0)
-    scarcity = 1 - expected / max(expected.max(initial=0.0), 1e-12)
-    return known.select(
+def _again(terms: pl.DataFrame, doubted: pl.DataFrame | None, *, up_to: int) -> pl.DataFrame:
+    if doubted is None or not up_to:
+        return terms.clear().with_columns(wanted=pl.lit(0, pl.Int64))
+    open_still = doubted.filter(pl.col("n_answers") < up_to).select("face_id").unique()
+    # Only a face that has been asked can be asked again.
+    known = terms.filter(pl.col("n_votes") > 0).join(open_still, on="face_id", how="semi")
+    return known.with_columns(wanted=pl.lit(up_to, pl.Int64))
+
+
+def _named(
+    terms: pl.DataFrame,
+    wanted: pl.Expr,
+    round: int,  # noqa: A002
+    *,
+    reason: str | None = None,
+) -> pl.DataFrame:
+    names = list(_TERMS)
+    largest = pl.concat_list(names).list.arg_max()
+    why = largest.replace_strict(dict(enumerate(_TERMS.values())), return_dtype=pl.String)
+    return terms.select(
         "face_id",
-        uncertainty=pl.Series(np.clip(-(predicted * logs).sum(axis=1) / np.log2(width), 0, 1)),
-        rarity=pl.Series(predicted @ scarcity),
+        round=pl.lit(round),
+        priority=pl.mean_horizontal(names),
+        reason=why if reason is None else pl.lit(reason),
+        wanted_votes=wanted.cast(pl.Int64),
     )
-
-
-def _mean_rating(ratings: pl.DataFrame) -> pl.DataFrame:
-    width = len(EXPRESSIONS)
-    columns = [
-        pl.col("expression").cast(pl.Array(pl.Float64, width)).arr.get(i).alias(f"p{i}")
-        for i in range(width)
-    ]
-    flat = ratings.select("face_id", *columns)
-    usable = pl.all_horizontal(pl.col(f"p{i}").is_finite().fill_null(False) for i in range(width))
-    flat = flat.filter(usable).sort("face_id", *(f"p{i}" for i in range(width)))
-    return flat.group_by("face_id", maintain_order=True).agg(pl.all().mean())

@@ -10,6 +10,7 @@ import polars as pl
 from pipeline.settings import Settings
 from warehouse import lens, tables
 from warehouse.home import Home
+from warehouse.licences import origin
 
 if TYPE_CHECKING:
     from warehouse.releases import Release
@@ -18,13 +19,17 @@ _AU_PROVENANCE = (
     "Estimated by the machine rater named above, which learned from landmark blendshapes: AU "
     "proxies, not FACS coding by a person. NaN marks a unit that this rater does not know."
 )
+_MADE_AU = (
+    " Of synthetic faces they are what that rater measured in the picture, not what it was made "
+    "to show."
+)
 
 
 def create(settings: Settings) -> Release:
-    """Build the next version from ``curated_faces`` and every standing vote.
+    """Build the next version from ``curated_faces``, ``made_faces`` and every standing vote.
 
     Raises:
-        ReleaseError: nothing is curated yet, or a crop is missing.
+        ReleaseError: nothing is curated yet, a crop is missing, or the declared use is forbidden.
     """
     from warehouse import releases
 
@@ -32,16 +37,27 @@ def create(settings: Settings) -> Release:
     return releases.build(
         home,
         name=settings.release,
-        rows=lens.ask(home, "SELECT * FROM curated_faces"),
+        rows=rows(home),
         votes=_votes(home),
-        facts=facts(home),
+        facts=facts(home, detector=settings.detector),
         settings=_settings_that_matter(settings),
         code_version=importlib.metadata.version("risorius"),
         drop_flagged=settings.drop_flagged,
+        use=settings.release_use,
+        drop_forbidden=settings.drop_forbidden,
     )
 
 
-def facts(home: Home) -> dict[str, Any]:
+def rows(home: Home) -> pl.DataFrame:
+    """Curated faces, then the synthetic ones that were kept, under the terms of their model."""
+    seen = lens.ask(home, "SELECT * FROM curated_faces")
+    made = lens.ask(home, "SELECT * FROM made_faces")
+    models = {name: origin(name).licence for name in made["licence"].unique().drop_nulls()}
+    licence = pl.col("licence").replace_strict(models, default="unknown", return_dtype=pl.String)
+    return pl.concat([seen, made.with_columns(licence)], how="vertical_relaxed")
+
+
+def facts(home: Home, *, detector: str = "centerface") -> dict[str, Any]:
     """What the card and the manifest say about how the rows came to be."""
     stages = lens.ask(
         home,
@@ -49,6 +65,7 @@ def facts(home: Home) -> dict[str, Any]:
            FROM stages GROUP BY ALL ORDER BY stage DESC, verdict DESC, n DESC, reason""",
     )
     labels = lens.ask(home, "SELECT * FROM labelled ORDER BY verdict DESC, n DESC, reason")
+    made = lens.ask(home, "SELECT * FROM made ORDER BY verdict DESC, n DESC, reason")
     audits = lens.ask(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged
@@ -56,13 +73,37 @@ def facts(home: Home) -> dict[str, Any]:
     )
     machine = tables.scan(home, "ratings").select(pl.col("rater_id").unique().sort()).collect()
     quality = tables.read(home, "rater_quality").drop("confusion").sort("rater_id")
+    said = lens.ask(home, "SELECT * FROM consents")
     return {
-        "stages": [*stages.to_dicts(), *labels.to_dicts()],
+        "stages": [*stages.to_dicts(), *labels.to_dicts(), *made.to_dicts()],
         "audits": audits.to_dicts(),
         "machine_raters": machine["rater_id"].to_list(),
-        "au_provenance": _AU_PROVENANCE,
+        "models": _models([detector, *machine["rater_id"]]),
+        "au_provenance": _AU_PROVENANCE + (_MADE_AU if made.height else ""),
         "rater_quality": quality.to_dicts(),
+        **({"consent": _consent(said)} if said.height else {}),
     }
+
+
+def _models(touched: list[str]) -> list[dict[str, str]]:
+    """Weights that touched every row. A model of synthetic faces binds those alone, by licence."""
+    found = [(name, origin(name)) for name in touched]
+    return [
+        {
+            "name": name.rstrip("/").rsplit("/", 1)[-1],
+            "role": known.role, "licence": known.licence, "note": known.note,
+        }
+        for name, known in found
+    ]  # fmt: skip
+
+
+def _consent(said: pl.DataFrame) -> str:
+    """One sentence per statement; the statements are those of ``videos.csv``, word for word."""
+    parts = [
+        f"{n} {'video' if n == 1 else 'videos'}: {text or 'not stated'}"
+        for text, n in said.select("consent", "n").iter_rows()
+    ]
+    return "As stated beside the videos. " + "; ".join(parts) + "."
 
 
 def _votes(home: Home) -> pl.DataFrame:
@@ -70,9 +111,11 @@ def _votes(home: Home) -> pl.DataFrame:
         home,
         """SELECT face_id, rater_id, rater_kind, answer.validity AS validity,
                   answer.expressions AS expressions, answer.confidence AS confidence,
-                  answer.valence AS valence, answer.arousal AS arousal, answer.note AS note,
-                  lead_time_s, was_cancelled, saw_prediction, created_at, updated_at
-           FROM standing_annotations WHERE face_id IS NOT NULL
+                  answer.valence AS valence, answer.arousal AS arousal, compounds, free_label, au,
+                  answer.note AS note, lead_time_s, was_cancelled, saw_prediction, created_at,
+                  updated_at
+           FROM own_answers
+           WHERE face_id IS NOT NULL AND coalesce(label_set, 'expressions') = 'expressions'
            ORDER BY face_id, rater_id, annotation_id""",
     )
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -16,6 +17,7 @@ from pydantic_settings import (
 from warehouse.errors import SettingsError
 from warehouse.home import Home
 from warehouse.ids import check_batch
+from warehouse.vocabulary import ACTION_UNITS
 
 CONFIG_FILE = "risorius.toml"
 
@@ -56,12 +58,61 @@ class Settings(BaseSettings):
     rater: str = Field("default", description="default, or package.module:callable")
     project: str = Field("faces", min_length=3, max_length=50, description="Label Studio project")
     wanted_votes: int = Field(5, ge=1, le=100, description="votes wanted per face")
+    vote_budget: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="votes a round of the queue may ask for; default: all that are wanted"
+    )
+    reask_votes: int = Field(
+        0, ge=0, le=100, description="more votes for a face that an audit doubts; 0: none"
+    )
+    label_set: Literal["expressions", "coarse"] = Field(
+        "expressions", description="which labels the page offers"
+    )
+    ask_mood: bool = Field(False, description="ask for valence and arousal")
+    ask_au: Annotated[tuple[int, ...], NoDecode] = Field(
+        (), description="ask for these action units with intensity: AU1,AU12 or all"
+    )
+    ask_compounds: bool = Field(False, description="offer compound expressions")
+    ask_free_label: bool = Field(False, description="offer a word of one's own")
+    show_clips: bool = Field(False, description="show media/clips/<track_id>.webm where it is")
+    show_predictions: bool = Field(False, description="show the machine's answer; votes say so")
+    project_cap: int = Field(
+        20_000, ge=1, description="tasks a Label Studio project holds before the next is begun"
+    )
     aggregation: str = Field("vote_share", description="how votes become soft labels")
+    synthesizer: str = Field("default", description="default, or a saved pipeline's folder")
+    synth_faces: int = Field(
+        24, ge=0, le=100_000, description="synthetic faces made for what is lacking; 0: none"
+    )
+    synth_guide: bool = Field(False, description="let the machine rater guide the drawing")
     release: str = Field("faces", description="name of the dataset")
     drop_flagged: bool = Field(False, description="leave flagged rows out of releases")
+    release_use: Literal["commercial", "research"] | None = Field(
+        None, description="refuse a release whose licences forbid this use"
+    )
+    drop_forbidden: bool = Field(
+        False, description="leave rows out that release_use forbids, in place of refusing"
+    )
     studio_port: int | None = Field(None, ge=1024, le=65535)
     label_studio_url: str | None = Field(None, validation_alias="LABEL_STUDIO_URL")
     label_studio_api_key: SecretStr | None = Field(None, validation_alias="LABEL_STUDIO_API_KEY")
+
+    @field_validator("ask_au", mode="before")
+    @classmethod
+    def _action_units(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value.strip().lower() == "all":
+            return tuple(unit.number for unit in ACTION_UNITS)
+        words = value.replace("[", "").replace("]", "").split(",")
+        return tuple(word.strip().upper().removeprefix("AU") for word in words if word.strip())
+
+    @field_validator("ask_au")
+    @classmethod
+    def _known_action_units(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        known = [unit.number for unit in ACTION_UNITS]
+        if unknown := [number for number in value if number not in known]:
+            raise ValueError(f"{unknown} is not among {known}")
+        return tuple(sorted(set(value), key=known.index))
 
     @field_validator("release")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -16,6 +17,8 @@ from warehouse.ids import pseudonym
 
 if TYPE_CHECKING:
     from annotation.studio.client import Client
+    from annotation.studio.hints import Bell
+    from annotation.studio.page import Page
     from annotation.studio.people import Person
     from annotation.studio.project import Project
     from annotation.studio.pull import User
@@ -42,7 +45,7 @@ def status(settings: Settings) -> str | None:
     from annotation.studio import server
 
     if settings.label_studio_url:
-        with _client(settings) as client:
+        with client_of(settings) as client:
             return f"{settings.label_studio_url}, signed in as {client.whoami()['email']}"
     found = server.status(settings.place.studio)
     return None if found.state == "down" else f"{found.state} at {found.url} (process {found.pid})"
@@ -77,23 +80,90 @@ def login(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
+def client_of(settings: Settings) -> Iterator[Client]:
+    """A client signed in to the home's server, which is started if need be."""
+    from annotation.studio.client import connect
+
+    with connect(address(settings)) as client:
+        yield client
+
+
+def page_of(settings: Settings, *, clip: bool = False) -> Page:
+    """What the settings ask of people; ``clip`` for faces that have a short video.
+
+    Raises:
+        SettingsError: they ask for something unknown.
+    """
+    from annotation.studio.page import Page
+
+    return Page(
+        label_set=settings.label_set,
+        mood=settings.ask_mood,
+        units=settings.ask_au,
+        compounds=settings.ask_compounds,
+        free_label=settings.ask_free_label,
+        clip=clip,
+        predictions=settings.show_predictions,
+    )
+
+
+@contextmanager
 def session(settings: Settings) -> Iterator[tuple[Client, Project]]:
-    """A signed-in client and this home's project, made on first use."""
+    """A signed-in client and this home's first project for what is asked now, made on first use."""
+    with client_of(settings) as client:
+        yield client, ensure(settings, client)
+
+
+def ensure(
+    settings: Settings,
+    client: Client,
+    *,
+    page: Page | None = None,
+    round: int = 1,  # noqa: A002
+) -> Project:
+    """The home's project of a page and round, made when missing.
+
+    Raises:
+        StudioError: the server refuses, or somebody changed the labeling config by hand.
+    """
     from annotation.studio import project
 
     home = settings.place
-    with _client(settings) as client:
-        yield (
-            client,
-            project.ensure_project(
-                client,
-                title=settings.project,
-                wanted_votes=settings.wanted_votes,
-                media_dir=home.media,
-                owner=home.salt(),
-                avoid=_known_projects(home),
-            ),
-        )
+    return project.ensure_project(
+        client,
+        title=settings.project,
+        wanted_votes=settings.wanted_votes,
+        media_dir=home.media,
+        owner=home.salt(),
+        avoid=_known_projects(home),
+        page=page or page_of(settings),
+        round=round,
+    )
+
+
+def projects(settings: Settings, client: Client) -> list[Project]:
+    """Every project of this home on the server, by id: of every page and round there ever was."""
+    from annotation.studio import project
+
+    return project.find_projects(client, title=settings.project, owner=settings.place.salt())
+
+
+def restore_configs(settings: Settings) -> list[int]:
+    """Put back labeling configs edited by hand, as far as the settings still ask the same.
+
+    Raises:
+        StudioError: the server refuses, because votes exist that the config has no place for.
+    """
+    from annotation.studio import project
+
+    with client_of(settings) as client:
+        edited = [found for found in projects(settings, client) if found.edited]
+        pages = [page_of(settings, clip=clip) for clip in (False, True)]
+        return [
+            found.id
+            for found in edited
+            if any(project.restore_config(client, found, page) for page in pages)
+        ]
 
 
 def rater_of(settings: Settings) -> Callable[[User], tuple[str, str]]:
@@ -131,13 +201,13 @@ def _sharpened(truth: dict[str, tuple[float, ...]]) -> dict[str, list[float]]:
     return {face: [value / sum(shares) for value in shares] for face, shares in powers.items()}
 
 
-def add_person(settings: Settings, email: str) -> dict[str, str]:
+def add_person(settings: Settings, email: str, *, kind: str = "person") -> dict[str, str]:
     """Give somebody an account; what they need to sign in lies in ``password_file``."""
     from annotation.studio import people
 
     studio = settings.place.studio
-    with _client(settings) as client:
-        made = people.add(client, studio, email)
+    with client_of(settings) as client:
+        made = people.add(client, studio, email, kind=kind)
     return _shown(settings, made) | {"password_file": str(studio / "people.json")}
 
 
@@ -152,35 +222,54 @@ def remove_person(settings: Settings, email: str) -> bool:
     """End somebody's token and membership; False when there is no such account."""
     from annotation.studio import people
 
-    with _client(settings) as client:
+    with client_of(settings) as client:
         return people.remove(client, settings.place.studio, email)
+
+
+def pseudonym_of(settings: Settings, person: Person) -> str:
+    """The name a person goes by in tables and releases."""
+    return pseudonym(person.kind, settings.place.salt(), person.email)
 
 
 def _shown(settings: Settings, person: Person) -> dict[str, str]:
     return {
         "email": person.email,
-        "rater_id": pseudonym(person.kind, settings.place.salt(), person.email),
+        "rater_id": pseudonym_of(settings, person),
         "kind": person.kind,
         "state": "removed" if person.removed else "active",
     }
 
 
 def last_change(settings: Settings) -> str | None:
-    """When anything in the project last moved; None when nothing runs or nothing is there."""
+    """When anything in any project last moved; None when nothing runs or nothing is there."""
     from annotation.studio import project, server
 
     if not settings.label_studio_url and server.running(settings.place.studio) is None:
         return None
-    with session(settings) as (client, found):
-        return project.last_change(client, found.id)
+    with client_of(settings) as client:
+        moments = [project.last_change(client, found.id) for found in projects(settings, client)]
+    return max(filter(None, moments), default=None)
 
 
 @contextmanager
-def _client(settings: Settings) -> Iterator[Client]:
-    from annotation.studio.client import connect
+def bell(settings: Settings) -> Iterator[Bell | None]:
+    """Rings while the block runs when the home's own server says that something moved; each ring
+    also touches the hint that the sensor looks at. None for a server that runs elsewhere."""
+    from annotation.studio import hints
 
-    with connect(address(settings)) as client:
-        yield client
+    if settings.label_studio_url:
+        yield None
+        return
+    with client_of(settings) as client:
+        numbers = [found.id for found in projects(settings, client)]
+        ring = hint_of(settings.place).touch
+        with hints.listening(client, numbers, on_ring=ring) as made:
+            yield made
+
+
+def hint_of(home: Home) -> Path:
+    """The file whose time stamp says when the server last called."""
+    return home.studio / "hint"
 
 
 def _known_projects(home: Home) -> list[int]:

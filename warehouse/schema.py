@@ -24,6 +24,8 @@ ANSWER = pl.Struct(
         "note": TEXT,
     }
 )
+INTENSITIES = pl.List(pl.Struct({"unit": INT, "intensity": FLOAT}))
+"""Action units a person coded: FACS number and intensity in [0, 1]; 0 says it is not there."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ _TABLES = (
             "rater_id": TEXT, "rater_kind": TEXT, "event": TEXT, "answer": ANSWER,
             "lead_time_s": FLOAT, "was_cancelled": BOOL, "saw_prediction": BOOL,
             "created_at": TIME, "updated_at": TIME, "pulled_at": TIME,
+            # Beside the answer, not inside it: a missing column is filled when an older file is
+            # read, a missing field of a struct is not.
+            "label_set": TEXT, "labels": pl.List(TEXT), "compounds": pl.List(TEXT),
+            "free_label": TEXT, "au": INTENSITIES, "edited_by": TEXT,
         },
         ("project_id", "annotation_id", "event", "updated_at"),
     ),
@@ -152,10 +158,11 @@ _TABLES = (
     Table(
         "releases",
         {
-            "name": TEXT, "version": INT, "created_at": TIME, "parent": INT, "rows": INT,
-            "fingerprint": TEXT, "code_version": TEXT, "inputs": TEXT,
+            "name": TEXT, "version": INT, "patch": INT, "created_at": TIME, "parent": INT,
+            "rows": INT, "fingerprint": TEXT, "code_version": TEXT, "inputs": TEXT,
+            "published": pl.List(TEXT), "withdrawn_at": TIME, "replaced_by": TEXT,
         },
-        ("name", "version"),
+        ("name", "version", "patch"),
     ),
     Table(
         "tombstones",

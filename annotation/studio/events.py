@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from annotation.studio.answers import answer_of
+from annotation.studio.answers import columns_of
 from warehouse.schema import TABLES
 
 Row = dict[str, Any]
@@ -44,16 +44,20 @@ class Standing:
         newest: the server's time stamp of the newest vote or edit known.
         pulled_at: stamp of every new event; never before an older one, whatever our clock says,
             because the order of two events at one server time hangs on it.
+        label_set: what the project's page asks.
     """
 
     project_id: int
     pulled_at: datetime
     rows: dict[int, Row]
     newest: datetime | None
+    label_set: str = "expressions"
     _of_task: dict[int, set[int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, known: pl.DataFrame, project_id: int, now: datetime) -> Standing:
+    def of(
+        cls, known: pl.DataFrame, project_id: int, now: datetime, *, label_set: str = "expressions"
+    ) -> Standing:
         mine = known.filter(pl.col("project_id") == project_id)
         rows = {
             row["annotation_id"]: row for row in standing(mine, project_id).iter_rows(named=True)
@@ -61,7 +65,7 @@ class Standing:
         last: Any = mine["pulled_at"].max()
         # Deleted ones count too: the newest known moment may be that of a vote since deleted.
         newest: Any = mine["updated_at"].max()
-        made = cls(project_id, max(now, last) if last else now, rows, newest)
+        made = cls(project_id, max(now, last) if last else now, rows, newest, label_set)
         for number, row in rows.items():
             made._of_task.setdefault(row["task_id"], set()).add(number)
         return made
@@ -95,12 +99,16 @@ class Standing:
         return events
 
     def _event(self, task: Row, annotation: Row, before: Row | None, rater: Rater) -> Row:
-        face = (task.get("data") or {}).get("face_id")
+        data = task.get("data") or {}
+        face = data.get("face_id")
         rater_id, rater_kind = rater(annotation.get("completed_by"), before)
         cancelled = bool(annotation.get("was_cancelled"))
         created, updated = (_moment(annotation.get(name)) for name in ("created_at", "updated_at"))
         if updated is not None and (self.newest is None or updated > self.newest):
             self.newest = updated
+        said = columns_of(
+            annotation.get("result"), label_set=self.label_set, was_cancelled=cancelled
+        )
         return {
             "annotation_id": annotation["id"],
             "task_id": task["id"],
@@ -109,13 +117,17 @@ class Standing:
             "rater_id": rater_id,
             "rater_kind": rater_kind,
             "event": "created" if before is None else "updated",
-            "answer": answer_of(annotation.get("result"), was_cancelled=cancelled),
+            **said,
             "lead_time_s": annotation.get("lead_time"),
             "was_cancelled": cancelled,
-            "saw_prediction": annotation.get("parent_prediction") is not None,
+            # A task that was pushed with a prediction showed it; the server's own word for it is
+            # given only by the page that took the prediction over.
+            "saw_prediction": annotation.get("parent_prediction") is not None
+            or bool(data.get("prediction")),
             "created_at": created,
             "updated_at": updated,
             "pulled_at": self.pulled_at,
+            "edited_by": _editor(annotation, rater),
         }
 
 
@@ -126,6 +138,16 @@ def frame(events: list[Row]) -> pl.DataFrame:
 
 def _moved(before: Row, after: Row) -> bool:
     return any(before[name] != after[name] for name in ("updated_at", "was_cancelled", "answer"))
+
+
+def _editor(annotation: Row, rater: Rater) -> str | None:
+    """The pseudonym of who wrote it last, if that is another account than the one it is told by.
+
+    The server keeps only the last hand: an edit by another that the owner edits again before the
+    next pull leaves no trace. It knows no hand at all behind imported rows.
+    """
+    told, hand = annotation.get("completed_by"), annotation.get("updated_by")
+    return None if hand is None or hand == told else rater(hand, None)[0]
 
 
 def _moment(text: str | None) -> datetime | None:

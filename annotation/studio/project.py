@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from annotation.studio.client import Client
 from annotation.studio.config import fingerprint, labeling_config
+from annotation.studio.guide import instruction
+from annotation.studio.marks import Mark, label_set_of, owner_hash, page_fingerprint, read_mark
+from annotation.studio.page import Page
 from warehouse.errors import StudioError
-from warehouse.ids import sha256_of
 from warehouse.media import KINDS
 
 _FOLDERS = tuple(KINDS)
+CLIPS = "clips"
+"""The folder of the media store with short videos; only projects that show them may serve it."""
+
+MODEL_VERSION = "risorius"
+"""The name under which predictions are shown, where a setting says so."""
+
 _SERVE_ONLY = "^$"
 """A file filter that matches nothing: the storage row unlocks serving and is never synced."""
-
-_RULES = (
-    "<b>Say what the face in the large picture shows.</b> The picture below it only helps: the "
-    "same face is marked there, in the frame it came from.",
-    "<b>1</b> to <b>8</b> pick an expression, <b>Enter</b> submits (or Ctrl+Enter). The keys "
-    "stand beside the words.",
-    "Two expressions at once, or you waver between two? Pick both.",
-    "None of them, or you cannot tell? <b>9</b>. That is an answer, not a failure.",
-    "No face at all: <b>n</b>. A face too dark, blurred or hidden to judge: <b>u</b>.",
-    "Trust your first impression. People disagree about faces, and we keep the disagreement.",
-    "You would rather not judge this one? Skip it: others will see it.",
-)
-# The page strips styles and flattens lists; an empty line survives.
-INSTRUCTION = "<br/><br/>".join(_RULES)
 
 _ENTER = {
     "annotation:annotation:submit": {"key": "enter", "active": True},
@@ -39,10 +33,22 @@ _ENTER = {
 
 @dataclass(frozen=True)
 class Project:
-    """A project on a server; ``url`` is its page."""
+    """A project on a server.
+
+    Attributes:
+        url: its page.
+        round: 1 for the first project of a page, 2 for the one begun when that was full, …
+        page: the fingerprint of what it was made to ask.
+        edited: its labeling config is no longer the one it was made with.
+        label_set: which labels it asks for.
+    """
 
     id: int
     url: str
+    round: int = 1
+    page: str = ""
+    edited: bool = False
+    label_set: str = "expressions"
 
 
 def ensure_project(
@@ -53,34 +59,68 @@ def ensure_project(
     media_dir: Path,
     owner: str = "",
     avoid: Collection[int] = (),
+    page: Page | None = None,
+    round: int = 1,  # noqa: A002
 ) -> Project:
-    """The project with this title, labeling config and owner: found, else made.
+    """The project with this title, page, round and owner: found, else made.
 
-    A project is recognised by a mark in its description, for titles are not unique: the config's
-    hash (so a new config makes a new project; changing one under votes would spoil them) and the
-    owner's.
+    A project is recognised by a mark in its description, for titles are not unique: the page's
+    hash (so a new page makes a new project; changing one under votes would spoil them), the
+    owner's, and the round.
 
     Args:
         wanted_votes: the stream offers a face until it has this many votes; may be raised later.
         media_dir: holds ``crops`` and ``contexts``; must be what the server may serve.
         owner: tells homes apart that share a server; any text, kept as a hash.
         avoid: ids not to take for a new project, because tables already know another one by them.
+        page: what it asks; the eight expressions by default.
 
     Raises:
-        StudioError: the server refuses, or may not serve the folder.
+        StudioError: the server refuses, may not serve the folder, or somebody changed the
+            labeling config by hand.
     """
-    config = labeling_config()
-    mark = f"risorius {fingerprint(config)} {sha256_of([owner.encode(), title.encode()])[:8]}"
+    page = page or Page()
+    config = labeling_config(page)
+    mark = Mark(page_fingerprint(page), owner_hash(owner, title), round)
     found = _find(client, mark)
     if found is None:
-        found = _create(client, title=title, config=config, mark=mark, avoid=avoid)
+        body = _settings(title, mark, config=config, page=page)
+        found = _create(client, body, mark=mark, avoid=avoid)
+    elif fingerprint(found["label_config"] or "") != fingerprint(config):
+        raise StudioError(
+            f"the labeling config of project {found['id']} at {client.url} as it was made",
+            got="one that was edited by hand; new faces would be asked another question",
+            mend="run `risorius label push --restore-config` to put it back, or take the mark "
+            f"{mark} out of the project's description to leave it alone and have a new one made",
+        )
     if found["maximum_annotations"] != wanted_votes:
         # Set apart from creation, so that a lost answer to either is mended by the next run.
         client.write(
             "PATCH", f"/api/projects/{found['id']}/", {"maximum_annotations": wanted_votes}
         )
-    _unlock_media(client, found["id"], media_dir)
-    return Project(id=found["id"], url=f"{client.url}/projects/{found['id']}/data")
+    _unlock_media(client, found["id"], media_dir, page)
+    return _project(client, found | {"label_config": config}, mark)
+
+
+def find_projects(client: Client, *, title: str, owner: str = "") -> list[Project]:
+    """Every project of this title and owner, whatever it asks, by id: votes lie in all of them."""
+    wanted = owner_hash(owner, title)
+    marks = {row["id"]: read_mark(row.get("description") or "") for row in _rows(client)}
+    mine = {number: mark for number, mark in marks.items() if mark and mark.owner == wanted}
+    return [_project(client, row, mine[row["id"]]) for row in _with_configs(client, sorted(mine))]
+
+
+def restore_config(client: Client, project: Project, page: Page) -> bool:
+    """Put back the labeling config a project was made with; False when it is not of this page.
+
+    Raises:
+        StudioError: the server refuses, because votes exist that the config has no place for.
+    """
+    if page_fingerprint(page) != project.page:
+        return False
+    body = {"label_config": labeling_config(page)}
+    client.write("PATCH", f"/api/projects/{project.id}/", body)
+    return True
 
 
 def submit_with_enter(person: Client) -> None:
@@ -97,50 +137,83 @@ def last_change(client: Client, project_id: int) -> str | None:
     return page[0]["updated_at"] if page else None
 
 
-def _find(client: Client, mark: str) -> dict[str, Any] | None:
-    """Of several (two pipelines at the same moment) everybody takes the oldest."""
-    found = []
+def _rows(client: Client) -> Iterator[dict[str, Any]]:
     for page in range(1, 1000):
         answer = client.read(
-            "/api/projects/", page=page, page_size=100, include="id,description,maximum_annotations"
-        )
-        found += [row for row in answer["results"] if mark in (row.get("description") or "")]
+            "/api/projects/", page=page, page_size=100,
+            include="id,description,maximum_annotations",
+        )  # fmt: skip
+        yield from answer["results"]
         if not answer.get("next"):
-            break
-    return min(found, key=lambda row: row["id"], default=None)
+            return
+
+
+def _with_configs(client: Client, numbers: list[int]) -> list[dict[str, Any]]:
+    """Rows of a few projects with their configs, by id: too long to be read for all there are."""
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(numbers), 100):
+        some = numbers[start : start + 100]
+        answer = client.read(
+            "/api/projects/", ids=",".join(map(str, some)), page_size=100,
+            include="id,label_config,maximum_annotations",
+        )  # fmt: skip
+        found += answer["results"]
+    return sorted(found, key=lambda row: row["id"])
+
+
+def _find(client: Client, mark: Mark) -> dict[str, Any] | None:
+    """Of several (two pipelines at the same moment) everybody takes the oldest."""
+    found = [row for row in _rows(client) if str(mark) in (row.get("description") or "")]
+    oldest = min((row["id"] for row in found), default=None)
+    return next(iter(_with_configs(client, [oldest])), None) if oldest is not None else None
+
+
+def _project(client: Client, row: dict[str, Any], mark: Mark) -> Project:
+    stored = row["label_config"] or ""
+    return Project(
+        id=row["id"],
+        url=f"{client.url}/projects/{row['id']}/data",
+        round=mark.round,
+        page=mark.page,
+        edited=not mark.fits(stored),
+        label_set=label_set_of(stored),
+    )
 
 
 def _create(
-    client: Client, *, title: str, config: str, mark: str, avoid: Collection[int]
+    client: Client, body: dict[str, Any], *, mark: Mark, avoid: Collection[int]
 ) -> dict[str, Any]:
-    made = client.write("POST", "/api/projects/", _settings(title, config, mark))
+    made = client.write("POST", "/api/projects/", body)
     while made["id"] in avoid:
         # A database made anew counts from 1 again; ids in our tables must keep one meaning.
         client.write("DELETE", f"/api/projects/{made['id']}/")
-        made = client.write("POST", "/api/projects/", _settings(title, config, mark))
+        made = client.write("POST", "/api/projects/", body)
     return _find(client, mark) or made
 
 
-def _settings(title: str, config: str, mark: str) -> dict[str, Any]:
+def _settings(title: str, mark: Mark, *, config: str, page: Page) -> dict[str, Any]:
     return {
-        "title": title,
-        "description": f"Facial expressions, several votes per face. [{mark}]",
+        "title": f"{title[:42]} {mark.round}" if mark.round > 1 else title,
+        "description": f"Facial expressions, several votes per face. {mark}",
         "label_config": config,
-        "expert_instruction": INSTRUCTION,
+        "expert_instruction": instruction(page),
         "show_instruction": True,
         "show_skip_button": True,
         "enable_empty_annotation": False,
         "show_annotation_history": False,
-        "show_collab_predictions": False,
+        "show_collab_predictions": page.predictions,
+        # The stream shows predictions of one model only, and of none unless it is named.
+        "model_version": MODEL_VERSION if page.predictions else "",
         # Every annotator gets an order of their own, so tiredness does not fall on the same faces.
         "sampling": "Uniform sampling",
         "skip_queue": "REQUEUE_FOR_OTHERS",
     }
 
 
-def _unlock_media(client: Client, project_id: int, media_dir: Path) -> None:
+def _unlock_media(client: Client, project_id: int, media_dir: Path, page: Page) -> None:
     """A storage row per folder: without one the server answers 404 for its files."""
-    wanted = {str((media_dir / folder).resolve()): folder for folder in _FOLDERS}
+    folders = (*_FOLDERS, CLIPS) if page.clip else _FOLDERS
+    wanted = {str((media_dir / folder).resolve()): folder for folder in folders}
     rows = client.read("/api/storages/localfiles/", project=project_id)
     for path in sorted(wanted.keys() - {str(row["path"]) for row in rows}):
         Path(path).mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,7 @@ def pull(
     rater_of: Callable[[User], tuple[str, str]],
     now: datetime,
     whole: bool = False,
+    label_set: str = "expressions",
 ) -> Pulled:
     """Events since ``known``: tasks that changed are read, and all of them when counts differ.
 
@@ -73,12 +74,14 @@ def pull(
         rater_of: pseudonym and kind of an account.
         now: our clock; stamps ``pulled_at`` and decides nothing about what is read.
         whole: read every task from the start.
+        label_set: what the project's page asks.
 
     Raises:
         StudioError: the server is away, refuses the token, or the project is gone or another one.
     """
     _check_same_project(client, project_id, known)
-    here, rater = Standing.of(known, project_id, now), _rater(client, rater_of)
+    here = Standing.of(known, project_id, now, label_set=label_set)
+    rater = _rater(client, rater_of)
     events: list[Row] = []
     since, n_on_server = None if whole else here.newest, 0
     for number in range(_PASSES):

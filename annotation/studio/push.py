@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,16 @@ from urllib.parse import quote
 
 import polars as pl
 
+from annotation.studio.answers import result_of
 from annotation.studio.client import Client, LostAnswerError
 from annotation.studio.locks import alone
+from annotation.studio.orders import places
+from annotation.studio.project import MODEL_VERSION
 from warehouse.errors import StudioError
 from warehouse.ids import sha256_of
+
+ASKED_AGAIN = "audit"
+"""The reason that makes a second task of a face whose first one is done."""
 
 _CHUNK = 500
 """Tasks per import: one request is stored whole or not at all."""
@@ -35,6 +42,14 @@ class Pushed:
     task_ids: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Task:
+    """A task there is: ``done`` when the stream offers it no more."""
+
+    id: int
+    done: bool
+
+
 def push(
     client: Client,
     project_id: int,
@@ -46,10 +61,13 @@ def push(
     """Give every face a task, unless it has one; may be run, killed and run again at will.
 
     The server knows no unique key, so faces are matched by ``data.face_id`` and one process at
-    a time pushes to a project. No predicted label is ever sent: the server would show it.
+    a time pushes to a project. A face whose reason is ``audit`` is asked again: it gets a new
+    task when none of its tasks is open.
 
     Args:
         tasks: face_id, crop, context (media keys) and reason; the first row of a face counts.
+            Optionally ``clip`` (media key or null) and ``prediction`` (a label to show or null;
+            without the column no predicted label is ever sent).
         progress: called with faces done and faces in all.
         media_url: what a media key is appended to.
 
@@ -57,61 +75,108 @@ def push(
         StudioError: the server is away or refuses; what was stored before stays and is known
             to the next push.
     """
-    wanted = {
-        row["face_id"]: _task(row, media_url)
-        for row in reversed(tasks.select("face_id", "crop", "context", "reason").to_dicts())
-    }
-    order = tasks["face_id"].unique(maintain_order=True).to_list()
-    with alone(_lock(client, project_id), doing=f"pushing to project {project_id}", wait_s=_LOCK_S):
-        there = task_ids(client, project_id)
-        missing = [face for face in order if face not in there]
-        _say(progress, len(order) - len(missing), len(order))
+    rows = rows_of(tasks)
+    with alone_in(f"{client.url} {project_id}", doing=f"pushing to project {project_id}"):
+        there = tasks_there(client, project_id)
+        missing = [face for face in rows if is_missing(rows[face], there)]
+        _say(progress, len(rows) - len(missing), len(rows))
         for start in range(0, len(missing), _CHUNK):
-            chunk = missing[start : start + _CHUNK]
-            there |= _send(client, project_id, {face: wanted[face] for face in chunk})
-            _say(progress, len(order) - len(missing) + start + len(chunk), len(order))
+            chunk = {face: rows[face] for face in missing[start : start + _CHUNK]}
+            there |= send(client, project_id, chunk, media_url=media_url)
+            _say(progress, len(rows) - len(missing) + start + len(chunk), len(rows))
     return Pushed(
         new=len(missing),
-        known=len(order) - len(missing),
-        task_ids={face: there[face] for face in order},
+        known=len(rows) - len(missing),
+        task_ids={face: there[face].id for face in rows},
     )
 
 
 def task_ids(client: Client, project_id: int) -> dict[str, int]:
     """Face id to task id of everything in a project; the oldest task of a face counts."""
     found: dict[str, int] = {}
-    for task in client.tasks(project_id, include="id,data", task_only=True, page_size=1000):
-        face = (task.get("data") or {}).get("face_id")
-        if isinstance(face, str):
-            found.setdefault(face, task["id"])
+    for face, task in _listed(client, project_id, include="id,data"):
+        found.setdefault(face, task.id)
     return found
 
 
-def _task(row: dict[str, Any], media_url: str) -> dict[str, Any]:
+def tasks_there(client: Client, project_id: int) -> dict[str, Task]:
+    """Face id to its task: the oldest one that is open, else the oldest."""
+    found: dict[str, Task] = {}
+    for face, task in _listed(client, project_id, include="id,data,is_labeled"):
+        if face not in found or (found[face].done and not task.done):
+            found[face] = task
+    return found
+
+
+def rows_of(tasks: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Face id to its row, in order; the first row of a face counts."""
+    wanted = ("face_id", "crop", "context", "reason", "clip", "prediction")
+    chosen = tasks.select(name for name in wanted if name in tasks.columns)
     return {
-        "data": {
-            "face_id": row["face_id"],
-            "crop": media_url + quote(row["crop"] or ""),
-            # The page names $context, so the key must be there even without a picture.
-            "context": media_url + quote(row["context"]) if row["context"] else "",
-            "reason": row["reason"] or "",
-        }
+        row["face_id"]: row
+        for row in chosen.unique("face_id", keep="first", maintain_order=True).to_dicts()
     }
 
 
-def _send(client: Client, project_id: int, chunk: dict[str, dict[str, Any]]) -> dict[str, int]:
+def is_missing(row: Mapping[str, Any], there: Mapping[str, Task]) -> bool:
+    """Whether a face still needs a task."""
+    task = there.get(row["face_id"])
+    return task is None or (row["reason"] == ASKED_AGAIN and task.done)
+
+
+def send(
+    client: Client,
+    project_id: int,
+    rows: Mapping[str, Mapping[str, Any]],
+    *,
+    media_url: str = _LOCAL_FILES,
+) -> dict[str, Task]:
     """Import one chunk; after a lost answer send only what is really not there, once."""
+    tasks = {face: _task(row, media_url) for face, row in rows.items()}
     try:
-        return _import(client, project_id, chunk)
+        return _import(client, project_id, tasks)
     except LostAnswerError:
         there = _settled(client, project_id)
-        rest = {face: task for face, task in chunk.items() if face not in there}
+        rest = {face: task for face, task in tasks.items() if is_missing(rows[face], there)}
         if rest:
             there |= _import(client, project_id, rest)
-        return {face: there[face] for face in chunk}
+        return {face: there[face] for face in tasks}
 
 
-def _import(client: Client, project_id: int, chunk: dict[str, dict[str, Any]]) -> dict[str, int]:
+def alone_in(place: str, *, doing: str) -> AbstractContextManager[None]:
+    """Hold the lock of a place on a server, among this machine's processes of this user."""
+    name = sha256_of([f"{place} {os.getuid()}".encode()])[:16]
+    path = Path(tempfile.gettempdir()) / f"risorius-push-{name}.lock"
+    return alone(path, doing=doing, wait_s=_LOCK_S)
+
+
+def _listed(client: Client, project_id: int, *, include: str) -> list[tuple[str, Task]]:
+    found = []
+    for task in client.tasks(project_id, include=include, task_only=True, page_size=1000):
+        face = (task.get("data") or {}).get("face_id")
+        if isinstance(face, str):
+            found.append((face, Task(task["id"], bool(task.get("is_labeled")))))
+    return found
+
+
+def _task(row: Mapping[str, Any], media_url: str) -> dict[str, Any]:
+    data = {
+        "face_id": row["face_id"],
+        "crop": media_url + quote(row["crop"] or ""),
+        # The page names $context, so the key must be there even without a picture.
+        "context": media_url + quote(row["context"]) if row["context"] else "",
+        "reason": row["reason"] or "",
+        **places(row["face_id"]),
+    }
+    if row.get("clip"):
+        data["clip"] = media_url + quote(row["clip"])
+    if not row.get("prediction"):
+        return {"data": data}
+    shown = {"model_version": MODEL_VERSION, "result": result_of([row["prediction"]])}
+    return {"data": data | {"prediction": row["prediction"]}, "predictions": [shown]}
+
+
+def _import(client: Client, project_id: int, chunk: dict[str, dict[str, Any]]) -> dict[str, Task]:
     answer = client.write(
         "POST",
         f"/api/projects/{project_id}/import?return_task_ids=true&commit_to_project=true",
@@ -124,23 +189,18 @@ def _import(client: Client, project_id: int, chunk: dict[str, dict[str, Any]]) -
             got=f"{answer.get('task_count')}",
             mend="run the same command again; faces that have a task are not sent twice",
         )
-    return dict(zip(chunk, ids, strict=True))
+    return {face: Task(number, done=False) for face, number in zip(chunk, ids, strict=True)}
 
 
-def _settled(client: Client, project_id: int) -> dict[str, int]:
+def _settled(client: Client, project_id: int) -> dict[str, Task]:
     """The tasks there, once two looks agree: a cut-off request may still be at work."""
-    before = task_ids(client, project_id)
+    before = tasks_there(client, project_id)
     while True:
         time.sleep(_SETTLE_S)
-        now = task_ids(client, project_id)
+        now = tasks_there(client, project_id)
         if now == before:
             return now
         before = now
-
-
-def _lock(client: Client, project_id: int) -> Path:
-    name = sha256_of([f"{client.url} {project_id} {os.getuid()}".encode()])[:16]
-    return Path(tempfile.gettempdir()) / f"risorius-push-{name}.lock"
 
 
 def _say(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,21 @@ from pipeline.cli.session import Session, command
 if TYPE_CHECKING:
     from rich.console import Console
 
-WatchOption = Annotated[bool, typer.Option("--watch", help="Go on every 30 seconds until Ctrl-C.")]
+WatchOption = Annotated[
+    bool,
+    typer.Option("--watch", help="Go on every 30 seconds, and when a vote comes in, until Ctrl-C."),
+]
+BudgetOption = Annotated[
+    int | None,
+    typer.Option("--budget", min=0, help="Votes to ask for, spent where they buy most."),
+]
+ReaskOption = Annotated[
+    int | None,
+    typer.Option("--reask", min=0, help="More votes for every face that an audit doubts."),
+]
+RestoreOption = Annotated[
+    bool, typer.Option("--restore-config", help="Put back a labeling page edited by hand.")
+]
 _PAUSE_S = 30
 
 
@@ -25,33 +40,61 @@ def register(app: typer.Typer) -> None:
     command(group, "status")(status)
 
 
-def push(session: Session, watch: WatchOption = False) -> None:
+def push(
+    session: Session,
+    watch: WatchOption = False,
+    budget: BudgetOption = None,
+    reask: ReaskOption = None,
+    restore_config: RestoreOption = False,
+) -> None:
     """Send queued faces to Label Studio; a face already there is not sent again."""
-    _repeat(session, ("queue",), ("label_queue", "studio_tasks"), watch=watch)
+    settings = session.settings(vote_budget=budget, reask_votes=reask)
+    if restore_config:
+        from pipeline import studio
+
+        for number in studio.restore_configs(settings):
+            session.console.print(f"put back the labeling config of project {number}")
+    _repeat(session, ("queue",), ("label_queue", "studio_tasks"), pause=_plain if watch else None)
 
 
 def pull(session: Session, watch: WatchOption = False) -> None:
     """Fetch every vote, edit and deletion since the last pull, and make soft labels of them."""
-    jobs = ("believe", "requeue")
-    _repeat(session, jobs, ("annotations", "soft_labels", "label_queue"), watch=watch)
+    jobs, assets = ("believe", "requeue"), ("annotations", "soft_labels", "label_queue")
+    if not watch:
+        _repeat(session, jobs, assets, pause=None)
+        return
+    from pipeline import studio
+
+    with studio.bell(session.settings()) as bell:
+        _repeat(session, jobs, assets, pause=bell.wait if bell is not None else _plain)
 
 
 def status(session: Session) -> None:
-    """How far labelling has come: faces, votes, who has voted how often, agreement."""
+    """How far labelling has come: faces, votes, who owes how many, agreement."""
     from pipeline.labelling import progress_of
 
-    facts = progress_of(session.home())
+    facts = progress_of(session.settings())
     session.answer(facts, partial(_show, facts))
 
 
 def _show(facts: dict[str, Any], console: Console) -> None:
     for name, value in facts.items():
-        console.print(f"{name:<36} {value}")
+        console.print(f"{name:<44} {value}")
+
+
+def _plain(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
 
 
 def _repeat(
-    session: Session, jobs: tuple[str, ...], assets: tuple[str, ...], *, watch: bool
+    session: Session,
+    jobs: tuple[str, ...],
+    assets: tuple[str, ...],
+    *,
+    pause: Callable[[float], bool] | None,
 ) -> None:
+    """Run the jobs; with ``pause``, again after each pause until Ctrl-C."""
     from pipeline import runs
 
     home = session.home()
@@ -65,9 +108,9 @@ def _repeat(
             for asset in assets
             for name, value in made.get(asset, {}).items()
             # Tables and pictures are for the Dagster page.
-            if isinstance(value, int | str) and not str(value).startswith(("|", "!", "_"))
+            if isinstance(value, int | str) and not str(value).startswith(("|", "!", "_", "-"))
         }
         session.answer(facts, partial(_show, facts))
-        if not watch:
+        if pause is None:
             return
-        time.sleep(_PAUSE_S)
+        pause(_PAUSE_S)

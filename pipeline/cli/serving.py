@@ -48,7 +48,8 @@ def dev(session: Session, port: PortOption = 3000) -> None:
         env={**os.environ, "RISORIUS_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)},
     )
     try:
-        code = dagster.wait()
+        with studio.bell(settings):
+            code = dagster.wait()
     except KeyboardInterrupt:
         # The terminal has sent the same signal to Dagster; give it time to close its servers.
         code = dagster.wait(timeout=30)
@@ -100,12 +101,16 @@ def status(session: Session) -> None:
 def people_add(
     session: Session,
     email: Annotated[str, typer.Argument(help="E-mail; becomes the account's name.")],
+    filmed: Annotated[
+        bool,
+        typer.Option("--self", help="The filmed person: answers are self-reports, kept apart."),
+    ] = False,
 ) -> None:
     """Give a person an own account and token."""
     from pipeline import studio
 
     settings = session.settings()
-    person = studio.add_person(settings, email)
+    person = studio.add_person(settings, email, kind="self" if filmed else "person")
     session.answer(
         person,
         lambda console: console.print(

@@ -1,5 +1,8 @@
 """Annotation: which faces people should see, the faces they are shown, and every vote back."""
 
+import json
+import math
+import time
 import uuid
 from datetime import UTC, datetime
 from functools import partial
@@ -9,15 +12,17 @@ import polars as pl
 
 from annotation import aggregate, agreement
 from annotation.queue import next_faces
-from annotation.studio import pull, push
-from pipeline import pictures, progress, studio
+from annotation.studio import pull
+from pipeline import asking, pictures, progress, studio
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import identities, near_duplicates
 from pipeline.defs.resources import Workplace
 from warehouse import lens, tables
-from warehouse.vocabulary import EXPRESSIONS
+from warehouse.errors import StudioError
+from warehouse.home import Home
+from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
-_POLL_S = 60
+_HINT_S, _POLL_S = 5, 60
 
 
 @dg.asset(
@@ -33,11 +38,20 @@ def label_queue(workplace: Workplace) -> dg.MaterializeResult:
 
     A picture that repeats another is asked once; a face with enough votes leaves."""
     home, settings = workplace.home(), workplace.settings()
+    audits = tables.read(home, "audits")
     queued = next_faces(
-        lens.ask(home, "SELECT * FROM faces WHERE verdict = 'kept'"),
+        lens.ask(
+            home,
+            """SELECT faces.face_id, verdict, yaw, pitch, identities.subject_id
+               FROM faces LEFT JOIN identities ON identities.face_id = faces.face_id
+               WHERE verdict = 'kept'""",
+        ),
         tables.read(home, "ratings"),
         votes=lens.ask(home, "SELECT * FROM votes"),
-        near_duplicates=tables.read(home, "audits").filter(pl.col("audit") == "near_duplicates"),
+        near_duplicates=audits.filter(pl.col("audit") == "near_duplicates"),
+        doubted=_doubted(home),
+        reask_votes=settings.reask_votes,
+        budget=settings.vote_budget,
         wanted_votes=settings.wanted_votes,
     )
     tables.write(home, "queue", queued, part="current")
@@ -62,27 +76,28 @@ def label_queue(workplace: Workplace) -> dg.MaterializeResult:
     owners=["team:annotation"],
 )
 def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
-    """One Label Studio task per queued face: crop and context, no predicted label.
+    """One Label Studio task per queued face: crop and context; a predicted label only where a
+    setting says so.
 
-    A face that has a task already gets no second one."""
-    home, settings = workplace.home(), workplace.settings()
-    queued = lens.ask(
-        home,
-        """SELECT queue.face_id, crop, context, queue.reason
-           FROM queue JOIN faces USING (face_id) ORDER BY priority DESC, queue.face_id""",
+    A face that has a task gets no second one, unless an audit asks for it."""
+    asked = asking.push_faces(
+        workplace.settings(), progress=partial(progress.say, "studio_tasks", "")
     )
-    with studio.session(settings) as (client, project):
-        pushed = push.push(
-            client, project.id, queued, progress=partial(progress.say, "studio_tasks", "")
-        )
-        in_project, _ = client.counts(project.id)
+    stepped = asked.stepped
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": len(pushed.task_ids),
-            "new": pushed.new,
-            "known": pushed.known,
-            "tasks_in_project": in_project,
-            "project": dg.MetadataValue.url(project.url),
+            "dagster/row_count": asked.new + asked.known,
+            "new": asked.new,
+            "known": asked.known,
+            "tasks_in_project": sum(asked.tasks.values()),
+            "projects": len(asked.tasks),
+            "left the stream": stepped.closed if stepped else 0,
+            "back in the stream": stepped.opened if stepped else 0,
+            "project": dg.MetadataValue.url(asked.url),
+            "own order": dg.MetadataValue.md(
+                "\n".join(f"- [{who}]({url})" for who, url in sorted(asked.links.items()))
+                or "_no accounts yet_"
+            ),
         }
     )
 
@@ -98,27 +113,30 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
     """One row per event of an annotation: created, updated or deleted. Append-only; every vote
     that ever stood is here, skips too. The current vote is the view `current_votes`."""
     home, settings = workplace.home(), workplace.settings()
-    known = tables.read(home, "annotations")
-    with studio.session(settings) as (client, project):
-        pulled = pull.pull(
-            client,
-            project.id,
-            known=known,
-            rater_of=studio.rater_of(settings),
-            now=datetime.now(UTC),
-        )
-    if pulled.events.height:
-        part = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-        tables.write(home, "annotations", pulled.events, part=part)
-    events = pulled.events["event"].value_counts(sort=True)
+    known, new, told, failed = tables.read(home, "annotations"), [], {}, []
+    for project, pulled in asking.pull_votes(settings, known=known, now=datetime.now(UTC)):
+        if isinstance(pulled, StudioError):
+            failed.append(pulled)
+            continue
+        told[str(project.id)] = pulled.n_on_server
+        if pulled.events.height:
+            # Each project at once: a run killed among them keeps what it has.
+            part = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+            tables.write(home, "annotations", pulled.events, part=part)
+            new.append(pulled.events)
+    if failed:
+        raise failed[0]
+    asking.step_if_queued(settings)
+    events = pl.concat([known.clear(), *new])
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": known.height + pulled.events.height,
-            "new_events": dg.MetadataValue.md(pictures.table(events)),
+            "dagster/row_count": known.height + events.height,
+            "new_events": dg.MetadataValue.md(
+                pictures.table(events["event"].value_counts(sort=True))
+            ),
             "votes_standing": lens.ask(home, "SELECT count(*) FROM current_votes").item(),
-            "annotations_on_server": pulled.n_on_server,
-            "project_id": project.id,
-            "project": dg.MetadataValue.url(project.url),
+            "annotations_on_server": sum(told.values()),
+            "on server, by project": dg.MetadataValue.json(told),
         }
     )
 
@@ -127,20 +145,51 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
 def no_vote_lost(
     context: dg.AssetCheckExecutionContext, workplace: Workplace
 ) -> dg.AssetCheckResult:
-    """As many annotations stand in the table as the server holds, and events never grow fewer."""
+    """As many annotations stand in the table as the server holds, and events never grow fewer.
+
+    Votes of a project that was deleted by hand stand here on: our copy is then the only one."""
     events = tables.read(workplace.home(), "annotations")
     newest = context.instance.get_latest_materialization_event(annotations.key)
-    told = newest.asset_materialization.metadata if newest and newest.asset_materialization else {}
-    if "project_id" not in told:
+    said = newest.asset_materialization.metadata if newest and newest.asset_materialization else {}
+    if "on server, by project" not in said:
         return dg.AssetCheckResult(passed=True, metadata={"events": events.height})
-    on_server, counted, project_id = (
-        int(told[name].value)
-        for name in ("annotations_on_server", "dagster/row_count", "project_id")
-    )
-    lost = pull.reconcile(events, project_id=project_id, n_on_server=on_server)
+    told: dict[str, int] = said["on server, by project"].value
+    counted = int(said["dagster/row_count"].value)
+    lost = {
+        project: gap
+        for project, on_server in told.items()
+        if (gap := pull.reconcile(events, project_id=int(project), n_on_server=on_server))
+    }
+    gone = events.filter(~pl.col("project_id").is_in([int(project) for project in told]))
     return dg.AssetCheckResult(
-        passed=lost == 0 and events.height >= counted,
-        metadata={"events": events.height, "on server": on_server, "lost": lost},
+        passed=not lost and events.height >= counted,
+        metadata={
+            "events": events.height,
+            "on server": sum(told.values()),
+            "lost": sum(lost.values()),
+            "lost, by project": lost,
+            "projects no more on the server": gone["project_id"].n_unique(),
+        },
+    )
+
+
+@dg.asset_check(asset=annotations, blocking=True)
+def votes_are_their_raters_own(workplace: Workplace) -> dg.AssetCheckResult:
+    """No account wrote into another's annotation, or submitted in its name.
+
+    The open-source server lets every member do both. Such events are kept and told here; they are
+    no votes: the rater's own last answer stands. A warning, for nothing is lost."""
+    found = lens.ask(workplace.home(), "SELECT * FROM edits_by_others")
+    return dg.AssetCheckResult(
+        passed=found.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "events": found.height,
+            "annotations": found.select("project_id", "annotation_id").n_unique(),
+            "first": dg.MetadataValue.md(
+                pictures.table(found.drop("expressions").head(20)) if found.height else "_none_"
+            ),
+        },
     )
 
 
@@ -158,7 +207,7 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
     Also fills `rater_quality`: how far each rater agrees with the others."""
     home, settings = workplace.home(), workplace.settings()
     votes = lens.ask(home, "SELECT * FROM votes")
-    labels = aggregate.soft_labels(votes, method=settings.aggregation)
+    labels = _with_units(aggregate.soft_labels(votes, method=settings.aggregation), home)
     tables.write(home, "soft_labels", labels, part="current")
     tables.write(home, "rater_quality", aggregate.rater_quality(votes, labels), part="current")
     shown = labels.join(tables.read(home, "faces").select("face_id", "crop"), on="face_id")
@@ -168,6 +217,11 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": labels.height,
             "votes": votes.height,
             "krippendorff_alpha": float(agreement.krippendorff_alpha(votes) or 0.0),
+            "alpha by expression": dg.MetadataValue.md(
+                pictures.table(agreement.alpha_by_expression(votes))
+            ),
+            "alpha by rater": dg.MetadataValue.md(pictures.table(agreement.alpha_by_rater(votes))),
+            "alpha by week": dg.MetadataValue.md(pictures.table(agreement.alpha_over_time(votes))),
             "certain_to_disputed": dg.MetadataValue.md(
                 pictures.contact_sheet(home, shown, captions=_top(shown))
             ),
@@ -190,20 +244,59 @@ def soft_labels_sum_to_one(workplace: Workplace) -> dg.AssetCheckResult:
 
 @dg.sensor(
     target=dg.AssetSelection.assets("annotations"),
-    minimum_interval_seconds=_POLL_S,
+    minimum_interval_seconds=_HINT_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def votes_came_in(
     context: dg.SensorEvaluationContext, workplace: Workplace
 ) -> dg.RunRequest | dg.SkipReason:
-    """Pulls annotations when something moved in Label Studio since the last pull."""
+    """Pulls annotations when something moved in Label Studio since the last pull.
+
+    The server is asked every minute, and as soon as its webhook has left a hint."""
+    cursor = context.cursor or ""
+    seen = json.loads(cursor) if cursor.startswith("{") else {}
+    hint = studio.hint_of(workplace.home())
+    now, hinted = time.time(), hint.stat().st_mtime if hint.exists() else 0.0
+    if hinted <= seen.get("hint", 0.0) and 0 <= now - seen.get("asked", 0.0) < _POLL_S:
+        return dg.SkipReason("no hint since the last look, which was less than a minute ago")
     newest = studio.last_change(workplace.settings())
+    context.update_cursor(json.dumps({"asked": now, "hint": hinted, "newest": newest}))
     if newest is None:
         return dg.SkipReason("Label Studio is not running, or holds no project of this home yet")
-    if context.cursor == newest:
+    if seen.get("newest") == newest:
         return dg.SkipReason(f"nothing moved since {newest}")
-    context.update_cursor(newest)
     return dg.RunRequest(run_key=newest)
+
+
+def _doubted(home: Home) -> pl.DataFrame:
+    """Faces that audits flag, the doubt being about their label, with the answers they have."""
+    return lens.ask(
+        home,
+        """SELECT DISTINCT audits.face_id, coalesce(n_answers, 0) AS n_answers
+           FROM audits
+           LEFT JOIN answers_given
+               ON answers_given.face_id = audits.face_id AND label_set = 'expressions'
+           WHERE flag AND audit IN ('label_noise', 'open_set')
+           ORDER BY audits.face_id""",
+    )
+
+
+def _with_units(labels: pl.DataFrame, home: Home) -> pl.DataFrame:
+    """Soft labels with ``au``: the mean intensity people coded per unit, NaN where nobody did."""
+    coded = lens.ask(
+        home,
+        "SELECT face_id, unit, avg(intensity) AS mean FROM au_votes GROUP BY ALL ORDER BY ALL",
+    )
+    if coded.is_empty():
+        return labels
+    rows: dict[str, list[float]] = {}
+    for face, unit, mean in coded.iter_rows():
+        rows.setdefault(face, [math.nan] * len(AU_INDEX))[AU_INDEX[unit]] = mean
+    units = pl.DataFrame({"face_id": list(rows), "au": list(rows.values())}).with_columns(
+        pl.col("au").cast(labels.schema["au"])
+    )
+    found = labels.drop("au").join(units, on="face_id", how="left", maintain_order="left")
+    return found.select(labels.columns)
 
 
 def _top(labels: pl.DataFrame) -> list[str]:

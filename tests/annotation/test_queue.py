@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 
 from annotation.queue import next_faces
+from annotation.relabel import activelab_scores
 from warehouse.errors import SettingsError, TableError
 from warehouse.schema import TABLES
+from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
 
 CERTAIN = {"happy": [0, 1, 0, 0, 0, 0, 0, 0], "afraid": [0, 0, 0, 0, 0, 0, 1, 0]}
 TORN = [0.5, 0.5, 0, 0, 0, 0, 0, 0]
@@ -60,7 +63,7 @@ def test_priority_is_the_mean_of_three_terms_and_reason_the_largest() -> None:
     # Expected counts: happiness 3.5, neutral 0.5, fear 1; rarity is 1 - count / 3.5.
     rare_fear, rare_neutral, torn = 1 - 1 / 3.5, 1 - 0.5 / 3.5, 1 / math.log2(8)
     expected = {
-        "e": (1 / 3, "audit"),
+        "e": (1 / 3, "uncertain"),
         "d": ((torn + rare_neutral / 2) / 3, "coverage"),
         "c": (rare_fear / 3, "coverage"),
         "a": (0, "uncertain"),
@@ -148,3 +151,72 @@ def test_garbage_is_refused(change: dict, error: type[Exception], said: str) -> 
     with pytest.raises(error) as caught:
         next_faces(given.pop("faces"), given.pop("ratings"), **given)
     assert said in str(caught.value)
+
+
+def test_a_doubted_face_is_asked_again_until_it_has_the_votes() -> None:
+    answered = votes(
+        ("a", "x", "fear"), ("a", "y", "anger"), ("b", "x", "fear"), ("b", "y", "fear")
+    )
+    doubted = pl.DataFrame({"face_id": ["a", "b", "new"], "n_answers": [2, 4, 0]})
+    given = {"votes": answered, "wanted_votes": 2, "doubted": doubted}
+    rated = ratings(a=TORN, b=CERTAIN["happy"])
+    assert next_faces(faces("ab"), rated, **given).is_empty()
+    (row,) = next_faces(faces("ab"), rated, reask_votes=2, **given).iter_rows(named=True)
+    # b has had its two more answers; "new" was never asked, so it cannot be asked again.
+    assert (row["face_id"], row["reason"], row["wanted_votes"]) == ("a", "audit", 4)
+    assert 0 <= row["priority"] <= 1
+
+
+def test_a_budget_is_spent_where_a_vote_buys_most() -> None:
+    rated = ratings(a=CERTAIN["happy"], b=TORN, c=[1 / 8] * 8)
+    given = {"votes": votes(), "wanted_votes": 3}
+    # The machine counts 2: value is spread / (2 + k + 1)^2; spread 0, 1/2, 7/8.
+    # c: .097 .055 .035, b: .056 .031 .02, a: 0.
+    spent = {
+        budget: dict(
+            next_faces(faces("abc"), rated, budget=budget, **given)
+            .select("face_id", "wanted_votes").iter_rows()
+        )
+        for budget in range(8)
+    }  # fmt: skip
+    assert spent[0] == {}
+    assert spent[1] == {"c": 1}
+    assert spent[2] == {"c": 1, "b": 1}
+    assert spent[3] == {"c": 2, "b": 1}
+    assert spent[6] == {"c": 3, "b": 3}
+    assert spent[7] == {"c": 3, "b": 3, "a": 1}
+    everything = next_faces(faces("abc"), rated, budget=99, **given)
+    assert everything["wanted_votes"].to_list() == [3, 3, 3]
+
+
+def test_votes_so_far_lower_the_worth_of_another() -> None:
+    rated = ratings(a=TORN, b=TORN)
+    queued = next_faces(
+        faces("ab"), rated, votes=votes(("a", "x", "neutral")), wanted_votes=3, budget=1
+    )
+    assert queued.select("face_id", "wanted_votes").rows() == [("b", 1)]
+
+
+def test_rare_poses_units_and_subjects_come_first() -> None:
+    table = faces("abcd").with_columns(
+        yaw=pl.Series([0.0, 1.0, 2.0, 60.0]), subject_id=pl.Series(["s", "s", "s", "t"])
+    )
+    alike = ratings(**dict.fromkeys("abcd", CERTAIN["happy"]))
+    au = [[0.0] * len(ACTION_UNITS) for _ in range(4)]
+    for row, unit in zip(au, (12, 12, 4, 12), strict=True):
+        row[AU_INDEX[unit]] = 1.0
+    alike = alike.with_columns(au=pl.Series(au, dtype=TABLES["ratings"].schema["au"]))
+    queued = next_faces(table, alike, votes=votes(), wanted_votes=1)
+    # Rarity is the mean of four: expression 0; unit 0 or 2/3; pose and subject 0 or 2/3.
+    found = dict(queued.select("face_id", "priority").iter_rows())
+    assert found == pytest.approx({"d": 4 / 3 / 4 / 3, "c": 2 / 3 / 4 / 3, "a": 0, "b": 0})
+
+
+def test_activelab_ranks_what_people_and_machine_leave_open() -> None:
+    counts = np.array([[5, 0, 0], [3, 2, 0], [0, 0, 0], [1, 0, 0]], float)
+    machine = np.array([[0.9, 0.05, 0.05], [0.4, 0.4, 0.2], [0.34, 0.33, 0.33], [0.9, 0.05, 0.05]])
+    scores = activelab_scores(counts, machine)
+    assert scores.argmin() == 2
+    assert scores[1] < scores[0]
+    assert np.array_equal(scores, activelab_scores(counts, machine))
+    assert activelab_scores(counts * 0, machine).argmin() == 2

@@ -23,6 +23,9 @@ EDGES = {
     "open_set": {"soft_labels"},
     "rater_drift": {"soft_labels"},
     "curated_faces": {"label_noise", "open_set", "near_duplicates", "rater_drift"},
+    "coverage_gaps": {"curated_faces"},
+    "synthetic_faces": {"coverage_gaps"},
+    "synthetic_labels": {"synthetic_faces"},
     "release": {"curated_faces"},
 }
 BY_BATCH = {"raw_videos", "faces", "ratings"}
@@ -31,8 +34,12 @@ CHECKS = {
     "faces:faces_add_up",
     "ratings:ratings_are_distributions",
     "annotations:no_vote_lost",
+    "annotations:votes_are_their_raters_own",
     "soft_labels:soft_labels_sum_to_one",
     "curated_faces:curated_faces_are_whole",
+    "synthetic_faces:synthetic_faces_stand_once",
+    "synthetic_labels:every_synthetic_face_has_an_action",
+    "synthetic_labels:synthetic_labels_are_distributions",
     "release:release_is_sound",
 }
 
@@ -78,7 +85,9 @@ def test_every_asset_tells_its_grain_its_owner_and_its_kind(graph) -> None:
         assert node.description.startswith("One "), key
         assert node.owners, key
         assert node.kinds, key
-        assert node.group_name in {"ingest", "rating", "annotation", "audit", "release"}, key
+        assert node.group_name in {
+            "ingest", "rating", "annotation", "audit", "synthesis", "release",
+        }, key  # fmt: skip
 
 
 def test_dagster_validates_them(tmp_path: Path) -> None:

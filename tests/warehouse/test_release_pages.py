@@ -16,7 +16,8 @@ import pytest
 from warehouse import releases
 from warehouse.home import Home
 from warehouse.releases.card import escape
-from warehouse.releases.report import flow
+from warehouse.releases.evidence import evidence
+from warehouse.releases.flow import flow
 
 Inputs = Callable[..., dict[str, Any]]
 
@@ -110,6 +111,33 @@ def test_the_hub_reads_what_the_card_declares(home: Home, inputs: Inputs) -> Non
     stored = sum(file.stat().st_size for file in (release.path / "data").iterdir())
     assert info["default"].download_size == stored
     assert "60 of 60 votes come from 3 simulated raters" in card.text
+
+
+def test_every_number_of_the_card_comes_from_its_query(home: Home, inputs: Inputs) -> None:
+    import duckdb
+
+    release = releases.build(home, **inputs(home))
+    facts = releases.show(home, name="faces")
+    card = (release.path / "README.md").read_text()
+    rows = evidence(facts)
+    assert len(rows) > 25
+    for row in rows:
+        query = row.query.replace("'data/", f"'{release.path}/data/")
+        query = query.replace("'votes/", f"'{release.path}/votes/")
+        (answer,) = duckdb.sql(query).fetchall()[0]
+        assert answer == pytest.approx(row.value, abs=2e-6), row
+        assert f"| {row.what} | {row.value} | `{row.query}` |" in card
+
+
+def test_groups_are_shown_where_declared_and_not_guessed(home: Home, inputs: Inputs) -> None:
+    given = inputs(home, {"ann": 2})
+    silent = (releases.build(home, **given).path / "README.md").read_text()
+    assert "## Groups" not in silent
+    groups = [{"group": "age", "value": "over 60", "subjects": 1, "faces": 2}]
+    given["facts"] |= {"groups": groups}
+    told = (releases.build(home, **given).path / "README.md").read_text()
+    assert "| age | over 60 | 1 | 2 |" in told
+    assert "Groups of people are not declared" not in told
 
 
 def test_agreement_in_the_card_can_be_counted_by_hand(home: Home, inputs: Inputs) -> None:

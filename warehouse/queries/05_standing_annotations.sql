@@ -2,7 +2,7 @@
 SELECT *
 FROM (
     SELECT *
-    FROM annotations
+    FROM annotation_events
     QUALIFY row_number() OVER (
         PARTITION BY project_id, annotation_id
         ORDER BY

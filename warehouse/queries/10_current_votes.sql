@@ -1,8 +1,12 @@
--- One row per face and rater: the newest answer that still stands.
+-- One row per face and rater: the newest answer that still stands, to the question of expressions.
 -- An annotation that was deleted, or skipped, is no vote; a rater who answered twice has one.
+-- People who judge their own face are in self_reports.
 SELECT *
-FROM standing_annotations
-WHERE NOT coalesce(was_cancelled, false) AND face_id IS NOT NULL
+FROM own_answers
+WHERE NOT coalesce(was_cancelled, false)
+    AND face_id IS NOT NULL
+    AND rater_kind IS DISTINCT FROM 'self'
+    AND coalesce(label_set, 'expressions') = 'expressions'
 QUALIFY row_number() OVER (
     PARTITION BY face_id, rater_id ORDER BY updated_at DESC, annotation_id DESC
 ) = 1

@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 from warehouse.releases.build import build
+from warehouse.releases.diff import Difference, diff
+from warehouse.releases.lineage import lineage
 from warehouse.releases.load import leaks, list_releases, load, show, verify
+from warehouse.releases.publish import Publication, publish
+from warehouse.releases.training import torch_dataset
 from warehouse.releases.versions import Release
+from warehouse.releases.withdrawal import withdraw, withdraw_all
 
-__all__ = ["Release", "build", "leaks", "list_releases", "load", "show", "verify"]
+__all__ = [
+    "Difference",
+    "Publication",
+    "Release",
+    "build",
+    "diff",
+    "leaks",
+    "lineage",
+    "list_releases",
+    "load",
+    "publish",
+    "show",
+    "torch_dataset",
+    "verify",
+    "withdraw",
+    "withdraw_all",
+]

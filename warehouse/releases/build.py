@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import polars as pl
 
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
-from warehouse.releases import card, manifest, report, shards, splits, versions
+from warehouse.releases import admission, card, diff, manifest, report, shards, splits, versions
 from warehouse.releases.contract import SPLITS, check_facts, check_name, fit_rows, fit_votes
+from warehouse.releases.coverage import curation
 from warehouse.releases.load import verify
 from warehouse.releases.summary import summarise
 from warehouse.releases.versions import Release
@@ -31,12 +33,16 @@ def build(
     settings: Mapping[str, Any],
     code_version: str,
     drop_flagged: bool = False,
+    use: str | None = None,
+    drop_forbidden: bool = False,
+    today: date | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Release:
     """Write ``releases/<name>/v<N>``, unless the newest version was made from the same inputs.
 
-    A face enters with at least one vote; a synthetic one with a soft label. The others are
-    counted in the manifest. Votes are written as given, also those of faces left out.
+    A face enters with at least one vote; a synthetic one with a soft label, into train alone. The
+    others are counted in the manifest. Votes are written as given, also those of faces left out,
+    but for those whose people do not consent.
 
     Args:
         rows: columns of ``contract.ROWS``, one row per curated face.
@@ -52,54 +58,82 @@ def build(
         settings: of the run, recorded in the manifest.
         code_version: recorded; alone it makes no new version.
         drop_flagged: leave out label issues and open-set faces instead of flagging them.
+        use: ``commercial`` or ``research``: what the release is wanted for; rows and models whose
+            terms forbid it are refused. Without it nothing is refused and the terms are stated.
+        drop_forbidden: leave such rows out instead.
+        today: the day on which consent must hold; by default the current one (UTC).
         shard_bytes: pictures per file.
 
     Raises:
-        ReleaseError: the name, rows, votes or facts do not fit; nothing can be released; a crop
-            is gone or changed; the newest version was changed by hand. Earlier versions stay as
-            they are, and no half-made one is ever visible.
+        ReleaseError: the name, rows, votes or facts do not fit; nothing can be released; the use
+            is forbidden; a crop is gone or changed; the newest version was changed by hand.
+            Earlier versions stay as they are, and no half-made one is ever visible.
     """
     place = Home.at(home)
     check_name(name)
     check_facts(facts)
     given, cast = fit_rows(rows), fit_votes(votes)
+    admitted = admission.admit(
+        given,
+        models=facts.get("models", []),
+        drop_flagged=drop_flagged,
+        use=use,
+        drop_forbidden=drop_forbidden,
+        today=today or datetime.now(UTC).date(),
+    )
+    kept, cast = admitted.rows, cast.filter(~pl.col("face_id").is_in(admitted.silent.implode()))
+    # Consent counts by who it lets in: the day alone makes no new version.
     wanted = manifest.inputs(
-        given, cast, facts=facts, settings=settings, drop_flagged=drop_flagged
-    ) | {"shard_bytes": shard_bytes}
-    kept, dropped = _select(given, drop_flagged=drop_flagged)
+        given.filter(~pl.col("face_id").is_in(admitted.silent.implode())).drop("consent"),
+        cast,
+        facts=facts,
+        settings=settings,
+        drop_flagged=drop_flagged,
+    ) | {"shard_bytes": shard_bytes, "use": use, "left_out": admitted.counts}
     with versions.locked(place, name) as folder:
         versions.record(place, name)
         latest = versions.numbers(folder)[-1:]
-        earlier = versions.manifest(folder / f"v{latest[0]}") if latest else None
-        if earlier is not None and earlier["inputs"] == wanted:
-            return _unchanged(name, folder / f"v{latest[0]}", rows=earlier["rows"])
+        before = folder / str(latest[0]) if latest else None
+        earlier = versions.manifest(before) if before else None
+        if before and earlier is not None and earlier["inputs"] == wanted:
+            return _unchanged(name, before, rows=earlier["rows"])
         assigned = splits.assign(
             kept, earlier=earlier["splits"]["members"] if earlier is not None else {}
         )
         splits.refuse_leaks(assigned.rows)
         number = versions.next_number(place, name)
         draft = versions.draft(folder)
+        left_out = dict(admitted.left_out)
+        left_out |= dict.fromkeys(assigned.conflicts["face_id"], splits.CONFLICT)
         try:
-            _write(
+            write(
                 draft,
                 place,
                 rows=assigned.rows,
                 votes=cast,
                 shard_bytes=shard_bytes,
+                before=diff.faces_of(before) if before else None,
                 contents={
                     "name": name,
-                    "version": number,
-                    "parent": latest[0] if latest else None,
+                    "version": number.major,
+                    "patch": number.patch,
+                    "label": str(number),
+                    "parent": latest[0].major if latest else None,
+                    "parent_label": str(latest[0]) if latest else None,
+                    "replaces": None,
+                    "use": use,
                     "rows": len(assigned.rows),
                     "inputs": wanted,
                     "code_version": code_version,
                     "settings": dict(settings),
                     "facts": dict(facts),
-                    "counts": _counts(facts, assigned, dropped),
+                    "counts": _counts(facts, assigned, admitted.counts),
+                    "left_out": _by_reason(left_out),
+                    "curation": curation(_labelled(given, admitted)),
                     "splits": {"members": assigned.members},
                 },
             )
-            versions.publish(draft, folder / f"v{number}")
+            versions.publish(draft, folder / str(number))
         except OSError as error:
             raise ReleaseError(
                 f"room and the right to write {folder}",
@@ -109,11 +143,11 @@ def build(
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         versions.record(place, name)
-        path = folder / f"v{number}"
+        path = folder / str(number)
         return Release(name, path.name, path, rows=len(assigned.rows), created=True)
 
 
-def _write(
+def write(
     draft: Path,
     home: Home,
     *,
@@ -121,8 +155,19 @@ def _write(
     votes: pl.DataFrame,
     shard_bytes: int,
     contents: dict[str, Any],
+    before: pl.DataFrame | None = None,
 ) -> None:
-    """Everything of a version, the manifest last."""
+    """Everything of a version into an empty folder, the manifest last.
+
+    Args:
+        rows: what is released, with ``split``.
+        contents: the manifest so far; summary, sizes, changes and checksums are added.
+        before: faces of the version before, as ``diff.faces_of`` reads them.
+
+    Raises:
+        OSError: no room, or no right to write.
+        ReleaseError: a crop is gone or changed.
+    """
     files: dict[str, int] = {}
     sizes: dict[str, dict[str, int]] = {}
     for split in SPLITS:
@@ -136,9 +181,14 @@ def _write(
     written = shards.write_votes(draft, votes, shard_bytes=shard_bytes)
     sizes["votes"] = {"rows": len(votes), "bytes": written.pop("")}
     files |= written
-    summary = summarise(rows, votes)
+    summary = summarise(rows, votes, models=contents["facts"].get("models", []))
+    contents.setdefault("curation", curation(rows))
     contents["splits"] |= {"sizes": sizes, "stratification": summary["stratification"]}
     contents["summary"] = summary
+    contents["since"] = None
+    if before is not None:
+        left_out = {face: why for why, faces in contents["left_out"].items() for face in faces}
+        contents["since"] = diff.compare(before, diff.slim(rows), left_out=left_out)
     stored = {
         folder: sum((draft / file).stat().st_size for file in files if file.startswith(folder))
         for folder in ("data", "votes")
@@ -151,35 +201,6 @@ def _write(
         for file, facts in sums.items()
     }
     manifest.write(draft, contents)
-
-
-def _select(rows: pl.DataFrame, *, drop_flagged: bool) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The rows that enter, and how many do not by reason.
-
-    Raises:
-        ReleaseError: none is left.
-    """
-    voted = pl.col("n_votes") > 0
-    made = (pl.col("source") == "synthetic") & pl.col("soft_label").is_not_null()
-    reasons = [("no_votes", ~(voted | made))]
-    if drop_flagged:
-        reasons += [
-            ("label_issue", pl.col("is_label_issue").fill_null(False)),
-            ("open_set", pl.col("is_open_set").fill_null(False)),
-        ]
-    reason = pl.coalesce(pl.when(wrong).then(pl.lit(name)) for name, wrong in reasons)
-    marked = rows.with_columns(reason=reason)
-    kept = marked.filter(pl.col("reason").is_null()).drop("reason")
-    left_out = marked.filter(pl.col("reason").is_not_null())
-    dropped = dict(left_out.group_by("reason").len().sort("reason").iter_rows())
-    if kept.is_empty():
-        raise ReleaseError(
-            "at least one face to release",
-            got=f"none of {len(rows)}" + "".join(f", {n} {why}" for why, n in dropped.items()),
-            mend="collect votes with `risorius label pull`"
-            + (", or keep flagged faces" if drop_flagged else ""),
-        )
-    return kept, dropped
 
 
 def _counts(
@@ -197,6 +218,21 @@ def _counts(
             for verdict, reason, n in own
         ),
     ]
+
+
+def _labelled(given: pl.DataFrame, admitted: admission.Admission) -> pl.DataFrame:
+    """What is released and what flags alone kept out."""
+    flagged = [
+        face for face, why in admitted.left_out.items() if why in ("label_issue", "open_set")
+    ]
+    return pl.concat([admitted.rows, given.filter(pl.col("face_id").is_in(flagged))])
+
+
+def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for face, reason in sorted(left_out.items()):
+        found.setdefault(reason, []).append(face)
+    return found
 
 
 def _unchanged(name: str, path: Path, *, rows: int) -> Release:

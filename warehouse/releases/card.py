@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from warehouse.releases.contract import SPLITS, features, vote_features
+from warehouse.releases.diff import CHANGES
+from warehouse.releases.evidence import evidence
 from warehouse.releases.pages import environment
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
@@ -35,6 +37,8 @@ def render(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
         **contents,
         title=title(contents),
         expressions=EXPRESSIONS,
+        evidence=evidence(contents),
+        changes=CHANGES,
         action_unit_codes=[unit.code for unit in ACTION_UNITS],
     )
     return f"---\n{metadata(contents, stored=stored)}---\n\n{body.strip()}\n"
@@ -43,7 +47,7 @@ def render(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
 def title(contents: Mapping[str, Any]) -> str:
     """One line: the given title, else the name."""
     given = " ".join(str(contents["facts"].get("title") or "").split())
-    return given or f"{contents['name']} v{contents['version']}"
+    return given or f"{contents['name']} {contents['label']}"
 
 
 def metadata(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
@@ -53,15 +57,16 @@ def metadata(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
     summary = contents["summary"]
     sizes = contents["splits"]["sizes"]
     licence = summary["licence"]
+    kinds = {row["kind"] for row in summary["raters"]}
     block: dict[str, Any] = {"pretty_name": title(contents), "license": licence["hub"]}
     if licence["hub"] == "other":
         block["license_name"] = licence["name"].lower()
-    simulated = any(row["kind"] == "simulated" for row in summary["raters"])
+    simulated = "simulated" in kinds
     synthetic = "synthetic" in summary["sources"]
     block |= {
         "task_categories": ["image-classification"],
         "size_categories": [_size_category(summary["rows"])],
-        "annotations_creators": ["machine-generated" if simulated else "crowdsourced"],
+        "annotations_creators": _creators(kinds, synthetic=synthetic),
         "tags": [
             "facial-expression-recognition",
             "soft-labels",
@@ -75,6 +80,14 @@ def metadata(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
     }
     # Indented continuation lines keep a `---` inside a value from ending the block.
     return yaml.safe_dump(block, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _creators(kinds: set[str], *, synthetic: bool) -> list[str]:
+    """What the Hub calls who labelled: people, or machines that stand in for them."""
+    machines = synthetic or bool(kinds & {"machine", "simulated"})
+    people = kinds & {"person", "self"}
+    found = ["crowdsourced"] if people else []
+    return found + (["machine-generated"] if machines or not found else [])
 
 
 def escape(text: object) -> str:

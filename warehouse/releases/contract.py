@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.schema import AU, BOOL, EXPRESSION, FLOAT, INT, TEXT, TIME
+from warehouse.schema import AU, BOOL, EXPRESSION, FLOAT, INT, INTENSITIES, TEXT, TIME
 from warehouse.vocabulary import ACTION_UNITS, ANSWERS, EXPRESSIONS, RATER_KINDS
 
 if TYPE_CHECKING:
@@ -23,26 +23,34 @@ ROWS: dict[str, pl.DataType | type[pl.DataType]] = {
     "crop": TEXT, "soft_label": EXPRESSION, "open_set_share": FLOAT, "n_votes": INT,
     "entropy": FLOAT, "au": AU, "valence": FLOAT, "arousal": FLOAT, "label_quality": FLOAT,
     "is_label_issue": BOOL, "open_set_score": FLOAT, "is_open_set": BOOL, "duplicate_of": TEXT,
-    "source": TEXT, "licence": TEXT,
+    "source": TEXT, "licence": TEXT, "consent": TEXT,
 }  # fmt: skip
-"""One row per curated face. ``crop`` is a media key; ``soft_label`` follows ``EXPRESSIONS``."""
+"""One row per curated face. ``crop`` is a media key; ``soft_label`` follows ``EXPRESSIONS``;
+``consent`` decides who enters (``warehouse.consent``) and is not released."""
 
 VOTES: dict[str, pl.DataType | type[pl.DataType]] = {
     "face_id": TEXT, "rater_id": TEXT, "rater_kind": TEXT, "validity": TEXT,
     "expressions": pl.List(TEXT), "confidence": TEXT, "valence": FLOAT, "arousal": FLOAT,
+    "compounds": pl.List(TEXT), "free_label": TEXT, "au": INTENSITIES,
     "note": TEXT, "lead_time_s": FLOAT, "was_cancelled": BOOL, "saw_prediction": BOOL,
     "created_at": TIME, "updated_at": TIME,
 }  # fmt: skip
-"""One row per vote that stands, and per skip, which ``was_cancelled`` marks."""
+"""One row per vote that stands, and per skip, which ``was_cancelled`` marks. ``au`` holds what this
+rater coded by hand, as FACS numbers with intensities; most raters are never asked."""
 
 _FACT_LISTS = {
     "stages": {"stage", "verdict", "n"},
     "audits": {"audit"},
     "models": {"name"},
     "rater_quality": {"rater_id"},
+    "groups": {"group", "value"},
 }
-_OPTIONAL_VOTES = {"validity", "note", "saw_prediction", "created_at"}
-_NEEDED_ROWS = ("face_id", "video_id", "track_id", "subject_id", "crop", "n_votes", "source")
+_OPTIONAL_ROWS = {"consent"}
+_OPTIONAL_VOTES = {
+    "validity", "note", "saw_prediction", "created_at", "compounds", "free_label", "au",
+}  # fmt: skip
+_NEEDED_ROWS = ("face_id", "crop", "n_votes", "source")
+_NEEDED_REAL = ("video_id", "track_id", "subject_id")
 _NEEDED_VOTES = ("face_id", "rater_id", "rater_kind")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TOLERANCE = 1e-4
@@ -91,24 +99,32 @@ def vote_features() -> Features:
     kinds = {
         TEXT: "string", FLOAT: "float64", BOOL: "bool", TIME: "timestamp[us, tz=UTC]",
     }  # fmt: skip
-    return Features(
-        {
-            name: List(Value("string")) if isinstance(kind, pl.List) else Value(kinds[kind])
-            for name, kind in VOTES.items()
-        }
-    )
+    coded = List({"unit": Value("int64"), "intensity": Value("float64")})
+
+    def feature(kind: pl.DataType | type[pl.DataType]) -> Any:
+        if kind == INTENSITIES:
+            return coded
+        return List(Value("string")) if isinstance(kind, pl.List) else Value(kinds[kind])
+
+    return Features({name: feature(kind) for name, kind in VOTES.items()})
 
 
 def fit_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """``rows`` with the contract's types, ordered by ``face_id``, plus ``expression``.
 
-    ``expression`` is the index of the largest share, null where shares tie or none is given.
+    ``expression`` is the index of the largest share, null where shares tie or none is given. A
+    synthetic row has neither video nor track nor subject.
 
     Raises:
         ReleaseError: columns, types or values a release cannot stand for.
     """
-    fitted = _fit(rows, ROWS, "rows", optional=set()).sort("face_id")
+    fitted = _fit(rows, ROWS, "rows", optional=_OPTIONAL_ROWS).sort("face_id")
     _refuse_null(fitted, _NEEDED_ROWS, "rows")
+    made = pl.col("source") == "synthetic"
+    for name in _NEEDED_REAL:
+        # A made face shows nobody: it has no video and no subject, and may not claim one.
+        _refuse(fitted, ~made & pl.col(name).is_null(), f"{name} in all rows", "none")
+        _refuse(fitted, made & pl.col(name).is_not_null(), f"no {name} in made faces", "one")
     _refuse(fitted, pl.col("face_id").is_duplicated(), "each face_id once", "faces that repeat")
     _refuse(
         fitted, ~pl.col("source").is_in(SOURCES), f"a source among {', '.join(SOURCES)}", "others"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ def load(
     *,
     home: str | Path | Home | None = None,
     config: str = "default",
+    votes: bool = False,
 ) -> DatasetDict:
     """One version as a ``DatasetDict`` of the splits that have rows.
 
@@ -34,6 +36,8 @@ def load(
         version: ``latest``, ``v2``, ``2`` or 2.
         home: by default the one that ``RISORIUS_HOME`` names, else ``./.risorius``.
         config: ``default`` (faces) or ``votes`` (every vote, in one split ``train``).
+        votes: give each face a column ``votes``: every answer behind its soft label, as a list of
+            ``rater_id, rater_kind, expressions``; skips are no answers.
 
     Raises:
         ReleaseError: no such release, version or config, or files are gone or of another size.
@@ -56,7 +60,32 @@ def load(
 
     # Keyed by the manifest's own hash: a version rebuilt elsewhere never meets a stale copy.
     cache = place.cache / "datasets" / file_sha256(str(path / versions.MANIFEST))[:16]
-    return datasets.load_dataset(str(path), config, cache_dir=str(cache))
+    found = datasets.load_dataset(str(path), config, cache_dir=str(cache))
+    return _with_votes(found, path) if votes and config == "default" else found
+
+
+def _with_votes(faces: DatasetDict, path: Path) -> DatasetDict:
+    from datasets import Dataset, DatasetDict, Features, List, Value, concatenate_datasets
+
+    text = Value("string")
+    answer = {"rater_id": text, "rater_kind": text, "expressions": List(text)}
+    kinds = Features({"votes": List(answer)})
+    files = sorted((path / "votes").glob("votes-*.parquet"))
+    said: dict[str, list[dict[str, Any]]] = {}
+    if files:
+        cast = pl.scan_parquet(files, glob=False).filter(~pl.col("was_cancelled"))
+        for row in cast.select("face_id", *answer).collect().iter_rows(named=True):
+            said.setdefault(row.pop("face_id"), []).append(row)
+
+    def votes_of(ids: Iterable[str]) -> Dataset:
+        return Dataset.from_dict({"votes": [said.get(face, []) for face in ids]}, features=kinds)
+
+    return DatasetDict(
+        {
+            split: concatenate_datasets([part, votes_of(part["face_id"])], axis=1)
+            for split, part in faces.items()
+        }
+    )
 
 
 def list_releases(
@@ -68,7 +97,7 @@ def list_releases(
         return []
     folders = sorted(entry for entry in place.releases.iterdir() if entry.is_dir())
     return [
-        _entry(folder / f"v{number}")
+        _entry(folder / str(number))
         for folder in folders
         if name is None or folder.name == name
         for number in versions.numbers(folder)

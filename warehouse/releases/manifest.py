@@ -13,7 +13,7 @@ from warehouse.errors import ReleaseError
 from warehouse.ids import sha256_of
 from warehouse.releases.versions import MANIFEST
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised when the same inputs would be laid out differently: every release gets a new version."""
 
 _SLICE = 5000

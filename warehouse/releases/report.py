@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -12,6 +12,8 @@ from warehouse import media
 from warehouse.home import Home
 from warehouse.releases.card import title
 from warehouse.releases.contract import SPLITS
+from warehouse.releases.diff import CHANGES
+from warehouse.releases.flow import diagram, flow
 from warehouse.releases.pages import environment
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -19,6 +21,7 @@ FILE = "report.html"
 
 _GALLERY = 24
 _FLAGGED = 12
+_BESIDE = 4
 _THUMB = 112
 _BINS = 12
 
@@ -35,50 +38,25 @@ def render(
     """
     templates = environment(html=True)
     templates.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
-    labelled = rows.filter(pl.col("soft_label").is_not_null()).with_columns(doubt=_entropy())
+    labelled = rows.filter(
+        pl.col("soft_label").is_not_null(), pl.col("source") != "synthetic"
+    ).with_columns(doubt=_entropy())
     said = _answers(votes)
     return templates.get_template("report.html.j2").render(
         **contents,
         title=title(contents),
         split_names=SPLITS,
         expressions=EXPRESSIONS,
-        flow=flow(contents["counts"]),
+        flow=(stages := flow(contents["counts"])),
+        diagram=diagram(stages),
         doubt=_histogram(labelled["doubt"]),
         gallery=_cards(_spread(labelled.sort("doubt", "face_id")), home, said),
         label_issues=_cards(_worst(rows, "is_label_issue", "label_quality"), home, said),
         open_set=_cards(_worst(rows, "is_open_set", "open_set_score"), home, said),
         duplicates=_pairs(rows, home, said),
+        beside=_beside(rows, home, said),
+        changes=CHANGES,
     )
-
-
-def flow(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One entry per stage, in order: ``stage, total, segments`` and where its kept part lies.
-
-    A segment has ``verdict, reason, n, share`` (percent of the stage). ``kept`` is the pair of
-    percentages between which the kept segment lies: it opens into the next stage.
-    """
-    stages: dict[str, list[dict[str, Any]]] = {}
-    for row in counts:
-        stages.setdefault(str(row["stage"]), []).append(dict(row))
-    order = {"kept": 0, "dropped": 1, "failed": 2}
-    found = []
-    for name, segments in stages.items():
-        segments.sort(
-            key=lambda row: (order.get(row["verdict"], 3), -row["n"], row["reason"] or "")
-        )
-        total = sum(row["n"] for row in segments)
-        kept = sum(row["n"] for row in segments if row["verdict"] == "kept")
-        for row in segments:
-            row["share"] = 100 * row["n"] / total if total else 0.0
-        found.append(
-            {
-                "stage": name,
-                "total": total,
-                "segments": segments,
-                "kept": (0.0, round(100 * kept / total, 3) if total else 0.0),
-            }
-        )
-    return found
 
 
 def _entropy() -> pl.Expr:
@@ -171,6 +149,23 @@ def _pairs(
         (by_id[twin], _card(row, home, said))
         for twin, row in zip(shown["duplicate_of"], shown.iter_rows(named=True), strict=True)
     ]
+
+
+def _beside(
+    rows: pl.DataFrame, home: Home, said: Mapping[str, list[tuple[str, int]]]
+) -> list[dict[str, Any]]:
+    """Per expression that was made, made faces and as many real ones of the same largest share."""
+    made = rows.filter(pl.col("source") == "synthetic", pl.col("expression").is_not_null())
+    seen = rows.filter(pl.col("source") != "synthetic", pl.col("expression").is_not_null())
+    found = []
+    for index in made["expression"].unique().sort():
+        pair = [
+            part.filter(pl.col("expression") == index).sort("face_id").head(_BESIDE)
+            for part in (seen, made)
+        ]
+        cards = [_cards(part, home, said) for part in pair]
+        found.append({"name": EXPRESSIONS[index], "seen": cards[0], "made": cards[1]})
+    return found
 
 
 def _thumb(home: Home, key: str) -> str:

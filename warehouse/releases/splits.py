@@ -40,12 +40,30 @@ def assign(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> A
     lacks most of its share (80/10/10 of the rows), and train before any other. A split that stays
     empty then takes the smallest new group of train, if train keeps more than half of the rows.
     Ids must mean the same person in every version: a subject id that changes hands would tie
-    people together whom ``earlier`` divides, and their rows would be left out.
+    people together whom ``earlier`` divides, and their rows would be left out. Made faces, which
+    have no subject, train and nothing else; one that repeats a face of another split is left out.
 
     Args:
         rows: ``face_id, subject_id, video_id, duplicate_of``.
         earlier: ``members`` of the version before, or an empty mapping.
     """
+    made = rows.filter(pl.col("subject_id").is_null())
+    found = _assign(rows.filter(pl.col("subject_id").is_not_null()), earlier=earlier)
+    if made.is_empty():
+        return found
+    twins = [found.rows.select(pl.col(name).alias("duplicate_of"), "split").drop_nulls()
+             for name in ("face_id", "duplicate_of")]  # fmt: skip
+    elsewhere = pl.concat(twins).filter(pl.col("split") != "train")
+    fit = made.join(elsewhere, on="duplicate_of", how="anti").with_columns(split=pl.lit("train"))
+    unfit = made.join(elsewhere, on="duplicate_of", how="semi")
+    return Assignment(
+        rows=pl.concat([found.rows, fit]).sort("face_id"),
+        conflicts=pl.concat([found.conflicts, unfit]).sort("face_id"),
+        members=found.members,
+    )
+
+
+def _assign(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> Assignment:
     groups = _Groups(
         {
             f"{kind} {name}": split
@@ -82,10 +100,12 @@ def check(rows: pl.DataFrame) -> list[str]:
     Args:
         rows: ``face_id, subject_id, video_id, duplicate_of, split``.
     """
-    leaks = []
+    made = rows.filter(pl.col("subject_id").is_null() & (pl.col("split") != "train"))
+    leaks = [f"made face {face} is not in train" for face in made["face_id"].sort()]
     for column, what in (("subject_id", "subject"), ("video_id", "video")):
         spread = (
-            rows.group_by(column)
+            rows.filter(pl.col(column).is_not_null())
+            .group_by(column)
             .agg(pl.col("split").unique().sort())
             .filter(pl.col("split").list.len() > 1)
             .sort(column)

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from warehouse.licences import strictest, terms
+from warehouse.releases.admission import bound_by
 from warehouse.releases.contract import SPLITS
-from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
-
-AU_PRESENT = 0.25
-"""An action unit counts as present from intensity B upwards."""
+from warehouse.releases.coverage import action_units, shares, synthesis
+from warehouse.vocabulary import EXPRESSIONS
 
 Summary = dict[str, Any]
 
 
-def summarise(rows: pl.DataFrame, votes: pl.DataFrame) -> Summary:
+def summarise(
+    rows: pl.DataFrame, votes: pl.DataFrame, *, models: Sequence[Mapping[str, Any]] = ()
+) -> Summary:
     """Plain numbers, ready for JSON.
 
     Args:
         rows: the released faces as ``contract.fit_rows`` leaves them, with ``split``.
         votes: as ``contract.fit_votes`` leaves them.
+        models: mappings with ``name`` and ``licence``: weights that touched the rows.
     """
     licences = _counts(rows, "licence")
     skips = int(votes["was_cancelled"].sum())
-    bound = strictest(rows["licence"].to_list())
+    bound = strictest([*rows["licence"], *(model.get("licence") for model in models)])
     return {
         "rows": len(rows),
         "votes": len(votes) - skips,
         "skips": skips,
-        "subjects": rows["subject_id"].n_unique(),
-        "videos": rows["video_id"].n_unique(),
+        "subjects": rows["subject_id"].drop_nulls().n_unique(),
+        "videos": rows["video_id"].drop_nulls().n_unique(),
         "splits": {
             split: _split(rows.filter(pl.col("split") == split))
             for split in SPLITS
@@ -41,12 +44,14 @@ def summarise(rows: pl.DataFrame, votes: pl.DataFrame) -> Summary:
         "classes": _classes(rows),
         "undecided": int(rows["expression"].is_null().sum()),
         "only_open_set": int(rows["soft_label"].is_null().sum()),
-        "action_units": _action_units(rows),
+        "action_units": action_units(rows),
         "raters": _raters(votes),
         "agreement": agreement(votes),
         "disagreed": _disagreed(votes),
         "sources": _counts(rows, "source"),
+        "synthesis": synthesis(rows),
         "licences": licences,
+        "bound_by": bound_by(rows, models),
         "licence": {
             "name": bound.name,
             "hub": bound.hub,
@@ -113,59 +118,35 @@ def _disagreed(votes: pl.DataFrame) -> dict[str, int]:
 def _split(rows: pl.DataFrame) -> dict[str, Any]:
     return {
         "rows": len(rows),
-        "subjects": rows["subject_id"].n_unique(),
-        "videos": rows["video_id"].n_unique(),
-        "shares": _shares(rows),
+        "subjects": rows["subject_id"].drop_nulls().n_unique(),
+        "videos": rows["video_id"].drop_nulls().n_unique(),
+        "shares": shares(rows),
     }
 
 
-def _shares(rows: pl.DataFrame) -> dict[str, float]:
-    """Mean soft label: what part of the label mass each expression holds."""
-    labels = rows["soft_label"].drop_nulls()
-    if labels.is_empty():
-        return dict.fromkeys(EXPRESSIONS, 0.0)
-    mass = labels.to_numpy().astype("float64").mean(axis=0)
-    return {name: round(float(value), 6) for name, value in zip(EXPRESSIONS, mass, strict=True)}
-
-
 def _stratification(rows: pl.DataFrame) -> dict[str, float]:
-    """Total variation distance of each split's mean soft label from that of all, 0 to 1."""
-    whole = _shares(rows)
+    """Total variation distance of each split's mean soft label from that of all, 0 to 1.
+
+    Made faces are in train by rule and do not count.
+    """
+    seen = rows.filter(pl.col("source") != "synthetic")
+    whole = shares(seen)
     found = {}
     for split in SPLITS:
-        part = rows.filter(pl.col("split") == split)
-        if len(part):
-            apart = sum(abs(value - whole[name]) for name, value in _shares(part).items())
+        part = seen.filter(pl.col("split") == split)
+        if len(part) or (rows["split"] == split).any():
+            apart = sum(abs(value - whole[name]) for name, value in shares(part).items())
             found[split] = round(apart / 2, 6)
     return found
 
 
 def _classes(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    mass = _shares(rows)
+    mass = shares(rows)
     found = []
     for index, name in enumerate(EXPRESSIONS):
         hard = rows.filter(pl.col("expression") == index)
         by_split = {split: int((hard["split"] == split).sum()) for split in SPLITS}
         found.append({"name": name, "share": mass[name], "faces": len(hard), "splits": by_split})
-    return found
-
-
-def _action_units(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Units that any face was measured for; a rater leaves NaN for those it does not know."""
-    found = []
-    for index, unit in enumerate(ACTION_UNITS):
-        values = rows["au"].drop_nulls().arr.get(index).drop_nulls().drop_nans()
-        if values.is_empty():
-            continue
-        found.append(
-            {
-                "code": unit.code,
-                "name": unit.name,
-                "present": int((values >= AU_PRESENT).sum()),
-                "mean": round(float(values.cast(pl.Float64).mean()), 6),  # type: ignore[arg-type]
-                "measured": len(values),
-            }
-        )
     return found
 
 

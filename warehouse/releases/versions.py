@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -25,9 +25,20 @@ from warehouse.releases.contract import check_name
 from warehouse.schema import TABLES
 
 MANIFEST = "manifest.json"
-_FOLDER = re.compile(r"v([1-9][0-9]*)")
+_FOLDER = re.compile(r"v([1-9][0-9]*)(?:\.([1-9][0-9]*))?")
 _DRAFT = ".building-"
+_WITHDRAWN = ".withdrawn-"
 _KEYS = {"code_version", "files", "inputs", "parent", "rows", "splits", "version"}
+
+
+class Number(NamedTuple):
+    """A version's number: ``v3``, or ``v3.1`` for v3 without somebody who left."""
+
+    major: int
+    patch: int = 0
+
+    def __str__(self) -> str:
+        return f"v{self.major}.{self.patch}" if self.patch else f"v{self.major}"
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Release:
     """One version on disk.
 
     Attributes:
-        version: ``v1``, ``v2``, …
+        version: ``v1``, ``v2``, …, or ``v1.1`` where somebody left v1.
         rows: faces in config ``default``; None where the manifest cannot be read.
         created: True only where the call that returned this wrote it.
         problem: why it cannot be read, or None.
@@ -60,8 +71,9 @@ def locked(home: Home, name: str) -> Iterator[Path]:
     with open(folder / ".lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         # Under the lock nobody else builds here, so every draft is of a process that died.
-        for draft in folder.glob(f"{_DRAFT}*"):
-            shutil.rmtree(draft, ignore_errors=True)
+        for pattern in (f"{_DRAFT}*", f"{_WITHDRAWN}*"):
+            for left in folder.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
         yield folder
 
 
@@ -91,18 +103,38 @@ def publish(path: Path, target: Path) -> None:
     _sync(target.parent)
 
 
-def numbers(folder: Path) -> list[int]:
+def numbers(folder: Path) -> list[Number]:
     """Every version number a folder bears, sound or not, in order."""
     if not folder.is_dir():
         return []
     found = (_FOLDER.fullmatch(entry.name) for entry in folder.iterdir())
-    return sorted(int(match.group(1)) for match in found if match)
+    return sorted(Number(int(match[1]), int(match[2] or 0)) for match in found if match)
 
 
-def next_number(home: Home, name: str) -> int:
+def next_number(home: Home, name: str) -> Number:
     """One more than any number ever given; a deleted version's number is not given again."""
     recorded = tables.read(home, "releases").filter(pl.col("name") == name)["version"].to_list()
-    return max([0, *numbers(home.releases / name), *recorded]) + 1
+    there = [number.major for number in numbers(home.releases / name)]
+    return Number(max([0, *there, *recorded]) + 1)
+
+
+def next_patch(home: Home, name: str, major: int) -> Number:
+    """The next number for ``v<major>`` without somebody who left; none is given twice."""
+    known = tables.read(home, "releases").filter(pl.col("name") == name, version=major)
+    recorded = known["patch"].fill_null(0).to_list()
+    there = [n.patch for n in numbers(home.releases / name) if n.major == major]
+    return Number(major, max([0, *there, *recorded]) + 1)
+
+
+def withdraw(path: Path) -> None:
+    """Take a version off the disk. Half done when killed, ``locked`` does the other half.
+
+    Call under ``locked``.
+    """
+    hidden = path.parent / f"{_WITHDRAWN}{uuid.uuid4().hex}"
+    os.rename(path, hidden)
+    _sync(path.parent)
+    shutil.rmtree(hidden)
 
 
 def manifest(path: Path) -> dict[str, Any]:
@@ -139,16 +171,23 @@ def resolve(home: Home, name: str, version: str | int = "latest") -> Path:
     """
     folder = home.releases / check_name(name)
     there = numbers(folder)
-    text = str(version).removeprefix("v")
-    number = there[-1] if there and text == "latest" else int(text) if text.isdecimal() else None
-    if number not in there:
-        listed = ", ".join(f"v{known}" for known in there)
+    match = _FOLDER.fullmatch("v" + str(version).removeprefix("v"))
+    asked = Number(int(match[1]), int(match[2] or 0)) if match else None
+    if there and str(version) == "latest":
+        asked = there[-1]
+    if asked not in there:
+        listed = ", ".join(map(str, there))
+        later = [number for number in there if asked and number.major == asked.major]
         raise ReleaseError(
             f"version {version} of release {name!r}",
             got=f"only {listed}" if there else f"no version in {home.releases}",
-            mend="name one of those" if there else "make one with `risorius release create`",
+            mend=f"take {later[-1]}, which replaced it when somebody left"
+            if later
+            else "name one of those"
+            if there
+            else "make one with `risorius release create`",
         )
-    return folder / f"v{number}"
+    return folder / str(asked)
 
 
 def record(home: Home, name: str) -> None:
@@ -159,23 +198,46 @@ def record(home: Home, name: str) -> None:
     """
     known = tables.parts(home, "releases")
     for number in numbers(home.releases / name):
-        part = f"{name}-v{number}"
-        path = home.releases / name / f"v{number}"
+        part = part_of(name, str(number))
+        path = home.releases / name / str(number)
         if part in known or not (path / MANIFEST).exists():
             continue
         facts = manifest(path)
         row = {
             "name": name,
-            "version": number,
+            "version": number.major,
+            "patch": number.patch,
             "created_at": datetime.fromtimestamp((path / MANIFEST).stat().st_mtime, UTC),
             "parent": facts["parent"],
             "rows": facts["rows"],
             "fingerprint": file_sha256(str(path / MANIFEST)),
             "code_version": facts["code_version"],
             "inputs": json.dumps(facts["inputs"], sort_keys=True),
+            "published": [],
         }
-        frame = pl.DataFrame([row], schema=TABLES["releases"].schema)
+        frame = pl.DataFrame([row], schema_overrides=TABLES["releases"].schema).with_columns(
+            withdrawn_at=None, replaced_by=None
+        )
         tables.write(home, "releases", frame, part=part)
+
+
+def note(home: Home, name: str, version: str, **changes: object) -> None:
+    """Change columns of a version's row in ``releases``: where it was published, its withdrawal.
+
+    Call under ``locked``. Nothing happens for a version that has no row.
+    """
+    major, patch = _FOLDER.fullmatch(version).groups(default="0")  # type: ignore[union-attr]
+    mine = (pl.col("name") == name) & (pl.col("version") == int(major))
+    row = tables.read(home, "releases").filter(mine, pl.col("patch").fill_null(0) == int(patch))
+    if row.height:
+        kinds = TABLES["releases"].schema
+        changed = [pl.lit(value, dtype=kinds[key]).alias(key) for key, value in changes.items()]
+        tables.write(home, "releases", row.with_columns(changed), part=part_of(name, version))
+
+
+def part_of(name: str, version: str) -> str:
+    """The file of the table ``releases`` that holds a version's row."""
+    return f"{name}-{version}"
 
 
 def _sync(path: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from annotation.studio import config, project
-from annotation.studio.answers import result_of
+from annotation.studio.answers import columns_of, result_of
 from annotation.studio.client import Client
+from annotation.studio.guide import instruction
+from annotation.studio.marks import Mark, page_fingerprint, read_mark
+from annotation.studio.page import Page
 from tests.annotation.studio.conftest import Studio
-from warehouse.vocabulary import ANSWERS, EXPRESSIONS
+from warehouse.errors import SettingsError
+from warehouse.vocabulary import ACTION_UNITS, ANSWERS, EXPRESSIONS
 
 
 def choices(name: str) -> list[tuple[str, str]]:
@@ -131,3 +137,73 @@ def test_a_new_project_does_not_take_a_number_that_tables_know(
         client, title="numbers", wanted_votes=1, media_dir=studio.home.media, avoid=taken
     )
     assert made.id not in taken
+
+
+EVERYTHING = Page(
+    mood=True,
+    units=tuple(unit.number for unit in ACTION_UNITS),
+    compounds=True,
+    free_label=True,
+    clip=True,
+)
+PAGES = (Page(), EVERYTHING, Page(label_set="coarse"), Page(predictions=True))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_valid_and_takes_what_it_asks(page: Page) -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    text = config.labeling_config(page)
+    assert config.lint(text) == []
+    interface = LabelInterface(text)
+    interface.validate()
+    said: dict[str, Any] = {}
+    if page.mood:
+        said = {"mood": {"valence": -1.0, "arousal": 0.5}, "au": {12: 0.8, 4: 0.0}}
+        said["free_label"] = "awe"
+    for option in page.labels:
+        result = result_of([option.alias], **said)
+        assert interface.validate_prediction({"result": result}, return_errors=True) == []
+        back = columns_of(result, label_set=page.label_set)
+        assert back["answer"]["note"] is None
+
+
+def test_pages_are_told_apart_and_named_the_same_each_time() -> None:
+    marks = [page_fingerprint(page) for page in PAGES]
+    assert len(set(marks)) == len(PAGES)
+    assert marks == [page_fingerprint(page) for page in PAGES]
+
+
+@pytest.mark.studio
+@pytest.mark.parametrize("page", PAGES)
+def test_the_server_accepts_every_page(client: Client, page: Page) -> None:
+    body = {"label_config": config.labeling_config(page)}
+    assert client.write("POST", "/api/projects/validate/", body) is None
+
+
+@pytest.mark.parametrize(
+    "given", [{"label_set": "emotions"}, {"units": (12, 99)}], ids=["label set", "unit"]
+)
+def test_a_page_of_unknown_things_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        Page(**given)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_guide_explains_what_its_page_asks(page: Page) -> None:
+    text = instruction(page)
+    for option in page.labels:
+        if "+" not in option.alias:
+            assert f"({option.key})" in text, option.alias
+    assert ("Happily surprised" in text) == page.compounds
+    assert ("sliders" in text, "Action units" in text) == (page.mood, bool(page.units))
+    assert ("machine's guess" in text) == page.predictions
+    # The server's page keeps bold text and line breaks; anything else would show as it is.
+    assert set(re.findall(r"<[^>]*>", text)) <= {"<b>", "</b>", "<br/>"}
+
+
+@pytest.mark.parametrize("number", [1, 2, 17])
+def test_a_mark_is_read_back_from_a_description(number: int) -> None:
+    mark = Mark(page_fingerprint(Page()), "0" * 8, number)
+    assert read_mark(f"Facial expressions. {mark} and what somebody added") == mark
+    assert read_mark("risorius is nice [risorius]") is None

@@ -100,6 +100,12 @@ def test_a_vote_has_everything_the_table_wants(desk: Desk) -> None:
         "lead_time_s": 3.5,
         "was_cancelled": False,
         "saw_prediction": False,
+        "label_set": "expressions",
+        "labels": None,
+        "compounds": None,
+        "free_label": None,
+        "au": None,
+        "edited_by": None,
     }
 
 

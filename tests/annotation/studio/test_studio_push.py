@@ -14,6 +14,7 @@ import pytest
 
 from annotation.studio import project, server
 from annotation.studio.client import Client
+from annotation.studio.orders import places
 from annotation.studio.push import Pushed, push
 from tests.annotation.studio.conftest import Board, Studio, faces
 from tests.annotation.studio.cutting import wire
@@ -54,6 +55,7 @@ def test_a_task_holds_what_the_page_needs_and_no_prediction(board: MakeBoard) ->
         "crop": f"/data/local-files/?d={row['crop']}",
         "context": f"/data/local-files/?d={row['context']}",
         "reason": "coverage",
+        **places(row["face_id"]),
     }
     assert task["predictions"] == []
     assert task["overlap"] == 3

@@ -1,0 +1,191 @@
+"""Faces to people and votes back, over every project of a home."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from pipeline import labelling, studio
+from pipeline.settings import Settings
+from warehouse import lens, tables
+from warehouse.errors import StudioError
+from warehouse.vocabulary import EXPRESSIONS
+
+if TYPE_CHECKING:
+    from annotation.studio.client import Client
+    from annotation.studio.page import Page
+    from annotation.studio.project import Project
+    from annotation.studio.pull import Pulled
+    from annotation.studio.stream import Stepped
+
+
+@dataclass
+class Asked:
+    """What a push did: faces that got a task or had one, tasks per project, links per person."""
+
+    new: int = 0
+    known: int = 0
+    tasks: dict[int, int] = field(default_factory=dict)
+    url: str = ""
+    links: dict[str, str] = field(default_factory=dict)
+    stepped: Stepped | None = None
+
+
+def push_faces(settings: Settings, *, progress: Callable[[int, int], None] | None = None) -> Asked:
+    """Give every queued face a task, then bring the stream in step with what is owed.
+
+    Raises:
+        StudioError: the server is away or refuses, or a labeling config was edited by hand.
+    """
+    asked, queued = Asked(), queued_faces(settings)
+    with studio.client_of(settings) as client:
+        for clip in (False, True):
+            mine = queued.filter(pl.col("clip").is_not_null() == clip)
+            # Without any face there is a project all the same: people may look at it.
+            if mine.height or not clip:
+                _push_page(settings, client, mine, asked, clip=clip, progress=progress)
+        asked.stepped = step(settings, client)
+    return asked
+
+
+def queued_faces(settings: Settings) -> pl.DataFrame:
+    """``face_id, crop, context, reason, clip, prediction`` of what people should see, in order."""
+    home = settings.place
+    if settings.label_set == "coarse":
+        owed = labelling.owed(settings).filter(pl.col("owed") > 0)
+        queue = owed.select("face_id", reason=pl.lit("coverage"), priority=pl.lit(0.0))
+    else:
+        queue = tables.read(home, "queue").select("face_id", "reason", "priority")
+    kept = tables.scan(home, "faces").filter(pl.col("verdict") == "kept")
+    faces = kept.select("face_id", "track_id", "crop", "context").unique("face_id").collect()
+    found = queue.join(faces, on="face_id")
+    clips = home.media / "clips"
+    found = found.with_columns(
+        clip=pl.Series(
+            [
+                f"clips/{track}.webm"
+                if settings.show_clips and (clips / f"{track}.webm").is_file()
+                else None
+                for track in found["track_id"]
+            ],
+            dtype=pl.String,
+        )
+    )
+    found = found.join(_predictions(settings), on="face_id", how="left")
+    return found.sort("priority", "face_id", descending=[True, False])
+
+
+def pull_votes(
+    settings: Settings, *, known: pl.DataFrame, now: datetime
+) -> Iterator[tuple[Project, Pulled | StudioError]]:
+    """Every project with what came in from it; one that fails does not hold up the others.
+
+    Raises:
+        StudioError: the server cannot be reached at all.
+    """
+    from annotation.studio.pull import pull
+
+    rater_of = studio.rater_of(settings)
+    with studio.client_of(settings) as client:
+        for project in studio.projects(settings, client):
+            try:
+                yield (
+                    project,
+                    pull(
+                        client, project.id, known=known, rater_of=rater_of, now=now,
+                        label_set=project.label_set,
+                    ),
+                )  # fmt: skip
+            except StudioError as error:
+                yield project, error
+
+
+def step(settings: Settings, client: Client) -> Stepped:
+    """Take out of the stream what has enough votes, and put back what lacks some.
+
+    Projects that asked the same before the page was changed are closed: the new page's ask on.
+    """
+    from annotation.studio.marks import page_fingerprint
+    from annotation.studio.stream import Stepped, keep_in_step
+
+    if not tables.parts(settings.place, "queue"):
+        return Stepped(closed=0, opened=0)
+    owed = dict(labelling.owed(settings).select("face_id", "owed").iter_rows())
+    pages = {page_fingerprint(studio.page_of(settings, clip=clip)) for clip in (False, True)}
+    mine = [
+        found
+        for found in studio.projects(settings, client)
+        if found.label_set == settings.label_set
+    ]
+    old = keep_in_step(client, [found.id for found in mine if found.page not in pages], {})
+    now = keep_in_step(client, [found.id for found in mine if found.page in pages], owed)
+    return Stepped(closed=old.closed + now.closed, opened=now.opened)
+
+
+def step_if_queued(settings: Settings) -> Stepped | None:
+    """``step`` after a pull; None when nothing is queued yet."""
+    if not tables.parts(settings.place, "queue"):
+        return None
+    with studio.client_of(settings) as client:
+        return step(settings, client)
+
+
+def _push_page(
+    settings: Settings,
+    client: Client,
+    queued: pl.DataFrame,
+    asked: Asked,
+    *,
+    clip: bool,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    from annotation.studio import people
+    from annotation.studio.orders import own_orders
+    from annotation.studio.rounds import push_rounds
+
+    page = studio.page_of(settings, clip=clip)
+    first = studio.ensure(settings, client, page=page)
+    mine = [found for found in studio.projects(settings, client) if found.page == first.page]
+    spread = push_rounds(
+        client,
+        queued.drop("clip") if not clip else queued,
+        ensure=partial(_round, settings, client, page),
+        rounds=max((found.round for found in mine), default=1),
+        cap=settings.project_cap,
+        place=f"{settings.place.salt()} {first.page}",
+        progress=progress,
+    )
+    asked.new, asked.known = asked.new + spread.new, asked.known + spread.known
+    asked.tasks |= {found.id: n for found, n in zip(spread.projects, spread.tasks, strict=True)}
+    asked.url = asked.url or first.url
+    voters = [
+        studio.pseudonym_of(settings, person)
+        for person in people.list_people(settings.place.studio)
+        if person.kind == "person" and not person.removed
+    ]
+    if voters:
+        asked.links |= own_orders(client, spread.projects[-1].id, voters)
+
+
+def _round(settings: Settings, client: Client, page: Page, number: int) -> Project:
+    return studio.ensure(settings, client, page=page, round=number)
+
+
+def _predictions(settings: Settings) -> pl.DataFrame:
+    """``face_id, prediction``: the machine's likeliest expression; no row unless it is shown."""
+    none = pl.DataFrame(schema={"face_id": pl.String, "prediction": pl.String})
+    if not settings.show_predictions or settings.label_set != "expressions":
+        return none
+    names = dict(enumerate(EXPRESSIONS))
+    rated = lens.ask(
+        settings.place,
+        """SELECT face_id, expression FROM ratings
+           QUALIFY row_number() OVER (PARTITION BY face_id ORDER BY rater_id DESC) = 1""",
+    )
+    best = rated["expression"].list.arg_max().replace_strict(names, return_dtype=pl.String)
+    return pl.concat([none, rated.select("face_id", prediction=best)])

@@ -1,0 +1,121 @@
+"""What counts as a vote, asked of tables written by hand, also of those an older version wrote."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeline import labelling
+from pipeline.settings import Settings
+from warehouse import lens, tables
+from warehouse.home import Home
+from warehouse.schema import TABLES
+
+START = datetime(2024, 5, 7, tzinfo=UTC)
+NEW = ("label_set", "labels", "compounds", "free_label", "au", "edited_by")
+
+
+def event(
+    number: int, rater: str, said: str | None, minute: int = 0, **more: Any
+) -> dict[str, Any]:
+    answer = {"validity": "face", "expressions": [said] if said else [], "confidence": None,
+              "valence": None, "arousal": None, "note": None}  # fmt: skip
+    return {
+        "annotation_id": number, "task_id": 1, "project_id": 1, "face_id": "f",
+        "rater_id": rater, "rater_kind": rater.split("-")[0], "event": "created", "answer": answer,
+        "was_cancelled": False, "saw_prediction": False, "created_at": START,
+        "updated_at": START + timedelta(minutes=minute), "pulled_at": START, **more,
+    }  # fmt: skip
+
+
+def home_with(root: Path, *events: dict[str, Any]) -> Home:
+    home = Home.at(root / "home")
+    frame = pl.DataFrame(list(events), schema=TABLES["annotations"].schema, strict=False)
+    tables.write(home, "annotations", frame, part="one")
+    return home
+
+
+def labels(home: Home) -> list[tuple[str, str]]:
+    return lens.ask(home, "SELECT rater_id, label FROM votes ORDER BY ALL").rows()
+
+
+@pytest.mark.parametrize(
+    ("events", "votes"),
+    [
+        pytest.param([event(1, "person-a", "fear")], [("person-a", "fear")], id="one vote"),
+        pytest.param(
+            [event(1, "person-a", "fear"), event(1, "person-a", "anger", 1, event="updated")],
+            [("person-a", "anger")], id="edited by its rater",
+        ),
+        pytest.param(
+            [event(1, "person-a", "fear"),
+             event(1, "person-a", "anger", 1, event="updated", edited_by="person-b")],
+            [("person-a", "fear")], id="edited by another hand",
+        ),
+        pytest.param(
+            [event(1, "person-a", "fear"),
+             event(1, "person-a", "anger", 1, event="updated", edited_by="person-b"),
+             event(1, "person-a", "anger", 1, event="deleted", edited_by="person-b")],
+            [], id="edited by another hand, then deleted",
+        ),
+        pytest.param(
+            [event(1, "person-a", "anger", edited_by="person-b")], [], id="in another's name"
+        ),
+        pytest.param(
+            [event(1, "person-a", "fear"), event(2, "person-a", "anger", 5)],
+            [("person-a", "anger")], id="asked twice",
+        ),
+        pytest.param(
+            [event(1, "person-a", "fear"), event(2, "self-a", "anger")],
+            [("person-a", "fear")], id="a self-report is no vote",
+        ),
+        pytest.param(
+            [event(1, "person-a", None, label_set="coarse", labels=["negative"]),
+             event(2, "person-a", "fear")],
+            [("person-a", "fear")], id="a coarse label is no expression",
+        ),
+        pytest.param([event(1, "person-a", None, was_cancelled=True)], [], id="a skip"),
+    ],
+)  # fmt: skip
+def test_what_is_a_vote(tmp_path: Path, events: list, votes: list) -> None:
+    assert labels(home_with(tmp_path, *events)) == votes
+
+
+def test_answers_are_counted_per_question_and_people_once(tmp_path: Path) -> None:
+    home = home_with(
+        tmp_path,
+        event(1, "person-a", "fear"), event(2, "person-a", "anger", 5),
+        event(3, "person-b", "fear"),
+        event(4, "person-a", None, label_set="coarse", labels=["negative"]),
+        event(5, "self-c", "fear"), event(6, "person-d", None),
+    )  # fmt: skip
+    found = lens.ask(home, "SELECT label_set, n_answers, n_raters FROM answers_given ORDER BY ALL")
+    assert found.rows() == [("coarse", 1, 1), ("expressions", 3, 2)]
+    for reason, owed in (("coverage", 2), ("audit", 1)):
+        queue = [("f", 1, 0.5, reason, 4)]
+        frame = pl.DataFrame(queue, schema=TABLES["queue"].schema, orient="row")
+        tables.write(home, "queue", frame, part="current")
+        assert lens.ask(home, "SELECT owed FROM votes_owed").rows() == [(owed,)]
+
+
+def test_tables_of_an_older_version_are_read(tmp_path: Path) -> None:
+    home = home_with(tmp_path, event(1, "person-a", "fear"), event(2, "person-b", "anger"))
+    path = tables.path_of(home, "annotations", part="one")
+    pl.read_parquet(path).drop(NEW).write_parquet(path)
+    assert labels(home) == [("person-a", "fear"), ("person-b", "anger")]
+    assert tables.read(home, "annotations").select(NEW).null_count().row(0) == (2,) * len(NEW)
+    assert labelling.progress_of(Settings(home=home.root))["votes"] == 2
+    # Beside a file with the new columns both are whole.
+    newer = pl.DataFrame(
+        [event(3, "person-c", "fear", au=[{"unit": 12, "intensity": 0.5}])],
+        schema=TABLES["annotations"].schema, strict=False,
+    )  # fmt: skip
+    tables.write(home, "annotations", newer, part="two")
+    assert len(labels(home)) == 3
+    assert lens.ask(home, "SELECT rater_id, unit, intensity FROM au_votes").rows() == [
+        ("person-c", 12, 0.5)
+    ]

@@ -1,0 +1,49 @@
+"""``risorius forget`` and ``release diff`` at a shell, on a home that no server has touched."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.warehouse.people_home import people_home, release
+from warehouse import releases
+from warehouse.home import Home
+
+RISORIUS = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+
+
+def run(home: Home, *words: str, said: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RISORIUS, *words, "--home", str(home.root)],
+        capture_output=True, text=True, timeout=120, check=False, input=said,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [(), ("--subject", "ann", "--video", "x")])
+def test_one_of_the_two_is_needed(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = run(Home.at(tmp_path), "forget", *words)
+    assert done.returncode == 2
+    assert "either --subject or --video" in done.stderr
+
+
+def test_it_asks_first_and_then_proves_it(tmp_path: Path) -> None:
+    home = people_home(Home.at(tmp_path / "home"))
+    release(home)
+    planned = json.loads(run(home, "forget", "--subject", "ann", "--dry-run", "--json").stdout)
+    assert (planned["faces"], len(planned["videos"])) == (9, 2)
+    refused = run(home, "forget", "--subject", "ann", said="n\n")
+    assert refused.returncode == 1
+    assert [one.version for one in releases.list_releases(home)] == ["v1"]
+    done = run(home, "forget", "--subject", "ann", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["proved"] is True
+    assert told["releases"] == {"faces v1": "v1.1"}
+    again = run(home, "forget", "--subject", "ann", "--yes")
+    assert (again.returncode, "forgotten on" in again.stderr) == (1, True)
+    compared = run(home, "release", "diff", "v1", "v1.1")
+    assert "take v1.1, which replaced it when somebody left" in compared.stderr

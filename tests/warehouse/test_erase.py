@@ -1,0 +1,251 @@
+"""A person leaves a home of three: nothing of theirs is left, nothing of the others is lost."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from tests.warehouse.people_home import FACES, PER_TRACK, face_id, people_home, release, video_id
+from warehouse import absence, erase, leaving, media, releases, tables
+from warehouse.errors import ReleaseError, SettingsError
+from warehouse.home import Home
+
+ANNS = [clip for clip, people in FACES.items() if people == ("ann",)]
+
+
+def everything(home: Home) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(home.root)): path.read_bytes()
+        for path in sorted(home.root.rglob("*"))
+        if path.is_file() and path.name not in (".forgetting-lock", ".lock", "salt")
+    }
+
+
+def traces(home: Home, *words: str) -> list[str]:
+    """Files that hold a word: in their bytes, or in a Parquet column once decoded. Our own search,
+    so that the search under test is not its own witness."""
+    pattern = re.compile(
+        "|".join(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])" for word in words)
+    )
+    found = []
+    for path in sorted(home.root.rglob("*")):
+        if not path.is_file():
+            continue
+        text = path.read_bytes().decode("latin-1")
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path, glob=False)
+            held = frame.drop("image") if "image" in frame.columns else frame
+            text = path.name + held.write_ndjson()
+        elif path.suffix in (".png", ".jpg"):
+            text = path.name
+        if pattern.search(text) or pattern.search(path.name):
+            found.append(str(path.relative_to(home.root)))
+    return found
+
+
+def pixels(home: Home) -> list[np.ndarray]:
+    """Every crop-sized picture anywhere: media files and released rows."""
+    found = [np.asarray(Image.open(path)) for path in home.media.rglob("*.png")]
+    for path in home.releases.rglob("data/*.parquet"):
+        for image in pl.read_parquet(path, glob=False)["image"]:
+            found.append(np.asarray(Image.open(io.BytesIO(image["bytes"]))))
+    return found
+
+
+def crops_of(home: Home, who: str) -> list[np.ndarray]:
+    faces = tables.read(home, "faces").join(tables.read(home, "identities"), on="face_id")
+    mine = faces.filter(pl.col("subject_id") == who)
+    return [media.load(home, key) for key in mine["crop"]]
+
+
+def test_nothing_of_them_is_left_and_the_rest_still_loads(home: Home) -> None:
+    people_home(home)
+    release(home)
+    others = crops_of(home, "bob") + crops_of(home, "cid")
+    hers = [
+        crop
+        for crop in crops_of(home, "ann")
+        if not any(np.array_equal(crop, other) for other in others)
+    ]
+    assert len(hers) == 3 * PER_TRACK - 1
+    ids = [video_id(clip) for clip in ANNS] + [f"{video_id('mix-e')}-0000"]
+    assert traces(home, *ids)
+    done = erase.forget(home, "subject", "ann")
+    assert done.absence.proved, done.absence.traces
+    assert traces(home, *ids, "ann") == []
+    kept = pixels(home)
+    assert not any(np.array_equal(crop, other) for crop in hers for other in kept)
+    for crop in others:
+        assert any(np.array_equal(crop, other) for other in kept)
+    # cid's first crop is alike to one of hers, pixel for pixel, and a person is told so.
+    assert done.absence.alike
+    loaded = releases.load("faces", home=home)
+    faces = {face for part in loaded.values() for face in part["face_id"]}
+    people = {who for part in loaded.values() for who in part["subject_id"]}
+    assert people == {"bob", "cid"}
+    assert len(faces) == 3 * PER_TRACK
+    votes = releases.load("faces", home=home, config="votes")["train"]
+    assert set(votes["face_id"]) == faces
+    assert releases.verify(home.releases / "faces/v1.1") == []
+    assert releases.leaks(home.releases / "faces/v1.1") == []
+
+
+def test_tables_keep_every_row_of_the_others(home: Home) -> None:
+    people_home(home)
+    before = {name: tables.read(home, name) for name in ("faces", "soft_labels", "annotations")}
+    done = erase.forget(home, "subject", "ann")
+    gone = {face_id(clip, "ann", n) for clip in [*ANNS, "mix-e"] for n in range(PER_TRACK)}
+    for name, old in before.items():
+        now, stay = tables.read(home, name), old.filter(~pl.col("face_id").is_in(gone))
+        drop = [column for column in ("context",) if column in now.columns]
+        assert now.drop(drop).equals(stay.drop(drop)), name
+    assert done.removed["rows of tables"] >= 3 * len(gone)
+    # Frames of the clip she shared show her too: those of bob's faces in it go, his crops stay.
+    faces = tables.read(home, "faces")
+    shared = faces.filter(pl.col("video_id") == video_id("mix-e"))
+    assert shared["context"].null_count() == shared.height == PER_TRACK
+    assert faces.filter(pl.col("video_id") != video_id("mix-e"))["context"].null_count() == 0
+    assert tables.read(home, "videos").height == 3
+    footer = tables.metadata(home, "faces", part=video_id("mix-e"), batch="day")
+    assert footer["fingerprint"] == "abc"
+    twin = tables.read(home, "audits").filter(pl.col("audit") == "near_duplicates")
+    assert (twin.height, twin["detail"].to_list()) == (1, [None])
+    inbox = sorted(path.name for path in (home.inbox / "day").iterdir())
+    assert inbox == ["bob-d.mp4", "cid-f.mp4", "sources.jsonl", "videos.csv"]
+    assert len((home.inbox / "day" / "videos.csv").read_text().splitlines()) == 3
+
+
+def test_every_version_that_knew_them_is_replaced_and_no_other(home: Home) -> None:
+    people_home(home)
+    release(home)
+    release(home, name="bobs", only="bob")
+    # v2 holds nobody but cid, yet remembers in which split ann was.
+    release(home, only="cid")
+    alone = everything(home)
+    done = erase.forget(home, "subject", "ann", why="request of 3 March")
+    assert done.releases == {"faces v1": "v1.1", "faces v2": "v2.1"}
+    assert [(one.name, one.version) for one in releases.list_releases(home)] == [
+        ("bobs", "v1"),
+        ("faces", "v1.1"),
+        ("faces", "v2.1"),
+    ]
+    untouched = {path for path in alone if path.startswith("releases/bobs/v1/")}
+    now = everything(home)
+    assert untouched
+    assert all(now[path] == alone[path] for path in untouched)
+    for version in ("v1.1", "v2.1"):
+        facts = releases.show(home, name="faces", version=version)
+        assert facts["problems"] == []
+        assert "ann" not in facts["splits"]["members"]["subject"]
+        assert facts["splits"]["members"]["subject"].keys() >= {"cid"}
+        kept = next(row for row in facts["counts"] if row["reason"] is None)
+        assert kept["n"] == facts["rows"]
+    rows = tables.read(home, "releases").sort("name", "version", "patch")
+    told = rows.select("name", "version", "patch", "replaced_by").rows()
+    assert told == [
+        ("bobs", 1, 0, None),
+        ("faces", 1, 0, "v1.1"),
+        ("faces", 1, 1, None),
+        ("faces", 2, 0, "v2.1"),
+        ("faces", 2, 1, None),
+    ]
+    assert rows["withdrawn_at"].is_not_null().to_list() == [False, True, False, True, False]
+    with pytest.raises(ReleaseError, match=r"take v1\.1, which replaced it"):
+        releases.load("faces", "v1", home=home)
+    (stone,) = tables.read(home, "tombstones").to_dicts()
+    assert stone["what"] == done.what
+    assert stone["what"].startswith("subject-")
+    assert stone["why"] == "request of 3 March"
+    assert stone["releases"] == ["faces v1 -> v1.1", "faces v2 -> v2.1"]
+    assert release(home).version == "v3"
+    placed = releases.show(home, name="faces")["splits"]["members"]["subject"]
+    earlier = releases.show(home, name="faces", version="v2.1")["splits"]["members"]["subject"]
+    assert earlier.items() <= placed.items()
+
+
+def test_a_release_of_them_alone_is_withdrawn_without_successor(home: Home) -> None:
+    people_home(home)
+    release(home, name="anns", only="ann")
+    done = erase.forget(home, "subject", "ann")
+    assert done.releases == {"anns v1": None}
+    assert releases.list_releases(home) == []
+    assert tables.read(home, "releases")["withdrawn_at"].is_not_null().all()
+
+
+def test_one_video_leaves_and_its_people_stay(home: Home) -> None:
+    people_home(home)
+    release(home)
+    clip = video_id("ann-b")
+    done = erase.forget(home, "video", clip)
+    assert done.absence.proved, done.absence.traces
+    assert traces(home, clip) == []
+    loaded = releases.load("faces", home=home)
+    assert {who for part in loaded.values() for who in part["subject_id"]} == {"ann", "bob", "cid"}
+    assert tables.read(home, "videos").height == len(FACES) - 1
+
+
+def test_clips_of_their_tracks_go_and_those_of_others_stay(home: Home) -> None:
+    people_home(home)
+    clips = home.media / "clips"
+    clips.mkdir()
+    for clip, people in FACES.items():
+        for who in people:
+            track = face_id(clip, who, 0).rpartition("-")[0]
+            (clips / f"{track}.webm").write_bytes(b"moving pictures of " + who.encode())
+    assert erase.forget(home, "subject", "ann").absence.proved
+    left = {path.stem.split("-")[0] for path in clips.iterdir()}
+    assert left == {video_id("bob-d"), video_id("cid-f")}
+
+
+def test_who_is_not_there_is_said_and_so_is_who_left(home: Home) -> None:
+    people_home(home)
+    with pytest.raises(SettingsError, match="a subject 'zoe'"):
+        erase.forget(home, "subject", "zoe")
+    before = everything(home)
+    assert erase.plan(home, "subject", "bob").name == "bob"
+    assert everything(home) == before
+    erase.forget(home, "subject", "bob")
+    with pytest.raises(SettingsError, match="forgotten on"):
+        erase.forget(home, "subject", "bob")
+
+
+def test_when_an_outside_system_refuses_nothing_is_touched(home: Home) -> None:
+    people_home(home)
+    release(home)
+    before = everything(home)
+
+    def refuse(leaver: leaving.Leaver) -> dict[str, int]:
+        raise SettingsError("Label Studio", got="nothing", mend="start it")
+
+    with pytest.raises(SettingsError, match="Label Studio"):
+        erase.forget(home, "subject", "ann", before=[refuse])
+    now = everything(home)
+    assert {path: now.get(path) for path in before} == before
+    assert erase.pending(home) == [("subject", "ann")]
+    done = erase.forget(home, "subject", "ann", before=[lambda leaver: {"labelling tasks": 9}])
+    assert done.removed["labelling tasks"] == 9
+    assert erase.pending(home) == []
+    assert done.absence.proved
+
+
+def test_the_search_finds_what_an_erasure_would_have_missed(home: Home) -> None:
+    people_home(home)
+    release(home)
+    leaver = leaving.find(home, "subject", "ann")
+    found = absence.search(home, leaver)
+    assert not found.proved
+    told = "\n".join(found.traces)
+    for part in ("tables/faces", "tables/annotations", "releases/faces/v1/data", "inbox/day"):
+        assert part in told, part
+    # A small JPEG of a crop, as a cache might keep it, has other bytes; the pixels tell.
+    erase.forget(home, "subject", "bob")
+    copy = home.root / "left" / "thumb.jpg"
+    copy.parent.mkdir()
+    crop = media.load(home, leaver.crops[0])
+    Image.fromarray(crop).resize((112, 112)).save(copy, quality=88)
+    assert any("left/thumb.jpg" in line for line in absence.search(home, leaver).alike)

@@ -1,0 +1,215 @@
+"""Publishing to a Hub of our own over HTTP: tags, privacy, interruption, loading, withdrawal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.warehouse.hub_server import TOKEN, Hub, serving
+from tests.warehouse.people_home import people_home, release, video_id
+from warehouse import erase, releases, tables
+from warehouse.errors import ReleaseError
+from warehouse.home import Home
+
+Inputs = Callable[..., dict[str, Any]]
+Publish = Callable[..., releases.Publication]
+
+RISORIUS = "from pipeline.cli import main; main()"
+REPO = "me/faces"
+
+LOAD_AND_TRAIN = """
+import json, sys
+import torch
+from datasets import load_dataset
+
+repo, revision = sys.argv[1:]
+data = load_dataset(repo, revision=revision)
+votes = load_dataset(repo, "votes", revision=revision)
+train = data["train"].select_columns(["image", "soft_label"]).with_format("torch")
+network = torch.nn.Linear(3 * 48 * 48, 8)
+optimizer = torch.optim.SGD(network.parameters(), lr=0.002)
+def loss_of(batch):
+    answer = network(batch["image"].flatten(1).float() / 255).log_softmax(dim=1)
+    return -(batch["soft_label"] * answer).sum(dim=1).mean()
+losses = [loss_of(train[:]).item()]
+for batch in torch.utils.data.DataLoader(train, batch_size=4):
+    optimizer.zero_grad(); loss_of(batch).backward(); optimizer.step()
+losses.append(loss_of(train[:]).item())
+ids = sorted(face for part in data.values() for face in part["face_id"])
+print(json.dumps([ids, len(votes["train"]), losses, str(data["train"].features["expression"])]))
+"""
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub, and a client of this process that may speak to it; all other tests are offline."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture
+def publish(hub: Hub, home: Home) -> Callable[..., releases.Publication]:
+    def call(**more: Any) -> releases.Publication:
+        given = {"name": "faces", "repo": REPO, "endpoint": hub.url, "token": TOKEN} | more
+        return releases.publish(given.pop("home", home), **given)
+
+    return call
+
+
+def process(code: str, *words: str, hub: Hub, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A process that knows this Hub and no other, as a trainer's machine would."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    there = {
+        "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(folder),
+        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True, text=True, env=clean | there, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()
+    }
+
+
+@pytest.mark.slow
+def test_a_version_is_published_loaded_by_its_tag_and_trained_on(
+    hub: Hub, publish: Publish, home: Home, inputs: Inputs, tmp_path: Path
+) -> None:
+    first = releases.build(home, **inputs(home, {"ann": 8, "bob": 4}))
+    second = releases.build(home, **inputs(home, {"ann": 8, "bob": 4, "cid": 3}))
+    planned = publish(dry_run=True)
+    assert hub.repos == {}
+    assert (planned.tag, planned.private) == ("v2", True)
+    assert planned.files == {name: len(data) for name, data in files(second.path).items()}
+    command = ("release", "publish", "faces", "--repo", REPO, "--home", str(home.root), "--json")
+    done = process(RISORIUS, *command, "--version", "v1", hub=hub, folder=tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["url"] == f"{hub.url}/datasets/{REPO}/tree/v1"
+    assert publish().new
+    repo = hub.repos[REPO]
+    assert repo.private
+    assert set(repo.tags) == {"v1", "v2"}
+    for version, built in (("v1", first), ("v2", second)):
+        held = dict(repo.commits[repo.tags[version]])
+        held.pop(".gitattributes")
+        assert held == files(built.path)
+    done = process(LOAD_AND_TRAIN, REPO, "v1", hub=hub, folder=tmp_path / "two")
+    assert done.returncode == 0, done.stderr[-2000:]
+    ids, votes, losses, kind = json.loads(done.stdout)
+    local = releases.load("faces", "v1", home=home)
+    assert ids == sorted(face for part in local.values() for face in part["face_id"])
+    assert votes == 36
+    assert "happiness" in kind
+    assert losses[-1] < losses[0]
+    published = tables.read(home, "releases").sort("version")["published"].to_list()
+    assert published == [[f"{hub.url} {REPO}"]] * 2
+
+
+def test_an_interrupted_upload_goes_on_and_a_tag_never_moves(
+    hub: Hub, publish: Publish, home: Home, inputs: Inputs, tmp_path: Path
+) -> None:
+    releases.build(home, **inputs(home, {"ann": 30, "bob": 4}), shard_bytes=20_000)
+    hub.fail_after = 2
+    with pytest.raises(ReleaseError, match="run the same command again") as refused:
+        publish()
+    assert TOKEN not in str(refused.value)
+    assert hub.repos[REPO].tags == {}
+    assert tables.read(home, "releases")["published"].to_list() == [[]]
+    hub.fail_after = None
+    assert publish().new
+    assert hub.uploads == len(hub.blobs) > 3
+    assert not publish().new
+    assert hub.uploads == len(hub.blobs)
+    other = Home.at(tmp_path / "other")
+    releases.build(other, **inputs(other, {"dee": 5}))
+    with pytest.raises(ReleaseError, match="a tag is never moved"):
+        publish(home=other)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"token": "hf_wrong"}, "HTTP 401"),
+        ({"endpoint": "http://127.0.0.1:9"}, "a Hub that answers at http://127.0.0.1:9"),
+        ({"version": "v7"}, "only v1"),
+        ({"repo": "a b/c"}, "namespace/name"),
+    ],
+)
+def test_what_goes_wrong_is_one_clear_line(
+    publish: Publish, home: Home, inputs: Inputs, more: dict[str, str], said: str
+) -> None:
+    releases.build(home, **inputs(home, {"ann": 2}))
+    with pytest.raises(ReleaseError, match=said) as refused:
+        publish(**more)
+    assert "hf_" not in str(refused.value)
+
+
+def test_a_version_changed_by_hand_is_not_published(
+    hub: Hub, publish: Publish, home: Home, inputs: Inputs
+) -> None:
+    release = releases.build(home, **inputs(home, {"ann": 2}))
+    (release.path / "README.md").write_text("better")
+    with pytest.raises(ReleaseError, match="before others get it"):
+        publish()
+    assert hub.repos == {}
+
+
+def test_public_only_when_asked(hub: Hub, publish: Publish, home: Home, inputs: Inputs) -> None:
+    releases.build(home, **inputs(home, {"ann": 2}))
+    publish(public=True)
+    assert not hub.repos[REPO].private
+
+
+def test_a_withdrawn_version_leaves_the_hub_with_its_history(
+    hub: Hub, publish: Publish, home: Home, inputs: Inputs
+) -> None:
+    first = releases.build(home, **inputs(home, {"ann": 4, "bob": 3}))
+    publish()
+    gone = {file.read_bytes() for file in first.path.rglob("*.parquet")}
+    second = releases.build(home, **inputs(home, {"ann": 4}))
+    place = f"{hub.url} {REPO}"
+    told = releases.withdraw(
+        home, name="faces", version="v1", successor="v2", place=place, token=TOKEN
+    )
+    assert told[0] == "tag v1 deleted"
+    repo = hub.repos[REPO]
+    assert set(repo.tags) == {"v2"}
+    assert {repo.branches["main"], *repo.tags.values()} == set(repo.commits)
+    assert set(hub.blobs.values()) == {file.read_bytes() for file in second.path.rglob("*.parquet")}
+    assert gone - set(hub.blobs.values())
+
+
+def test_who_leaves_leaves_the_hub_too(hub: Hub, publish: Publish, home: Home) -> None:
+    people_home(home)
+    release(home)
+    publish()
+    erase.forget(home, "subject", "ann")
+    (away,) = releases.withdraw_all(home, token="hf_wrong").values()
+    assert away.startswith("still there")
+    assert set(hub.repos[REPO].tags) == {"v1"}
+    (told,) = releases.withdraw_all(home, token=TOKEN).values()
+    assert "tag v1 deleted" in told
+    assert set(hub.repos[REPO].tags) == {"v1.1"}
+    held = [*hub.blobs.values()]
+    for tree in hub.repos[REPO].commits.values():
+        held += tree.values()
+    hers = video_id("ann-b").encode()
+    assert not any(hers in data for data in held)
+    tables_held = [pl.read_parquet(io.BytesIO(data)) for data in hub.blobs.values()]
+    assert not any((frame["face_id"].str.starts_with(hers.decode())).any() for frame in tables_held)
+    assert releases.withdraw_all(home, token=TOKEN) == {}

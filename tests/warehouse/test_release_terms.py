@@ -1,0 +1,145 @@
+"""Consent and licences: who stays out, who is refused, and what the way out is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+
+from warehouse import consent, releases
+from warehouse.errors import ReleaseError
+from warehouse.home import Home
+from warehouse.licences import origin, permits, terms
+
+Inputs = Callable[..., dict[str, Any]]
+
+TODAY = date(2026, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "use", "reason"),
+    [
+        (None, "commercial", None),
+        ("", None, None),
+        ("yes", "commercial", None),
+        ("signed form 12", "commercial", None),
+        ("none recorded: sample clip", "commercial", None),
+        ("no", None, "consent_withdrawn"),
+        ("Withdrawn 2026-05-01", None, "consent_withdrawn"),
+        ("refused", "research", "consent_withdrawn"),
+        ("yes until 2026-05-31", None, "consent_expired"),
+        ("yes, until: 2026-06-01.", None, None),
+        ("expires=2027-01-01", None, None),
+        ("research until 2027-01-01", "research", None),
+        ("research until 2027-01-01", "commercial", "consent_scope"),
+        ("research", None, None),
+        ("research and commercial", "commercial", None),
+        ("until further notice", None, "consent_unreadable"),
+        ("until 2026-13-01", None, "consent_unreadable"),
+    ],
+)
+def test_a_statement_is_read(text: str | None, use: str | None, reason: str | None) -> None:
+    assert consent.read(text).against(use=use, today=TODAY) == reason
+
+
+def with_consent(given: dict[str, Any], **said: str) -> dict[str, Any]:
+    text = pl.col("subject_id").replace_strict(said, default=None, return_dtype=pl.String)
+    return given | {"rows": given["rows"].with_columns(consent=text)}
+
+
+def test_who_does_not_consent_stays_out_with_the_votes(home: Home, inputs: Inputs) -> None:
+    given = with_consent(inputs(home), ann="yes until 2026-01-01", bob="withdrawn", cid="yes")
+    release = releases.build(home, **given, today=TODAY)
+    facts = releases.show(home, name="faces")
+    own = [row for row in facts["counts"] if row["stage"] == "release"]
+    assert {row["reason"]: row["n"] for row in own} == {
+        None: 6,
+        "consent_expired": 8,
+        "consent_withdrawn": 6,
+    }
+    votes = releases.load("faces", home=home, config="votes")["train"]
+    assert {face.split("-")[0] for face in votes["face_id"]} == {"cid", "dee"}
+    for file in release.path.rglob("*"):
+        if file.is_file():
+            assert b"ann-0000" not in file.read_bytes(), file
+    kept = {name for part in releases.load("faces", home=home).values() for name in part.features}
+    assert "consent" not in kept
+
+
+def test_another_day_alone_makes_no_version_and_an_expiry_does(home: Home, inputs: Inputs) -> None:
+    given = with_consent(inputs(home), ann="yes until 2026-06-30")
+    assert releases.build(home, **given, today=TODAY).version == "v1"
+    assert not releases.build(home, **given, today=date(2026, 6, 2)).created
+    later = releases.build(home, **given, today=date(2026, 7, 1))
+    assert (later.version, later.rows) == ("v2", 12)
+    since = releases.diff(home, name="faces", old="v1").facts["changes"]["went"]
+    assert since == {"no_longer_curated": 8}
+
+
+@pytest.mark.parametrize(
+    ("use", "refused"),
+    [
+        ("research", ["8 real faces under none stated"]),
+        ("commercial", ["8 real faces under none stated", "6 real faces under CC-BY-NC-4.0"]),
+    ],
+)
+def test_a_forbidden_use_is_refused_with_rows_and_way_out(
+    home: Home, inputs: Inputs, use: str, refused: list[str]
+) -> None:
+    given = inputs(home)
+    licence = {"ann": None, "bob": "CC-BY-NC-4.0"}
+    given["rows"] = given["rows"].with_columns(
+        licence=pl.col("subject_id").replace_strict(licence, default="MIT", return_dtype=pl.String)
+    )
+    with pytest.raises(ReleaseError, match="--drop-forbidden") as error:
+        releases.build(home, **given, use=use)
+    assert all(text in str(error.value) for text in refused)
+    assert "ann-0000-0, ann-0000-1, ann-0000-2 …" in str(error.value)
+    assert releases.list_releases(home) == []
+    release = releases.build(home, **given, use=use, drop_forbidden=True)
+    assert release.rows == (12 if use == "research" else 6)
+    facts = releases.show(home, name="faces")
+    assert facts["use"] == use
+    assert len(facts["left_out"]["licence_forbids"]) == 20 - release.rows
+    assert f"{use} use" in (release.path / "README.md").read_text()
+
+
+def test_weights_that_forbid_it_cannot_be_dropped(home: Home, inputs: Inputs) -> None:
+    given = inputs(home, {"ann": 2})
+    given["facts"]["models"] = [
+        {"name": "machine-risorius-0", "role": "rates faces", "licence": "research-only"}
+    ]
+    with pytest.raises(ReleaseError, match="RISORIUS_RATER") as error:
+        releases.build(home, **given, use="commercial", drop_forbidden=True)
+    assert "machine-risorius-0" in str(error.value)
+    releases.build(home, **given, use="research")
+    summary = releases.show(home, name="faces")["summary"]
+    # The pictures are CC-BY, but what the weights wrote beside them is not.
+    assert summary["licence"]["name"] == "research-only"
+    assert not summary["licence"]["commercial"]
+    assert json.dumps(summary["bound_by"]).count("machine-risorius-0") == 1
+
+
+def test_an_unknown_use_is_refused(home: Home, inputs: Inputs) -> None:
+    with pytest.raises(ReleaseError, match="a use among commercial, research"):
+        releases.build(home, **inputs(home, {"ann": 2}), use="art")
+
+
+@pytest.mark.parametrize(
+    ("name", "licence"),
+    [
+        ("centerface", "MIT"),
+        ("machine-risorius-35cae184", "research-only"),
+        ("/models/buffalo_l", "InsightFace-non-commercial"),
+        ("scrfd_500m_bnkps.onnx", "InsightFace-non-commercial"),
+        ("my.package:rater", "unknown"),
+    ],
+)
+def test_weights_are_in_the_register_or_unknown(name: str, licence: str) -> None:
+    assert origin(name).licence == licence
+    assert terms(licence).name == licence
+    assert permits(licence, "commercial") == (licence == "MIT")

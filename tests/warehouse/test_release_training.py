@@ -1,0 +1,221 @@
+"""The fast road into a training loop: every face once, with its own label, from any worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from warehouse import media, releases
+from warehouse.errors import ReleaseError
+from warehouse.home import Home
+from warehouse.releases.batches import sample
+from warehouse.vocabulary import EXPRESSIONS
+
+Inputs = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def many(home: Home, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A release whose train split has several files of several row groups."""
+    monkeypatch.setattr("warehouse.releases.shards._GROUP_ROWS", 7)
+    given = inputs(home, {"ann": 60, "bob": 6, "cid": 5})
+    releases.build(home, **given, shard_bytes=100_000)
+    return given
+
+
+def batches(home: Home, *, workers: int = 0, epoch: int = 0, **options: Any) -> list[Any]:
+    faces = releases.torch_dataset("faces", home=home, **options)
+    faces.set_epoch(epoch)
+    return list(faces.loader(workers=workers))
+
+
+def whole(found: list[Any], name: str) -> np.ndarray:
+    return torch.cat([batch[name] for batch in found]).numpy()
+
+
+def test_every_face_once_with_its_own_label(home: Home, many: dict[str, Any]) -> None:
+    found = batches(home, batch_size=16)
+    assert [len(batch["image"]) for batch in found] == [16, 16, 16, 12]
+    assert found[0]["image"].dtype == torch.uint8
+    assert found[0]["image"].shape == (16, 3, 48, 48)
+    rows = many["rows"].filter(pl.col("subject_id") == "ann")
+    known = {media.load(home, row["crop"]).tobytes(): row for row in rows.iter_rows(named=True)}
+    images = whole(found, "image").transpose(0, 2, 3, 1)
+    seen = set()
+    for image, label, weight, au in zip(
+        images, *(whole(found, name) for name in ("label", "weight", "au")), strict=True
+    ):
+        row = known[np.ascontiguousarray(image).tobytes()]
+        seen.add(row["face_id"])
+        assert label == pytest.approx(row["soft_label"])
+        assert weight == pytest.approx(row["label_quality"])
+        assert au == pytest.approx(row["au"])
+    assert len(seen) == 60
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epochs_differ_and_a_seed_repeats(home: Home, many: dict[str, Any], workers: int) -> None:
+    options = {"batch_size": 8, "workers": workers}
+    first = whole(batches(home, **options), "label")
+    again = whole(batches(home, **options), "label")
+    second = whole(batches(home, **options, epoch=1), "label")
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(np.sort(first, axis=0), np.sort(second, axis=0))
+    in_order = whole(batches(home, batch_size=8, shuffle=False), "weight")
+    rows = many["rows"].filter(pl.col("subject_id") == "ann").sort("face_id")
+    assert in_order == pytest.approx(rows["label_quality"].to_numpy(), abs=1e-6)
+
+
+def test_workers_that_outlive_an_epoch_see_the_next(home: Home, many: dict[str, Any]) -> None:
+    faces = releases.torch_dataset("faces", home=home, batch_size=8)
+    loader, told = faces.loader(workers=1), []
+    for epoch in (0, 1, 0):
+        faces.set_epoch(epoch)
+        told.append(whole(list(loader), "label"))
+    assert np.array_equal(told[0], told[2])
+    assert not np.array_equal(told[0], told[1])
+
+
+def test_options_decide_what_comes(home: Home, many: dict[str, Any]) -> None:
+    (first, *_) = batches(home, size=24, gray=True, shuffle=False, batch_size=4)
+    assert first["image"].shape == (4, 1, 24, 24)
+    row = many["rows"].filter(pl.col("subject_id") == "ann").sort("face_id").to_dicts()[0]
+    gray = cv2.imread(str(media.path_of(home, row["crop"])), cv2.IMREAD_GRAYSCALE)
+    small = cv2.resize(gray, (24, 24), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(first["image"][0, 0].numpy(), small)
+    kept = many["rows"].filter(
+        (pl.col("subject_id") == "ann") & ~pl.col("is_label_issue") & ~pl.col("is_open_set")
+    )
+    found = batches(home, drop_flagged=True, batch_size=8)
+    assert sum(len(batch["image"]) for batch in found) == kept.height
+    last = batches(home, drop_last=True, batch_size=16)
+    assert [len(batch["image"]) for batch in last] == [16] * 3
+    test = batches(home, split="test")
+    assert sum(len(batch["image"]) for batch in test) in (5, 6)
+
+
+def test_hard_labels_follow_the_column_and_ties_are_ignored(
+    home: Home, many: dict[str, Any]
+) -> None:
+    soft = whole(batches(home), "label")
+    hard = whole(batches(home, labels="hard"), "label")
+    top = np.sort(soft, axis=1)
+    tied = top[:, -1] == top[:, -2]
+    assert np.array_equal(hard, np.where(tied, -100, soft.argmax(axis=1)))
+    assert 0 < tied.sum() < len(tied)
+
+
+def test_sampled_labels_follow_the_votes(home: Home, many: dict[str, Any]) -> None:
+    soft = whole(batches(home, shuffle=False), "label")
+    drawn = np.stack(
+        [
+            whole(batches(home, shuffle=False, labels="sampled", epoch=epoch), "label")
+            for epoch in range(60)
+        ]
+    )
+    assert (np.take_along_axis(soft, drawn.T, axis=1) > 0).all()
+    disputed = soft.max(axis=1) < 0.5
+    assert all(len(set(column)) > 1 for column in drawn.T[disputed])
+
+
+def test_sampling_gives_each_answer_its_share() -> None:
+    soft = np.array([[0.2, 0.5, 0.3, 0, 0, 0, 0, 0], [0] * 7 + [1.0], [np.nan] * 8])
+    rng = np.random.default_rng(0)
+    drawn = np.stack([sample(soft, rng) for _ in range(4000)])
+    shares = np.bincount(drawn[:, 0], minlength=8) / 4000
+    # Three standard errors of a share of one half in 4,000 draws.
+    assert shares == pytest.approx(soft[0], abs=0.024)
+    assert set(drawn[:, 1]) == {7}
+    assert set(drawn[:, 2]) == {-100}
+
+
+def test_a_label_outside_the_classes_is_nan(home: Home, inputs: Inputs) -> None:
+    given = inputs(home, {"ann": 3})
+    bare = pl.col("face_id") == "ann-0000-1"
+    given["rows"] = given["rows"].with_columns(
+        pl.when(~bare).then("soft_label").alias("soft_label"),
+        pl.when(~bare).then("au").alias("au"),
+        label_quality=pl.lit(None, dtype=pl.Float64),
+    )
+    releases.build(home, **given)
+    (batch,) = batches(home, shuffle=False)
+    assert batch["label"].isnan().all(dim=1).tolist() == [False, True, False]
+    assert batch["au"].isnan().all(dim=1).tolist() == [False, True, False]
+    assert batch["weight"].tolist() == [1.0] * 3
+
+
+def test_a_small_network_learns_from_soft_labels(home: Home, inputs: Inputs) -> None:
+    given = inputs(home, {"ann": 60})
+    light = [float(media.load(home, key).mean()) for key in given["rows"]["crop"]]
+    # What the raters say leans on how light the face is: something to be learned.
+    share = np.clip((np.array(light) - np.mean(light)) / (3 * np.std(light)) + 0.5, 0, 1)
+    soft = np.zeros((60, 8))
+    soft[:, 1], soft[:, 3] = share, 1 - share
+    given["rows"] = given["rows"].with_columns(soft_label=pl.Series(soft.tolist()))
+    releases.build(home, **given)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24 * 24, len(EXPRESSIONS)))
+    faces = releases.torch_dataset("faces", home=home, batch_size=16, size=24, gray=True)
+    losses, loader = [], faces.loader()
+    for epoch in range(10):
+        faces.set_epoch(epoch)
+        total = 0.0
+        for batch in loader:
+            answer = network(batch["image"].float() / 255 - 0.5).log_softmax(dim=1)
+            loss = (-(batch["label"] * answer).sum(dim=1) * batch["weight"]).mean()
+            # By hand: the first use of torch.optim imports for seconds.
+            weights = list(network.parameters())
+            for weight, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+                weight.data -= 0.02 * slope
+            total += loss.item()
+        losses.append(total)
+    assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"split": "validation"}, "only train"),
+        ({"labels": "firm"}, "labels among soft, hard, sampled"),
+        ({"version": "v4"}, "only v1"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    home: Home, inputs: Inputs, options: dict[str, Any], says: str
+) -> None:
+    releases.build(home, **inputs(home, {"ann": 2}))
+    with pytest.raises(ReleaseError, match=says):
+        releases.torch_dataset("faces", **{"home": home} | options)
+
+
+def test_pictures_of_two_sizes_need_one(
+    home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]
+) -> None:
+    given = inputs(home, {"ann": 2})
+    large = media.store(home, "crops", draw(1, 64))
+    first = pl.col("face_id") == "ann-0000-0"
+    crop = pl.when(first).then(pl.lit(large)).otherwise("crop")
+    given["rows"] = given["rows"].with_columns(crop=crop)
+    releases.build(home, **given)
+    with pytest.raises(ReleaseError, match="pictures of one size"):
+        batches(home)
+    assert batches(home, size=48)[0]["image"].shape == (2, 3, 48, 48)
+
+
+def test_load_with_votes_gives_every_answer_behind_a_label(home: Home, inputs: Inputs) -> None:
+    given = inputs(home, {"ann": 3, "bob": 1})
+    releases.build(home, **given)
+    asked = given["votes"].group_by("face_id").agg("rater_id", "expressions").to_dicts()
+    wanted = {row["face_id"]: dict(zip(row["rater_id"], row["expressions"], strict=True))
+              for row in asked}  # fmt: skip
+    for part in releases.load("faces", home=home, votes=True).values():
+        for row in part:
+            said = {vote["rater_id"]: vote["expressions"] for vote in row["votes"]}
+            assert said == wanted[row["face_id"]]

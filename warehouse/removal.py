@@ -1,0 +1,127 @@
+"""Remove a leaver from the parts of a home; each part may be cleared again after a crash."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from warehouse import atomic, media, tables
+from warehouse.errors import MediaError
+from warehouse.home import Home
+from warehouse.leaving import Leaver
+from warehouse.schema import TABLES
+
+
+def from_tables(home: Home, leaver: Leaver) -> int:
+    """Drop their rows and blank what still names them; returns how many rows went."""
+    removed = 0
+    for table in TABLES.values():
+        pattern = "batch=*/*.parquet" if table.by_batch else "*.parquet"
+        for path in sorted((home.tables / table.name).glob(pattern)):
+            frame = pl.read_parquet(path, glob=False)
+            stay = _scrubbed(frame.filter(~_theirs(frame, leaver)), leaver)
+            if stay.equals(frame):
+                continue
+            removed += frame.height - stay.height
+            if stay.is_empty():
+                path.unlink()
+                continue
+            footer = dict(pl.read_parquet_metadata(path))
+            footer.pop("ARROW:schema", None)
+            with atomic.replacing(path) as draft:
+                stay.write_parquet(draft, compression="zstd", statistics=True, metadata=footer)
+    return removed
+
+
+def _theirs(frame: pl.DataFrame, leaver: Leaver) -> pl.Expr:
+    ids = {
+        "face_id": leaver.faces,
+        "track_id": leaver.tracks,
+        "video_id": leaver.videos,
+        "subject_id": (leaver.name,) if leaver.kind == "subject" else (),
+    }
+    held = [
+        pl.col(name).is_in(pl.Series(values, dtype=pl.String).implode()).fill_null(False)
+        for name, values in ids.items()
+        if name in frame.columns
+    ]
+    # A shared video stays for the others in it; its row must not name who left.
+    if "uri" in frame.columns:
+        held = [expr & ~pl.col("video_id").is_in(leaver.shared) for expr in held]
+    return pl.any_horizontal(held) if held else pl.lit(False)
+
+
+def _scrubbed(frame: pl.DataFrame, leaver: Leaver) -> pl.DataFrame:
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
+    blank = {"context": list(leaver.contexts)}
+    if leaver.kind == "subject":
+        blank["subject_id"] = [leaver.name]
+    changed = []
+    for name in texts:
+        value = pl.col(name)
+        gone = value.str.contains_any(list(leaver.ids)) if leaver.ids else pl.lit(False)
+        if name in blank:
+            gone = gone | value.is_in(blank[name])
+        # The key of a row stays: ids of others do not contain theirs.
+        changed.append(pl.when(gone.fill_null(False)).then(None).otherwise(value).alias(name))
+    return frame.with_columns(changed)
+
+
+def from_media(home: Home, leaver: Leaver) -> int:
+    """Delete their pictures, but for crops that the very same pixels of others need."""
+    used: set[str] = set()
+    for table in ("faces", "synthetic_faces"):
+        names = [name for name in ("crop", "context") if name in TABLES[table].columns]
+        rows = tables.scan(home, table).select(names).collect()
+        used.update(key for name in names for key in rows[name].drop_nulls())
+    removed = 0
+    for key in sorted({*leaver.crops, *leaver.contexts} - used):
+        try:
+            path = media.path_of(home, key)
+        except MediaError:
+            continue
+        removed += path.exists()
+        path.unlink(missing_ok=True)
+    # Clips are named after their track; one of a shared video shows them beside the others.
+    heads = {*leaver.tracks, *leaver.videos, *leaver.shared}
+    for path in sorted((home.media / "clips").glob("*")):
+        if path.stem in heads or path.stem.partition("-")[0] in heads:
+            removed += 1
+            path.unlink(missing_ok=True)
+    return removed
+
+
+def from_inbox(home: Home, leaver: Leaver) -> int:
+    """Delete their videos from the inbox and their lines from its lists; returns files deleted."""
+    removed = 0
+    names = set()
+    for uri in leaver.sources:
+        path = Path(uri)
+        names.add(path.name)
+        if home.inbox in path.parents:
+            removed += path.exists()
+            path.unlink(missing_ok=True)
+    for listing in sorted(home.inbox.glob("*/sources.jsonl")):
+        lines = listing.read_text().splitlines()
+        stay = [line for line in lines if json.loads(line)["uri"] not in leaver.sources]
+        _put(listing, lines, stay)
+    for sidecar in sorted(home.inbox.glob("*/videos.csv")):
+        lines = sidecar.read_text(encoding="utf-8-sig").splitlines()
+        stay = lines[:1] + [line for line in lines[1:] if not _is_of(line, names, leaver)]
+        _put(sidecar, lines, stay)
+    return removed
+
+
+def _is_of(line: str, names: set[str], leaver: Leaver) -> bool:
+    import csv
+
+    cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+    named = any(Path(cell).name in names for cell in cells[:1])
+    return named or (leaver.kind == "subject" and leaver.name in cells)
+
+
+def _put(path: Path, before: list[str], after: list[str]) -> None:
+    if after != before:
+        atomic.write_text(path, "".join(line + "\n" for line in after))
