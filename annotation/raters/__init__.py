@@ -115,18 +115,7 @@ def load(name: str = "default", *, threads: int = 2) -> Rater:
 class CallableRater:
     """A rater from elsewhere: every answer is checked before anything is built on it.
 
-    A model that codes action units only, such as py-feat's, can keep our network for the rest::
-
-        # my_rater.py, used with RISORIUS_RATER=my_rater:rate
-        ours, theirs = raters.load(), Detector(au_model="xgb")
-
-        def rate(faces):
-            ratings = ours.rate(faces)
-            au = np.full_like(ratings.au, np.nan)
-            for number, values in my_units(theirs, faces).items():  # {12: float[n], …} in 0..1
-                au[:, AU_INDEX[number]] = values
-            return dataclasses.replace(ratings, au=au)
-
+    ``annotation/README.md`` has a worked example for models that code action units only.
     A model that knows only some units leaves the others NaN; one without features may return
     fewer than 256 columns, which are padded with zeros (cosine distances stay what they were).
     """
@@ -150,6 +139,7 @@ class CallableRater:
             open_set=self._fit(answer, "open_set", len(faces), len(OPEN_SET)),
             au=self._fit(answer, "au", len(faces), len(ACTION_UNITS), unknown=True),
             feature=self._feature(answer, len(faces)),
+            plurality_power=float(getattr(answer, "plurality_power", 1.0)),
         )
 
     def _feature(self, answer: object, n: int) -> np.ndarray:
