@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipeline import labelling, studio
+from pipeline import filmed, labelling, studio
 from pipeline.settings import Settings
 from warehouse import lens, tables
 from warehouse.errors import StudioError
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from annotation.studio.client import Client
     from annotation.studio.page import Page
     from annotation.studio.project import Project
-    from annotation.studio.pull import Pulled
+    from annotation.studio.pull import Gathered
     from annotation.studio.stream import Stepped
+
+_LOCK_S = 600
 
 
 @dataclass
@@ -49,6 +52,7 @@ def push_faces(settings: Settings, *, progress: Callable[[int, int], None] | Non
             # Without any face there is a project all the same: people may look at it.
             if mine.height or not clip:
                 _push_page(settings, client, mine, asked, clip=clip, progress=progress)
+        asked.links |= filmed.push_filmed(settings, client)
         asked.stepped = step(settings, client)
     return asked
 
@@ -81,28 +85,54 @@ def queued_faces(settings: Settings) -> pl.DataFrame:
 
 
 def pull_votes(
-    settings: Settings, *, known: pl.DataFrame, now: datetime
-) -> Iterator[tuple[Project, Pulled | StudioError]]:
-    """Every project with what came in from it; one that fails does not hold up the others.
+    settings: Settings, *, now: datetime
+) -> Iterator[tuple[Project, Gathered | StudioError]]:
+    """Append what is new in every project to ``annotations``; how each of them ended.
+
+    One that fails does not hold up the others. One process of a home pulls at a time.
 
     Raises:
         StudioError: the server cannot be reached at all.
     """
-    from annotation.studio.pull import pull
+    from annotation.studio.locks import alone
 
-    rater_of = studio.rater_of(settings)
-    with studio.client_of(settings) as client:
-        for project in studio.projects(settings, client):
+    studio_dir = settings.place.studio
+    studio_dir.mkdir(parents=True, exist_ok=True)
+    with (
+        alone(studio_dir / ".pull-lock", doing="pulling votes", wait_s=_LOCK_S),
+        studio.client_of(settings) as client,
+    ):
+        for project in studio.all_projects(settings, client):
             try:
-                yield (
-                    project,
-                    pull(
-                        client, project.id, known=known, rater_of=rater_of, now=now,
-                        label_set=project.label_set,
-                    ),
-                )  # fmt: skip
+                yield project, _pull(settings, client, project, now=now)
             except StudioError as error:
                 yield project, error
+
+
+def _pull(settings: Settings, client: Client, project: Project, *, now: datetime) -> Gathered:
+    from annotation.studio.pull import gather
+
+    home = settings.place
+    # A pull that wrote a part and did not end: how far it came cannot be told from its events.
+    unfinished = home.studio / f"pull-{project.id}-unfinished"
+
+    def keep(events: pl.DataFrame) -> None:
+        unfinished.touch()
+        part = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+        tables.write(home, "annotations", events, part=part)
+
+    found = gather(
+        client,
+        project.id,
+        known=partial(tables.scan, home, "annotations"),
+        keep=keep,
+        rater_of=studio.rater_of(settings),
+        now=now,
+        whole=unfinished.exists(),
+        label_set=project.label_set,
+    )
+    unfinished.unlink(missing_ok=True)
+    return found
 
 
 def step(settings: Settings, client: Client) -> Stepped:
@@ -124,7 +154,8 @@ def step(settings: Settings, client: Client) -> Stepped:
     ]
     old = keep_in_step(client, [found.id for found in mine if found.page not in pages], {})
     now = keep_in_step(client, [found.id for found in mine if found.page in pages], owed)
-    return Stepped(closed=old.closed + now.closed, opened=now.opened)
+    own = filmed.step_filmed(settings, client)
+    return Stepped(closed=old.closed + now.closed + own.closed, opened=now.opened + own.opened)
 
 
 def step_if_queued(settings: Settings) -> Stepped | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline import intake, progress, runs, samples, studio
+from pipeline import intake, progress, runs, samples, studio, synthesizing
 from pipeline.settings import Settings
 from warehouse import atomic, lens
 from warehouse.home import Home
@@ -42,6 +42,12 @@ class DemoSummary:
         console.rule("audits", align="left")
         for row in facts["audits"]:
             console.print(f"{row['audit']:<16} {row['flagged']} of {row['n']} flagged")
+        console.rule("synthesis", align="left")
+        made = facts["synthetic"]
+        console.print(
+            f"made           {sum(made.values())} faces for {facts['lacking']} gaps: "
+            + ", ".join(f"{n} {action}" for action, n in made.items())
+        )
         console.rule("release", align="left")
         news = "new" if facts["created"] else "unchanged since the last run"
         console.print(f"{facts['release']}   ({facts['rows']} faces, {news})")
@@ -72,11 +78,13 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
     studio.simulate(
         settings, count=settings.wanted_votes + 1, say=partial(progress.say, "votes", "")
     )
-    say("[bold]4[/] votes into soft labels, audits, release")
+    say("[bold]4[/] votes into soft labels, audits")
     believed = runs.materialize(home, "believe")
     # Faces with enough votes leave the queue: it ends as what is still owed.
     runs.materialize(home, "requeue")
     runs.materialize(home, "audit")
+    say("[bold]5[/] faces made for what is lacking, release")
+    synthesis = runs.materialize(home, "synthesize")
     made = runs.materialize(home, "cut_release")["release"]
     return DemoSummary(
         facts={
@@ -84,6 +92,8 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
             "login": studio.login(settings)["hint"],
             "tasks": queued["studio_tasks"]["tasks_in_project"],
             "alpha": believed["soft_labels"]["krippendorff_alpha"],
+            "lacking": synthesis["coverage_gaps"]["lacking"],
+            "synthetic": synthesizing.facts(home),
             "release": made["path"],
             "version": made["version"],
             "created": made["created"],

@@ -56,7 +56,11 @@ def open_to(settings: Settings) -> pl.DataFrame:
 
 
 def progress_of(settings: Settings) -> dict[str, Any]:
-    """Faces queued and voted on, votes cast and owed per person, agreement: facts for people."""
+    """Faces queued and voted on, votes cast and owed, agreement: one fact per name.
+
+    ``votes of <rater>`` holds what a person cast and owes; ``alpha of <answer>`` an alpha and the
+    number of faces it stands on.
+    """
     home = settings.place
     connection = lens.connect(home)
 
@@ -68,6 +72,10 @@ def progress_of(settings: Settings) -> dict[str, Any]:
         "faces kept": one("SELECT count(*) FROM faces WHERE verdict = 'kept'"),
         "faces still queued": one("SELECT count(*) FROM queue"),
         "faces asked again": one("SELECT count(*) FROM queue WHERE reason = 'audit'"),
+        "faces with enough votes": one(
+            "SELECT count(*) FROM answers_given WHERE label_set = 'expressions' "
+            f"AND n_raters >= {settings.wanted_votes:d}"
+        ),
         "faces with a vote": one("SELECT count(DISTINCT face_id) FROM current_votes"),
         "votes": one("SELECT count(*) FROM current_votes"),
         "votes still owed": one("SELECT coalesce(sum(owed), 0)::BIGINT FROM votes_owed"),
@@ -104,7 +112,7 @@ def _agreement(home: Home) -> dict[str, Any]:
     return {
         "krippendorff's alpha": _rounded(alpha),
         **{
-            f"alpha of {name}": f"{_rounded(value)} ({n} faces)"
+            f"alpha of {name}": {"alpha": _rounded(value), "faces": n}
             for name, value, n in by_expression.select("label", "alpha", "n_faces").iter_rows()
             if value is not None
         },
@@ -117,7 +125,7 @@ def _agreement(home: Home) -> dict[str, Any]:
     }
 
 
-def _people(settings: Settings, connection: Any) -> dict[str, str]:
+def _people(settings: Settings, connection: Any) -> dict[str, dict[str, Any]]:
     quality = tables.read(settings.place, "rater_quality").select("rater_id", "agreement")
     agreed = dict(quality.iter_rows())
     listed = {row["rater_id"]: row for row in open_to(settings).iter_rows(named=True)}
@@ -125,20 +133,19 @@ def _people(settings: Settings, connection: Any) -> dict[str, str]:
         """SELECT rater_id, count(*) FILTER (NOT was_cancelled), count(*) FILTER (was_cancelled)
            FROM standing_annotations GROUP BY ALL ORDER BY ALL"""
     ).fetchall()
-    facts = {rater: _told(votes, skips, agreed.get(rater)) for rater, votes, skips in voters}
-    for rater in listed:
-        facts.setdefault(rater, _told(0, 0, None))
-    return {
-        f"votes of {rater}": told
-        + (f", {listed[rater]['faces']} faces open" if rater in listed else "")
-        + (f", about {listed[rater]['share']:.0f} owed" if rater in listed else "")
-        for rater, told in sorted(facts.items())
-    }
-
-
-def _told(votes: int, skips: int, agreed: float | None) -> str:
-    said = f"{votes} ({skips} skipped)"
-    return said if agreed is None else f"{said}, agrees {agreed:.2f}"
+    cast = {rater: (votes, skips) for rater, votes, skips in voters}
+    found = {}
+    for rater in sorted(cast.keys() | listed.keys()):
+        votes, skips = cast.get(rater, (0, 0))
+        mine = listed.get(rater, {"faces": None, "share": None})
+        found[f"votes of {rater}"] = {
+            "votes": votes,
+            "skipped": skips,
+            "agreement": _rounded(agreed.get(rater)),
+            "open": mine["faces"],
+            "owed": _rounded(mine["share"]),
+        }
+    return found
 
 
 def _rounded(value: float | None) -> float | None:

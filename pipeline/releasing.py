@@ -51,10 +51,37 @@ def create(settings: Settings) -> Release:
 def rows(home: Home) -> pl.DataFrame:
     """Curated faces, then the synthetic ones that were kept, under the terms of their model."""
     seen = lens.ask(home, "SELECT * FROM curated_faces")
+    seen = seen.join(near_groups(home, seen["face_id"]), on="face_id", how="left")
     made = lens.ask(home, "SELECT * FROM made_faces")
     models = {name: origin(name).licence for name in made["licence"].unique().drop_nulls()}
     licence = pl.col("licence").replace_strict(models, default="unknown", return_dtype=pl.String)
-    return pl.concat([seen, made.with_columns(licence)], how="vertical_relaxed")
+    return pl.concat([seen, made.with_columns(licence)], how="diagonal_relaxed")
+
+
+def near_groups(home: Home, faces: pl.Series) -> pl.DataFrame:
+    """``face_id, near_group``: which of ``faces`` hang together by a chain of near pairs.
+
+    The table ``audits`` names the face that each one repeats, and no more: two faces that are
+    both near a third, which is perhaps not released, are tied by the audit's graph alone. So the
+    graph is drawn again, over every kept face. A group bears the name of its first face.
+    """
+    from annotation import audit
+
+    seen = lens.ask(
+        home,
+        """SELECT face_id, phash, feature FROM faces
+           LEFT JOIN (SELECT face_id, feature FROM ratings QUALIFY row_number() OVER
+                      (PARTITION BY face_id ORDER BY rater_id DESC) = 1) AS one USING (face_id)
+           WHERE verdict = 'kept'
+           QUALIFY row_number() OVER (PARTITION BY face_id ORDER BY batch) = 1
+           ORDER BY face_id""",
+    )
+    groups = audit.run("near_duplicates", faces=seen).statistics["groups"] if seen.height else {}
+    tied = pl.DataFrame(
+        list(groups.items()), schema={"face_id": pl.String, "root": pl.String}, orient="row"
+    ).filter(pl.col("face_id").is_in(faces.implode()))
+    first = pl.col("face_id").min().over("root")
+    return tied.filter(pl.len().over("root") > 1).select("face_id", near_group=first)
 
 
 def facts(home: Home, *, detector: str = "centerface") -> dict[str, Any]:

@@ -120,8 +120,13 @@ def ensure(
     *,
     page: Page | None = None,
     round: int = 1,  # noqa: A002
+    title: str | None = None,
+    votes: int | None = None,
 ) -> Project:
     """The home's project of a page and round, made when missing.
+
+    Args:
+        title, votes: of a filmed person's project; the settings' own by default.
 
     Raises:
         StudioError: the server refuses, or somebody changed the labeling config by hand.
@@ -131,8 +136,8 @@ def ensure(
     home = settings.place
     return project.ensure_project(
         client,
-        title=settings.project,
-        wanted_votes=settings.wanted_votes,
+        title=title or settings.project,
+        wanted_votes=votes or settings.wanted_votes,
         media_dir=home.media,
         owner=home.salt(),
         avoid=_known_projects(home),
@@ -141,11 +146,39 @@ def ensure(
     )
 
 
-def projects(settings: Settings, client: Client) -> list[Project]:
-    """Every project of this home on the server, by id: of every page and round there ever was."""
+def projects(settings: Settings, client: Client, *, person: Person | None = None) -> list[Project]:
+    """The projects that observers, or one filmed person, are served from: by id, of every page and
+    round there ever was."""
+    title = title_of(settings, person) if person else settings.project
+    return _projects(settings, client, [title])
+
+
+def all_projects(settings: Settings, client: Client) -> list[Project]:
+    """Every project of this home on the server, by id."""
+    own = [title_of(settings, person) for person in filmed(settings, removed=True)]
+    return _projects(settings, client, [settings.project, *own])
+
+
+def filmed(settings: Settings, *, removed: bool = False) -> list[Person]:
+    """The filmed people, by e-mail; with ``removed`` those too who may vote no more."""
+    from annotation.studio import people
+
+    return [
+        person
+        for person in people.list_people(settings.place.studio)
+        if person.kind == "self" and (removed or not person.removed)
+    ]
+
+
+def title_of(settings: Settings, person: Person) -> str:
+    """The title of a filmed person's project."""
+    return f"{settings.project[:36]} {pseudonym_of(settings, person)}"
+
+
+def _projects(settings: Settings, client: Client, titles: list[str]) -> list[Project]:
     from annotation.studio import project
 
-    return project.find_projects(client, title=settings.project, owner=settings.place.salt())
+    return project.find_projects(client, titles=titles, owner=settings.place.salt())
 
 
 def restore_configs(settings: Settings) -> list[int]:
@@ -157,7 +190,7 @@ def restore_configs(settings: Settings) -> list[int]:
     from annotation.studio import project
 
     with client_of(settings) as client:
-        edited = [found for found in projects(settings, client) if found.edited]
+        edited = [found for found in all_projects(settings, client) if found.edited]
         pages = [page_of(settings, clip=clip) for clip in (False, True)]
         return [
             found.id
@@ -201,13 +234,17 @@ def _sharpened(truth: dict[str, tuple[float, ...]]) -> dict[str, list[float]]:
     return {face: [value / sum(shares) for value in shares] for face, shares in powers.items()}
 
 
-def add_person(settings: Settings, email: str, *, kind: str = "person") -> dict[str, str]:
-    """Give somebody an account; what they need to sign in lies in ``password_file``."""
+def add_person(settings: Settings, email: str, *, subject: str | None = None) -> dict[str, str]:
+    """Give somebody an account; what they need to sign in lies in ``password_file``.
+
+    Args:
+        subject: of a filmed person, who then judges the faces of that subject and no others.
+    """
     from annotation.studio import people
 
-    studio = settings.place.studio
+    studio, kind = settings.place.studio, "self" if subject else "person"
     with client_of(settings) as client:
-        made = people.add(client, studio, email, kind=kind)
+        made = people.add(client, studio, email, kind=kind, subject=subject)
     return _shown(settings, made) | {"password_file": str(studio / "people.json")}
 
 
@@ -232,11 +269,13 @@ def pseudonym_of(settings: Settings, person: Person) -> str:
 
 
 def _shown(settings: Settings, person: Person) -> dict[str, str]:
+    filmed = person.kind == "self"
     return {
         "email": person.email,
         "rater_id": pseudonym_of(settings, person),
         "kind": person.kind,
         "state": "removed" if person.removed else "active",
+        **({"subject": person.subject or "none: add again with --subject"} if filmed else {}),
     }
 
 
@@ -247,7 +286,8 @@ def last_change(settings: Settings) -> str | None:
     if not settings.label_studio_url and server.running(settings.place.studio) is None:
         return None
     with client_of(settings) as client:
-        moments = [project.last_change(client, found.id) for found in projects(settings, client)]
+        every = all_projects(settings, client)
+        moments = [project.last_change(client, found.id) for found in every]
     return max(filter(None, moments), default=None)
 
 
@@ -261,8 +301,11 @@ def bell(settings: Settings) -> Iterator[Bell | None]:
         yield None
         return
     with client_of(settings) as client:
-        numbers = [found.id for found in projects(settings, client)]
         ring = hint_of(settings.place).touch
+
+        def numbers() -> list[int]:
+            return [found.id for found in all_projects(settings, client)]
+
         with hints.listening(client, numbers, on_ring=ring) as made:
             yield made
 

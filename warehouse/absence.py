@@ -103,11 +103,17 @@ def _needles(home: Home, leaver: Leaver) -> _Needles:
     # The id of a video begins those of its tracks and faces, that of a track those of its faces.
     known = {*leaver.videos, *leaver.tracks}
     heads = [one for one in leaver.ids if not any(one.startswith(f"{head}-") for head in known)]
-    words = {*heads, *hashes, *leaver.sources, leaver.name}
+    words = {*heads, *hashes, *set(leaver.sources) - _shared(home, leaver), leaver.name}
     return _Needles(
         anywhere=_pattern(word for word in words if len(word) >= _CERTAIN),
         in_text=_pattern(word for word in words if _SHORTEST <= len(word) < _CERTAIN),
     )
+
+
+def _shared(home: Home, leaver: Leaver) -> set[str]:
+    """Addresses of videos whose rows stay for the others who are seen in them."""
+    rows = tables.scan(home, "videos").filter(pl.col("video_id").is_in(leaver.shared))
+    return set(rows.select("uri").collect()["uri"])
 
 
 def _pattern(words: Iterable[str]) -> re.Pattern[bytes] | None:

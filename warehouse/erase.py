@@ -9,17 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from warehouse import absence, atomic, leaving, removal, tables
+from warehouse import absence, atomic, leaving, removal, tombstones
 from warehouse.absence import Absence
 from warehouse.errors import SettingsError
 from warehouse.home import Home
-from warehouse.ids import pseudonym, sha256_of
+from warehouse.ids import sha256_of
 from warehouse.leaving import Leaver
 from warehouse.schema import TABLES
 
@@ -62,12 +59,10 @@ def plan(home: Home, kind: str, name: str) -> Leaver:
     try:
         return leaving.find(home, kind, name)
     except SettingsError as error:
-        stone = _name(home, kind, name)
-        stones = tables.read(home, "tombstones").filter(pl.col("what") == stone)
-        if isinstance(last := stones["when"].max(), datetime):
+        if last := tombstones.last(home, kind, name):
             raise SettingsError(
                 f"a {kind} that is still there",
-                got=f"{stone}, forgotten on {last:%Y-%m-%d}",
+                got=f"{tombstones.name_of(home, kind, name)}, forgotten on {last:%Y-%m-%d}",
                 mend="there is nothing left to do",
             ) from error
         raise
@@ -94,7 +89,8 @@ def forget(
 
     Releases that held them are written anew without them and the old versions withdrawn; see
     ``releases.rewrite``. A journal in the home keeps the plan until all is done; then a row of
-    ``tombstones`` says what was erased, when, why, and which releases held it.
+    ``tombstones`` says what was erased, when, why, and which releases held it, and ingest refuses
+    their files from then on.
 
     Args:
         why: kept in the tombstone; must not name the person.
@@ -116,6 +112,7 @@ def forget(
         for old, new in rewrite.without(home, leaver).items():
             journal.replaced(old, new)
         journal.add("rows of tables", removal.from_tables(home, leaver))
+        _drop_parts(home, leaver)
         journal.add("pictures", removal.from_media(home, leaver))
         journal.add("files of the inbox", removal.from_inbox(home, leaver))
         shutil.rmtree(home.cache, ignore_errors=True)
@@ -134,6 +131,14 @@ def forget(
         absence=found,
         notes=journal.notes,
     )
+
+
+def _drop_parts(home: Home, leaver: Leaver) -> None:
+    """Delete files without rows that bear the id of their video: it had no face, or no track."""
+    for table in TABLES.values():
+        for path in sorted((home.tables / table.name).glob("batch=*/*.parquet")):
+            if path.name.partition(".")[0] in leaver.videos:
+                path.unlink()
 
 
 @dataclass
@@ -180,16 +185,8 @@ class _Journal:
 
 
 def _tombstone(home: Home, leaver: Leaver, journal: _Journal, *, why: str) -> str:
-    stone = _name(home, leaver.kind, leaver.name)
     held = [f"{old} -> {new or 'withdrawn'}" for old, new in sorted(journal.releases.items())]
-    row = {"what": stone, "when": datetime.now(UTC), "why": why, "releases": held}
-    frame = pl.DataFrame([row], schema=TABLES["tombstones"].schema)
-    tables.write(home, "tombstones", frame, part=f"{row['when']:%Y%m%dT%H%M%S%fZ}-{stone}")
-    return stone
-
-
-def _name(home: Home, kind: str, name: str) -> str:
-    return pseudonym(kind, home.salt(), name)
+    return tombstones.write(home, leaver, why=why, releases=held)
 
 
 def _entry(home: Home, kind: str, name: str) -> Path:

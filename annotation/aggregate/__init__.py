@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import polars as pl
 
+from annotation.aggregate.all_inclusive import AllInclusive
+from annotation.aggregate.crowdlab import Crowdlab
+from annotation.aggregate.dawid_skene import DawidSkene
+from annotation.aggregate.one_coin import OneCoin
 from annotation.aggregate.overlap import agreement_of_faces
-from annotation.aggregate.quality import rater_quality
+from annotation.aggregate.pooled import Pooled
+from annotation.aggregate.quality import rater_quality, weighted
 from annotation.aggregate.smoothed import Smoothed
+from annotation.aggregate.uncertainty import uncertainty
 from annotation.aggregate.vote_share import VoteShare
-from annotation.aggregate.votes import VoteTable, tally
+from annotation.aggregate.votes import VoteTable, tally, with_machine
 from warehouse.errors import SettingsError
 from warehouse.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
-__all__ = ["METHODS", "Method", "rater_quality", "soft_labels"]
+__all__ = ["METHODS", "Method", "rater_quality", "soft_labels", "uncertainty", "weighted"]
 
 
 class Method(Protocol):
@@ -31,10 +38,32 @@ class Method(Protocol):
         ...
 
 
-METHODS: dict[str, Callable[[], Method]] = {"vote_share": VoteShare, "smoothed": Smoothed}
+METHODS: dict[str, Callable[[], Method]] = {
+    "vote_share": VoteShare,
+    "smoothed": Smoothed,
+    "all_inclusive": AllInclusive,
+    "pooled": Pooled,
+    "pooled_panel": partial(Pooled, panel=10),
+    "crowdlab": Crowdlab,
+    "one_coin": OneCoin,
+    "dawid_skene": DawidSkene,
+}
+"""How votes become labels.
+
+``vote_share``, ``all_inclusive``, ``smoothed`` and ``pooled`` say how people see a face;
+``pooled`` is the nearest to further votes when there are few, ``pooled_panel`` the nearest to a
+panel of ten. ``crowdlab``, ``one_coin`` and ``dawid_skene`` say which expression is the true one:
+they sharpen, and are for skills and consensus, not for soft labels.
+"""
 
 
-def soft_labels(votes: pl.DataFrame, method: str = "vote_share") -> pl.DataFrame:
+def soft_labels(
+    votes: pl.DataFrame,
+    method: str = "vote_share",
+    *,
+    machine: pl.DataFrame | None = None,
+    start: pl.DataFrame | None = None,
+) -> pl.DataFrame:
     """One row per voted face, sorted by face_id, in the schema of ``soft_labels``.
 
     - ``expression``: the distribution over the eight expressions; null when all votes are for
@@ -51,9 +80,13 @@ def soft_labels(votes: pl.DataFrame, method: str = "vote_share") -> pl.DataFrame
         votes: ``face_id, rater_id, label`` and optionally ``weight, valence, arousal``: see
             ``votes.tally`` for several answers by one rater and for repeated rows.
         method: a name in ``METHODS``.
+        machine: rows of ``ratings`` for the methods that listen to a machine (``pooled``,
+            ``pooled_panel``, ``crowdlab``); the others ignore it. Its raters must not have
+            learned from these votes.
+        start: yesterday's soft labels, where EM begins (``one_coin``, ``dawid_skene``).
 
     Raises:
-        SettingsError: no such method.
+        SettingsError: no such method, or ``crowdlab`` without what it needs.
         TableError: columns are missing, a label is unknown, a weight is not one.
     """
     if method not in METHODS:
@@ -62,7 +95,7 @@ def soft_labels(votes: pl.DataFrame, method: str = "vote_share") -> pl.DataFrame
             got=repr(method),
             mend="set RISORIUS_AGGREGATION, or pass method=, to one of them",
         )
-    table, chosen = tally(votes), METHODS[method]()
+    table, chosen = with_machine(tally(votes), machine, start=start), METHODS[method]()
     expression = chosen.fit_predict_proba(table)
     counts = table.counts()
     total = counts.sum(axis=1)

@@ -60,6 +60,27 @@ def rater_quality(votes: pl.DataFrame, labels: pl.DataFrame | None = None) -> pl
     return frame.cast(TABLES["rater_quality"].schema)
 
 
+def weighted(votes: pl.DataFrame, quality: pl.DataFrame) -> pl.DataFrame:
+    """``votes`` whose weights are multiplied by their rater's; an unknown rater counts fully.
+
+    The way to let ``rater_quality.weight`` count in ``soft_labels``, which never does so unasked:
+    a rater who differs may be wrong, or may see what others do not.
+
+    Args:
+        votes: as for ``soft_labels``; without ``weight`` several answers of a rater share one say.
+        quality: ``rater_id, weight`` as ``rater_quality`` gives them.
+    """
+    share = 1.0 / pl.len().over("face_id", "rater_id")
+    given = pl.col("weight") if "weight" in votes.columns else share
+    worth = quality.select("rater_id", worth=pl.col("weight"))
+    joined = votes.with_columns(weight=given).join(
+        worth, on="rater_id", how="left", maintain_order="left"
+    )
+    return joined.with_columns(weight=pl.col("weight") * pl.col("worth").fill_null(1.0)).drop(
+        "worth"
+    )
+
+
 def _worth(table: VoteTable, seen: pl.DataFrame) -> pl.Series:
     marginal = table.counts("share").sum(axis=0)
     chance = float(((marginal / max(marginal.sum(), 1.0)) ** 2).sum())

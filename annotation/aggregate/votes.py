@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from warehouse.vocabulary import ANSWERS, EXPRESSIONS, canonical
 
 _NEEDED = ("face_id", "rater_id", "label")
 _EXAMPLES = 5
+_SUM_TOLERANCE = 1e-2
 _COLUMNS = pl.Schema(
     {
         "face": pl.Int64,
@@ -35,12 +36,17 @@ class VoteTable:
         moods: one row per face with ``valence, arousal``: weighted means over raters, null
             where nobody said.
         face_ids, rater_ids: sorted.
+        machine: float64[n_faces, 10] over ``ANSWERS``, rows sum to 1: what machine raters expect
+            people to answer; NaN rows for faces that none rated. ``None`` without any.
+        start: float64[n_faces, 8], an earlier fit to begin from; NaN rows for new faces.
     """
 
     answers: pl.DataFrame
     moods: pl.DataFrame
     face_ids: list[str]
     rater_ids: list[str]
+    machine: np.ndarray | None = None
+    start: np.ndarray | None = None
 
     def counts(self, column: str = "weight") -> np.ndarray:
         """float64[n_faces, 10]: the sum of ``weight`` (or ``share``) per face and answer."""
@@ -100,6 +106,56 @@ def tally(votes: pl.DataFrame) -> VoteTable:
     ).sort("face", "rater", "answer")
     answers = answers.cast(_COLUMNS)
     return VoteTable(answers, _moods(named, single), face_ids, rater_ids)
+
+
+def with_machine(
+    votes: VoteTable, machine: pl.DataFrame | None, *, start: pl.DataFrame | None = None
+) -> VoteTable:
+    """``votes`` with what machine raters say of the same faces, and an earlier fit to begin from.
+
+    Args:
+        machine: rows of ``ratings``: ``face_id, expression, open_set``; several raters of a face
+            are averaged, faces without votes ignored. Rows that are no distribution count as
+            missing.
+        start: rows of ``soft_labels``: ``face_id, expression``.
+
+    Raises:
+        TableError: a column is missing.
+    """
+    width = len(EXPRESSIONS)
+    readings = begun = None
+    if machine is not None:
+        closed = _mean_of(machine, "expression", width=width, face_ids=votes.face_ids)
+        opened = _mean_of(machine, "open_set", width=2, face_ids=votes.face_ids)
+        inside = 1 - opened.sum(axis=1, keepdims=True)
+        readings = np.hstack([closed * inside, opened])
+        total = readings.sum(axis=1, keepdims=True)
+        bad = ~((np.abs(total - 1) < _SUM_TOLERANCE) & (readings >= 0).all(axis=1, keepdims=True))
+        readings = np.where(bad, np.nan, readings / np.where(bad, 1, total))
+    if start is not None:
+        begun = _mean_of(start, "expression", width=width, face_ids=votes.face_ids)
+    return replace(votes, machine=readings, start=begun)
+
+
+def _mean_of(frame: pl.DataFrame, column: str, *, width: int, face_ids: list[str]) -> np.ndarray:
+    """A column of vectors as float64[n, width], averaged per face; NaN rows where there is none."""
+    if missing := {"face_id", column} - set(frame.columns):
+        raise TableError(
+            f"a frame with face_id and {column}",
+            got=f"one without {', '.join(sorted(missing))}",
+            mend="pass rows of ratings or of soft_labels as they are",
+        )
+    lists = frame[column]
+    lists = lists.arr.to_list() if isinstance(lists.dtype, pl.Array) else lists
+    flat = pl.DataFrame({"face_id": frame["face_id"], "values": lists}).select(
+        "face_id",
+        *(pl.col("values").list.get(i, null_on_oob=True).cast(pl.Float64).alias(f"v{i}")
+          for i in range(width)),
+    )  # fmt: skip
+    means = flat.drop_nulls().sort(pl.all()).group_by("face_id", maintain_order=True).mean()
+    wanted = pl.DataFrame({"face_id": pl.Series(face_ids, dtype=pl.String)})
+    rows = wanted.join(means, on="face_id", how="left", maintain_order="left")
+    return rows.drop("face_id").fill_null(float("nan")).to_numpy().reshape(len(face_ids), width)
 
 
 def _check_columns(votes: pl.DataFrame) -> None:

@@ -25,7 +25,8 @@ def run(name: str, **inputs: Any) -> AuditResult:
 
     ========================  ==================================================================
     ``label_noise``           ``labels`` and out-of-sample ``probabilities`` or ``features``;
-                              ``votes``, ``groups``, ``face_ids``, ``out_of_sample``
+                              ``votes``, ``groups``, ``face_ids``, and ``learned`` or
+                              ``out_of_sample``
     ``open_set``              any of ``labels``, ``probabilities``, ``features``, ``open_set``;
                               ``face_ids``
     ``near_duplicates``       ``faces`` with ``phash`` and/or ``feature``

@@ -101,21 +101,36 @@ def nearest(features: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
 
     Nearest first; ``k`` shrinks to n - 1; rows of zeros are at similarity 0 to every other.
     """
-    k = min(k, len(features) - 1)
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    unit = (features / np.where(length > 0, length, 1)).astype(np.float32)
-    cosine = np.empty((len(unit), k), dtype=np.float32)
-    neighbour = np.empty((len(unit), k), dtype=np.int64)
-    for start in range(0, len(unit), _BLOCK):
-        stop = min(start + _BLOCK, len(unit))
-        near = unit[start:stop] @ unit.T
-        near[np.arange(stop - start), np.arange(start, stop)] = -np.inf
+    return _search(features, features, k=min(k, len(features) - 1), itself=False)
+
+
+def nearest_in(bank: np.ndarray, features: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """``nearest`` among other faces, float[m, d]; ``k`` shrinks to m."""
+    return _search(bank, features, k=min(k, len(bank)), itself=True)
+
+
+def _search(
+    bank: np.ndarray, features: np.ndarray, *, k: int, itself: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    known, asked = _unit(bank), _unit(features)
+    cosine = np.empty((len(asked), k), dtype=np.float32)
+    neighbour = np.empty((len(asked), k), dtype=np.int64)
+    for start in range(0, len(asked), _BLOCK):
+        stop = min(start + _BLOCK, len(asked))
+        near = asked[start:stop] @ known.T
+        if not itself:
+            near[np.arange(stop - start), np.arange(start, stop)] = -np.inf
         best = np.argpartition(near, -k, axis=1)[:, -k:] if k else np.empty((stop - start, 0), int)
         found = np.take_along_axis(near, best, axis=1)
         order = np.lexsort((best, -found), axis=1)
         neighbour[start:stop] = np.take_along_axis(best, order, axis=1)
         cosine[start:stop] = np.take_along_axis(found, order, axis=1)
     return np.clip(cosine, -1, 1), neighbour
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return (features / np.where(length > 0, length, 1)).astype(np.float32)
 
 
 def _hamming(one: np.ndarray, other: np.ndarray) -> np.ndarray:

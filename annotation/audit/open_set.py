@@ -11,12 +11,15 @@ import numpy as np
 from annotation.audit import inputs
 from annotation.audit.inputs import Values
 from annotation.audit.neighbours import nearest
+from annotation.audit.openness import ClosedSet
 from annotation.audit.result import AuditResult, result_of
 from warehouse.errors import SettingsError
 
 _NEIGHBOURS = 10
 _FEWEST = 10
 """Faces below which "unlike the others" has no meaning."""
+
+_FOLDS = 5
 
 _SAME = 1e-6
 """Median neighbour distance below which most faces are copies and the rest look endlessly far."""
@@ -29,6 +32,7 @@ _SAYS = {
     "rater": "the machine rater finds no known expression",
     "probability": "the machine rater cannot choose",
     "features": "unlike the other faces",
+    "classes": "unlike the faces of every class",
 }
 
 
@@ -47,7 +51,11 @@ class OpenSet:
       1/4 at 4.4 times. k = sqrt(n), at most 10; not used under ten faces, or when most faces are
       copies of each other.
 
-    The machine's score is *rater* times the geometric mean of the other two, whichever are there.
+    - *classes*: 1 - half of ``openness.ClosedSet.fused``, learned from the labels of the other
+      faces in five folds; from 1 for a face more usual than all to 1/2 for one more unusual than
+      all, so this too ranks and never flags alone. Needs fifty labelled faces of two classes.
+
+    The machine's score is *rater* times the geometric mean of the others, whichever are there.
     With n votes, of which the share s is open-set, ``score = (2 * machine + n * (1 - s)) /
     (2 + n)``: the machine counts as two voters, because a single ``unknown`` vote is close to
     noise (kappa 0.05 on FER+). ``flag``: score under ``threshold``. ``detail``: the weakest
@@ -71,6 +79,7 @@ class OpenSet:
         features: Values | None = None,
         open_set: Values | None = None,
         face_ids: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
     ) -> AuditResult:
         """Audit faces by whatever evidence there is; at least one of the four.
 
@@ -82,6 +91,7 @@ class OpenSet:
             open_set: float[n, 2], the rater's mass on the open-set answers, or a ``ratings``
                 frame.
             face_ids: the order of the arrays; see ``inputs.ids_of``.
+            groups: one per face; a face is not judged by what its group shows.
 
         Raises:
             SettingsError: no evidence at all.
@@ -96,6 +106,8 @@ class OpenSet:
             )
         ids = inputs.ids_of(face_ids, *given)
         machine, learned = _machine(probabilities, features, open_set, ids=ids)
+        if labels is not None and features is not None:
+            machine |= _by_classes(labels, features, ids=ids, groups=groups)
         share, n_votes = (np.zeros(len(ids)), np.zeros(len(ids)))
         if labels is not None:
             share, n_votes = inputs.open_votes(labels, ids)
@@ -153,6 +165,29 @@ def _machine(
         if near is not None:
             found["features"] = near
     return found, learned
+
+
+def _by_classes(
+    labels: Values, features: Values, *, ids: list[str], groups: Sequence[str] | None
+) -> dict[str, np.ndarray]:
+    soft = inputs.soft(labels, ids)
+    array = inputs.matrix(features, ids, name="features", column="feature")
+    share, _ = inputs.open_votes(labels, ids)
+    label = np.nan_to_num(soft).argmax(axis=1)
+    # What people find open must not teach what closed faces look like.
+    closed = ~np.isnan(soft[:, 0]) & (share < 0.5)
+    names = np.asarray(ids if groups is None else groups, dtype=str)
+    _, group = np.unique(names, return_inverse=True)
+    part = np.random.default_rng(0).permutation(group.max(initial=0) + 1)[group] % _FOLDS
+    found = np.full(len(ids), np.nan)
+    for fold in range(_FOLDS):
+        teachers, pupils = closed & (part != fold), part == fold
+        known = ClosedSet.fit(array[teachers], label[teachers])
+        if known is None:
+            return {}
+        if pupils.any():
+            found[pupils] = 1 - known.fused(known.scores(array[pupils])) / 2
+    return {"classes": found}
 
 
 def _by_entropy(belief: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Rater drift: whose votes changed between the first and the last half?"""
+"""Rater drift: whose votes changed, come too fast, or are always the same?"""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import numpy as np
 import polars as pl
 
 from annotation.aggregate.overlap import overlap
+from annotation.aggregate.quality import rater_quality
 from annotation.aggregate.votes import VoteTable, tally
 from annotation.audit.result import AuditResult
 from warehouse.errors import TableError
 from warehouse.schema import TABLES
 
+_TOO_MANY = 0.25
+_ALWAYS = 0.9
+
 
 @dataclass(frozen=True)
 class RaterDrift:
-    """Agreement with the others in a rater's last votes against the first.
+    """Three habits that make votes worth less, and what a rater is worth with them.
 
     A rater's comparable votes are put in order of time and cut in the middle. Per vote, what
     counts is the overlap with the other raters *minus* how far the others overlap with one another
@@ -28,23 +32,32 @@ class RaterDrift:
     - drift = mean of the last half - mean of the first, in [-2, 2]; negative: less like the
       others than before. Null with fewer than ``fewest`` comparable votes or without times.
     - A rater *drifts* when a two-sample z of the halves is at least ``z`` in size.
+    - A vote is *hasty* when it took under ``seconds`` and under a third of the median of all
+      votes; a rater is when more than a quarter of the votes are.
+    - A rater is *monotone* whose most frequent answer is at least nine in ten, and more than the
+      others gave on the same faces by ``z`` standard deviations: who was only shown smiles is not.
+    - weight = ``rater_quality.weight`` times the share of votes that are not hasty, times
+      1 + drift for those who drift away from the others; for ``aggregate.weighted``, if wanted.
 
     The audits table is per face and drift is per rater, so ``rows`` is empty. What was found is in
     ``statistics``: ``drift`` (rater_id to drift or None, which fills ``rater_quality.drift``),
-    ``drifting`` (rater_ids), ``raters`` (one dict each: votes, halves, z, the share of the rater's
-    most frequent answer). ``score``: share of the raters with a drift who do not drift; 1 without.
+    ``drifting``, ``hasty``, ``monotone`` (rater_ids), ``weight`` (rater_id to weight in [0, 1]),
+    ``raters`` (one dict each: votes, halves, z, the share of the rater's most frequent answer and
+    of hasty votes, the weight). ``score``: share of the raters with ``fewest`` votes of whom none
+    of the three was found; 1 without such raters.
     """
 
     name = "rater_drift"
     fewest: int = 8
     z: float = 3.0
+    seconds: float = 1.0
 
     def find(self, *, votes: pl.DataFrame) -> AuditResult:
         """Audit raters.
 
         Args:
-            votes: the long vote table with ``updated_at`` (or ``created_at``); of rows that
-                repeat a face and rater the newest time counts.
+            votes: the long vote table with ``updated_at`` (or ``created_at``) and, if known,
+                ``lead_time_s``; of rows that repeat a face and rater the newest time counts.
 
         Raises:
             TableError: the votes are not votes.
@@ -55,22 +68,39 @@ class RaterDrift:
             {"rater_id": name, **self._one(timed.filter(pl.col("rater") == rater))}
             for rater, name in enumerate(table.rater_ids)
         ]
-        habits = _habits(table)
-        for row, habit in zip(found, habits, strict=True):
-            row["most_frequent_share"] = habit
-        known = [row for row in found if row["drift"] is not None]
-        drifting = [row["rater_id"] for row in known if abs(row["z"]) >= self.z]
+        quick = _hasty_shares(votes, table, seconds=self.seconds)
+        worth = dict(rater_quality(votes).select("rater_id", "weight").iter_rows())
+        for row, habit in zip(found, _habits(table), strict=True):
+            row |= {**habit, "hasty_share": quick.get(row["rater_id"])}
+            row["drifts"] = row["z"] is not None and abs(row["z"]) >= self.z
+            row["weight"] = worth[row["rater_id"]] * _worth(row)
+        marked = {
+            "drifting": [row["rater_id"] for row in found if row["drifts"]],
+            "hasty": [
+                row["rater_id"]
+                for row in found
+                if row["n"] >= self.fewest and (row["hasty_share"] or 0) > _TOO_MANY
+            ],
+            "monotone": [row["rater_id"] for row in found if self._is_monotone(row)],
+        }
+        judged = [row["rater_id"] for row in found if row["n"] >= self.fewest]
+        odd = set().union(*marked.values()) & set(judged)
         return AuditResult(
             TABLES["audits"].empty(),
-            1 - len(drifting) / len(known) if known else 1.0,
+            1 - len(odd) / len(judged) if judged else 1.0,
             {
                 "drift": {row["rater_id"]: row["drift"] for row in found},
-                "drifting": drifting,
-                "judged": len(known),
-                "not_judged": len(found) - len(known),
+                "weight": {row["rater_id"]: row["weight"] for row in found},
+                **marked,
+                "judged": sum(row["drift"] is not None for row in found),
+                "not_judged": sum(row["drift"] is None for row in found),
                 "raters": found,
             },
         )
+
+    def _is_monotone(self, row: dict[str, Any]) -> bool:
+        often = row["most_frequent_share"] >= _ALWAYS
+        return row["n"] >= self.fewest and often and row["monotone_z"] >= self.z
 
     def _one(self, mine: pl.DataFrame) -> dict[str, Any]:
         by_three = mine["relative"].drop_nulls()
@@ -123,7 +153,50 @@ def _z(first: np.ndarray, last: np.ndarray) -> float:
     return gap / math.sqrt(variance)
 
 
-def _habits(table: VoteTable) -> list[float]:
-    said = table.answers.group_by("rater", "answer").agg(pl.col("share").sum())
-    top = said.group_by("rater").agg(pl.col("share").max() / pl.col("share").sum()).sort("rater")
-    return top["share"].to_list()
+def _habits(table: VoteTable) -> list[dict[str, Any]]:
+    """Per rater: faces answered, the share of the most frequent answer, and how far that exceeds
+    what the other raters answered about the same faces, in standard deviations."""
+    totals = table.counts("share")
+    voters = table.n_raters()
+    habits = []
+    for (_,), mine in table.answers.sort("rater").group_by("rater", maintain_order=True):
+        faces, rows = np.unique(mine["face"].to_numpy(), return_inverse=True)
+        own = np.zeros((len(faces), totals.shape[1]))
+        own[rows, mine["answer"].to_numpy()] = mine["share"].to_numpy()
+        top = int(own.sum(axis=0).argmax())
+        shared = voters[faces] > 1
+        expected = (totals[faces, top] - own[:, top])[shared] / (voters[faces][shared] - 1)
+        # Half a vote of doubt: others who all agree are no proof that nobody may differ.
+        spread = math.sqrt((expected * (1 - expected)).sum() + 0.25)
+        excess = float(own[shared, top].sum() - expected.sum()) / spread
+        habits.append(
+            {
+                "n": len(faces),
+                "most_frequent_share": float(own[:, top].sum() / own.sum()),
+                "monotone_z": excess,
+            }
+        )
+    return habits
+
+
+def _hasty_shares(votes: pl.DataFrame, table: VoteTable, *, seconds: float) -> dict[str, float]:
+    if "lead_time_s" not in votes.columns:
+        return {}
+    known = pl.col("lead_time_s").cast(pl.Float64)
+    timed = (
+        votes.select("face_id", "rater_id", known)
+        .filter(pl.col("lead_time_s").is_finite(), pl.col("rater_id").is_in(table.rater_ids))
+        .group_by("face_id", "rater_id")
+        .agg(pl.col("lead_time_s").max())
+    )
+    usual = timed["lead_time_s"].median()
+    if not isinstance(usual, int | float):
+        return {}
+    hasty = pl.col("lead_time_s") < min(seconds, usual / 3)
+    shares = timed.group_by("rater_id").agg(hasty.mean())
+    return dict(shares.iter_rows())
+
+
+def _worth(row: dict[str, Any]) -> float:
+    leaving = row["drift"] if row["drifts"] and row["drift"] < 0 else 0.0
+    return (1 - (row["hasty_share"] or 0.0)) * max(0.0, 1 + leaving)

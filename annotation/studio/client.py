@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -49,7 +49,7 @@ class Client:
             headers={"Connection": "close"} if local else None,
         )
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -121,6 +121,21 @@ class Client:
         task_only: bool = False,
         page_size: int = 500,
     ) -> Iterator[dict[str, Any]]:
+        """``pages``, task by task."""
+        for page in self.pages(
+            project_id, include=include, since=since, task_only=task_only, page_size=page_size
+        ):
+            yield from page
+
+    def pages(
+        self,
+        project_id: int,
+        *,
+        include: str,
+        since: datetime | None = None,
+        task_only: bool = False,
+        page_size: int = 500,
+    ) -> Iterator[list[dict[str, Any]]]:
         """Tasks of a project by rising id, those changed at or after ``since`` if given.
 
         Each page asks for ids beyond the last one: numbered pages lose a task whenever one
@@ -141,7 +156,8 @@ class Client:
                 fields="task_only" if task_only else "all", resolve_uri="false",
                 query=json.dumps(query),
             )["tasks"]  # fmt: skip
-            yield from page
+            if page:
+                yield page
             if len(page) < page_size:
                 return
             last = page[-1]["id"]

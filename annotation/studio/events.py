@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,113 +10,121 @@ from typing import Any
 import polars as pl
 
 from annotation.studio.answers import columns_of
+from annotation.studio.ledger import Ledger, digest, standing
 from warehouse.schema import TABLES
 
+__all__ = ["Raters", "Standing", "frame", "standing"]
+
 Row = dict[str, Any]
-Rater = Callable[[int | None, Row | None], tuple[str, str]]
-"""Pseudonym and kind behind a user id, given the annotation's last known event if there is one."""
 
 _SCHEMA = TABLES["annotations"].schema
 
 
-def standing(events: pl.DataFrame, project_id: int) -> pl.DataFrame:
-    """The newest event of each annotation of a project that was not deleted, skips included.
+@dataclass(frozen=True)
+class Raters:
+    """Pseudonym and kind behind a user id.
 
-    Same order as the view ``standing_annotations``.
+    Attributes:
+        named: of the accounts that the server lists.
+        other: of one that it lists no more.
     """
-    return (
-        events.filter(pl.col("project_id") == project_id)
-        .with_columns(gone=pl.col("event") == "deleted")
-        .sort("updated_at", "pulled_at", "gone", descending=True, nulls_last=True)
-        .unique("annotation_id", keep="first", maintain_order=True)
-        .filter(~pl.col("gone"))
-        .drop("gone")
-        .sort("annotation_id")
-    )
+
+    named: Mapping[int, tuple[str, str]]
+    other: Callable[[int | None], tuple[str, str]]
+
+    def of(self, user_id: int | None) -> tuple[str, str]:
+        found = self.named.get(user_id) if user_id is not None else None
+        return found or self.other(user_id)
 
 
 @dataclass
 class Standing:
-    """The annotations known to stand, brought forward task by task.
+    """The annotations known to stand, brought forward page by page.
 
     Attributes:
-        rows: annotation id to its newest event.
+        rows: see ``Ledger.standing``.
         newest: the server's time stamp of the newest vote or edit known.
         pulled_at: stamp of every new event; never before an older one, whatever our clock says,
             because the order of two events at one server time hangs on it.
         label_set: what the project's page asks.
     """
 
-    project_id: int
+    ledger: Ledger
     pulled_at: datetime
-    rows: dict[int, Row]
     newest: datetime | None
     label_set: str = "expressions"
-    _of_task: dict[int, set[int]] = field(default_factory=dict)
+    rows: pl.DataFrame = field(init=False)
 
-    @classmethod
-    def of(
-        cls, known: pl.DataFrame, project_id: int, now: datetime, *, label_set: str = "expressions"
-    ) -> Standing:
-        mine = known.filter(pl.col("project_id") == project_id)
-        rows = {
-            row["annotation_id"]: row for row in standing(mine, project_id).iter_rows(named=True)
-        }
-        last: Any = mine["pulled_at"].max()
-        # Deleted ones count too: the newest known moment may be that of a vote since deleted.
-        newest: Any = mine["updated_at"].max()
-        made = cls(project_id, max(now, last) if last else now, rows, newest, label_set)
-        for number, row in rows.items():
-            made._of_task.setdefault(row["task_id"], set()).add(number)
-        return made
+    def __post_init__(self) -> None:
+        self.rows = self.ledger.standing()
 
-    def compare(self, task: Row, rater: Rater) -> list[Row]:
-        """Events that bring one task, read whole from the server, up to date here."""
-        here = set(self._of_task.get(task["id"], ()))
-        events = []
-        for annotation in task.get("annotations") or []:
-            before = self.rows.get(annotation["id"])
-            here.discard(annotation["id"])
-            event = self._event(task, annotation, before, rater)
-            if before is None or _moved(before, event):
-                self.rows[event["annotation_id"]] = event
-                self._of_task.setdefault(task["id"], set()).add(event["annotation_id"])
-                events.append(event)
-        return events + self._forget(sorted(here))
+    def compare(self, tasks: Sequence[Row], raters: Raters) -> None:
+        """Write down what brings some tasks, read whole from the server, up to date here."""
+        ids = [task["id"] for task in tasks]
+        before = self.rows.filter(pl.col("task_id").is_in(ids))
+        there = frame(self._events(tasks, before, raters))
+        digests = digest(there.lazy()).collect()
+        moved = _moved(before, digests)
+        gone = before.join(digests, on="annotation_id", how="anti")["annotation_id"]
+        self.ledger.add(there.filter(pl.col("annotation_id").is_in(moved.implode())))
+        self._forget(gone)
+        self.rows = pl.concat([self.rows.filter(~pl.col("task_id").is_in(ids)), digests])
+        newest: Any = there["updated_at"].max()
+        self.newest = max(filter(None, (self.newest, newest)), default=None)
 
-    def forget_tasks_not_in(self, there: Iterable[int]) -> list[Row]:
-        """Events for the annotations of tasks that the server no longer has."""
-        gone = self._of_task.keys() - set(there)
-        return self._forget(sorted(number for task in gone for number in self._of_task[task]))
+    def forget_tasks_not_in(self, there: Iterable[int]) -> None:
+        """Write down the end of the annotations of tasks that the server no longer has."""
+        kept = pl.DataFrame({"task_id": list(there)}, schema={"task_id": pl.Int64})
+        self._forget(self.rows.join(kept, on="task_id", how="anti")["annotation_id"])
 
-    def _forget(self, numbers: list[int]) -> list[Row]:
-        events = []
-        for number in numbers:
-            last = self.rows.pop(number)
-            self._of_task[last["task_id"]].discard(number)
-            # The server does not say when it was deleted; updated_at stays the last vote's.
-            events.append({**last, "event": "deleted", "pulled_at": self.pulled_at})
-        return events
+    def _forget(self, gone: pl.Series) -> None:
+        if gone.is_empty():
+            return
+        last = self.ledger.last_of(gone.to_list())
+        # The server does not say when it was deleted; updated_at stays the last vote's.
+        stamp = pl.lit(self.pulled_at).cast(_SCHEMA["pulled_at"])
+        self.ledger.add(last.with_columns(event=pl.lit("deleted"), pulled_at=stamp))
+        self.rows = self.rows.filter(~pl.col("annotation_id").is_in(gone.implode()))
 
-    def _event(self, task: Row, annotation: Row, before: Row | None, rater: Rater) -> Row:
+    def _events(self, tasks: Sequence[Row], before: pl.DataFrame, raters: Raters) -> list[Row]:
+        known = set(before["annotation_id"])
+        found = [(task, each) for task in tasks for each in task.get("annotations") or []]
+        # Who cast a vote is asked of the table once the account is gone.
+        orphans = [
+            each["id"]
+            for _, each in found
+            if each["id"] in known and each.get("completed_by") not in raters.named
+        ]
+        last = self.ledger.last_of(orphans) if orphans else frame([])
+        who = last.select("rater_id", "rater_kind").rows()
+        names = dict(zip(last["annotation_id"], who, strict=True))
+        return [
+            self._event(
+                task, each, raters,
+                rater=names.get(each["id"]) or raters.of(each.get("completed_by")),
+                known=each["id"] in known,
+            )
+            for task, each in found
+        ]  # fmt: skip
+
+    def _event(
+        self, task: Row, annotation: Row, raters: Raters, *, rater: tuple[str, str], known: bool
+    ) -> Row:
         data = task.get("data") or {}
         face = data.get("face_id")
-        rater_id, rater_kind = rater(annotation.get("completed_by"), before)
         cancelled = bool(annotation.get("was_cancelled"))
         created, updated = (_moment(annotation.get(name)) for name in ("created_at", "updated_at"))
-        if updated is not None and (self.newest is None or updated > self.newest):
-            self.newest = updated
         said = columns_of(
             annotation.get("result"), label_set=self.label_set, was_cancelled=cancelled
         )
         return {
             "annotation_id": annotation["id"],
             "task_id": task["id"],
-            "project_id": self.project_id,
+            "project_id": self.ledger.project_id,
             "face_id": face if isinstance(face, str) else None,
-            "rater_id": rater_id,
-            "rater_kind": rater_kind,
-            "event": "created" if before is None else "updated",
+            "rater_id": rater[0],
+            "rater_kind": rater[1],
+            "event": "updated" if known else "created",
             **said,
             "lead_time_s": annotation.get("lead_time"),
             "was_cancelled": cancelled,
@@ -127,7 +135,7 @@ class Standing:
             "created_at": created,
             "updated_at": updated,
             "pulled_at": self.pulled_at,
-            "edited_by": _editor(annotation, rater),
+            "edited_by": _editor(annotation, raters),
         }
 
 
@@ -136,18 +144,24 @@ def frame(events: list[Row]) -> pl.DataFrame:
     return pl.DataFrame(events, schema=_SCHEMA, orient="row")
 
 
-def _moved(before: Row, after: Row) -> bool:
-    return any(before[name] != after[name] for name in ("updated_at", "was_cancelled", "answer"))
+def _moved(before: pl.DataFrame, there: pl.DataFrame) -> pl.Series:
+    """Ids of the annotations that are new, or not what they were."""
+    pairs = there.join(before, on="annotation_id", how="left", suffix="_before")
+    changed = [
+        pl.col(name).ne_missing(pl.col(f"{name}_before"))
+        for name in ("task_id", "updated_at", "was_cancelled", "said")
+    ]
+    return pairs.filter(pl.any_horizontal(changed))["annotation_id"]
 
 
-def _editor(annotation: Row, rater: Rater) -> str | None:
+def _editor(annotation: Row, raters: Raters) -> str | None:
     """The pseudonym of who wrote it last, if that is another account than the one it is told by.
 
     The server keeps only the last hand: an edit by another that the owner edits again before the
     next pull leaves no trace. It knows no hand at all behind imported rows.
     """
     told, hand = annotation.get("completed_by"), annotation.get("updated_by")
-    return None if hand is None or hand == told else rater(hand, None)[0]
+    return None if hand is None or hand == told else raters.of(hand)[0]
 
 
 def _moment(text: str | None) -> datetime | None:

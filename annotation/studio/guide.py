@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
+from annotation.studio.drawings import FOLDER, SIZE
 from annotation.studio.page import COMPOUND, Option, Page
+from warehouse.vocabulary import EXPRESSIONS
 
 _LOOKS = {
     "neutral": "nothing moves; a face at rest, even if it looks stern or tired",
@@ -36,7 +38,8 @@ _COARSE_EXAMPLES = (
 def instruction(page: Page | None = None) -> str:
     """HTML of the guide: what to do, which keys, how expressions usually look, worked examples.
 
-    The server's page strips styles and flattens lists; bold text and empty lines survive.
+    The server strips styles, flattens lists and leaves nothing of a drawing in the text; bold
+    text, tables and pictures by address survive, so the drawings are files it serves.
     """
     page = page or Page()
     parts = [*_rules(page), _looks(page), _examples(page), *_closing(page)]
@@ -60,12 +63,24 @@ def _rules(page: Page) -> list[str]:
 
 
 def _looks(page: Page) -> str:
-    lines = [
+    shown = [option for option in page.labels if option.alias in _LOOKS]
+    drawn = [_drawn(option) for option in shown if option.alias in EXPRESSIONS]
+    # Two to a row, so that the guide fits a screen.
+    rows = [f"<tr>{''.join(drawn[start : start + 2])}</tr>" for start in range(0, len(drawn), 2)]
+    rest = [
         f"<b>{escape(option.text)}</b> ({option.key}): {_LOOKS[option.alias]}"
-        for option in page.labels
-        if option.alias in _LOOKS
+        for option in shown
+        if option.alias not in EXPRESSIONS
     ]
-    return "<br/>".join(["<b>How they usually look</b>", *lines])
+    title = "<b>How they usually look</b>, much simplified"
+    return f"{title}<table>{''.join(rows)}</table>{'<br/>'.join(rest)}"
+
+
+def _drawn(option: Option) -> str:
+    address = f"/data/local-files/?d={FOLDER}/{option.alias}.svg"
+    picture = f'<img src="{address}" alt="" width="{SIZE}" height="{SIZE}"/>'
+    text = f"<b>{escape(option.text)}</b> ({option.key})<br/>{_LOOKS[option.alias]}"
+    return f'<td width="{SIZE + 8}">{picture}</td><td width="220">{text}</td>'
 
 
 def _examples(page: Page) -> str:

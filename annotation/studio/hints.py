@@ -9,7 +9,7 @@ import http.server
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -48,7 +48,11 @@ class Bell:
 
 @contextmanager
 def listening(
-    client: Client, project_ids: Sequence[int], *, on_ring: Callable[[], None] | None = None
+    client: Client,
+    project_ids: Callable[[], Iterable[int]],
+    *,
+    on_ring: Callable[[], None] | None = None,
+    look_s: float = 15,
 ) -> Iterator[Bell]:
     """Ask the server to call a receiver on this machine's loopback for as long as the block runs.
 
@@ -57,7 +61,8 @@ def listening(
 
     Args:
         client: signed in to a server on this machine.
-        project_ids: whose annotations ring; the server knows webhooks of projects only.
+        project_ids: whose annotations ring; asked again every ``look_s`` seconds, for the server
+            takes webhooks of single projects only, and projects may be made meanwhile.
         on_ring: called in the receiver's thread at every ring; must be quick, for a rater's
             submit waits for it.
     """
@@ -69,23 +74,55 @@ def listening(
             on_ring()
 
     receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(secret, rung))
-    thread = threading.Thread(target=receiver.serve_forever, daemon=True)
-    thread.start()
-    hooks: list[int] = []
+    hooks, closed = _Hooks(client, receiver.server_address[1], secret), threading.Event()
+
+    def follow() -> None:
+        while not closed.wait(look_s):
+            with suppress(StudioError):
+                hooks.cover(project_ids())
+                bell.connected = bool(hooks.of)
+
+    threads = [
+        threading.Thread(target=work, daemon=True) for work in (receiver.serve_forever, follow)
+    ]
+    threads[0].start()
     try:
         with suppress(StudioError):
             _forget_dead(client)
-            for number in project_ids:
-                hooks.append(_register(client, number, receiver.server_address[1], secret))
-        bell.connected = bool(hooks)
+            hooks.cover(project_ids())
+        bell.connected = bool(hooks.of)
+        threads[1].start()
         yield bell
     finally:
-        for hook in hooks:
-            with suppress(StudioError):
-                client.write("DELETE", f"/api/webhooks/{hook}/")
+        closed.set()
+        hooks.remove()
         receiver.shutdown()
         receiver.server_close()
-        thread.join(timeout=5)
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(timeout=5)
+
+
+class _Hooks:
+    """The webhooks of one receiver, by project; none is made once they are removed."""
+
+    def __init__(self, client: Client, port: int, secret: str) -> None:
+        self.of: dict[int, int] = {}
+        self._client, self._port, self._secret = client, port, secret
+        self._lock, self._removed = threading.Lock(), False
+
+    def cover(self, project_ids: Iterable[int]) -> None:
+        for number in project_ids:
+            with self._lock:
+                if number not in self.of and not self._removed:
+                    self.of[number] = _register(self._client, number, self._port, self._secret)
+
+    def remove(self) -> None:
+        with self._lock:
+            self._removed = True
+            for hook in self.of.values():
+                with suppress(StudioError):
+                    self._client.write("DELETE", f"/api/webhooks/{hook}/")
 
 
 def _register(client: Client, project_id: int, port: int, secret: str) -> int:

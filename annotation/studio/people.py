@@ -35,6 +35,7 @@ class Person:
     Attributes:
         kind: ``person``, ``simulated`` or ``self``: the rater kind of every vote it casts.
         removed: it may vote no more; kept, so that its votes keep their pseudonym.
+        subject: of a filmed person: whose faces they are asked about.
     """
 
     email: str
@@ -43,14 +44,24 @@ class Person:
     removed: bool
     token: str = field(repr=False)
     password: str = field(repr=False)
+    subject: str | None = None
 
     def address(self, url: str) -> Address:
         """Where this person votes."""
         return Address(url=url, token=self.token)
 
 
-def add(client: Client, studio_dir: Path, email: str, *, kind: str = "person") -> Person:
+def add(
+    client: Client,
+    studio_dir: Path,
+    email: str,
+    *,
+    kind: str = "person",
+    subject: str | None = None,
+) -> Person:
     """Make an account through the invite link, or return the one made before.
+
+    A ``subject`` is noted for an account of the kind ``self``, also for one made before.
 
     Accounts are kept in ``people.json``, which only its owner can read. The password is written
     there before the account is made, so a run killed in between is finished by the next one.
@@ -71,6 +82,8 @@ def add(client: Client, studio_dir: Path, email: str, *, kind: str = "person") -
                 mend="use another address for them",
             )
         account["url"] = client.url
+        if subject and account["kind"] == "self":
+            account["subject"] = subject
         _save(studio_dir, {**accounts, email: account})
         if "token" not in account:
             account |= _enrol(client, email, account["password"])
@@ -208,6 +221,7 @@ def _person(email: str, account: dict[str, Any]) -> Person:
         removed=account.get("removed", False),
         token=account["token"],
         password=account["password"],
+        subject=account.get("subject"),
     )
 
 

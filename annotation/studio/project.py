@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from annotation.studio import drawings
 from annotation.studio.client import Client
 from annotation.studio.config import fingerprint, labeling_config
 from annotation.studio.guide import instruction
@@ -15,7 +16,7 @@ from annotation.studio.page import Page
 from warehouse.errors import StudioError
 from warehouse.media import KINDS
 
-_FOLDERS = tuple(KINDS)
+_FOLDERS = (*KINDS, drawings.FOLDER)
 CLIPS = "clips"
 """The folder of the media store with short videos; only projects that show them may serve it."""
 
@@ -70,7 +71,8 @@ def ensure_project(
 
     Args:
         wanted_votes: the stream offers a face until it has this many votes; may be raised later.
-        media_dir: holds ``crops`` and ``contexts``; must be what the server may serve.
+        media_dir: holds ``crops`` and ``contexts``, and is given the drawings of the guide; must
+            be what the server may serve.
         owner: tells homes apart that share a server; any text, kept as a hash.
         avoid: ids not to take for a new project, because tables already know another one by them.
         page: what it asks; the eight expressions by default.
@@ -98,15 +100,16 @@ def ensure_project(
         client.write(
             "PATCH", f"/api/projects/{found['id']}/", {"maximum_annotations": wanted_votes}
         )
+    drawings.write_drawings(media_dir)
     _unlock_media(client, found["id"], media_dir, page)
     return _project(client, found | {"label_config": config}, mark)
 
 
-def find_projects(client: Client, *, title: str, owner: str = "") -> list[Project]:
-    """Every project of this title and owner, whatever it asks, by id: votes lie in all of them."""
-    wanted = owner_hash(owner, title)
+def find_projects(client: Client, *, titles: Collection[str], owner: str = "") -> list[Project]:
+    """Every project of these titles and owner, by id; whatever it asks, votes lie in it."""
+    wanted = {owner_hash(owner, title) for title in titles}
     marks = {row["id"]: read_mark(row.get("description") or "") for row in _rows(client)}
-    mine = {number: mark for number, mark in marks.items() if mark and mark.owner == wanted}
+    mine = {number: mark for number, mark in marks.items() if mark and mark.owner in wanted}
     return [_project(client, row, mine[row["id"]]) for row in _with_configs(client, sorted(mine))]
 
 

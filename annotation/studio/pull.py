@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import polars as pl
 
 from annotation.studio.client import Client
-from annotation.studio.events import Rater, Row, Standing, frame, standing
+from annotation.studio.events import Raters, Standing
+from annotation.studio.ledger import Ledger
 from annotation.studio.project import last_change
 from warehouse.errors import StudioError
 
@@ -35,16 +37,16 @@ class User:
 
 
 @dataclass(frozen=True)
-class Pulled:
-    """What came in.
+class Gathered:
+    """How a pull ended.
 
     Attributes:
-        events: new rows of ``annotations``, to be appended.
+        n_events: new events.
         n_on_server: annotations the server holds, skips included, as its database counts them.
-        n_standing: annotations that stand in ``known`` and ``events`` together.
+        n_standing: annotations that stand here, with what came in.
     """
 
-    events: pl.DataFrame
+    n_events: int
     n_on_server: int
     n_standing: int
 
@@ -53,72 +55,94 @@ class Pulled:
         return self.n_on_server == self.n_standing
 
 
-def pull(
+@dataclass(frozen=True)
+class Pulled(Gathered):
+    """``events`` are new rows of ``annotations``, to be appended."""
+
+    events: pl.DataFrame
+
+
+def gather(
     client: Client,
     project_id: int,
     *,
-    known: pl.DataFrame,
+    known: Callable[[], pl.LazyFrame],
+    keep: Callable[[pl.DataFrame], None],
     rater_of: Callable[[User], tuple[str, str]],
     now: datetime,
     whole: bool = False,
     label_set: str = "expressions",
-) -> Pulled:
-    """Events since ``known``: tasks that changed are read, and all of them when counts differ.
+    page_size: int = 500,
+) -> Gathered:
+    """Write down the events since ``known``: tasks that changed are read, all when counts differ.
 
     After each pass the server's database counts its annotations. When it disagrees with what
     stands here, deleted tasks are looked for and then everything is read again; what still
-    differs shows in ``Pulled.complete``.
+    differs shows in ``Gathered.complete``. A page of tasks and a part of events are held at a
+    time, and some 40 bytes for each annotation that stands.
+
+    Tasks are read by rising id, so what was kept of a pull that did not end hides how far it came:
+    the next one must read the whole.
 
     Args:
-        known: the ``annotations`` table so far, of all projects, in any order.
+        known, keep: see ``Ledger``.
         rater_of: pseudonym and kind of an account.
         now: our clock; stamps ``pulled_at`` and decides nothing about what is read.
         whole: read every task from the start.
         label_set: what the project's page asks.
+        page_size: tasks read at a time.
 
     Raises:
         StudioError: the server is away, refuses the token, or the project is gone or another one.
     """
-    _check_same_project(client, project_id, known)
-    here = Standing.of(known, project_id, now, label_set=label_set)
-    rater = _rater(client, rater_of)
-    events: list[Row] = []
-    since, n_on_server = None if whole else here.newest, 0
+    ledger = Ledger(project_id, known=known, keep=keep)
+    oldest, newest, last = ledger.span()
+    _check_same_project(client, project_id, oldest)
+    here = Standing(ledger, max(now, last) if last else now, newest, label_set)
+    raters = _raters(client, rater_of)
+    since, n_on_server = None if whole else newest, 0
     for number in range(_PASSES):
         begun, mark = time.monotonic(), last_change(client, project_id)
         from_when = since - _OVERLAP if since else None
-        seen = set()
-        for task in client.tasks(project_id, include=_INCLUDE, since=from_when):
-            seen.add(task["id"])
-            events += here.compare(task, rater)
+        seen: set[int] = set()
+        for page in client.pages(
+            project_id, include=_INCLUDE, since=from_when, page_size=page_size
+        ):
+            seen.update(task["id"] for task in page)
+            here.compare(page, raters)
         if since is None or number > 0:
-            events += here.forget_tasks_not_in(seen if since is None else _ids(client, project_id))
+            here.forget_tasks_not_in(seen if since is None else _ids(client, project_id))
         _, n_on_server = client.counts(project_id)
         # A slow pass may have missed an edit of a page it had already read.
         quick = time.monotonic() - begun < _OVERLAP.total_seconds() / 2
-        if quick and n_on_server == len(here.rows):
+        if quick and n_on_server == here.rows.height:
             break
         since = datetime.fromisoformat(mark) if mark and number + 1 != _WHOLE_PASS else None
-    return Pulled(frame(events), n_on_server=n_on_server, n_standing=len(here.rows))
+    ledger.flush()
+    return Gathered(ledger.n_events, n_on_server=n_on_server, n_standing=here.rows.height)
 
 
-def reconcile(events: pl.DataFrame, *, project_id: int, n_on_server: int) -> int:
-    """Annotations the server holds beyond those that stand after ``events``; 0 when all is well."""
-    return n_on_server - standing(events, project_id).height
+def pull(client: Client, project_id: int, *, known: pl.DataFrame, **given: Any) -> Pulled:
+    """``gather`` for a table that is held in memory: new events are returned, not written.
+
+    Args:
+        known: the ``annotations`` table so far, of all projects, in any order.
+        given: as for ``gather``.
+    """
+    kept = [known.clear()]
+    found = gather(
+        client, project_id, known=lambda: pl.concat([known, *kept]).lazy(), keep=kept.append,
+        **given,
+    )  # fmt: skip
+    return Pulled(found.n_events, found.n_on_server, found.n_standing, events=pl.concat(kept))
 
 
-def _rater(client: Client, rater_of: Callable[[User], tuple[str, str]]) -> Rater:
+def _raters(client: Client, rater_of: Callable[[User], tuple[str, str]]) -> Raters:
     emails = client.users()
-    named = {number: rater_of(User(number, email)) for number, email in emails.items()}
-
-    def rater(user_id: int | None, before: Row | None) -> tuple[str, str]:
-        if user_id in named:
-            return named[user_id]
-        if before is not None:
-            return before["rater_id"], before["rater_kind"]
-        return rater_of(User(user_id or 0, ""))
-
-    return rater
+    return Raters(
+        named={number: rater_of(User(number, email)) for number, email in emails.items()},
+        other=lambda number: rater_of(User(number or 0, "")),
+    )
 
 
 def _ids(client: Client, project_id: int) -> set[int]:
@@ -128,11 +152,10 @@ def _ids(client: Client, project_id: int) -> set[int]:
     }
 
 
-def _check_same_project(client: Client, project_id: int, known: pl.DataFrame) -> None:
+def _check_same_project(client: Client, project_id: int, oldest: datetime | None) -> None:
     """Ids count from 1 again in a database made anew; then every old vote would look deleted."""
     made = datetime.fromisoformat(client.read(f"/api/projects/{project_id}/")["created_at"])
-    oldest = known.filter(pl.col("project_id") == project_id)["created_at"].min()
-    if oldest is not None and oldest < made:  # type: ignore[operator]
+    if oldest is not None and oldest < made:
         raise StudioError(
             f"project {project_id} at {client.url} to be the one whose votes are in the tables",
             got=f"a project made on {made:%Y-%m-%d %H:%M}, after the first of those votes",

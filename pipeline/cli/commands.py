@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli import forgetting, importing, synthesizing
 from pipeline.cli.session import Session, command
 
 BatchOption = Annotated[
@@ -17,6 +18,9 @@ def register(app: typer.Typer) -> None:
     command(app, "demo")(demo)
     command(app, "ingest")(ingest)
     command(app, "audit")(audit)
+    forgetting.register(app)
+    synthesizing.register(app)
+    importing.register(app)
 
 
 def demo(

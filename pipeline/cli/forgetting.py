@@ -29,23 +29,34 @@ def forget(
     hub: Annotated[
         bool, typer.Option("--hub", help="Only take withdrawn versions off the Hubs, once more.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Erase nothing: let ingest take their files again.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase a person or a video from tables, media, Label Studio and every release.
 
     Releases that held them are written anew without them and the old versions withdrawn. Stopped
     halfway, the same command goes on. At the end the whole home is searched for what is left.
+    From then on ingest refuses their files, until --again says that they came back.
     """
     if hub:
         _withdraw(session)
         return
     if (subject is None) == (video is None):
         raise typer.BadParameter("give either --subject or --video")
-    from warehouse import erase
+    from warehouse import erase, tombstones
 
     settings = session.settings()
     kind, name = ("subject", subject) if subject is not None else ("video", video)
     assert name is not None
+    if again:
+        stone = tombstones.lift(settings.place, kind, name)
+        session.answer(
+            {"let_back_in": stone},
+            lambda console: console.print(f"{stone} may come back: ingest takes their files again"),
+        )
+        return
     leaver = erase.plan(settings.place, kind, name)
     if dry_run:
         session.answer(_told(leaver), lambda console: _show(leaver, console))

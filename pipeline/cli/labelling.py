@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +31,7 @@ RestoreOption = Annotated[
     bool, typer.Option("--restore-config", help="Put back a labeling page edited by hand.")
 ]
 _PAUSE_S = 30
+_LINK = re.compile(r"\[(\S+)\]\((\S+)\)")
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +76,42 @@ def status(session: Session) -> None:
     from pipeline.labelling import progress_of
 
     facts = progress_of(session.settings())
-    session.answer(facts, partial(_show, facts))
+    session.answer(facts, partial(_show_status, facts))
+
+
+def _show_status(facts: dict[str, Any], console: Console) -> None:
+    alphas = {name: value for name, value in facts.items() if "alpha" in name}
+    raters = {name: value for name, value in facts.items() if name.startswith("votes of ")}
+    _show({name: facts[name] for name in facts if name not in alphas | raters}, console)
+    console.print("\nagreement beyond chance: 1 where all agree, 0 as by chance")
+    for name, value in alphas.items():
+        told = _alpha(value)
+        console.print(f"  {name:<42} {told}")
+    console.print(f"\n{'who':<20} {'votes':>6} {'skips':>6} {'agrees':>7} {'open':>6} {'owes':>6}")
+    for name, row in raters.items():
+        console.print(
+            f"{name.removeprefix('votes of '):<20} {row['votes']:>6} {row['skipped']:>6} "
+            f"{_or_dash(row['agreement'], '.2f'):>7} {_or_dash(row['open'], 'd'):>6} "
+            f"{_or_dash(row['owed'], '.0f'):>6}"
+        )
+    console.print(
+        "open: faces a person can still be served; owes: an even share of the votes owed; "
+        "who is who: `risorius studio people list`"
+    )
+
+
+def _alpha(value: dict[str, Any] | float | None) -> str:
+    if value is None:
+        return "not defined yet: it takes two people on a face, and two different answers"
+    if isinstance(value, dict):
+        faces = value["faces"]
+        return f"{_alpha(value['alpha'])}  on {faces} {'face' if faces == 1 else 'faces'}"
+    # A hair below zero is not to be told as minus zero.
+    return f"{round(value, 2) + 0.0:>5.2f}"
+
+
+def _or_dash(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)
 
 
 def _show(facts: dict[str, Any], console: Console) -> None:
@@ -110,6 +147,8 @@ def _repeat(
             # Tables and pictures are for the Dagster page.
             if isinstance(value, int | str) and not str(value).startswith(("|", "!", "_", "-"))
         }
+        links = str(made.get("studio_tasks", {}).get("own order", ""))
+        facts |= {f"link of {who}": url for who, url in _LINK.findall(links)}
         session.answer(facts, partial(_show, facts))
         if pause is None:
             return

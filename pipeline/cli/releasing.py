@@ -1,4 +1,4 @@
-"""Commands about releases: release create, list, show, diff, publish."""
+"""Commands about releases: release create, list, show, diff, publish, export."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     command(group, "show")(show)
     command(group, "diff")(diff)
     command(group, "publish")(publish)
+    command(group, "export")(export)
 
 
 def create(
@@ -96,7 +97,9 @@ def show(
 
     settings = session.settings(release=name)
     if face is not None:
-        traced = releases.lineage(settings.place, name=settings.release, version=version, face=face)
+        from pipeline.lineage import trace
+
+        traced = trace(settings, version=version, face=face)
         session.answer(traced, partial(_print_lineage, traced))
         return
     facts = releases.show(settings.place, name=settings.release, version=version)
@@ -147,6 +150,27 @@ def publish(
     session.answer(vars(done) | {"url": done.url}, partial(_print_publication, done, dry_run))
 
 
+def export(
+    session: Session,
+    to: Annotated[str, typer.Option("--to", help="A folder that is new or empty.")],
+    name: NameArgument = None,
+    version: VersionOption = "latest",
+    layout: Annotated[str, typer.Option("--layout", help="folder or webdataset.")] = "folder",
+) -> None:
+    """Copy the faces of a version out, for tools that read neither Parquet nor datasets."""
+    from warehouse import releases
+
+    settings = session.settings(release=name)
+    counts = releases.export(
+        settings.place, name=settings.release, version=version, to=to, layout=layout
+    )
+    told = ", ".join(f"{split} {n}" for split, n in counts.items())
+    session.answer(
+        {"to": to, "layout": layout, "splits": counts},
+        lambda console: console.print(f"{to}: {told}; delete it if somebody is forgotten"),
+    )
+
+
 def _print_publication(done: Publication, dry_run: bool, console: Console) -> None:
     total = sum(done.files.values()) / 1e6
     if dry_run:
@@ -178,6 +202,8 @@ def _print_lineage(traced: dict[str, Any], console: Console) -> None:
     else:
         console.print("video     no longer in the tables")
     console.print(f"raters    {', '.join(traced['machine_raters']) or 'none'} (machine)")
+    for model in traced["models"]:
+        console.print(f"model     {model['name']}: {model['role']}, {model['licence']}")
     for vote in traced["votes"]:
         said = "skipped" if vote["was_cancelled"] else " + ".join(vote["expressions"] or [])
         console.print(f"vote      {vote['rater_id']} ({vote['rater_kind']}): {said}")
@@ -186,6 +212,10 @@ def _print_lineage(traced: dict[str, Any], console: Console) -> None:
         console.print(f"audit     {audit['audit']}: {flag}, {audit['score']:.3f}")
     release = traced["release"]
     console.print(f"release   {release['name']} {release['version']}, {release['code_version']}")
+    for asset, run in traced["runs"].items():
+        console.print(f"run       {run}  {asset}")
+    if not traced["runs"]:
+        console.print("run       no record: made elsewhere, or erased when somebody was forgotten")
 
 
 def _print_facts(facts: dict[str, Any], console: Console) -> None:

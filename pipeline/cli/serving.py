@@ -105,19 +105,22 @@ def people_add(
         bool,
         typer.Option("--self", help="The filmed person: answers are self-reports, kept apart."),
     ] = False,
+    subject: Annotated[
+        str | None,
+        typer.Option("--subject", help="With --self: the subject_id whose faces are theirs."),
+    ] = None,
 ) -> None:
     """Give a person an own account and token."""
     from pipeline import studio
 
+    if filmed != bool(subject):
+        raise typer.BadParameter("a filmed person needs both: --self --subject ID")
     settings = session.settings()
-    person = studio.add_person(settings, email, kind="self" if filmed else "person")
-    session.answer(
-        person,
-        lambda console: console.print(
-            f"{person['email']} votes as {person['rater_id']}; "
-            f"password in {person['password_file']}"
-        ),
-    )
+    person = studio.add_person(settings, email, subject=subject)
+    said = f"{person['email']} votes as {person['rater_id']}; password in {person['password_file']}"
+    if person["kind"] != ("self" if filmed else "person"):
+        said = f"{person['email']} has an account already, and votes as {person['rater_id']}"
+    session.answer(person, lambda console: console.print(said))
 
 
 def people_list(session: Session) -> None:
@@ -128,7 +131,10 @@ def people_list(session: Session) -> None:
     session.answer(
         people,
         lambda console: console.print(
-            "\n".join(f"{item['email']}  {item['rater_id']}  {item['state']}" for item in people)
+            "\n".join(
+                "  ".join(filter(None, map(item.get, ("email", "rater_id", "state", "subject"))))
+                for item in people
+            )
             or "nobody yet"
         ),
     )

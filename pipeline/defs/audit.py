@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 
 from annotation import audit
-from annotation.audit import AuditResult
+from annotation.audit import AuditResult, curation
 from pipeline import pictures
+from pipeline.audits import thresholds
 from pipeline.defs.annotation import soft_labels
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import near_duplicates
@@ -18,12 +19,28 @@ from warehouse.home import Home
 from warehouse.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
+weigh = dg.define_asset_job(
+    "weigh",
+    dg.AssetSelection.assets("identities", "near_duplicates", "soft_labels"),
+    description="Votes that are here already into soft labels; asks no server.",
+)
+
 _LABELLED = """
-    SELECT soft_labels.*, ratings.expression AS probability, ratings.open_set, ratings.feature,
-           faces.crop
-    FROM soft_labels JOIN ratings USING (face_id) JOIN faces USING (face_id)
-    ORDER BY face_id
+    SELECT soft_labels.*, one.expression AS probability, one.open_set, one.feature, faces.crop,
+           coalesce(identities.subject_id, soft_labels.face_id) AS subject
+    FROM soft_labels
+    JOIN (SELECT * FROM ratings
+          QUALIFY row_number() OVER (PARTITION BY face_id ORDER BY rater_id DESC) = 1) AS one
+        ON one.face_id = soft_labels.face_id
+    JOIN faces ON faces.face_id = soft_labels.face_id
+    LEFT JOIN identities ON identities.face_id = soft_labels.face_id
+    ORDER BY soft_labels.face_id
 """
+_VOTES = """
+    SELECT votes.*, lead_time_s FROM votes
+    LEFT JOIN current_votes USING (face_id, rater_id)
+"""
+_SHOWN = 48
 
 
 @dg.asset(
@@ -40,7 +57,10 @@ def label_noise(workplace: Workplace) -> dg.MaterializeResult:
     home = workplace.home()
     labelled, inputs = _inputs(home)
     votes = lens.ask(home, "SELECT * FROM votes")
-    result = audit.run("label_noise", **inputs, votes=votes, out_of_sample=True)
+    threshold = thresholds().label_noise
+    result = audit.run(
+        "label_noise", **inputs, votes=votes, out_of_sample=True, threshold=threshold
+    )
     return _keep(home, labelled, result, audit="label_noise")
 
 
@@ -58,7 +78,13 @@ def open_set(workplace: Workplace) -> dg.MaterializeResult:
     home = workplace.home()
     labelled, inputs = _inputs(home)
     rated = {name: _array(labelled, name) for name in ("feature", "open_set")}
-    result = audit.run("open_set", **inputs, features=rated["feature"], open_set=rated["open_set"])
+    result = audit.run(
+        "open_set",
+        **inputs,
+        features=rated["feature"],
+        open_set=rated["open_set"],
+        threshold=thresholds().open_set,
+    )
     return _keep(home, labelled, result, audit="open_set")
 
 
@@ -72,9 +98,10 @@ def open_set(workplace: Workplace) -> dg.MaterializeResult:
 )
 def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
     """One row per rater: did agreement with the others change between early and late votes?
-    Written into `rater_quality.drift`."""
+    Written into `rater_quality.drift`. Votes given too fast and raters who always say the same
+    are named, by pseudonym, with what their votes would weigh."""
     home = workplace.home()
-    result = audit.run("rater_drift", votes=lens.ask(home, "SELECT * FROM votes"))
+    result = audit.run("rater_drift", votes=lens.ask(home, _VOTES))
     drift = pl.DataFrame(
         list(result.statistics["drift"].items()),
         schema={"rater_id": pl.String, "drift": pl.Float64},
@@ -87,7 +114,12 @@ def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": quality.height,
-            "raters": dg.MetadataValue.md(pictures.table(quality.drop("confusion"))),
+            "score": result.score,
+            **{
+                name: ", ".join(result.statistics[name]) or "nobody"
+                for name in ("drifting", "hasty", "monotone")
+            },
+            "raters": dg.MetadataValue.md(pictures.table(_raters(quality, result))),
         }
     )
 
@@ -101,9 +133,12 @@ def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
 )
 def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
     """One row per voted face with everything the audits said: the view `curated_faces`, which a
-    release is made from. Nothing is stored, so it cannot disagree with its tables."""
+    release is made from; `decided_faces` adds keep, review or drop with the reasons. Nothing is
+    stored, so it cannot disagree with its tables."""
     home = workplace.home()
-    curated = lens.ask(home, "SELECT * FROM curated_faces")
+    curated = lens.ask(home, "SELECT * FROM decided_faces")
+    again = curation.review(curated).join(curated.select("face_id", "crop"), on="face_id")
+    decisions = curated.group_by("decision", pl.col("reasons").list.join(", ")).len("faces")
     flags = {
         name: int(curated[name].sum()) if curated.height else 0
         for name in ("is_label_issue", "is_open_set")
@@ -114,6 +149,17 @@ def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": curated.height,
             "votes": int(curated["n_votes"].sum()),
             **flags,
+            "decisions": dg.MetadataValue.md(
+                pictures.table(decisions.sort("decision", "faces", descending=[False, True]))
+            ),
+            "thresholds": dg.MetadataValue.md(pictures.table(curation.effects(curated))),
+            "to_review": dg.MetadataValue.md(
+                pictures.contact_sheet(
+                    home,
+                    again.head(_SHOWN),
+                    captions=again.head(_SHOWN)["reasons"].list.join(" ").to_list(),
+                )
+            ),
             "coverage": dg.MetadataValue.md(pictures.table(means)),
         }
     )
@@ -137,6 +183,7 @@ def _inputs(home: Home) -> tuple[pl.DataFrame, dict[str, Any]]:
     return labelled, {
         "labels": labelled.select(list(TABLES["soft_labels"].columns)),
         "probabilities": _array(labelled, "probability"),
+        "groups": labelled["subject"].to_list(),
         "face_ids": labelled["face_id"].to_list(),
     }
 
@@ -145,10 +192,11 @@ def _keep(
     home: Home, labelled: pl.DataFrame, result: AuditResult, *, audit: str
 ) -> dg.MaterializeResult:
     tables.write(home, "audits", result.rows, part=audit)
-    flagged = (
-        result.rows.filter(pl.col("flag"))
-        .join(labelled.select("face_id", "crop"), on="face_id")
+    judged = result.rows.filter(pl.col("score").is_not_null())
+    worst = (
+        judged.join(labelled.select("face_id", "crop"), on="face_id")
         .sort("score", "face_id")
+        .head(_SHOWN)
     )
     numbers = {
         f"statistics/{key}": value
@@ -158,16 +206,38 @@ def _keep(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": result.rows.height,
-            "flagged": flagged.height,
+            "flagged": int(result.rows["flag"].sum()),
             "score": result.score,
             **numbers,
-            "flagged_faces": dg.MetadataValue.md(
-                pictures.contact_sheet(
-                    home, flagged, captions=[text or "" for text in flagged["detail"]]
-                )
+            "worst": dg.MetadataValue.md(
+                pictures.contact_sheet(home, worst, captions=_captions(worst))
             ),
         }
     )
+
+
+def _captions(worst: pl.DataFrame) -> list[str]:
+    return [
+        f"{score:.2f} {(detail or '')[:6]}"
+        for score, detail in worst.select("score", "detail").iter_rows()
+    ]
+
+
+def _raters(quality: pl.DataFrame, result: AuditResult) -> pl.DataFrame:
+    found = pl.DataFrame(
+        [
+            (row["rater_id"], row["most_frequent_share"], row["hasty_share"], row["weight"])
+            for row in result.statistics["raters"]
+        ],
+        schema={
+            "rater_id": pl.String,
+            "most frequent answer": pl.Float64,
+            "hasty": pl.Float64,
+            "weight with habits": pl.Float64,
+        },
+        orient="row",
+    )
+    return quality.drop("confusion").join(found, on="rater_id", how="left")
 
 
 def _array(frame: pl.DataFrame, column: str) -> np.ndarray:

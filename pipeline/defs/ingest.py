@@ -6,7 +6,7 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from pipeline import pictures, progress
+from pipeline import pictures, progress, refusing
 from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
 from pipeline.defs.partitions import NAME, batches
 from pipeline.defs.resources import Workplace
@@ -35,7 +35,10 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
     settings, home = workplace.settings(), workplace.home()
     for key in context.partition_keys:
         say = partial(progress.say, "raw_videos")
+        refusing.readmit(home, key)
         count = stage.register(home, key, engine=settings.engine, workers=settings.workers, say=say)
+        if refused := refusing.refuse(home, key):
+            context.log.warning(f"{key}: {refused} files show people who were forgotten")
         context.log.info(f"{key}: {count.done} sources read, {count.skipped} known before")
     videos = _of_batches("videos", home, context.partition_keys)
     return dg.MaterializeResult(
@@ -65,6 +68,7 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
         sample_fps=settings.sample_fps, detector=settings.detector, gate=settings.gate.moved()
     )
     for key in context.partition_keys:
+        refusing.refuse(home, key)
         count = stage.find_faces(
             home,
             key,

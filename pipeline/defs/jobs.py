@@ -9,6 +9,7 @@ BELIEVE = dg.AssetSelection.assets("annotations", "soft_labels")
 AUDIT = dg.AssetSelection.assets(
     "label_noise", "open_set", "rater_drift", "near_duplicates", "curated_faces"
 )
+SYNTHESIS = dg.AssetSelection.assets("coverage_gaps", "synthetic_faces", "synthetic_labels")
 RELEASE = dg.AssetSelection.assets("release")
 
 ingest = dg.define_asset_job("ingest", INGEST, description="Videos of a batch into rated faces.")
@@ -16,6 +17,9 @@ queue = dg.define_asset_job("queue", QUEUE, description="Rated faces into Label 
 requeue = dg.define_asset_job("requeue", REQUEUE, description="What people still owe.")
 believe = dg.define_asset_job("believe", BELIEVE, description="Votes into soft labels.")
 audit = dg.define_asset_job("audit", AUDIT, description="What not to trust, and what is curated.")
+synthesize = dg.define_asset_job(
+    "synthesize", SYNTHESIS, description="Faces made for what the curated ones lack."
+)
 cut_release = dg.define_asset_job(
     "cut_release", RELEASE, description="A new version, if anything is new."
 )

@@ -46,3 +46,20 @@ def release_is_sound(workplace: Workplace) -> dg.AssetCheckResult:
         passed=not damaged and not leaks,
         metadata={"damaged files": ", ".join(damaged), "subjects in two splits": ", ".join(leaks)},
     )
+
+
+@dg.asset_check(asset=release, blocking=True)
+def release_terms_allow_its_use(workplace: Workplace) -> dg.AssetCheckResult:
+    """No licence of a row or of weights forbids the use the newest version was declared for."""
+    settings = workplace.settings()
+    newest = releases.list_releases(settings.place, name=settings.release)[-1]
+    facts = releases.show(settings.place, name=settings.release, version=newest.version)
+    breaches = releases.breaches(newest.path)
+    return dg.AssetCheckResult(
+        passed=not breaches,
+        metadata={
+            "declared use": facts.get("use") or "none",
+            "strictest terms": facts["summary"]["licence"]["name"],
+            "breaches": "; ".join(breaches),
+        },
+    )

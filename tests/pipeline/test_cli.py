@@ -29,7 +29,8 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert "HEAVY []" in done.stdout
-    for name in ("demo", "ingest", "dev", "sql", "doctor", "label", "release", "studio", "audit"):
+    for name in ("demo", "ingest", "dev", "sql", "doctor", "label", "release", "studio", "audit",
+                 "synth"):  # fmt: skip
         assert f" {name} " in done.stdout
 
 

@@ -41,6 +41,7 @@ CHECKS = {
     "synthetic_labels:every_synthetic_face_has_an_action",
     "synthetic_labels:synthetic_labels_are_distributions",
     "release:release_is_sound",
+    "release:release_terms_allow_its_use",
 }
 
 

@@ -14,6 +14,7 @@ from tests.warehouse.people_home import FACES, PER_TRACK, face_id, people_home, 
 from warehouse import absence, erase, leaving, media, releases, tables
 from warehouse.errors import ReleaseError, SettingsError
 from warehouse.home import Home
+from warehouse.schema import TABLES
 
 ANNS = [clip for clip, people in FACES.items() if people == ("ann",)]
 
@@ -157,10 +158,11 @@ def test_every_version_that_knew_them_is_replaced_and_no_other(home: Home) -> No
     assert rows["withdrawn_at"].is_not_null().to_list() == [False, True, False, True, False]
     with pytest.raises(ReleaseError, match=r"take v1\.1, which replaced it"):
         releases.load("faces", "v1", home=home)
-    (stone,) = tables.read(home, "tombstones").to_dicts()
+    (stone, *rest) = tables.read(home, "tombstones").sort("what").to_dicts()
     assert stone["what"] == done.what
     assert stone["what"].startswith("subject-")
     assert stone["why"] == "request of 3 March"
+    assert {row["why"] for row in rest} == {f"of {done.what}", f"shared with {done.what}"}
     assert stone["releases"] == ["faces v1 -> v1.1", "faces v2 -> v2.1"]
     assert release(home).version == "v3"
     placed = releases.show(home, name="faces")["splits"]["members"]["subject"]
@@ -249,3 +251,29 @@ def test_the_search_finds_what_an_erasure_would_have_missed(home: Home) -> None:
     crop = media.load(home, leaver.crops[0])
     Image.fromarray(crop).resize((112, 112)).save(copy, quality=88)
     assert any("left/thumb.jpg" in line for line in absence.search(home, leaver).alike)
+
+
+def test_the_address_of_a_shared_video_is_no_trace_and_that_of_their_own_is(home: Home) -> None:
+    people_home(home)
+    for clip in ("mix-e", "ann-b"):
+        path = tables.path_of(home, "videos", part=video_id(clip), batch="day")
+        # As it is for short addresses, which Parquet also keeps beside its compressed pages.
+        pl.read_parquet(path, glob=False).write_parquet(path, compression="uncompressed")
+    leaver = erase.plan(home, "subject", "ann")
+    traces = absence.search(home, leaver).traces
+    assert any("/ann-b.mp4" in trace and "tables/videos" in trace for trace in traces)
+    assert not any("/mix-e.mp4" in trace and "tables/videos" in trace for trace in traces)
+    assert erase.forget(home, "subject", "ann").absence.proved
+
+
+def test_a_video_without_faces_leaves_too(home: Home) -> None:
+    people_home(home)
+    place = {"part": video_id("cid-f"), "batch": "day"}
+    for name in ("faces", "tracks"):
+        tables.write(home, name, TABLES[name].empty(), **place)
+    for name in ("identities", "soft_labels", "annotations", "audits"):
+        stay = ~pl.col("face_id").str.starts_with(video_id("cid-f"))
+        tables.write(home, name, tables.read(home, name).filter(stay), part="current")
+    assert erase.forget(home, "subject", "cid").absence.traces == []
+    assert not list(home.tables.glob(f"*/*/{video_id('cid-f')}*"))
+    assert tables.read(home, "faces").height == 5 * PER_TRACK

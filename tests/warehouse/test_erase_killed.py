@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.warehouse.people_home import people_home, release
@@ -39,7 +40,7 @@ def everything(home: Home) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "step", [3, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 14, 20, 26, 32))]
+    "step", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 9, 14, 20, 26, 32))]
 )
 def test_killed_anywhere_the_next_run_finishes(home: Home, tmp_path: Path, step: int) -> None:
     people_home(home)
@@ -65,4 +66,5 @@ def test_killed_anywhere_the_next_run_finishes(home: Home, tmp_path: Path, step:
     for path in theirs:
         if path.startswith("releases/"):
             assert mine[path] == theirs[path], path
-    assert tables.read(home, "tombstones").height == 1
+    people = pl.col("what").str.starts_with("subject-")
+    assert tables.read(home, "tombstones").filter(people).height == 1

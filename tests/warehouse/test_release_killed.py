@@ -44,7 +44,7 @@ def state(path: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-@pytest.mark.parametrize("shards", [1, 30])
+@pytest.mark.parametrize("shards", [1, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_killed_build_leaves_earlier_versions_and_the_next_one_works(
     home: Home, inputs: Callable[..., dict[str, Any]], shards: int
 ) -> None:

@@ -209,6 +209,7 @@ def test_markdown_is_escaped(text: object, escaped: str) -> None:
     assert escape(text) == escaped
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_report_renders_in_light_and_dark(home: Home, inputs: Inputs, tmp_path: Path) -> None:
     import numpy as np

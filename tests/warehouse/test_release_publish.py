@@ -87,6 +87,7 @@ def files(path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_version_is_published_loaded_by_its_tag_and_trained_on(
     hub: Hub, publish: Publish, home: Home, inputs: Inputs, tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -177,6 +179,26 @@ def test_a_small_network_learns_from_soft_labels(home: Home, inputs: Inputs) -> 
             total += loss.item()
         losses.append(total)
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_lines_on_the_card_train(home: Home, inputs: Inputs) -> None:
+    given = inputs(home, {"ann": 5})
+    bare = pl.col("face_id") == "ann-0000-1"
+    given["rows"] = given["rows"].with_columns(
+        pl.when(~bare).then(name).alias(name) for name in ("soft_label", "label_quality")
+    )
+    made = releases.build(home, **given)
+    card = (made.path / "README.md").read_text()
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(len(EXPRESSIONS)))
+    uses = card.split("## Uses")[1]
+    for number, text in enumerate(re.findall(r"```python\n(.*?)```", uses, re.DOTALL)):
+        for name in ("<this folder or repository>", "<this folder>"):
+            text = text.replace(name, str(made.path))
+        # Each reads pictures of its own size.
+        lines: dict[str, Any] = {"network": copy.deepcopy(network)}
+        exec(text, lines)
+        assert torch.isfinite(lines["loss"]).all(), number
+    assert number == 1
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,31 @@
 -- One row per face that people voted on, with what the audits said of it: a release in waiting.
 -- A flag is null where its audit has not looked at the face.
-WITH audited AS (
+WITH RECURSIVE repeats AS (
+    SELECT face_id, max(detail) AS original
+    FROM audits
+    WHERE audit = 'near_duplicates' AND flag AND detail IS NOT NULL
+    GROUP BY face_id
+),
+-- A face may repeat one that repeats another, which is not released: its end ties them all.
+-- A circle ends by its length.
+chains AS (
+    SELECT face_id, original, 1 AS length FROM repeats
+    UNION ALL
+    SELECT chains.face_id, repeats.original, chains.length + 1
+    FROM chains
+    JOIN repeats ON repeats.face_id = chains.original
+    WHERE chains.length < 50 AND repeats.original <> chains.face_id
+),
+duplicates AS (
+    SELECT face_id, arg_max(original, length) AS duplicate_of FROM chains GROUP BY face_id
+),
+audited AS (
     SELECT
         face_id,
         max(score) FILTER (audit = 'label_noise') AS label_quality,
         bool_or(flag) FILTER (audit = 'label_noise') AS is_label_issue,
         max(score) FILTER (audit = 'open_set') AS open_set_score,
-        bool_or(flag) FILTER (audit = 'open_set') AS is_open_set,
-        max(detail) FILTER (audit = 'near_duplicates' AND flag) AS duplicate_of
+        bool_or(flag) FILTER (audit = 'open_set') AS is_open_set
     FROM audits
     GROUP BY face_id
 ),
@@ -35,15 +53,17 @@ SELECT
     audited.is_label_issue,
     audited.open_set_score,
     audited.is_open_set,
-    audited.duplicate_of,
+    duplicates.duplicate_of,
     CASE videos.source WHEN 'imported' THEN 'imported' ELSE 'real' END AS source,
-    videos.licence
+    videos.licence,
+    videos.consent
 FROM faces
 JOIN videos ON videos.video_id = faces.video_id AND videos.batch = faces.batch
 JOIN soft_labels ON soft_labels.face_id = faces.face_id
 JOIN identities ON identities.face_id = faces.face_id
 LEFT JOIN one_rating ON one_rating.face_id = faces.face_id
 LEFT JOIN audited ON audited.face_id = faces.face_id
+LEFT JOIN duplicates ON duplicates.face_id = faces.face_id
 WHERE faces.verdict = 'kept' AND videos.verdict = 'kept'
 QUALIFY row_number() OVER (PARTITION BY faces.face_id ORDER BY faces.batch) = 1
 ORDER BY faces.face_id

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from warehouse.releases.admission import breaches
 from warehouse.releases.build import build
 from warehouse.releases.diff import Difference, diff
+from warehouse.releases.evaluation import evaluate
+from warehouse.releases.exporting import export
 from warehouse.releases.lineage import lineage
 from warehouse.releases.load import leaks, list_releases, load, show, verify
 from warehouse.releases.publish import Publication, publish
@@ -15,8 +18,11 @@ __all__ = [
     "Difference",
     "Publication",
     "Release",
+    "breaches",
     "build",
     "diff",
+    "evaluate",
+    "export",
     "leaks",
     "lineage",
     "list_releases",

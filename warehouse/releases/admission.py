@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -12,6 +13,7 @@ import polars as pl
 from warehouse import consent
 from warehouse.errors import ReleaseError
 from warehouse.licences import USES, origin, permits, strictest, terms
+from warehouse.releases import versions
 
 FORBIDDEN = "licence_forbids"
 
@@ -163,4 +165,27 @@ def bound_by(rows: pl.DataFrame, models: Sequence[Mapping[str, Any]]) -> list[di
             "n": rows.height,
         }
         for model in models
+    ]
+
+
+def breaches(path: Path) -> list[str]:
+    """What a version holds against the use it was declared for, one sentence per licence.
+
+    Read from its files and judged by the register as it stands now: terms that were corrected
+    since count. Empty where all is permitted, and where no use was declared.
+
+    Raises:
+        ReleaseError: there is no version at ``path``, or its manifest is damaged.
+    """
+    facts = versions.manifest(path)
+    use = facts.get("use")
+    if use is None:
+        return []
+    rows = pl.scan_parquet(sorted((path / "data").glob("*.parquet")), glob=False)
+    bound = bound_by(rows.select("licence").collect(), facts["facts"].get("models", []))
+    return [
+        f"{one['name']} of {one['n']} {'faces' if one['from'] == 'rows' else 'by ' + one['from']} "
+        f"does not permit {use} use"
+        for one in bound
+        if not permits(one["name"], use)
     ]

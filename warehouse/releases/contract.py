@@ -23,10 +23,13 @@ ROWS: dict[str, pl.DataType | type[pl.DataType]] = {
     "crop": TEXT, "soft_label": EXPRESSION, "open_set_share": FLOAT, "n_votes": INT,
     "entropy": FLOAT, "au": AU, "valence": FLOAT, "arousal": FLOAT, "label_quality": FLOAT,
     "is_label_issue": BOOL, "open_set_score": FLOAT, "is_open_set": BOOL, "duplicate_of": TEXT,
-    "source": TEXT, "licence": TEXT, "consent": TEXT,
+    "source": TEXT, "licence": TEXT, "consent": TEXT, "near_group": TEXT,
 }  # fmt: skip
-"""One row per curated face. ``crop`` is a media key; ``soft_label`` follows ``EXPRESSIONS``;
-``consent`` decides who enters (``warehouse.consent``) and is not released."""
+"""One row per curated face. ``crop`` is a media key; ``soft_label`` follows ``EXPRESSIONS``.
+Not released: ``consent``, which decides who enters (``warehouse.consent``), and ``near_group``, one
+name for all faces of a chain of near pairs, which no split may part."""
+
+UNRELEASED = ("consent", "near_group")
 
 VOTES: dict[str, pl.DataType | type[pl.DataType]] = {
     "face_id": TEXT, "rater_id": TEXT, "rater_kind": TEXT, "validity": TEXT,
@@ -45,7 +48,7 @@ _FACT_LISTS = {
     "rater_quality": {"rater_id"},
     "groups": {"group", "value"},
 }
-_OPTIONAL_ROWS = {"consent"}
+_OPTIONAL_ROWS = {"consent", "near_group"}
 _OPTIONAL_VOTES = {
     "validity", "note", "saw_prediction", "created_at", "compounds", "free_label", "au",
 }  # fmt: skip

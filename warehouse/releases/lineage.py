@@ -43,8 +43,9 @@ def lineage(
     Returns:
         ``released`` (the row without its picture, and its split), ``votes`` (as released, by
         pseudonym), ``origin`` (video, second, frame, box; None where the tables know it no
-        longer), ``machine_raters``, ``audits`` (as they stand now), ``made`` (for a synthetic
-        face: model, seed, targets), ``release`` (code version, inputs, what it was wanted for).
+        longer), ``models`` (weights that touched the row, as the release lists them, each with
+        its role and licence), ``machine_raters``, ``audits`` (as they stand now), ``made`` (for a
+        synthetic face: model, seed, targets), ``release`` (code version, inputs, settings).
 
     Raises:
         ReleaseError: the version does not hold this face; says why if its manifest does.
@@ -56,6 +57,7 @@ def lineage(
         "released": _released(path, facts, face),
         "votes": _votes(path, face),
         "origin": next(iter(_ask(place, _ORIGIN, face)), None),
+        "models": facts["facts"].get("models", []),
         "machine_raters": [row["rater_id"] for row in _ask(place, _RATINGS, face)],
         "audits": _ask(place, _AUDITS, face),
         "made": next(iter(_ask(place, _MADE, face)), None),

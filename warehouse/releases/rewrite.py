@@ -16,7 +16,14 @@ from warehouse.home import Home
 from warehouse.ids import sha256_of
 from warehouse.releases import manifest, versions
 from warehouse.releases.build import SHARD_BYTES, write
-from warehouse.releases.contract import ROWS, SPLITS, VOTES, fit_rows, fit_votes
+from warehouse.releases.contract import (
+    ROWS,
+    SPLITS,
+    UNRELEASED,
+    VOTES,
+    fit_rows,
+    fit_votes,
+)
 from warehouse.releases.versions import Number
 
 if TYPE_CHECKING:
@@ -177,7 +184,7 @@ def _rows(home: Home, path: Path, leaver: Leaver) -> tuple[pl.DataFrame, int]:
     names = [name for name in ROWS if name in whole.columns]
     if whole.is_empty():
         return whole, erased
-    fitted = fit_rows(whole.select(names)).drop("consent")
+    fitted = fit_rows(whole.select(names)).drop(*UNRELEASED)
     return fitted.join(whole.select("face_id", "split"), on="face_id").sort("face_id"), erased
 
 

@@ -13,6 +13,9 @@ from warehouse.releases.contract import SPLITS
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
+_LIKE = ("own", "twin", "near")
+"""Nodes of faces that look alike: one that others repeat, the one repeated, a chain's."""
+
 CONFLICT = "split_conflict"
 """Why a row is left out: it ties together people whom earlier versions put in two splits."""
 
@@ -44,7 +47,7 @@ def assign(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> A
     have no subject, train and nothing else; one that repeats a face of another split is left out.
 
     Args:
-        rows: ``face_id, subject_id, video_id, duplicate_of``.
+        rows: ``face_id, subject_id, video_id, duplicate_of``, and ``near_group`` if it is known.
         earlier: ``members`` of the version before, or an empty mapping.
     """
     made = rows.filter(pl.col("subject_id").is_null())
@@ -73,17 +76,16 @@ def _assign(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> 
     )
     for left, right in _ties(rows):
         groups.tie(left, right)
-    nodes = rows.select("face_id", *_nodes())
+    nodes = rows.select("face_id", *_nodes(rows))
     sizes = _sizes(groups, nodes)
     _fill(groups, sizes)
     split_of = {node: groups.split(node) for node in groups.parent}
     named = nodes.with_columns(
-        pl.col("subject", "video", "own", "twin").replace_strict(split_of, default=None)
+        pl.col("subject", "video", *_LIKE).replace_strict(split_of, default=None)
     )
     whole = pl.all_horizontal(
         pl.col("subject") == pl.col("video"),
-        pl.col("own").is_null() | (pl.col("own") == pl.col("video")),
-        pl.col("twin").is_null() | (pl.col("twin") == pl.col("video")),
+        *(pl.col(name).is_null() | (pl.col(name) == pl.col("video")) for name in _LIKE),
     )
     marked = rows.with_columns(named.select(split=pl.when(whole).then(pl.col("video"))).to_series())
     kept = marked.filter(pl.col("split").is_not_null())
@@ -171,27 +173,29 @@ class _Groups:
             self.fixed[one] = splits.pop()
 
 
-def _nodes() -> tuple[pl.Expr, ...]:
+def _nodes(rows: pl.DataFrame) -> tuple[pl.Expr, ...]:
     twin = pl.col("duplicate_of")
+    near = pl.col("near_group") if "near_group" in rows.columns else pl.lit(None, pl.String)
     own = pl.col("face_id").is_in(twin.drop_nulls().unique().implode())
     return (
         ("subject " + pl.col("subject_id")).alias("subject"),
         ("video " + pl.col("video_id")).alias("video"),
         pl.when(own).then("face " + pl.col("face_id")).alias("own"),
         ("face " + twin).alias("twin"),
+        ("near " + near).alias("near"),
     )
 
 
 def _ties(rows: pl.DataFrame) -> Iterable[tuple[str, str]]:
     """Pairs of nodes, those that hold most rows first, so that a conflict costs the fewest."""
-    nodes = rows.select(*_nodes())
+    nodes = rows.select(*_nodes(rows))
     together = (
         nodes.group_by("subject", "video")
         .len()
         .sort("len", "subject", "video", descending=[True, False, False])
     )
     yield from together.select("subject", "video").iter_rows()
-    for column in ("own", "twin"):
+    for column in _LIKE:
         pairs = nodes.select("video", column).drop_nulls().unique().sort("video", column)
         yield from pairs.iter_rows()
 

@@ -34,7 +34,10 @@ def test_nothing_gives_empty_typed_tables(votes: pl.DataFrame, method: str) -> N
     assert (quality.height, quality.schema) == (0, TABLES["rater_quality"].schema)
 
 
-@pytest.mark.parametrize("method", sorted(aggregate.METHODS))
+ALONE = sorted(set(aggregate.METHODS) - {"crowdlab"})
+
+
+@pytest.mark.parametrize("method", ALONE)
 @pytest.mark.parametrize("label", ["neutral", "unknown"])
 def test_one_answer_for_everything(label: str, method: str) -> None:
     votes = table(*((f"f{face}", f"r{rater}", label) for face in range(3) for rater in range(3)))
@@ -45,6 +48,89 @@ def test_one_answer_for_everything(label: str, method: str) -> None:
     assert quality["agreement"].to_list() == [1, 1, 1]
     # Agreement beyond chance does not exist here; nothing speaks against anybody.
     assert quality["weight"].to_list() == [1, 1, 1]
+
+
+def rated(*face_ids: str, expression: list[float] | None = None) -> pl.DataFrame:
+    schema = TABLES["ratings"].schema
+    return pl.DataFrame(
+        {
+            "face_id": list(face_ids),
+            "expression": [expression or [0.3] + [0.1] * 7] * len(face_ids),
+            "open_set": [[0.05, 0.0]] * len(face_ids),
+        },
+        schema={name: schema[name] for name in ("face_id", "expression", "open_set")},
+    )
+
+
+@pytest.mark.parametrize("method", sorted(aggregate.METHODS))
+@pytest.mark.parametrize(
+    "votes",
+    [
+        pytest.param([("a", "r", "fear"), ("a", "s", "fear"), ("b", "once", "anger")], id="once"),
+        pytest.param([("a", "r", "fear"), ("a", "r", "anger"), ("a", "s", "fear"),
+                      ("a", "t", "fear"), ("b", "r", "unknown")], id="several and open"),
+        pytest.param([("a", "r", "fear"), ("a", "s", "anger"), ("b", "r", "fear"),
+                      ("b", "s", "fear")] * 2, id="a tie, repeated"),
+    ],
+)  # fmt: skip
+def test_odd_tables_give_distributions_exactly_where_somebody_gave_a_closed_answer(
+    votes: list[tuple[str, str, str]], method: str
+) -> None:
+    labels = aggregate.soft_labels(table(*votes), method=method, machine=rated("a", "b", "gone"))
+    missing = labels["expression"].is_null()
+    assert missing.to_list() == (labels["open_set_share"] == 1).to_list()
+    sums = labels.filter(~missing)["expression"].arr.sum().to_list()
+    assert sums == pytest.approx([1.0] * len(sums), abs=1e-5)
+    assert labels["method"].str.starts_with(method.split("_panel")[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("votes", "machine", "said"),
+    [
+        pytest.param([("a", "r", "fear"), ("a", "s", "fear")], None, "no machine rated", id="none"),
+        pytest.param(
+            [("a", "r", "fear"), ("b", "s", "fear")], rated("a"), "no machine rated", id="one face"
+        ),
+        pytest.param(
+            [("a", "r", "fear"), ("b", "s", "fear")],
+            rated("a", "b"),
+            "two raters",
+            id="none shared",
+        ),
+        pytest.param([("a", "r", "fear")], rated("a"), "two raters", id="one rater"),
+        pytest.param(
+            [("a", "r", "fear"), ("a", "s", "anger")], rated("a"), "two raters", id="no agreement"
+        ),
+    ],
+)
+def test_crowdlab_says_what_it_lacks(
+    votes: list[tuple[str, str, str]], machine: pl.DataFrame | None, said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        aggregate.soft_labels(table(*votes), method="crowdlab", machine=machine)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pytest.param([0.5] * 8, id="sums to four"),
+        pytest.param([float("nan")] + [0.1] * 7, id="NaN"),
+        pytest.param([1.5, -0.5] + [0.0] * 6, id="negative"),
+    ],
+)
+def test_a_reading_that_is_no_distribution_counts_as_missing(expression: list[float]) -> None:
+    votes = table(("a", "r", "fear"), ("b", "r", "fear"))
+    broken = rated("a", "b", expression=expression)
+    alone = aggregate.soft_labels(votes, method="pooled")
+    told = aggregate.soft_labels(votes, method="pooled", machine=broken)
+    assert told["expression"].to_list() == alone["expression"].to_list()
+
+
+def test_machine_and_start_must_be_frames_of_the_tables() -> None:
+    votes = table(("a", "r", "fear"))
+    for given in ({"machine": rated("a").drop("open_set")}, {"start": rated("a").drop("face_id")}):
+        with pytest.raises(TableError, match="without"):
+            aggregate.soft_labels(votes, **given)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from annotation import audit
+from annotation.audit import crossfit
 from warehouse.vocabulary import EXPRESSIONS, canonical
 
 SHARED = Path(os.environ.get("RISORIUS_SHARED", Path(__file__).parents[3] / ".." / "shared"))
@@ -57,3 +58,16 @@ def test_confident_learning_beats_random_at_finding_wrong_labels(ferplus: pl.Dat
     agree = [EXPRESSIONS[said[face]] == better for face, better in
              flagged.select("face_id", "detail").iter_rows()]  # fmt: skip
     assert np.mean(agree) > 0.4
+
+
+def test_what_is_contradicted_is_better_not_taught_again(ferplus: pl.DataFrame) -> None:
+    from sklearn.metrics import average_precision_score
+
+    label = np.array([EXPRESSIONS.index(canonical(name)) for name in ferplus["fer2013_label"]])
+    wrong = label != ferplus.select(EXPRESSIONS).to_numpy().argmax(axis=1)
+    features = np.array(ferplus["blendshapes"].to_list())
+    precision = []
+    for passes in (1, 2):
+        found = crossfit.probabilities(np.eye(8)[label], features, passes=passes)
+        precision.append(average_precision_score(wrong, 1 - found[np.arange(N), label]))
+    assert precision[1] > precision[0]

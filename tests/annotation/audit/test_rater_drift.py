@@ -110,3 +110,38 @@ def test_times_that_are_none_are_refused() -> None:
     votes = table(*faces(4, tired_after=4)).with_columns(updated_at=pl.lit("yesterday"))
     with pytest.raises(TableError, match="the type String"):
         audit.run("rater_drift", votes=votes)
+
+
+def timed(rows: list[tuple[int, str, str]], **seconds: float) -> pl.DataFrame:
+    lead = pl.col("rater_id").replace_strict(seconds, default=4.0, return_dtype=pl.Float64)
+    return table(*rows).with_columns(lead_time_s=lead)
+
+
+def test_a_rater_who_does_not_look_is_found_by_the_clock() -> None:
+    rows = faces(20, tired_after=20)
+    result = audit.run("rater_drift", votes=timed(rows, a=0.4, b=1.5))
+    assert result.statistics["hasty"] == ["a"]
+    weight = result.statistics["weight"]
+    assert weight["a"] == 0 < weight["b"] == weight["tired"]
+    # Where everybody is fast, nobody is hasty: it is a quick task.
+    quick = audit.run("rater_drift", votes=timed(rows, a=0.4, b=0.4, c=0.4, tired=0.4))
+    assert quick.statistics["hasty"] == []
+    assert audit.run("rater_drift", votes=table(*rows)).statistics["hasty"] == []
+
+
+def test_always_the_same_is_odd_only_where_others_say_otherwise() -> None:
+    rows = faces(30, tired_after=0)
+    result = audit.run("rater_drift", votes=table(*rows))
+    assert result.statistics["monotone"] == ["tired"]
+    assert result.statistics["drifting"] == []
+    assert result.score == pytest.approx(3 / 4)
+    smiles = [(face, name, "happiness") for face in range(30) for name in (*STEADY, "d")]
+    assert audit.run("rater_drift", votes=table(*smiles)).statistics["monotone"] == []
+    few = audit.run("rater_drift", votes=table(*faces(6, tired_after=0)))
+    assert (few.statistics["monotone"], few.score) == ([], 1.0)
+
+
+def test_who_drifts_away_weighs_less() -> None:
+    weight = audit.run("rater_drift", votes=table(*faces(40, tired_after=20))).statistics["weight"]
+    assert weight["tired"] == 0
+    assert weight["a"] > 0.5

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.studio import database, people, project, server
+from annotation.studio import database, installation, people, project, server
 from annotation.studio.address import Address
 from annotation.studio.client import Client
 from annotation.studio.people import Person
@@ -46,28 +48,45 @@ class Board:
 
 
 @pytest.fixture(scope="session")
-def first_start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, Path]]:
-    """The session's server, and a copy of its folder as it was right after the first start."""
-    root = tmp_path_factory.mktemp("studio")
-    home = Home.at(root / "home")
+def first_start(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[tuple[Studio, Path]]:
+    """The session's server, and a folder as it is right after the first start.
+
+    The first start makes the database, which takes the server most of a minute; what it made is
+    kept in pytest's cache for the next session, by the server's version."""
+    home = Home.at(tmp_path_factory.mktemp("studio") / "home")
+    kept = pytestconfig.cache.mkdir(f"label-studio-{installation.VERSION}") / "template"
+    if kept.is_dir():
+        shutil.copytree(kept, home.studio)
     with pytest.MonkeyPatch.context() as shell:
         # What the server would take for settings of its own.
         for name in ("DEBUG", "PORT", "HOST", "PASSWORD", "DJANGO_DB", "OTHER_PROGRAMS_SECRET"):
             shell.setenv(name, "17")
         address = server.up(home.studio, home.media)
-    template = root / "template"
-    (template / "data").mkdir(parents=True)
-    shutil.copy(home.studio / "credentials.json", template)
-    shutil.copy(home.studio / "data" / ".env", template / "data")
-    with (
-        sqlite3.connect(home.studio / "data" / database.FILE) as live,
-        sqlite3.connect(template / "data" / database.FILE) as copy,
-    ):
-        live.backup(copy)
+    if not kept.is_dir():
+        _keep(home, kept)
     try:
-        yield Studio(home, address), template
+        yield Studio(home, address), kept
     finally:
         server.down(home.studio)
+
+
+def _keep(home: Home, kept: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        draft = Path(folder) / "template"
+        (draft / "data").mkdir(parents=True)
+        draft.chmod(0o700)
+        shutil.copy(home.studio / "credentials.json", draft)
+        shutil.copy(home.studio / "data" / ".env", draft / "data")
+        with (
+            closing(sqlite3.connect(home.studio / "data" / database.FILE)) as live,
+            closing(sqlite3.connect(draft / "data" / database.FILE)) as copy,
+        ):
+            live.backup(copy)
+        # Of two sessions at once the second finds the folder there.
+        with suppress(OSError):
+            draft.rename(kept)
 
 
 @pytest.fixture(scope="session")

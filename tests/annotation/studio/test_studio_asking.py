@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,13 +13,15 @@ from typing import Any
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from annotation.studio import people
 from annotation.studio.answers import result_of
 from annotation.studio.client import Client
 from annotation.studio.people import Person
-from annotation.studio.pull import Pulled
+from annotation.studio.pull import Gathered
 from pipeline import asking, labelling, studio
+from pipeline.cli.labelling import _show_status
 from pipeline.settings import Settings
 from tests.annotation.studio.conftest import Studio, faces
 from warehouse import lens, tables
@@ -54,14 +58,12 @@ class Office:
     def push(self, **more: Any) -> asking.Asked:
         return asking.push_faces(self.settings(**more))
 
-    def pull(self, **more: Any) -> dict[int, Pulled | StudioError]:
-        known, found = tables.read(self.home, "annotations"), {}
+    def pull(self, **more: Any) -> dict[int, Gathered | StudioError]:
         settings = self.settings(**more)
-        for project, pulled in asking.pull_votes(settings, known=known, now=datetime.now(UTC)):
-            found[project.id] = pulled
-            if isinstance(pulled, Pulled) and pulled.events.height:
-                part = f"{project.id}-{tables.read(self.home, 'annotations').height}"
-                tables.write(self.home, "annotations", pulled.events, part=part)
+        found = {
+            project.id: pulled
+            for project, pulled in asking.pull_votes(settings, now=datetime.now(UTC))
+        }
         asking.step_if_queued(settings)
         return found
 
@@ -115,6 +117,7 @@ def test_a_full_project_begins_the_next_and_votes_come_back_from_all(
     assert made.ask("SELECT count(*), sum(owed)::INT FROM votes_owed") == [(10, 16)]
 
 
+@pytest.mark.slow
 def test_two_pipelines_pushing_at_once_make_no_twins_over_rounds(
     office: Callable[..., Office], client: Client
 ) -> None:
@@ -207,6 +210,7 @@ def test_another_page_is_another_project_and_old_votes_stay(
     assert set(offered(client, new)) == {made.face_ids[1]}
 
 
+@pytest.mark.slow
 def test_the_coarse_question_is_asked_beside_the_fine_one(
     office: Callable[..., Office], client: Client, voters: list[Person]
 ) -> None:
@@ -309,22 +313,47 @@ def test_what_another_hand_wrote_is_told_and_is_no_vote(
     assert facts["annotations written by another account"] == 2
 
 
-def test_self_reports_are_kept_apart_and_take_nobodys_place(
+def declare(made: Office, subjects: list[str | None]) -> None:
+    """Every face is of a track of its own, and the track of a declared subject, or of none."""
+    table = tables.read(made.home, "faces").sort("face_id").with_columns(track_id="face_id")
+    tables.write(made.home, "faces", table, part="drawn", batch="b")
+    rows = table.select("track_id", "video_id", "batch", subject_id=pl.Series(subjects))
+    tracks = pl.concat([TABLES["tracks"].empty(), rows], how="diagonal_relaxed")
+    tables.write(made.home, "tracks", tracks, part="drawn", batch="b")
+
+
+def test_filmed_people_are_served_their_own_faces_and_observers_keep_theirs(
     office: Callable[..., Office], client: Client, voters: list[Person]
 ) -> None:
-    made = office(1)
-    filmed = people.add(client, made.home.studio, "filmed@example.org", kind="self")
-    (number,) = made.push().tasks
-    (task,) = offered(client, number).values()
-    vote(filmed, client, task, "contempt")
-    vote(voters[0], client, task, "neutral")
-    assert offered(client, number) == {}
+    made = office(4)
+    mine, also_mine, other, nobodys = made.face_ids
+    declare(made, ["s-1", "s-1", "s-2", None])
+    given = {"kind": "self", "subject": "s-1"}
+    filmed = people.add(client, made.home.studio, "filmed@example.org", **given)
+    asked = made.push()
+    (shared,) = asked.tasks
+    assert set(offered(client, shared)) == set(made.face_ids)
+    (own,) = studio.projects(made.settings(), client, person=filmed)
+    assert set(offered(client, own.id)) == {mine, also_mine}
+    name = studio.pseudonym_of(made.settings(), filmed)
+    assert f"/projects/{own.id}/" in asked.links[name]
+    vote(filmed, client, offered(client, own.id)[mine], "contempt")
+    # In the observers' project, where nobody can be kept out, it takes no place either.
+    vote(filmed, client, offered(client, shared)[other], "anger")
+    vote(voters[0], client, offered(client, shared)[other], "neutral")
     made.pull()
-    assert made.ask("SELECT label FROM votes") == [("neutral",)]
-    assert made.ask("SELECT rater_kind, answer.expressions FROM self_reports") == [
-        ("self", ["contempt"])
-    ]
-    assert set(offered(client, number).values()) == {task}
+    assert set(offered(client, shared)) == set(made.face_ids)
+    assert set(offered(client, own.id)) == {also_mine}
+    assert made.ask("SELECT face_id, label FROM votes") == [(other, "neutral")]
+    said = made.ask("SELECT face_id, answer.expressions FROM self_reports ORDER BY face_id")
+    assert said == [(mine, ["contempt"]), (other, ["anger"])]
+    owed = made.ask("SELECT face_id, owed FROM votes_owed ORDER BY face_id")
+    assert owed == [(mine, 2), (also_mine, 2), (other, 1), (nobodys, 2)]
+    # Told to be of another subject: from then on they are served that one's faces alone.
+    people.add(client, made.home.studio, "filmed@example.org", kind="self", subject="s-2")
+    made.push()
+    assert set(offered(client, own.id)) == set()
+    people.remove(client, made.home.studio, "filmed@example.org")
 
 
 def test_status_says_who_owes_what(
@@ -345,11 +374,19 @@ def test_status_says_who_owes_what(
     assert sum(row["share"] for row in found.values()) == pytest.approx(4)
     facts = labelling.progress_of(made.settings())
     assert (facts["votes"], facts["votes still owed"], facts["skips"]) == (2, 4, 1)
-    line = facts[f"votes of {studio.pseudonym_of(made.settings(), voters[0])}"]
-    assert line.startswith("1 (1 skipped)")
-    assert "1 faces open" in line
+    rater = studio.pseudonym_of(made.settings(), voters[0])
+    assert facts[f"votes of {rater}"] == {
+        "votes": 1, "skipped": 1, "agreement": None, "open": 1,
+        "owed": pytest.approx(ada["share"], abs=1e-3),
+    }  # fmt: skip
+    page = io.StringIO()
+    _show_status(facts, Console(file=page, width=200))
+    assert re.search(rf"^{rater} +1 +1 +- +1 +\d$", page.getvalue(), re.MULTILINE)
+    # Two people who said the same of the only face they share: nothing to agree beyond.
+    assert re.search(r"krippendorff's alpha +not defined yet", page.getvalue())
 
 
+@pytest.mark.slow
 def test_a_project_deleted_by_hand_leaves_its_votes_and_does_not_stop_the_rest(
     office: Callable[..., Office], client: Client, voters: list[Person]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ import pytest
 from annotation.studio import config, project
 from annotation.studio.answers import columns_of, result_of
 from annotation.studio.client import Client
+from annotation.studio.drawings import FOLDER, write_drawings
 from annotation.studio.guide import instruction
 from annotation.studio.marks import Mark, page_fingerprint, read_mark
 from annotation.studio.page import Page
@@ -123,7 +125,11 @@ def test_a_project_is_found_again_and_set_up_for_blind_votes(
     assert row["sampling"] == "Uniform sampling"
     assert "cannot tell" in row["expert_instruction"]
     storages = client.read("/api/storages/localfiles/", project=first.id)
-    assert sorted(item["title"] for item in storages) == ["serve contexts", "serve crops"]
+    assert sorted(item["title"] for item in storages) == [
+        "serve contexts",
+        "serve crops",
+        "serve guide",
+    ]
     assert project.last_change(client, first.id) is None
 
 
@@ -198,8 +204,20 @@ def test_the_guide_explains_what_its_page_asks(page: Page) -> None:
     assert ("Happily surprised" in text) == page.compounds
     assert ("sliders" in text, "Action units" in text) == (page.mood, bool(page.units))
     assert ("machine's guess" in text) == page.predictions
-    # The server's page keeps bold text and line breaks; anything else would show as it is.
-    assert set(re.findall(r"<[^>]*>", text)) <= {"<b>", "</b>", "<br/>"}
+    # The server keeps these; anything else would show as it is.
+    assert set(re.findall(r"</?(\w+)", text)) == {"b", "br", "table", "tr", "td", "img"}
+    drawn = {option.alias for option in page.labels} & set(EXPRESSIONS)
+    assert set(re.findall(r"guide/(\w+)\.svg", text)) == drawn
+
+
+def test_each_expression_is_drawn_in_its_own_way(tmp_path: Path) -> None:
+    write_drawings(tmp_path)
+    found = {path.stem: path.read_text() for path in (tmp_path / FOLDER).iterdir()}
+    assert set(found) == set(EXPRESSIONS)
+    assert len(set(found.values())) == len(EXPRESSIONS)
+    assert {ElementTree.fromstring(text).get("viewBox") for text in found.values()} == {
+        "0 0 100 100"
+    }
 
 
 @pytest.mark.parametrize("number", [1, 2, 17])

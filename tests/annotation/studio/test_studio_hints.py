@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -32,7 +33,7 @@ def test_a_vote_an_edit_and_a_deletion_ring(
     rung = threading.Event()
     with (
         Client(voters[0].address(made.client.url)) as ada,
-        listening(made.client, [made.id], on_ring=rung.set) as bell,
+        listening(made.client, lambda: [made.id], on_ring=rung.set) as bell,
     ):
         assert bell.connected
         body = {"result": result_of(["fear"])}
@@ -50,7 +51,8 @@ def test_a_vote_an_edit_and_a_deletion_ring(
 def test_strangers_do_not_ring_and_it_listens_on_loopback_only(
     client: Client, board: Callable[[int], Board]
 ) -> None:
-    with listening(client, [board(1).id]) as bell:
+    made = board(1)
+    with listening(client, lambda: [made.id]) as bell:
         (hook,) = hooks(client)
         parts = urlsplit(hook["url"])
         assert parts.hostname == "127.0.0.1"
@@ -68,7 +70,7 @@ def test_a_killed_listener_is_cleaned_up_and_a_living_one_is_not(
     client: Client, board: Callable[[int], Board]
 ) -> None:
     number = board(1).id
-    with listening(client, [number]) as first:
+    with listening(client, lambda: [number]) as first:
         (alive,) = hooks(client)
         dead = {
             "project": number, "url": alive["url"].replace(str(urlsplit(alive["url"]).port), "9"),
@@ -76,7 +78,7 @@ def test_a_killed_listener_is_cleaned_up_and_a_living_one_is_not(
             "actions": ["ANNOTATION_CREATED"],
         }  # fmt: skip
         client.write("POST", "/api/webhooks/", dead)
-        with listening(client, [number]) as second:
+        with listening(client, lambda: [number]) as second:
             urls = [hook["url"] for hook in hooks(client)]
             assert len(urls) == 2
             assert alive["url"] in urls
@@ -85,6 +87,25 @@ def test_a_killed_listener_is_cleaned_up_and_a_living_one_is_not(
 
 def test_a_server_that_is_away_leaves_a_silent_bell() -> None:
     away = Client(Address(url="http://127.0.0.1:9", token="t" * 40), patience_s=0.1)
-    with away, listening(away, [1]) as bell:
+    with away, listening(away, lambda: [1]) as bell:
         assert not bell.connected
         assert not bell.wait(0.01)
+
+
+def test_a_project_made_meanwhile_rings_too(
+    client: Client, board: Callable[[int], Board], voters: list[Person]
+) -> None:
+    numbers: list[int] = []
+    with listening(client, lambda: [*numbers], look_s=0.1) as bell:
+        assert not bell.connected
+        made = board(1)
+        (task,) = push(made.client, made.id, made.faces).task_ids.values()
+        numbers += [made.id]
+        deadline = time.monotonic() + 30
+        while not bell.connected and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with Client(voters[0].address(client.url)) as ada:
+            ada.write("POST", f"/api/tasks/{task}/annotations/", {"result": result_of(["fear"])})
+        assert bell.wait(20)
+        assert len(hooks(client)) == 1
+    assert hooks(client) == []

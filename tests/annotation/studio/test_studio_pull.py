@@ -11,12 +11,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from annotation.studio import database, people
+from annotation.studio import database, ledger, people
 from annotation.studio.answers import result_of
 from annotation.studio.client import Client
-from annotation.studio.events import standing
+from annotation.studio.ledger import standing
 from annotation.studio.people import Person
-from annotation.studio.pull import Pulled, User, pull, reconcile
+from annotation.studio.pull import Gathered, Pulled, User, gather, pull
 from annotation.studio.push import push
 from tests.annotation.studio.conftest import Board, Studio
 from warehouse.errors import StudioError
@@ -131,8 +131,8 @@ def test_made_edited_deleted_and_skipped(desk: Desk) -> None:
     assert happened(second) == [(one, "updated", ["sadness"]), (two, "deleted", ["anger"])]
     assert second.n_on_server == second.n_standing == 3
     assert desk.standing() == {one: ["sadness"], three: ["neutral"], skip: []}
-    assert reconcile(desk.known, project_id=desk.id, n_on_server=3) == 0
-    assert reconcile(first.events, project_id=desk.id, n_on_server=3) == -1
+    assert standing(desk.known, desk.id).height == 3
+    assert standing(first.events, desk.id).height == 4
     assert desk.pull().events.is_empty()
 
 
@@ -255,3 +255,38 @@ def test_a_project_deleted_by_hand_is_named(desk: Desk) -> None:
     desk.client.write("DELETE", f"/api/projects/{desk.id}/")
     with pytest.raises(StudioError, match="HTTP 404"):
         desk.pull()
+
+
+def test_a_pull_killed_between_two_parts_hides_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_PART", 1)
+    early = desk.vote(0, 3, "fear")
+    desk.pull()
+    with desk.sitting(0) as ada:
+        ada.write("PATCH", f"/api/annotations/{early}/", {"result": result_of(["anger"])})
+    late = desk.vote(1, 0, "neutral")
+    kept = [desk.known]
+
+    class PulledThePlugError(Exception):
+        pass
+
+    def die_after_one(events: pl.DataFrame) -> None:
+        kept.append(events)
+        raise PulledThePlugError
+
+    def again(keep: Callable[[pl.DataFrame], None], **more: Any) -> Gathered:
+        return gather(
+            desk.client, desk.id, known=lambda: pl.concat(kept).lazy(), keep=keep,
+            rater_of=people.rater_of(desk.studio.home.studio, salt=SALT),
+            now=datetime.now(UTC), page_size=1, **more,
+        )  # fmt: skip
+
+    with pytest.raises(PulledThePlugError):
+        again(die_after_one)
+    # The newest known vote is newer than the edit that was not read, and all counts agree.
+    assert kept[-1]["annotation_id"].to_list() == [late]
+    found = again(kept.append, whole=True)
+    assert (found.complete, found.n_events) == (True, 1)
+    desk.known = pl.concat(kept)
+    assert desk.standing() == {early: ["anger"], late: ["neutral"]}

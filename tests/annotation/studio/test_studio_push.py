@@ -114,6 +114,7 @@ def test_a_deleted_project_is_named(board: MakeBoard) -> None:
         push(made.client, made.id, made.faces)
 
 
+@pytest.mark.slow
 def test_a_server_killed_amid_an_import_ends_with_each_face_once(fresh_home: Home) -> None:
     """KILL while the second chunk is on its way; up again, push again."""
     address = server.up(fresh_home.studio, fresh_home.media)

@@ -91,6 +91,7 @@ def test_secrets_are_their_owners_only(studio: Studio) -> None:
     assert json.loads(path.read_text())["token"] not in repr(studio.address)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_start_one_server(fresh_home: Home) -> None:
     program = (
         "import sys; from pathlib import Path; from annotation.studio import server\n"
@@ -109,6 +110,7 @@ def test_two_processes_at_once_start_one_server(fresh_home: Home) -> None:
     assert not server.down(fresh_home.studio)
 
 
+@pytest.mark.slow
 def test_a_port_lost_to_another_program_is_noticed(
     fresh_home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def test_every_face_is_given_to_as_many_raters_as_wanted() -> None:
 
 
 @pytest.mark.studio
+@pytest.mark.slow
 def test_votes_over_http_are_cast_once_by_whoever_casts_them(
     studio: Studio, board: Callable[[int], Board]
 ) -> None:

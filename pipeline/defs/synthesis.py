@@ -1,0 +1,183 @@
+"""Synthesis: what curated faces lack, faces made to fill it, and what raters see in those."""
+
+import base64
+from functools import partial
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from pipeline import pictures, progress, synthesizing
+from pipeline.defs.audit import curated_faces
+from pipeline.defs.automation import WHEN_SETTLED
+from pipeline.defs.resources import Workplace
+from pipeline.maker import readers
+from synthesis import sheet
+from warehouse import lens, media, tables
+from warehouse.home import Home
+from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
+
+
+@dg.asset(
+    deps=[curated_faces],
+    automation_condition=WHEN_SETTLED,
+    group_name="synthesis",
+    kinds={"duckdb"},
+    owners=["team:machine-learning"],
+)
+def coverage_gaps(workplace: Workplace) -> dg.MaterializeResult:
+    """One row per expression, action unit, pair of units and pose: how many curated faces show it,
+    and how many too few. Nothing is stored, so it cannot disagree with `curated_faces`."""
+    settings, home = workplace.settings(), workplace.home()
+    found = synthesizing.lacking(home, synthesizing.maker_of(settings).taught)
+    short = found.filter(pl.col("missing") > 0)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.height,
+            "lacking": short.height,
+            "cannot_be_made": short.filter(~pl.col("can_be_made")).height,
+            "gaps": dg.MetadataValue.md(
+                pictures.table(
+                    short.sort("kind", "missing", "name", descending=[False, True, False])
+                )
+            ),
+            "heat_map": dg.MetadataValue.md(_heat_map(home, found)),
+        }
+    )
+
+
+@dg.asset(
+    deps=[coverage_gaps],
+    group_name="synthesis",
+    kinds={"pytorch", "parquet"},
+    owners=["team:machine-learning"],
+    tags={"table": "synthetic_faces"},
+)
+def synthetic_faces(
+    context: dg.AssetExecutionContext, workplace: Workplace
+) -> dg.MaterializeResult:
+    """One row per face made for a gap: what was asked, its seed, its model and its picture.
+
+    A face made before is not made again; `RISORIUS_SYNTH_FACES` says how many are wanted."""
+    settings, home = workplace.settings(), workplace.home()
+    maker = synthesizing.maker_of(settings)
+    asked = synthesizing.plan(home, maker, settings.synth_faces)
+    say = partial(progress.say, "synthesis")
+    count = synthesizing.make_faces(home, maker, asked, say=say)
+    context.log.info(f"{count.drawn} faces drawn, {count.known} known, {count.gone} let go")
+    made = tables.read(home, "synthetic_faces").join(
+        asked.select("face_id", "gap"), on="face_id", how="left"
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": made.height,
+            "model": maker.model,
+            "drawn": count.drawn,
+            "known_before": count.known,
+            "no_longer_wanted": count.gone,
+            "contact_sheet": dg.MetadataValue.md(_sheet(home, made, made["gap"])),
+        }
+    )
+
+
+@dg.asset(
+    deps=[synthetic_faces],
+    group_name="synthesis",
+    kinds={"onnx", "parquet"},
+    owners=["team:machine-learning"],
+    tags={"table": "synthetic_faces"},
+)
+def synthetic_labels(
+    context: dg.AssetExecutionContext, workplace: Workplace
+) -> dg.MaterializeResult:
+    """One row per synthetic face: measured action units, the label that raters bear out, and
+    whether it was kept, relabelled or dropped. Whoever guided the drawing is not among them."""
+    settings, home = workplace.settings(), workplace.home()
+    maker = synthesizing.maker_of(settings)
+    raters = readers(settings.rater, guide_id=maker.guide_id)
+    say = partial(progress.say, "reading")
+    labelled = synthesizing.label_faces(home, maker, raters, say=say)
+    context.log.info(f"{labelled} faces read by {len(raters)} raters")
+    made = tables.read(home, "synthetic_faces").sort("action", "face_id", nulls_last=True)
+    told = made["reason"].fill_null("kept").str.split(":").list.first()
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": made.height,
+            "raters": ", ".join(rater.rater_id for rater in raters),
+            **synthesizing.facts(home),
+            "reasons": dg.MetadataValue.md(pictures.table(lens.ask(home, "SELECT * FROM made"))),
+            "contact_sheet": dg.MetadataValue.md(_sheet(home, made, told)),
+        }
+    )
+
+
+@dg.asset_check(asset=synthetic_faces, blocking=True)
+def synthetic_faces_stand_once(workplace: Workplace) -> dg.AssetCheckResult:
+    """No synthetic face twice, each with a picture, a model and something that was asked."""
+    home = workplace.home()
+    made = tables.read(home, "synthetic_faces")
+    repeated = int(made["face_id"].is_duplicated().sum())
+    bare = made.filter(pl.col("crop").is_null() | pl.col("model").is_null())
+    gone = sum(not media.path_of(home, key).is_file() for key in made["crop"].drop_nulls())
+    return dg.AssetCheckResult(
+        passed=repeated == 0 and bare.is_empty() and gone == 0,
+        metadata={"repeated": repeated, "without crop or model": bare.height, "crops gone": gone},
+    )
+
+
+@dg.asset_check(asset=synthetic_labels, blocking=True)
+def every_synthetic_face_has_an_action(workplace: Workplace) -> dg.AssetCheckResult:
+    """Each is kept, relabelled or dropped, with a reason unless kept."""
+    made = tables.read(workplace.home(), "synthetic_faces")
+    known = pl.col("action").is_in(["kept", "relabelled", "dropped"]).fill_null(False)
+    odd = made.filter(~known)
+    mute = made.filter((pl.col("action") != "kept") & pl.col("reason").is_null())
+    return dg.AssetCheckResult(
+        passed=odd.is_empty() and mute.is_empty(),
+        metadata={"without an action": odd.height, "without a reason": mute.height},
+    )
+
+
+@dg.asset_check(asset=synthetic_labels, blocking=True)
+def synthetic_labels_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
+    """No NaN in a soft label that enters a release, and each sums to one."""
+    made = tables.read(workplace.home(), "synthetic_faces")
+    entering = made.filter(pl.col("action").is_in(["kept", "relabelled"]))
+    values = entering["soft_label"].drop_nulls().to_numpy().astype(float)
+    values = values.reshape(-1, len(EXPRESSIONS))
+    bad = int((~(np.abs(values.sum(axis=1) - 1) < 1e-3)).sum())
+    bare = int(entering["soft_label"].null_count())
+    return dg.AssetCheckResult(
+        passed=bad == 0 and bare == 0, metadata={"not a distribution": bad, "without label": bare}
+    )
+
+
+def _sheet(home: Home, made: pl.DataFrame, told: pl.Series) -> str:
+    verdict = pl.col("action").replace("relabelled", "kept")
+    short = [(text or "").split(":")[-1] for text in told]
+    return pictures.contact_sheet(home, made.with_columns(verdict=verdict), captions=short)
+
+
+def _heat_map(home: Home, found: pl.DataFrame) -> str:
+    """Expressions and poses, then units against units; the diagonal is each unit by itself,
+    and what was never measured stays white."""
+    codes = [unit.code for unit in ACTION_UNITS]
+    have = synthesizing.pairs(home)
+    have[np.triu_indices(len(codes), 1)] = np.nan
+    target = {(row["kind"], row["name"]): row["wanted"] for row in found.to_dicts()}
+    wanted = np.full(have.shape, float(found.filter(pl.col("kind") == "pair")["wanted"][0]))
+    np.fill_diagonal(wanted, [target["unit", code] for code in codes])
+    units = sheet.heat_map(have, wanted, columns=[code[2:] for code in codes], rows=codes)
+    shown = found.filter(pl.col("kind").is_in(["expression", "pose"]))
+    others = sheet.heat_map(
+        shown.select("have").to_numpy(),
+        shown.select("wanted").to_numpy(),
+        columns=["all"],
+        rows=shown["name"].to_list(),
+    )
+    return _inline(others, "expressions and poses") + "\n\n" + _inline(units, "units and pairs")
+
+
+def _inline(picture: np.ndarray, name: str) -> str:
+    data = base64.b64encode(media.encode(picture, ".png")).decode()
+    return f"![{name}](data:image/png;base64,{data})"

@@ -1,0 +1,195 @@
+"""What proves that faces show what was asked: asked and measured arrays in, figures out.
+
+Measured means read by a judge that had no part in making or teaching the faces. Whatever is
+compared is drawn from the same noise; intervals come from drawing the noise seeds again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Intensities of a sweep."""
+
+COUPLED = (
+    (1, 2), (1, 4), (2, 5), (4, 7), (4, 9), (5, 43), (6, 7), (6, 12), (7, 43), (9, 10), (10, 16),
+    (10, 25), (12, 14), (12, 25), (15, 17), (16, 25), (16, 26), (17, 28), (18, 22), (18, 28),
+    (20, 25), (22, 25), (22, 26), (25, 26), (25, 27), (26, 27),
+)  # fmt: skip
+"""Pairs that selectivity leaves out: one muscle moves both, or one proxy contains the other."""
+
+RESPONDS, SURE = 0.3, 0.01
+"""A unit is covered when its response exceeds the first with a p below the second."""
+
+_DRAWS = 1000
+_FLIPS = 9999
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value with the 2.5 and 97.5 percentiles of the bootstrap."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Response:
+    """How a unit follows its request.
+
+    Attributes:
+        r: mean over seeds of the correlation of asked and measured within a seed.
+        p: of the sign-flip test that the mean is zero.
+        slope: measured per asked, the effect's size, which r does not tell.
+        pooled: correlation over all faces at once. A faint but steady effect has a high r and,
+            beside the differences between faces, a low one here.
+    """
+
+    r: Figure
+    p: float
+    slope: float
+    pooled: float
+
+
+def figure(
+    rows: np.ndarray,
+    of: Callable[[np.ndarray], float] = lambda rows: float(rows.mean()),
+    *,
+    draws: int = _DRAWS,
+    seed: int = 0,
+) -> Figure:
+    """``of(rows)`` and its percentiles over rows drawn again with replacement.
+
+    Args:
+        rows: [n, …]; one row per independent draw (a seed, a pair, an image).
+    """
+    rng = np.random.default_rng(seed)
+    n = len(rows)
+    values = [of(rows[rng.integers(0, n, n)]) for _ in range(draws)]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Figure(of(rows), float(low), float(high))
+
+
+def within_seed(levels: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """float[n]: Pearson's r of each row with ``levels``; 0 where a row does not vary at all.
+
+    Args:
+        levels: asked intensities [L].
+        measured: [n, L], one row per noise seed.
+    """
+    a = levels - levels.mean()
+    b = measured - measured.mean(axis=1, keepdims=True)
+    length = np.sqrt((a**2).sum() * (b**2).sum(axis=1))
+    # Rounding leaves a trace of variation in a constant row; that is no response.
+    varies = length > 1e-9
+    return np.where(varies, b @ a / np.where(varies, length, 1), 0.0)
+
+
+def slope(levels: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Least-squares slope over ``levels`` of [n, L] or [n, L, K], the mean over seeds."""
+    a = levels - levels.mean()
+    return np.tensordot(a, measured.mean(axis=0), axes=(0, 0)) / (a**2).sum()
+
+
+def response(levels: np.ndarray, measured: np.ndarray) -> Response:
+    """How one unit answers a sweep of itself; arguments as in ``within_seed``."""
+    r = within_seed(levels, measured)
+    flat = within_seed(np.tile(levels, len(measured)), measured.reshape(1, -1))
+    return Response(figure(r), sign_flip(r), float(slope(levels, measured)), float(flat[0]))
+
+
+def sign_flip(values: np.ndarray, *, flips: int = _FLIPS, seed: int = 0) -> float:
+    """p of a mean of zero, two-sided: how often random signs bring the mean as far from zero."""
+    rng = np.random.default_rng(seed)
+    signs = rng.choice((-1.0, 1.0), size=(flips, len(values)))
+    # Equal sums in another order may differ in the last bit.
+    beyond = np.abs(signs @ values) >= abs(values.sum()) - 1e-12
+    return float((1 + beyond.sum()) / (1 + flips))
+
+
+def mean_response(levels: np.ndarray, measured: np.ndarray) -> Figure:
+    """The mean over units of r, with an interval over seeds that are shared by the units.
+
+    Args:
+        measured: [U, n, L]: unit u's own reading in its own sweep.
+    """
+    r = np.stack([within_seed(levels, unit) for unit in measured])
+    return figure(r.T)
+
+
+def coverage(responses: list[Response]) -> float:
+    """Share of units that respond at all, so that one strong unit cannot carry a mean."""
+    return float(np.mean([one.r.value > RESPONDS and one.p < SURE for one in responses]))
+
+
+def selectivity(units: list[int], slopes: np.ndarray) -> tuple[float, dict[int, float]]:
+    """How much more the asked unit moves than those nobody asked for.
+
+    Args:
+        slopes: [U, U]: row u is the sweep of unit u, column v what unit v did in it.
+
+    Returns:
+        Mean slope on target over mean absolute slope off target; and the same by unit.
+    """
+    far = np.array([[a != b and not _coupled(a, b) for b in units] for a in units])
+    own, off = np.diag(slopes), np.abs(slopes)
+    by_unit = {
+        unit: float(own[row] / max(off[row, far[row]].mean(), 1e-9))
+        for row, unit in enumerate(units)
+        if far[row].any()
+    }
+    return float(own.mean() / max(off[far].mean(), 1e-9)), by_unit
+
+
+def swaps(asked: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """bool[n, 2]: is each face of a pair read as nearer to its own request than to its partner's?
+
+    Both faces of a pair come from the same noise; chance is one half. Units that either request
+    or judge does not know do not count.
+
+    Args:
+        asked, measured: [n, 2, K]; NaN = unknown.
+    """
+    known = (np.isfinite(asked) & np.isfinite(measured)).all(axis=1, keepdims=True)
+    a, m = np.where(known, asked, 0.0), np.where(known, measured, 0.0)
+    own = ((m - a) ** 2).sum(axis=2)
+    other = ((m - a[:, ::-1]) ** 2).sum(axis=2)
+    return own < other
+
+
+def swaps_unbiased(asked: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """bool[n]: does the difference within a pair point the way that was asked?
+
+    ``swaps`` punishes a judge that reads everything too low; here its bias cancels.
+    """
+    apart, read = asked[:, 0] - asked[:, 1], measured[:, 0] - measured[:, 1]
+    return np.nansum(apart * read, axis=1) > 0
+
+
+def agreement(asked: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """bool[n]: is the judge's first choice the asked expression? A tie for first place is a no.
+
+    Args:
+        asked: int[n], position in ``vocabulary.EXPRESSIONS``.
+        answers: [n, 8].
+    """
+    top = answers.max(axis=1, keepdims=True)
+    alone = (answers == top).sum(axis=1) == 1
+    return alone & (answers.argmax(axis=1) == asked)
+
+
+def honesty_gap(*, guide: tuple[float, float], judge: tuple[float, float]) -> float:
+    """How much more the guide believes to have gained than the judge sees.
+
+    Args:
+        guide, judge: agreement without and with guidance, each by that network.
+    """
+    return (guide[1] - guide[0]) - (judge[1] - judge[0])
+
+
+def _coupled(a: int, b: int) -> bool:
+    return (min(a, b), max(a, b)) in COUPLED

@@ -1,0 +1,189 @@
+"""FER+ as the label benchmarks see it: votes, FER2013's label, cheap features, duplicate groups."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from annotation.raters import data, load
+from annotation.raters.machine import MachineRater
+from warehouse.vocabulary import EXPRESSIONS, canonical
+
+VOTES = (*EXPRESSIONS, "unknown", "NF")
+RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Split:
+    """One file of FER+.
+
+    Attributes:
+        votes: int[n, 10] in the order of ``vocabulary.ANSWERS``.
+        label: int[n], the expression FER2013 says; -1 where it is not known.
+        features: float32[n, d]: histograms of gradients and blendshapes. Neither learned from
+            these labels or votes.
+        groups: str[n], near duplicates share one, over both files.
+        gray: uint8[n, 48, 48].
+    """
+
+    votes: np.ndarray
+    label: np.ndarray
+    features: np.ndarray
+    groups: np.ndarray
+    gray: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.votes)
+
+    def take(self, rows: np.ndarray) -> Split:
+        return Split(*(getattr(self, name)[rows] for name in vars(self)))
+
+    @property
+    def majority(self) -> np.ndarray:
+        """bool[n]: one expression has more than half of the votes."""
+        return 2 * self.votes[:, : len(EXPRESSIONS)].max(axis=1) > self.votes.sum(axis=1)
+
+    @property
+    def plurality(self) -> np.ndarray:
+        """int[n]: the most voted expression; the first of several."""
+        return self.votes[:, : len(EXPRESSIONS)].argmax(axis=1)
+
+
+def read(folder: Path, cache: Path, *, limit: int | None = None) -> tuple[Split, Split]:
+    """Train and valid, each picture once, no near copy of a train picture in valid.
+
+    Args:
+        limit: the first so many rows of train and an eighth as many of valid; all by default.
+    """
+    frames = [
+        pl.read_parquet(folder / f"ferplus-{name}.parquet", n_rows=rows)
+        for name, rows in (("train", limit), ("valid", limit and limit // 8))
+    ]
+    both, n = pl.concat(frames), len(frames[0])
+    gray = np.stack([data.decode(image) for image in both["image"]])
+    groups, features = _cached(
+        cache / f"labels-features-{limit or 'all'}.npz", lambda: _described(gray, both)
+    )
+    label = [_label(name) for name in both["fer2013_label"]]
+    whole = Split(
+        both.select(VOTES).to_numpy().astype(int), np.array(label), features, groups, gray
+    )
+    _, first = np.unique(gray.reshape(len(gray), -1), axis=0, return_index=True)
+    once = np.zeros(len(whole), dtype=bool)
+    once[first] = True
+    train = once & (np.arange(len(whole)) < n)
+    valid = once & ~train & ~np.isin(groups, groups[:n])
+    valid &= np.arange(len(whole)) >= n
+    return whole.take(np.flatnonzero(train)), whole.take(np.flatnonzero(valid))
+
+
+def machine(valid: Split, cache: Path, *, rater: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """Rater id, answers float32[n, 10] of a shipped rater on the pipeline's crops, face found."""
+    from tests.benchmarks.rater import crops_of
+
+    chosen = load(rater)
+    assert isinstance(chosen, MachineRater)
+
+    def rate() -> tuple[np.ndarray, np.ndarray]:
+        crops, found = crops_of(_as_parquet(valid.gray, cache))
+        return chosen.rate(crops).answers, found
+
+    answers, found = _cached(cache / f"labels-{chosen.rater_id}-{len(valid)}.npz", rate)
+    return chosen.rater_id, answers, found
+
+
+def interval(
+    groups: np.ndarray, of: Callable[[np.ndarray], float], *, resamples: int = RESAMPLES
+) -> dict[str, float]:
+    """A figure of some rows with the 2.5 and 97.5 percentiles over groups drawn anew."""
+    _, number = np.unique(groups, return_inverse=True)
+    order = np.argsort(number, kind="stable")
+    starts = np.searchsorted(number[order], np.arange(number.max() + 2))
+    rng, values = np.random.default_rng(0), []
+    for _ in range(resamples):
+        drawn = rng.integers(0, len(starts) - 1, len(starts) - 1)
+        parts = [order[starts[one] : starts[one + 1]] for one in drawn]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values.append(of(np.concatenate(parts)))
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return {"value": of(np.arange(len(groups))), "low": float(low), "high": float(high)}
+
+
+def _label(name: str | None) -> int:
+    return EXPRESSIONS.index(canonical(name)) if name else -1
+
+
+def _described(gray: np.ndarray, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.decomposition import PCA
+
+    raw = _gradients(gray)
+    fewer = PCA(200, svd_solver="randomized", random_state=0).fit(raw[::8])
+    shapes = np.array([row or [np.nan] * 52 for row in frame["blendshapes"].to_list()])
+    shapes = (shapes - np.nanmean(shapes, axis=0)) / (np.nanstd(shapes, axis=0) + 1e-3)
+    reduced = fewer.transform(raw)
+    # One unit of spread for each part on average, or the gradients would drown the shapes.
+    return _groups(gray), np.hstack(
+        [np.nan_to_num(shapes), reduced / reduced.std(axis=0).mean()]
+    ).astype(np.float32)
+
+
+def _gradients(gray: np.ndarray, *, cell: int = 6, bins: int = 9) -> np.ndarray:
+    """Histograms of oriented gradients (Dalal and Triggs, 2005), blocks of four cells."""
+    image = gray.astype(np.float32)
+    across, down = np.zeros_like(image), np.zeros_like(image)
+    across[:, :, 1:-1] = image[:, :, 2:] - image[:, :, :-2]
+    down[:, 1:-1] = image[:, 2:] - image[:, :-2]
+    strength = np.hypot(across, down)
+    angle = np.mod(np.arctan2(down, across), np.pi) / np.pi * bins
+    low = np.floor(angle).astype(np.int16)
+    part = angle - low
+    side = gray.shape[1] // cell
+    cells = np.zeros((len(gray), side, side, bins), np.float32)
+    for number in range(bins):
+        share = strength * (
+            (low % bins == number) * (1 - part) + ((low + 1) % bins == number) * part
+        )
+        cells[..., number] = share.reshape(len(gray), side, cell, side, cell).sum(axis=(2, 4))
+    blocks = [cells[:, :-1, :-1], cells[:, :-1, 1:], cells[:, 1:, :-1], cells[:, 1:, 1:]]
+    joined = np.concatenate(blocks, axis=-1)
+    joined /= np.linalg.norm(joined, axis=-1, keepdims=True) + 1e-3 * cell * cell
+    return joined.reshape(len(gray), -1)
+
+
+def _groups(gray: np.ndarray) -> np.ndarray:
+    import imagehash
+    from PIL import Image
+
+    from annotation.audit.near_duplicates import NearDuplicates
+
+    hashes = [str(imagehash.phash(Image.fromarray(picture))) for picture in gray]
+    ids = [f"{row:06d}" for row in range(len(gray))]
+    chains = NearDuplicates().find(faces=pl.DataFrame({"face_id": ids, "phash": hashes}))
+    member = chains.statistics["groups"]
+    return np.array([member.get(name, name) for name in ids])
+
+
+def _as_parquet(gray: np.ndarray, cache: Path) -> Path:
+    import cv2
+
+    path = cache / "labels-valid.parquet"
+    images = [cv2.imencode(".png", picture)[1].tobytes() for picture in gray]
+    pl.DataFrame({"image": images}).write_parquet(path)
+    return path
+
+
+def _cached(
+    path: Path, make: Callable[[], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first, second = make()
+        np.savez(path, first=first, second=second)
+    kept = np.load(path)
+    return kept["first"], kept["second"]

@@ -1,0 +1,254 @@
+"""Wrong labels: FER2013's own against ten votes, with votes and without; planted; a trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+from threadpoolctl import threadpool_limits
+
+from annotation.audit import crossfit
+from annotation.audit.label_noise import LabelNoise
+from annotation.audit.neighbours import nearest
+from tests.benchmarks.labels_data import Split, interval
+from tests.benchmarks.labels_soft import _pooled
+
+_CLASSES = 8
+_BOUGHT = 0.2
+
+
+def measured(
+    train: Split, valid: Split, answers: np.ndarray, *, rows: int | None = None
+) -> dict[str, Any]:
+    """Every figure of the noise part.
+
+    Args:
+        rows: so many pictures of train, drawn at random; all by default.
+    """
+    some = train.take(np.flatnonzero(train.label >= 0))
+    if rows is not None and rows < len(some):
+        some = some.take(np.sort(np.random.default_rng(0).choice(len(some), rows, replace=False)))
+    one, two = (_crossfitted(some, some.label, passes=n) for n in (1, 2))
+    clear = some.votes[:, :_CLASSES].max(axis=1) >= 6
+    wrong = some.label != some.plurality
+    scores = {
+        "class alone": _by_class(some.label, one),
+        "cleanlab self_confidence": _cleanlab(some.label, one, "self_confidence"),
+        "cleanlab normalized_margin": _cleanlab(some.label, one, "normalized_margin"),
+        "cleanlab confidence_weighted_entropy": _cleanlab(
+            some.label, one, "confidence_weighted_entropy"
+        ),
+        "kNN agreement, k = 30": _agreement(some),
+        "label_noise (two passes)": _cleanlab(some.label, two, "normalized_margin"),
+    }
+    found = {
+        "pictures": len(some),
+        "clear": int(clear.sum()),
+        "prevalence": float(wrong[clear].mean()),
+        "natural": _figures(scores, wrong, clear, some.groups),
+        "masks": _masks(some, one, two, wrong, clear),
+        "bought": _bought(some, scores, wrong, clear),
+        "planted": _planted(some),
+    }
+    return found | {"teacher": _teacher(valid, answers), "trainer": _trainer(some, valid, two)}
+
+
+def _crossfitted(some: Split, label: np.ndarray, *, passes: int) -> np.ndarray:
+    soft = np.eye(_CLASSES)[label]
+    return crossfit.probabilities(soft, some.features, groups=some.groups.tolist(), passes=passes)
+
+
+def _cleanlab(label: np.ndarray, belief: np.ndarray, method: str) -> np.ndarray:
+    from cleanlab.rank import get_label_quality_scores
+
+    return get_label_quality_scores(label, belief, method=method)
+
+
+def _by_class(label: np.ndarray, belief: np.ndarray) -> np.ndarray:
+    """What each class's labels are worth on average: a detector that never looks at the face."""
+    own = belief[np.arange(len(label)), label]
+    return np.array([own[label == index].mean() if (label == index).any() else 0.0
+                     for index in range(_CLASSES)])[label]  # fmt: skip
+
+
+def _agreement(some: Split, k: int = 30) -> np.ndarray:
+    _, neighbour = nearest(some.features, k=k)
+    # Copies with the same votes are no witnesses.
+    other = some.groups[neighbour] != some.groups[:, None]
+    same = (some.label[neighbour] == some.label[:, None]) & other
+    return same.sum(axis=1) / np.maximum(other.sum(axis=1), 1)
+
+
+def _figures(
+    scores: dict[str, np.ndarray], wrong: np.ndarray, clear: np.ndarray, groups: np.ndarray
+) -> dict[str, Any]:
+    truth, inside = wrong[clear], groups[clear]
+    found = {}
+    for name, score in scores.items():
+        doubt = -score[clear]
+        found[name] = {
+            "ap": interval(inside, _of(average_precision_score, truth, doubt), resamples=200),
+            "auroc": interval(inside, _of(roc_auc_score, truth, doubt), resamples=200),
+            "p1000": _precision(truth, doubt, 1000),
+        }
+    return found
+
+
+def _of(figure: Any, truth: np.ndarray, doubt: np.ndarray) -> Any:
+    return lambda rows: float(figure(truth[rows], doubt[rows]))
+
+
+def _precision(truth: np.ndarray, doubt: np.ndarray, n: int) -> float:
+    worst = np.argsort(-doubt, kind="stable")[: min(n, len(doubt))]
+    return float(truth[worst].mean())
+
+
+def _masks(
+    some: Split, one: np.ndarray, two: np.ndarray, wrong: np.ndarray, clear: np.ndarray
+) -> dict[str, Any]:
+    from cleanlab.filter import find_label_issues
+
+    masks = {
+        f"cleanlab {way}": find_label_issues(some.label, one, filter_by=way, n_jobs=1)
+        for way in ("prune_by_noise_rate", "both", "confident_learning", "predicted_neq_given")
+    }
+    margin = _cleanlab(some.label, two, "normalized_margin")
+    masks["cleanlab low_normalized_margin, two passes"] = find_label_issues(
+        some.label, two, filter_by="low_normalized_margin", n_jobs=1
+    )
+    masks["label_noise (threshold)"] = margin < LabelNoise().threshold
+    return {name: _mask(mask, wrong, clear, some.groups) for name, mask in masks.items()}
+
+
+def _mask(
+    mask: np.ndarray, wrong: np.ndarray, clear: np.ndarray, groups: np.ndarray
+) -> dict[str, Any]:
+    flagged, truth = mask[clear], wrong[clear]
+    hits = (flagged & truth).sum()
+    f1 = _of(lambda a, b: 2 * (a & b).sum() / max(a.sum() + b.sum(), 1), flagged, truth)
+    return {
+        "flagged": float(mask.mean()),
+        "precision": float(hits / max(flagged.sum(), 1)),
+        "recall": float(hits / truth.sum()),
+        "f1": interval(groups[clear], f1, resamples=200),
+    }
+
+
+def _bought(
+    some: Split, scores: dict[str, np.ndarray], wrong: np.ndarray, clear: np.ndarray
+) -> dict[str, Any]:
+    """One vote on the worst-ranked fifth, against one vote on every face. The vote is one of the
+    ten that decide what is wrong, which flatters both."""
+    rng = np.random.default_rng(0)
+    vote = np.array([rng.choice(10, p=row / row.sum()) for row in some.votes])
+    says = np.where(vote == some.label, 1.0, -1.0)
+    ours = scores["label_noise (two passes)"]
+    asked = ours <= np.quantile(ours, _BOUGHT)
+    arms = {
+        "one vote on the worst 20 %": ours + np.where(asked, says, 0.0),
+        "one vote on a random 20 %": ours + np.where(rng.permutation(asked), says, 0.0),
+        "one vote on every face, no machine": says,
+        "one vote on every face": ours + says,
+    }
+    return {
+        name: interval(
+            some.groups[clear], _of(average_precision_score, wrong[clear], -score[clear]),
+            resamples=200,
+        )
+        for name, score in arms.items()
+    }  # fmt: skip
+
+
+def _planted(some: Split) -> dict[str, Any]:
+    """Noise made up on faces with eight votes or more for one expression."""
+    sure = some.take(np.flatnonzero(some.votes[:, :_CLASSES].max(axis=1) >= 8))
+    truth, rng = sure.plurality, np.random.default_rng(0)
+    confusion = np.zeros((_CLASSES, _CLASSES))
+    np.add.at(confusion, (some.plurality, some.label), 1)
+    np.fill_diagonal(confusion, 0)
+    shaped = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    even = (1 - np.eye(_CLASSES)) / (_CLASSES - 1)
+    found = {}
+    for name, table in (("symmetric 20 %", even), ("FER2013's confusions 20 %", shaped)):
+        flip = (rng.random(len(sure)) < 0.2) & (table[truth].sum(axis=1) > 0)
+        label = np.array([rng.choice(_CLASSES, p=table[t]) if f else t
+                          for t, f in zip(truth, flip, strict=True)])  # fmt: skip
+        one, two = (_crossfitted(sure, label, passes=n) for n in (1, 2))
+        found[name] = {
+            way: float(
+                average_precision_score(flip, -_cleanlab(label, belief, "normalized_margin"))
+            )
+            for way, belief in (("cleanlab normalized_margin", one), ("label_noise", two))
+        }
+    return found
+
+
+def _teacher(valid: Split, answers: np.ndarray) -> dict[str, Any]:
+    """The shipped rater, which learned from other pictures' votes, on FER2013's labels."""
+    known = np.flatnonzero(valid.label >= 0)
+    some, belief = valid.take(known), answers[known, :_CLASSES].astype(float)
+    belief /= belief.sum(axis=1, keepdims=True)
+    clear = some.votes[:, :_CLASSES].max(axis=1) >= 6
+    wrong = some.label != some.plurality
+    margin = _cleanlab(some.label, belief, "normalized_margin")
+    return {
+        "pictures": int(clear.sum()),
+        "prevalence": float(wrong[clear].mean()),
+        **_figures({"rater, margin": margin}, wrong, clear, some.groups),
+        "masks": _masks(some, belief, belief, wrong, clear),
+    }
+
+
+def _trainer(some: Split, valid: Split, belief: np.ndarray) -> dict[str, Any]:
+    """Accuracy on clear valid faces of one linear learner by what it is taught."""
+    score = _cleanlab(some.label, belief, "normalized_margin")
+    rng = np.random.default_rng(0)
+    worst = score <= np.quantile(score, 0.3)
+    asked = np.stack(
+        [rng.multivariate_hypergeometric(row, min(3, row.sum())) for row in some.votes]
+    )
+    hard, full = np.eye(_CLASSES)[some.label], np.eye(_CLASSES)[some.plurality]
+    # The label that came with the picture is one more vote beside the three that were bought.
+    heard = asked.astype(float)
+    heard[:, :_CLASSES] += hard
+    pooled = _pooled(heard, None)[:, :_CLASSES]
+    mended = np.where(worst[:, None], pooled / pooled.sum(axis=1, keepdims=True), hard)
+    everyone = np.ones(len(some), dtype=bool)
+    arms = {
+        "FER2013's labels": (hard, everyone),
+        "random 30 % dropped": (hard, rng.permutation(~worst)),
+        "label_noise's worst 30 % dropped": (hard, ~worst),
+        "three votes on the worst 30 %": (mended, everyone),
+        "three votes on a random 30 %": (_instead(hard, pooled, rng.permutation(worst)), everyone),
+        "plurality of ten votes": (full, everyone),
+    }
+    clear = valid.votes[:, :_CLASSES].max(axis=1) >= 6
+    test = valid.take(np.flatnonzero(clear))
+    right = {name: _taught(some, *arm, test) for name, arm in arms.items()}
+    base = right["FER2013's labels"]
+    return {
+        name: {
+            **interval(test.groups, _share(value)),
+            "gain": interval(test.groups, _share(value - base)),
+        }
+        for name, value in right.items()
+    }
+
+
+def _instead(hard: np.ndarray, pooled: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return np.where(rows[:, None], pooled / pooled.sum(axis=1, keepdims=True), hard)
+
+
+def _share(right: np.ndarray) -> Any:
+    return lambda rows: float(right[rows].mean())
+
+
+def _taught(some: Split, soft: np.ndarray, rows: np.ndarray, test: Split) -> np.ndarray:
+    face, expression = np.nonzero((soft > 0.02) & rows[:, None])
+    with threadpool_limits(1):
+        model = LogisticRegression(C=0.01, max_iter=200)
+        model.fit(some.features[face], expression, sample_weight=soft[face, expression])
+        said = model.predict(test.features)
+    return (said == test.plurality).astype(float)

@@ -1,0 +1,60 @@
+"""The real faces that the benchmark of synthesis measures against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from annotation.raters import data, measure
+from annotation.raters.lesson import lesson_of
+from annotation.raters.targets import rescale
+from pipeline import teaching
+from synthesis.teaching import Teaching
+from warehouse import atomic
+from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
+
+SIDE = 48
+
+
+def real_faces(folder: Path, cache: Path, *, kept: Path) -> tuple[Teaching, Teaching, np.ndarray]:
+    """Faces learned from; those of the validation file with a sole plurality, and which it is.
+
+    Args:
+        kept: where the arrays are kept, because decoding every picture again takes minutes.
+    """
+    path = kept / f"real-{SIDE}.npz"
+    if not path.exists():
+        _keep_real_faces(folder, cache, path)
+    with np.load(path) as stored:
+        names = ("gray", "expression", "au", "digest")
+        real, test = (
+            Teaching(**{name: stored[f"{part}_{name}"] for name in names})
+            for part in ("real", "test")
+        )
+        return real, test, stored["label"]
+
+
+def _keep_real_faces(folder: Path, cache: Path, path: Path) -> None:
+    valid, train = (
+        data.prepare(folder / f"ferplus-{split}.parquet", cache=cache, find=teaching.FIND)
+        for split in ("valid", "train")
+    )
+    lesson = lesson_of(train, valid)
+    real = teaching.from_lesson(lesson, side=SIDE)
+    rows, label = measure.truth(valid.votes)
+    rows &= valid.found
+    au = np.full((len(valid), len(AU_INDEX)), np.nan, dtype=np.float32)
+    proxies = rescale(valid.units, valid.proxies, lesson.scale)
+    au[:, [AU_INDEX[unit] for unit in lesson.scale]] = proxies
+    votes = valid.votes[rows, : len(EXPRESSIONS)].astype(np.float32)
+    test = {
+        "gray": teaching.shrink(valid.gray[rows], side=SIDE),
+        "expression": votes / votes.sum(axis=1, keepdims=True),
+        "au": au[rows],
+        "digest": valid.digests[rows],
+    }
+    arrays = {f"real_{name}": value for name, value in vars(real).items()}
+    arrays |= {f"test_{name}": value for name, value in test.items()}
+    with atomic.replacing(path) as draft, open(draft, "wb") as handle:
+        np.savez(handle, label=label[rows], **arrays)

@@ -1,0 +1,186 @@
+"""The Markdown of the numbers about synthesis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
+
+WANTED = (
+    # title, where the figure lies, sense, CPU tier, GPU tier
+    ("AU response r, mean over reliable units", "au_response", ">=", 0.35, 0.60),
+    ("AU coverage: share of units with r > 0.3, p < 0.01", "au_coverage", ">=", 0.50, 0.80),
+    ("swap accuracy (chance 0.5)", "swaps", ">=", 0.75, 0.90),
+    ("selectivity", "selectivity", ">=", 1.5, 3.0),
+    ("AU alone over AU with its expression, ratio of r", "au_alone_ratio", ">=", 0.6, 0.8),
+    ("expression agreement over the judge's own, no guidance", "expression_off", ">=", 0.65, 0.85),
+    ("expression agreement over the judge's own, guided", "expression_on", ">=", 0.80, 0.95),
+    ("guidance: gain the guide sees less gain the judge sees", "honesty_gap", "<=", 0.10, 0.10),
+    ("train on synthetic, test on real, 1x, asked labels", "asked 1x", ">=", 0.55, 0.75),
+    ("train on synthetic, test on real, 1x, rectified labels", "rectified 1x", ">=", 0.55, 0.75),
+    ("train on synthetic, test on real, 5x, asked labels", "asked 5x", ">=", 0.60, 0.85),
+    ("train on synthetic, test on real, 5x, rectified labels", "rectified 5x", ">=", 0.60, 0.85),
+    ("real and synthetic over real alone, accuracy", "gain", ">=", 0.0, 0.0),
+    ("Fréchet ratio in the judge's features", "frechet", "<=", 10.0, 4.0),
+    ("memorisation ratio", "memorisation", ">=", 0.9, 0.9),
+    ("seconds per image, 10 steps, batch 16", "seconds_per_image", "<=", 1.0, 1.0),
+)
+
+
+def page(result: dict[str, Any]) -> str:
+    """One table of figures with their targets, and one per part with what is behind them."""
+    parts = (_head, _targets, _units, _expressions, _learning, _likeness, _annotators)
+    return "\n".join(line for part in parts for line in [*part(result), ""]).rstrip() + "\n"
+
+
+def figures(result: dict[str, Any]) -> dict[str, Any]:
+    """Every figure of ``WANTED`` by its key: a number, a dict with an interval, or None."""
+    arms = {name: arm["accuracy"] for name, arm in result["learning"].items()}
+
+    both = arms.get("real and rectified 1x")
+    return {
+        **result,
+        **{name: value / arms["real"] if value else None for name, value in arms.items()},
+        "gain": both - arms["real"] if both is not None else None,
+        "frechet": result["likeness"]["frechet_ratio"],
+        "memorisation": result["likeness"]["memorisation"],
+    }
+
+
+def _head(result: dict[str, Any]) -> list[str]:
+    ceiling = result["ceilings"]["accuracy"]
+    said = ", ".join(f"{role} {value:.3f}" for role, value in ceiling.items())
+    return [
+        "# Synthesis: does a face show what was asked?",
+        "",
+        f"`{result['model']}`, {result['date']}, commit {result['commit']}, {result['hardware']}; "
+        f"{result['minutes']} minutes with cached parts. Judge `{result['judge']}`, guide "
+        f"`{result['guide']}`; the judge had no part in training, guidance or choice. Written by "
+        "`python -m tests.benchmarks.synthesis`.",
+        "",
+        f"Accuracy of the raters on real faces of this size: {said}. No figure below can be "
+        "expected to exceed what its reader can read. Action units are proxies, not FACS codes. "
+        "Intervals: 95 %, bootstrap over seeds, pairs or images.",
+    ]
+
+
+def _targets(result: dict[str, Any]) -> list[str]:
+    found = figures(result)
+    lines = [
+        "| figure | value | 95 % interval | wanted, CPU tier | met | wanted, GPU tier | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for title, key, sense, *bounds in WANTED:
+        entry = found.get(key)
+        value = entry["value"] if isinstance(entry, dict) else entry
+        interval = f"{entry['low']:.3f} to {entry['high']:.3f}" if isinstance(entry, dict) else ""
+        sign = "≥" if sense == ">=" else "≤"
+        cells = [f"{sign} {bound:g} | {_met(value, sense, bound)}" for bound in bounds]
+        shown = "not measured" if value is None else f"{value:.3f}"
+        lines.append(f"| {title} | {shown} | {interval} | {' | '.join(cells)} |")
+    unbiased = result["swaps_unbiased"]
+    return [
+        *lines,
+        "",
+        f"With the judge's bias cancelled, swap accuracy is {unbiased['value']:.3f} "
+        f"({unbiased['low']:.3f} to {unbiased['high']:.3f}). Ten steps take "
+        f"{result['ratio_to_five_times_the_steps']:.2f} of the time of fifty, in the same run.",
+    ]
+
+
+def _units(result: dict[str, Any]) -> list[str]:
+    names = {str(unit.number): unit.name for unit in ACTION_UNITS}
+    lines = [
+        "| AU | r | 95 % interval | p | slope | pooled r | selectivity | r beside its expression "
+        "| judge's r on real faces |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for unit, row in result["units"].items():
+        ceiling = result["ceilings"]["au"].get(int(unit), result["ceilings"]["au"].get(unit))
+        chosen = row["selectivity"]
+        lines.append(
+            f"| {unit} {names[unit]} | {row['r']['value']:.2f} | {row['r']['low']:.2f} to "
+            f"{row['r']['high']:.2f} | {row['p']:.4f} | {row['slope']:.2f} "
+            f"| {row['pooled']:.2f} "
+            f"| {'' if chosen is None else f'{chosen:.1f}'} | {row['beside_label']:.2f} "
+            f"| {ceiling:.2f} |"
+        )
+    note = (
+        "r is the mean over noise seeds: it tells that more is drawn where more is asked, not how "
+        "much. The slope tells how much, and the pooled r, over all faces at once and on average "
+        f"{result['au_response_pooled']:.2f}, how far that stands out from the differences "
+        "between faces."
+    )
+    return [*lines, "", note]
+
+
+def _expressions(result: dict[str, Any]) -> list[str]:
+    if "by_expression" not in result:
+        return ["Expression agreement was not measured: it needs a guide beside the judge."]
+    lines = [
+        "| asked expression | judge agrees, no guidance | guided | judge's recall on real faces |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['expression']} | {row['off']:.2f} | {row['on']:.2f} | {row['judge_recall']:.2f} |"
+        for row in result["by_expression"]
+    ]
+    said = ", ".join(f"{name} {value:.3f}" for name, value in result["agreement"].items())
+    over = ", ".join(f"{name} {value:.3f}" for name, value in result["over_accuracy"].items())
+    note = (
+        f"Agreement by guidance and reader: {said}. All eight are asked equally often, so the "
+        f"ratios above are over the judge's mean recall, {result['judge_mean_recall']:.3f}; over "
+        f"its accuracy on real faces as frequent as they are: {over}."
+    )
+    return [*lines, "", note]
+
+
+def _learning(result: dict[str, Any]) -> list[str]:
+    rare = ("disgust", "fear", "contempt")
+    lines = [
+        "| learned from | faces | accuracy on real faces | seeds | " + " | ".join(rare) + " |",
+        "|---|---|---|---|" + "---|" * len(rare),
+    ]
+    for name, arm in result["learning"].items():
+        if arm["accuracy"] is None:
+            lines.append(f"| {name} | {arm['faces']} | too few | | | | |")
+            continue
+        seeds = " ".join(f"{value:.3f}" for value in arm["by_seed"])
+        recall = " | ".join(f"{arm['recall'][EXPRESSIONS.index(one)]:.2f}" for one in rare)
+        lines.append(f"| {name} | {arm['faces']} | {arm['accuracy']:.3f} | {seeds} | {recall} |")
+    note = (
+        "The same small network and the same steps for every row; recall of rare expressions on "
+        "the right. Rectified labels come from guide and judge together, which learned from real "
+        "faces: part of what they give is distillation."
+    )
+    return [*lines, "", note]
+
+
+def _likeness(result: dict[str, Any]) -> list[str]:
+    row = result["likeness"]
+    return [
+        f"Likeness over {row['n']} faces each: Fréchet ratio {row['frechet_ratio']:.2f} (real test "
+        f"faces blurred by 2 px: {row['frechet_ratio_blurred']:.2f}), kernel distance "
+        f"{row['kernel_distance']:.4f} (real to real {row['kernel_distance_train']:.4f}), "
+        f"memorisation {row['memorisation']:.3f}."
+    ]
+
+
+def _annotators(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "| read by | accuracy on real faces | 95 % interval | mean recall |",
+        "|---|---|---|---|",
+    ]
+    for name, row in result["annotators"].items():
+        value = row["accuracy"]
+        lines.append(
+            f"| {name} | {value['value']:.3f} | {value['low']:.3f} to {value['high']:.3f} "
+            f"| {row['mean_recall']:.3f} |"
+        )
+    return lines
+
+
+def _met(value: float | None, sense: str, bound: float) -> str:
+    if value is None:
+        return ""
+    return "yes" if (value >= bound if sense == ">=" else value <= bound) else "**no**"

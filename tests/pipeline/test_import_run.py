@@ -1,0 +1,145 @@
+"""A folder of pictures with votes becomes faces with soft labels, once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import cv2
+import pytest
+from rich.console import Console
+
+from pipeline import audits, importing, runs
+from pipeline.settings import load
+from tests.media_files import CARPHONE, SIX_PEOPLE, pattern
+from warehouse import lens, tables
+from warehouse.errors import SettingsError
+from warehouse.home import Home
+
+
+def dataset(folder: Path) -> Path:
+    """Three frames of a man, one of them twice; a group photo; a picture of nobody."""
+    folder.mkdir()
+    with av.open(str(CARPHONE)) as container:
+        frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    for number in (0, 40, 80):
+        cv2.imwrite(str(folder / f"man{number}.png"), frames[number])
+    (folder / "copy.png").write_bytes((folder / "man0.png").read_bytes())
+    (folder / "group.jpg").write_bytes(SIX_PEOPLE.read_bytes())
+    cv2.imwrite(str(folder / "nobody.png"), pattern(0)[:, :, ::-1])
+    cv2.imwrite(str(folder / "unnamed.png"), frames[60])
+    write(folder, ("man0.png", {"happy": 2, "neutral": 1}), ("man40.png", {"sad": 3}),
+          ("man80.png", {"fear": 1}), ("copy.png", {"happy": 1}), ("group.jpg", {"joy": 4}),
+          ("nobody.png", {"NF": 2}), ("absent.png", {"anger": 1}))  # fmt: skip
+    return folder
+
+
+def write(folder: Path, *rows: tuple[str, dict[str, int]]) -> None:
+    lines = (json.dumps({"file_name": name, "votes": votes}) for name, votes in rows)
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Path, importing.Imported]:
+    folder = dataset(tmp_path_factory.mktemp("data") / "my set")
+    home = tmp_path_factory.mktemp("home")
+    return Home.at(home), folder, importing.run(load(home=home, workers=1), str(folder))
+
+
+def test_every_picture_and_every_vote_is_accounted_for(imported) -> None:
+    home, _, told = imported
+    facts = told.facts
+    assert (facts["batch"], facts["votes"], facts["new"]) == ("my-set", 15, 15)
+    assert (facts["votes on kept faces"], facts["votes on pictures without a kept face"]) == (12, 3)
+    assert facts["pictures without a vote"] == 1
+    videos = tables.read(home, "videos")
+    assert videos.height == 8
+    assert videos["source"].unique().to_list() == ["imported"]
+    reasons = {row["file"]: row["reason"].split(":")[0] for row in facts["mishaps"]}
+    assert reasons == {"absent.png": "missing", "man0.png": "duplicate", "nobody.png": "no_face"}
+
+
+def test_labels_are_those_of_the_votes_and_curated_as_imported(imported) -> None:
+    home, *_ = imported
+    labels = lens.ask(
+        home,
+        """SELECT split_part(uri, '/', -1) AS file, soft_labels.* FROM soft_labels
+           JOIN faces USING (face_id) JOIN videos USING (video_id, batch)
+           WHERE videos.verdict = 'kept' ORDER BY file""",
+    )
+    assert labels["file"].to_list() == ["copy.png", "group.jpg", "man40.png", "man80.png"]
+    # The same bytes are one picture; a seat that votes on both of its files has one vote.
+    assert labels["n_votes"].to_list() == [3, 4, 3, 1]
+    assert labels["expression"][2][3] == 1
+    curated = lens.ask(home, "SELECT source, count(*) AS n FROM curated_faces GROUP BY ALL")
+    assert curated.rows() == [("imported", 4)]
+    raters = tables.read(home, "annotations")["rater_id"].unique()
+    assert raters.str.contains(r"^person-seat-0\d-[0-9a-f]{8}$").all()
+
+
+def test_audits_judge_what_was_imported(imported, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, *_ = imported
+    monkeypatch.setenv("RISORIUS_HOME", str(home.root))
+    monkeypatch.setenv("RISORIUS_AUDIT_LABEL_NOISE", "0.6")
+    made = runs.materialize(home, "audit")
+    found = {row["audit"]: row for row in audits.findings(home).facts}
+    assert list(found) == ["label_noise", "near_duplicates", "open_set", "curation"]
+    assert [row["n"] for row in found.values()] == [4, found["near_duplicates"]["n"], 4, 4]
+    assert sum(found["curation"]["decisions"].values()) == 4
+    # Three unanimous smiles of the group photo's best face and three sad ones of the man.
+    assert "data:image/webp" in made["label_noise"]["worst"]
+    assert made["rater_drift"]["drifting"] == "nobody"
+    audits.findings(home).show(Console(quiet=True))
+    monkeypatch.setenv("RISORIUS_AUDIT_OPEN_SET", "2")
+    with pytest.raises(SettingsError, match="RISORIUS_AUDIT_OPEN_SET"):
+        audits.thresholds()
+
+
+def test_again_changes_nothing_and_new_metadata_becomes_events(imported) -> None:
+    home, folder, told = imported
+    said = importing.metadata.read(folder)
+    before = tables.read(home, "annotations").height
+    events, on_faces = importing.record(home, folder, said, batch="my-set")
+    assert (events.height, on_faces) == (0, told.on_faces)
+    write(folder, ("man0.png", {"happy": 2, "neutral": 1}), ("man40.png", {"sad": 2, "fear": 1}))
+    said = importing.metadata.read(folder)
+    events, _ = importing.record(home, folder, said, batch="my-set")
+    kinds = dict(events["event"].value_counts().iter_rows())
+    assert kinds["created"] >= 1
+    assert kinds["deleted"] >= 9
+    assert tables.read(home, "annotations").height == before + events.height
+    votes = lens.ask(home, "SELECT label, count(*) AS n FROM votes GROUP BY ALL ORDER BY label")
+    assert votes.rows() == [("fear", 1), ("happiness", 2), ("neutral", 1), ("sadness", 2)]
+    again, _ = importing.record(home, folder, said, batch="my-set")
+    assert again.height == 0
+
+
+def test_enlisting_twice_is_enlisting_once_and_foreign_batches_are_left_alone(imported) -> None:
+    home, folder, _ = imported
+    listing = home.inbox / "my-set" / "sources.jsonl"
+    before = listing.read_text()
+    said = importing.metadata.read(folder)
+    importing.enlist(home, folder, said, batch="my-set")
+    assert listing.read_text() == before
+    other = home.inbox / "filmed" / "sources.jsonl"
+    other.parent.mkdir(parents=True)
+    other.write_text(json.dumps({"uri": str(CARPHONE)}) + "\n")
+    with pytest.raises(SettingsError, match="--name"):
+        importing.enlist(home, folder, said, batch="filmed")
+
+
+@pytest.mark.parametrize("rater", ["ada@example.org", "Ada Lovelace"])
+def test_no_rater_is_shown_by_name(tmp_path: Path, rater: str) -> None:
+    home = Home.at(tmp_path / "home")
+    (tmp_path / "metadata.csv").write_text(f"file_name,rater_id,label\na.png,{rater},fear\n")
+    said = importing.metadata.read(tmp_path)
+    importing.record(home, tmp_path, said, batch="b")
+    told = tables.read(home, "annotations")
+    assert rater not in str(told.to_dicts())
+    assert told["rater_id"].str.contains(r"^person-[0-9a-f]{8}$").all()
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="folder of pictures"):
+        importing.run(load(home=tmp_path), str(tmp_path / "nowhere"))

@@ -1,0 +1,100 @@
+"""What the pipeline adds to a release: chains of near pairs, and the runs behind a row."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline import releasing, runs
+from pipeline.defs.release import release_terms_allow_its_use
+from pipeline.defs.resources import Workplace
+from pipeline.instance import open_instance
+from pipeline.lineage import trace
+from pipeline.settings import Settings
+from tests.warehouse.people_home import face_id, people_home, release, video_id
+from warehouse import releases, tables
+from warehouse.home import Home
+from warehouse.licences import LICENCES
+
+ANN, BOB, CID = (face_id(clip, clip[:3], 0) for clip in ("ann-b", "bob-d", "cid-f"))
+HASHES = {ANN: "0" * 16, BOB: "000000000000000f", CID: "00000000000000ff"}
+"""ann and bob are 4 bits apart, bob and cid too, ann and cid 8: near only through bob."""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return people_home(Home.at(tmp_path / "home"))
+
+
+def hashed(home: Home, hashes: dict[str, str]) -> None:
+    for clip in ("ann-b", "bob-d", "cid-f"):
+        place = {"part": video_id(clip), "batch": "day"}
+        rows = tables.read(home, "faces").filter(pl.col("video_id") == video_id(clip))
+        phash = pl.col("face_id").replace_strict(hashes, default=None, return_dtype=pl.String)
+        tables.write(home, "faces", rows.with_columns(phash=phash), **place)
+
+
+def unlabelled(home: Home, face: str) -> None:
+    rows = tables.read(home, "soft_labels").filter(pl.col("face_id") != face)
+    tables.write(home, "soft_labels", rows, part="current")
+
+
+def test_faces_near_a_third_that_is_not_released_are_one_group(home: Home) -> None:
+    hashed(home, HASHES)
+    unlabelled(home, BOB)
+    rows = releasing.rows(home)
+    groups = dict(rows.select("face_id", "near_group").drop_nulls().iter_rows())
+    assert groups == dict.fromkeys((ANN, CID), min(ANN, CID))
+    made = releasing.create(Settings(home=home.root))
+    split = {
+        row["face_id"]: name
+        for name, part in releases.load("faces", home=home).items()
+        for row in part.select_columns("face_id")
+    }
+    assert split[ANN] == split[CID]
+    assert BOB not in split
+    assert "near_group" not in (made.path / "README.md").read_text()
+
+
+def test_a_face_near_none_that_is_released_stands_alone(home: Home) -> None:
+    hashed(home, {ANN: HASHES[ANN], BOB: HASHES[BOB]})
+    unlabelled(home, BOB)
+    assert releasing.rows(home)["near_group"].null_count() == releasing.rows(home).height
+
+
+def test_the_run_that_made_a_version_is_told(home: Home) -> None:
+    settings = Settings(home=home.root)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first = runs.materialize(home, "cut_release")["release"]
+        again = runs.materialize(home, "cut_release")["release"]
+        assert (first["created"], again["created"]) == (True, False)
+        told = trace(settings, version="latest", face=ANN)
+        instance = open_instance(home)
+        found, made = instance.get_runs()
+    assert made.run_id != found.run_id
+    assert told["runs"] == {"release": made.run_id}
+    assert [model["name"] for model in told["models"]] == ["centerface"]
+    # Made by a script, without a run.
+    release(home, name="other")
+    assert (
+        trace(settings.model_copy(update={"release": "other"}), version="v1", face=ANN)["runs"]
+        == {}
+    )
+
+
+def test_the_check_stops_what_the_register_forbids_by_now(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releasing.create(Settings(home=home.root, release_use="commercial"))
+    monkeypatch.setenv("RISORIUS_HOME", str(home.root))
+    assert release_terms_allow_its_use(Workplace()).passed
+    stricter = replace(LICENCES["mit"], commercial=False)
+    monkeypatch.setitem(LICENCES, "mit", stricter)
+    told = release_terms_allow_its_use(Workplace())
+    assert not told.passed
+    assert "MIT of 18 by centerface" in told.metadata["breaches"].value

@@ -1,0 +1,239 @@
+"""Faces for the gaps of a home: drawn once, labelled by raters, whatever interrupts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline import runs, synthesizing
+from pipeline.maker import Maker, readers
+from tests.synthesis.tiny_models import pixel_pipeline
+from warehouse import lens, media, tables
+from warehouse.errors import ModelError, SettingsError
+from warehouse.home import Home
+from warehouse.schema import TABLES
+
+TABLE = "synthetic_faces"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("network")
+    pixel_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def maker(network: Path) -> Maker:
+    return Maker(name=str(network), steps=2)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.at(tmp_path / "home")
+
+
+def state(home: Home) -> pl.DataFrame:
+    return tables.read(home, TABLE).sort("face_id")
+
+
+def test_an_empty_home_lacks_everything_and_gets_what_it_may_have(home: Home, maker: Maker) -> None:
+    asked = synthesizing.plan(home, maker, 9)
+    assert asked.height == 9
+    count = synthesizing.make_faces(home, maker, asked)
+    assert count == (9, 0, 0)
+    made = state(home)
+    assert made["face_id"].to_list() == sorted(asked["face_id"])
+    assert made["face_id"].str.contains(r"^syn-[0-9a-f]{16}$").all()
+    assert made["model"].str.starts_with("risorius-face-").all()
+    assert media.load(home, made["crop"][0]).shape == (224, 224, 3)
+    assert made["action"].null_count() == 9
+    assert lens.ask(home, "SELECT * FROM made_faces").is_empty()
+
+
+def test_the_second_time_nothing_is_drawn_and_no_file_is_touched(home: Home, maker: Maker) -> None:
+    asked = synthesizing.plan(home, maker, 5)
+    synthesizing.make_faces(home, maker, asked)
+    files = sorted(home.root.rglob("*.*"))
+    before = {file: file.stat().st_mtime_ns for file in files if file.is_file()}
+    assert synthesizing.make_faces(home, maker, asked) == (0, 5, 0)
+    assert {f: f.stat().st_mtime_ns for f in home.root.rglob("*.*") if f.is_file()} == before
+
+
+def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(
+    tmp_path: Path, maker: Maker, home: Home
+) -> None:
+    asked, other = synthesizing.plan(home, maker, 20), Home.at(tmp_path / "other")
+    synthesizing.make_faces(other, maker, asked)
+
+    def stop(part: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesizing.make_faces(home, maker, asked, say=stop)
+    assert state(home).height == 16
+    assert synthesizing.make_faces(home, maker, asked) == (4, 16, 0)
+    assert state(home).equals(state(other))
+
+
+def test_a_lost_picture_is_drawn_again_and_is_the_same(home: Home, maker: Maker) -> None:
+    asked = synthesizing.plan(home, maker, 4)
+    synthesizing.make_faces(home, maker, asked)
+    before = state(home)
+    media.path_of(home, before["crop"][0]).unlink()
+    assert synthesizing.make_faces(home, maker, asked).drawn == 1
+    assert state(home).equals(before)
+    assert media.path_of(home, before["crop"][0]).is_file()
+
+
+def test_faces_no_longer_wanted_leave_and_the_others_keep_their_labels(
+    home: Home, maker: Maker
+) -> None:
+    asked = synthesizing.plan(home, maker, 8)
+    synthesizing.make_faces(home, maker, asked)
+    synthesizing.label_faces(home, maker, readers("default"))
+    foreign = state(home).head(1).with_columns(face_id=pl.lit("syn-" + "0" * 16))
+    tables.write(home, TABLE, foreign, part="elsewhere")
+    before = state(home)
+    gap = asked["gap"][0]
+    fewer = asked.filter(pl.col("gap") != gap)
+    count = synthesizing.make_faces(home, maker, fewer)
+    assert (count.drawn, count.known) == (0, fewer.height)
+    kept = [*fewer["face_id"], "syn-" + "0" * 16]
+    assert state(home).equals(before.filter(pl.col("face_id").is_in(kept)))
+
+
+def test_raters_give_every_face_an_action_once(home: Home, maker: Maker) -> None:
+    asked = synthesizing.plan(home, maker, 6)
+    synthesizing.make_faces(home, maker, asked)
+    lost = state(home)["crop"][0]
+    media.path_of(home, lost).unlink()
+    raters = readers("default")
+    assert synthesizing.label_faces(home, maker, raters) == 6
+    assert synthesizing.label_faces(home, maker, raters) == 0
+    made = state(home)
+    assert sum(synthesizing.facts(home).values()) == 6
+    gone = made.filter(pl.col("crop") == lost)
+    assert gone["action"].to_list() == ["dropped"] * gone.height
+    assert gone["reason"].str.starts_with("crop_gone").all()
+    read = made.filter(pl.col("crop") != lost)
+    assert np.allclose(read["soft_label"].to_numpy().sum(axis=1), 1, atol=1e-3)
+    # A network of random weights draws noise, in which no finder finds a face.
+    assert (read["reason"] == "not_a_face: none is found").all()
+    assert lens.ask(home, "SELECT * FROM made_faces").is_empty()
+    assert lens.ask(home, "SELECT sum(n) FROM made").item() == 6
+
+
+def test_what_decides_a_face_decides_its_id(network: Path, maker: Maker, tmp_path: Path) -> None:
+    from pipeline.maker import Order
+
+    order = Order({12: 0.8, 4: 0.0}, "happiness", 3)
+    same = Order({4: 0.0, 12: 0.8}, "happiness", 3)
+    assert maker.face_id(order) == maker.face_id(same)
+    picture = tmp_path / "r.png"
+    picture.write_bytes(b"anything")
+    others = [
+        maker.face_id(Order({12: 0.8}, "happiness", 3)),
+        maker.face_id(Order({12: 0.8, 4: 0.0}, None, 3)),
+        maker.face_id(Order({12: 0.8, 4: 0.0}, "happiness", 4)),
+        Maker(name=str(network), steps=3).face_id(order),
+        Maker(name=str(network), steps=2, guidance=1.0).face_id(order),
+        Maker(name=str(network), steps=2, guided=True).face_id(order),
+        Maker(name=str(network), steps=2, reference=picture).face_id(order),
+    ]
+    second = tmp_path / "second"
+    pixel_pipeline(seed=1).save_pretrained(second)
+    others.append(Maker(name=str(second), steps=2).face_id(order))
+    assert len({*others, maker.face_id(order)}) == len(others) + 1
+
+
+def test_a_guide_is_never_among_the_raters(home: Home, network: Path) -> None:
+    guided = Maker(name=str(network), steps=2, guided=True)
+    assert guided.guide_id not in {rater.rater_id for rater in readers("judge")}
+    left = readers("default", guide_id=guided.guide_id)
+    assert guided.guide_id not in {rater.rater_id for rater in left}
+    with pytest.raises(SettingsError, match="did not guide"):
+        synthesizing.label_faces(home, guided, readers("default"))
+
+
+def test_no_weights_are_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="weights that draw faces"):
+        _ = Maker(name=str(tmp_path)).model
+    with pytest.raises(ModelError, match="a conditioner"):
+        _ = Maker(name=str(tmp_path)).taught
+
+
+@pytest.mark.slow
+def test_the_assets_show_gaps_and_faces_and_are_checked(
+    home: Home, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RISORIUS_HOME", str(home.root))
+    monkeypatch.setenv("RISORIUS_SYNTHESIZER", str(network))
+    monkeypatch.setenv("RISORIUS_SYNTH_FACES", "3")
+    made = runs.materialize(home, "synthesize")
+    assert made["coverage_gaps"]["lacking"] > 50
+    assert made["coverage_gaps"]["heat_map"].count("data:image/png;base64") == 2
+    assert made["synthetic_faces"]["drawn"] == 3
+    assert "data:image/webp" in made["synthetic_faces"]["contact_sheet"]
+    assert made["synthetic_labels"]["dropped"] == 3
+    again = runs.materialize(home, "synthesize")
+    assert (again["synthetic_faces"]["drawn"], again["synthetic_faces"]["known_before"]) == (0, 3)
+
+
+NAN = [float("nan")] * 8
+
+
+@pytest.mark.parametrize(
+    ("check", "column", "value", "passed"),
+    [
+        ("synthetic_faces_stand_once", None, None, True),
+        ("synthetic_faces_stand_once", "face_id", "syn-" + "0" * 16, False),
+        ("synthetic_faces_stand_once", "crop", None, False),
+        ("synthetic_faces_stand_once", "crop", "crops/00/gone.png", False),
+        ("synthetic_faces_stand_once", "model", None, False),
+        ("every_synthetic_face_has_an_action", None, None, True),
+        ("every_synthetic_face_has_an_action", "action", None, False),
+        ("every_synthetic_face_has_an_action", "action", "perhaps", False),
+        ("every_synthetic_face_has_an_action", "reason", None, False),
+        ("synthetic_labels_are_distributions", None, None, True),
+        ("synthetic_labels_are_distributions", "soft_label", NAN, False),
+        ("synthetic_labels_are_distributions", "soft_label", None, False),
+        ("synthetic_labels_are_distributions", "soft_label", [0.5] * 8, False),
+    ],
+)
+def test_checks_see_what_must_not_pass(
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    check: str,
+    column: str | None,
+    value: object,
+    passed: bool,
+) -> None:
+    from pipeline.defs import synthesis
+    from pipeline.defs.resources import Workplace
+
+    monkeypatch.setenv("RISORIUS_HOME", str(home.root))
+    columns = TABLES[TABLE].columns
+    crop = media.store(home, "crops", np.zeros((16, 16, 3), np.uint8))
+    rows = pl.DataFrame(
+        {
+            **dict.fromkeys(columns),
+            "face_id": ["syn-a", "syn-b"],
+            "model": "risorius-face-0",
+            "crop": crop,
+            "soft_label": [[0.125] * 8] * 2,
+            "action": "relabelled",
+            "reason": "expression: …",
+        },
+        schema=TABLES[TABLE].schema,
+        strict=False,
+    )
+    if column:
+        rows = rows.with_columns(pl.lit(value, columns[column]).alias(column))
+    # In two files: within one, the table itself refuses a repeated id.
+    for part, row in zip(("gap-a", "gap-b"), rows.iter_slices(1), strict=True):
+        tables.write(home, TABLE, row, part=part)
+    assert getattr(synthesis, check)(Workplace()).passed is passed

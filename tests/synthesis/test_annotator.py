@@ -1,0 +1,94 @@
+"""The head that reads a drawing network, on a tiny one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from synthesis.annotator import Annotator, Head, train
+from synthesis.conditioner import Condition
+from synthesis.observing import observe
+from tests.synthesis.tiny_models import SIDE, UNITS, faces, pixel_pipeline
+from warehouse.errors import ModelError
+
+TOKENS = len(UNITS) + 1
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return pixel_pipeline()
+
+
+def test_watching_changes_nothing_and_maps_are_attention(pipeline) -> None:
+    condition = Condition.of([{12: 0.5}], ["happiness"])
+    tokens, pooled = pipeline.conditioner(condition)
+    noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def answer() -> torch.Tensor:
+        return pipeline.unet(noisy, 20, encoder_hidden_states=tokens, class_labels=pooled).sample
+
+    before, processors = answer(), dict(pipeline.unet.attn_processors)
+    gray = faces(3).gray
+    features, maps = observe(pipeline, gray)
+    assert torch.equal(answer(), before)
+    assert {name: type(one) for name, one in pipeline.unet.attn_processors.items()} == {
+        name: type(one) for name, one in processors.items()
+    }
+    layers = sum(".attn2." in name for name in processors)
+    assert maps.shape == (3, TOKENS, layers * 16)
+    assert features.shape[:2] == (3, 16)
+    # Over the tokens of a request, the shares of attention at a place sum to one.
+    torch.testing.assert_close(maps.sum(dim=1), torch.ones(3, layers * 16))
+
+
+def test_recorded_attention_is_the_attention_of_the_network(pipeline) -> None:
+    from synthesis import observing
+
+    tokens, pooled = pipeline.conditioner(Condition.of([{12: 0.5}, {4: 1.0}], [None, "fear"]))
+    noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    say = {"encoder_hidden_states": tokens, "class_labels": pooled}
+    with torch.no_grad():
+        plain = pipeline.unet(noisy, 400, **say).sample
+        with observing._watched(pipeline.unet):
+            watched = pipeline.unet(noisy, 400, **say).sample
+    torch.testing.assert_close(plain, watched, atol=1e-5, rtol=1e-4)
+
+
+def test_a_face_is_read_the_same_in_any_company(pipeline) -> None:
+    gray = faces(5).gray
+    alone, together = observe(pipeline, gray[2:3]), observe(pipeline, gray)
+    for one, many in zip(alone, together, strict=True):
+        torch.testing.assert_close(one[0], many[2], atol=1e-5, rtol=1e-4)
+
+
+def test_it_learns_what_can_be_seen_and_survives_its_file(pipeline, tmp_path: Path) -> None:
+    """Bright below or bright above is two expressions; chance is one half."""
+    base = faces(120)
+    below = np.arange(len(base)) % 2 == 0
+    ramp = np.linspace(0, 250, SIDE).astype(np.uint8)
+    gray = np.where(below[:, None, None], ramp[None, :, None], ramp[None, ::-1, None])
+    gray = np.broadcast_to(gray, (len(base), SIDE, SIDE)).copy()
+    label = np.eye(8, dtype=np.float32)[np.where(below, 1, 4)]
+    digest = np.array([f"{row:056x}{row * 35_791_394:08x}" for row in range(len(base))])
+    lesson = dataclasses.replace(base, gray=gray, expression=label, digest=digest)
+    annotator, found = train(pipeline, lesson, minutes=0, steps=40)
+    assert found["held_out"] > 0
+    answers = annotator.rate(gray)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
+    assert (answers.argmax(axis=1) == label.argmax(axis=1)).mean() > 0.95
+    annotator.save(tmp_path, found)
+    again = Annotator.load(tmp_path, pipeline)
+    np.testing.assert_array_equal(again.rate(gray[:9]), annotator.rate(gray[:9]))
+    assert again.rate(gray[:0]).shape == (0, 8)
+
+
+def test_an_annotator_of_another_network_is_refused(pipeline, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="an annotator in"):
+        Annotator.load(tmp_path, pipeline)
+    Annotator(pipeline, Head(channels=3, tokens=2, layers=1)).save(tmp_path, {})
+    with pytest.raises(ModelError, match="train it for this network"):
+        Annotator.load(tmp_path, pipeline)

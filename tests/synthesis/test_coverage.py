@@ -1,0 +1,126 @@
+"""What a set of faces lacks, counted by hand, and what is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from synthesis import coverage, units
+from synthesis.coverage import Wanted
+from warehouse.vocabulary import AU_INDEX, EXPRESSIONS, PROTOTYPES
+
+FEW = Wanted(least=2)
+TAUGHT = [1, 2, 4, 5, 7, 10, 12, 14, 15, 16, 17, 18, 20, 22, 25, 26, 28, 43]
+
+
+def three_faces() -> pl.DataFrame:
+    """A smile, half a smile half neutral, and one nobody could label; AU17 was never measured."""
+    label = np.full((3, 8), np.nan)
+    label[0], label[1] = np.eye(8)[1], [0.5, 0.5, 0, 0, 0, 0, 0, 0]
+    au = np.stack([units.vector({6: 0.5, 12: 0.9}), units.vector({12: 0.25, 6: 0.24})] * 2)[:3]
+    au = np.nan_to_num(au, nan=0.0)
+    au[:, AU_INDEX[17]], au[1:, AU_INDEX[4]] = np.nan, np.nan
+    return coverage.gaps(label, au, np.array([0.0, -40.0, np.nan]), wanted=FEW, taught=TAUGHT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "have", "missing", "can"),
+    [
+        ("expression", "happiness", 1.5, 0.5, True),
+        ("expression", "neutral", 0.5, 1.5, True),
+        ("expression", "fear", 0.0, 2.0, True),
+        ("unit", "AU12", 3.0, 0.0, True),
+        ("unit", "AU6", 2.0, 0.0, False),
+        ("unit", "AU4", 0.0, 2.0, True),
+        ("unit", "AU17", None, 0.0, True),
+        ("pair", "AU4+AU17", None, 0.0, True),
+        ("pair", "AU6+AU12", 2.0, 0.0, False),
+        ("pair", "AU1+AU4", 0.0, 2.0, True),
+        ("pose", "frontal", 1.0, 1.0, False),
+        ("pose", "turned", 0.0, 2.0, False),
+        ("pose", "far turned", 1.0, 1.0, False),
+    ],
+)
+def test_gaps(kind: str, name: str, have: float | None, missing: float, can: bool) -> None:
+    row = three_faces().row(by_predicate=(pl.col("kind") == kind) & (pl.col("name") == name),
+                            named=True)  # fmt: skip
+    assert (row["have"], row["missing"], row["can_be_made"]) == (have, missing, can)
+
+
+def test_more_faces_want_more_of_everything() -> None:
+    n = 1000
+    found = coverage.gaps(np.full((n, 8), 1 / 8), np.ones((n, 24)), np.zeros(n))
+    wanted = dict(found.group_by("kind").agg(pl.col("wanted").first()).iter_rows())
+    assert wanted == {"expression": 62.5, "unit": 50.0, "pair": 20.0, "pose": 100.0}
+
+
+def test_no_faces_lack_everything() -> None:
+    found = coverage.gaps(np.zeros((0, 8)), np.zeros((0, 24)), np.zeros(0))
+    assert (found["missing"] == found["wanted"]).all()
+    assert found["missing"].min() > 0  # type: ignore[operator]
+
+
+def test_pairs_are_possible_ones_that_some_expression_holds() -> None:
+    pairs = coverage.meaningful_pairs()
+    assert (6, 12) in pairs
+    assert (5, 43) not in pairs
+    assert (26, 27) not in pairs
+    for a, b in pairs:
+        units.check({a: 1.0, b: 1.0})
+
+
+def test_counts_hold_units_on_the_diagonal() -> None:
+    au = np.stack([units.vector({6: 0.5, 12: 0.9}), units.vector({12: 0.25})])
+    table = coverage.counts(au)
+    assert table[AU_INDEX[12], AU_INDEX[12]] == 2
+    assert table[AU_INDEX[6], AU_INDEX[12]] == table[AU_INDEX[12], AU_INDEX[6]] == 1
+    assert table.sum() == 2 + 1 + 2
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 24, 100])
+def test_a_plan_has_as_many_faces_as_it_may_and_never_more_than_are_missing(n: int) -> None:
+    lacking = three_faces()
+    asked = coverage.plan(lacking, n, taught=TAUGHT)
+    makeable = lacking.filter(pl.col("can_be_made"))
+    most = sum(int(np.ceil(missing)) for missing in makeable["missing"])
+    assert asked.height == min(n, most)
+    named = asked.group_by("gap").len().with_columns(name=pl.col("gap").str.split(":").list.get(1))
+    joined = named.join(makeable, on="name")
+    assert joined.height == named.height
+    assert (joined["len"] <= joined["missing"].ceil()).all()
+    assert asked.select("gap", "number").is_duplicated().sum() == 0
+    assert asked["seed"].n_unique() == asked.height
+
+
+def test_every_request_of_a_plan_can_be_drawn() -> None:
+    for row in coverage.plan(three_faces(), 500, taught=TAUGHT).iter_rows(named=True):
+        au = {pair["unit"]: pair["intensity"] for pair in row["au"]}
+        assert units.check(au) == au
+        assert set(au) <= set(TAUGHT)
+        assert row["expression"] is None or row["expression"] in EXPRESSIONS
+        assert au or row["expression"]
+
+
+def test_a_prototype_is_asked_with_its_units_in_several_strengths() -> None:
+    known = set(PROTOTYPES["fear"])
+    three = [coverage.request("expression", "fear", number, known) for number in range(3)]
+    assert all(set(au) == known for au, _ in three)
+    assert len({au[4] for au, _ in three}) == 3
+    mild = coverage.request("expression", "contempt", 1, {12, 14})
+    assert mild == ({12: 0.1, 14: 0.1}, "contempt")
+
+
+def test_closing_one_gap_changes_no_face_of_another() -> None:
+    """Else a single new vote would have every synthetic face drawn again."""
+    before = three_faces()
+    after = before.with_columns(
+        missing=pl.when(pl.col("name") == "fear").then(0.0).otherwise("missing")
+    )
+    one, two = (coverage.plan(lacking, 40, taught=TAUGHT) for lacking in (before, after))
+    key = ["gap", "number"]
+    both = one.join(two, on=key)
+    assert both.height > 20
+    assert (both["seed"] == both["seed_right"]).all()
+    assert (both["au"] == both["au_right"]).all()
+    assert not two["gap"].str.contains("fear").any()
