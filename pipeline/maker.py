@@ -160,8 +160,6 @@ class Maker:
     def pipeline(self) -> FaceAUPipeline:
         """The network, loaded once."""
         if "pipeline" not in self._loaded:
-            # diffusers finds the parts of a saved pipeline only among imported modules.
-            import synthesis.codec  # noqa: F401
             from synthesis.pipeline import FaceAUPipeline
 
             pipeline = FaceAUPipeline.from_pretrained(self.folder)

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import synthesis.codec  # noqa: F401  diffusers finds a saved part only if it was imported
 from synthesis.observing import GRID, observe
 from synthesis.pipeline import FaceAUPipeline
 from synthesis.teaching import Teaching, held_out, resolve

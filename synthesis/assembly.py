@@ -12,6 +12,8 @@ from typing import Any, Self
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+# diffusers loads a component only if its module was imported before.
+import synthesis.codec  # noqa: F401
 from synthesis import adapter, loading
 from synthesis.conditioner import AUConditioner
 from warehouse.errors import ModelError

@@ -88,11 +88,11 @@ class DawidSkene:
         pooled = counts.sum(axis=0)
         pooled = pooled / np.maximum(pooled.sum(axis=0), _FLOOR)
         counts = counts + self.prior_votes * pooled
-        total = counts.sum(axis=1, keepdims=True)
-        table = counts / np.maximum(total, _FLOOR)
+        counts = np.maximum(counts, _FLOOR)
+        table = counts / counts.sum(axis=1, keepdims=True)
         self.prior_ = belief.mean(axis=0) if len(belief) else np.full(_WIDTH, 1 / _WIDTH)
         self.confusion_ = table.transpose(0, 2, 1)
-        return np.log(np.maximum(table, _FLOOR)).reshape(-1, _WIDTH)
+        return np.log(table).reshape(-1, _WIDTH)
 
     def fit_predict_proba(self, votes: VoteTable) -> np.ndarray:
         """float64[n_faces, 8] in the order of ``votes.face_ids``."""
@@ -108,4 +108,7 @@ def _cells(votes: VoteTable) -> csr_array:
     shape = (len(votes.face_ids), len(votes.rater_ids) * _WIDTH)
     # Answers are sorted by face, so the table is its own index: no sorting, no copies.
     starts = np.searchsorted(rows["face"].to_numpy(), np.arange(shape[0] + 1))
-    return csr_array((rows["share"].to_numpy(), column, starts), shape=shape)
+    # Half as wide indices are a quarter less to read, and reading is what a pass does.
+    kind = np.int32 if max(rows.height, shape[1]) < 2**31 else np.int64
+    index = (column.astype(kind), starts.astype(kind))
+    return csr_array((rows["share"].to_numpy(), *index), shape=shape)

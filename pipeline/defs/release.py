@@ -5,11 +5,12 @@ import dagster as dg
 from pipeline import releasing
 from pipeline.defs.audit import curated_faces
 from pipeline.defs.resources import Workplace
+from pipeline.defs.synthesis import synthetic_labels
 from warehouse import releases
 
 
 @dg.asset(
-    deps=[curated_faces],
+    deps=[curated_faces, synthetic_labels],
     group_name="release",
     kinds={"huggingface", "parquet"},
     owners=["team:data-engineering"],

@@ -33,6 +33,7 @@ from tests.benchmarks.synthesis_draws import Easel
 from tests.benchmarks.synthesis_faces import real_faces
 from tests.benchmarks.synthesis_page import page
 from warehouse import atomic
+from warehouse.ids import file_sha256
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
 RESULTS = Path(__file__).parent / "results"
@@ -208,6 +209,9 @@ def measured(options: argparse.Namespace, shared: Path) -> dict[str, Any]:
     start = time.perf_counter()
     result: dict[str, Any] = {
         "model": easel.maker.model,
+        "weights": file_sha256(
+            str(easel.maker.folder / "unet" / "diffusion_pytorch_model.safetensors")
+        ),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "commit": revision(),
         "hardware": hardware(),

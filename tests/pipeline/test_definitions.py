@@ -26,7 +26,7 @@ EDGES = {
     "coverage_gaps": {"curated_faces"},
     "synthetic_faces": {"coverage_gaps"},
     "synthetic_labels": {"synthetic_faces"},
-    "release": {"curated_faces"},
+    "release": {"curated_faces", "synthetic_labels"},
 }
 BY_BATCH = {"raw_videos", "faces", "ratings"}
 CHECKS = {

@@ -43,10 +43,11 @@ def by_loops(votes: VoteTable, passes: int) -> np.ndarray:
         counts = np.zeros((len(votes.rater_ids), 10, 10))
         for face, rater, answer in listed:
             counts[rater, :, answer] += belief[face]
-        confusion = counts / np.maximum(counts.sum(axis=2, keepdims=True), 1e-10)
+        counts = np.maximum(counts, 1e-10)
+        confusion = counts / counts.sum(axis=2, keepdims=True)
         logs = np.tile(np.log(np.maximum(belief.mean(axis=0), 1e-10)), (len(belief), 1))
         for face, rater, answer in listed:
-            logs[face] += np.log(np.maximum(confusion[rater, :, answer], 1e-10))
+            logs[face] += np.log(confusion[rater, :, answer])
         belief = np.exp(logs - logs.max(axis=1, keepdims=True))
         belief /= belief.sum(axis=1, keepdims=True)
     return belief
