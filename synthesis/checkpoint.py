@@ -82,6 +82,8 @@ class Run:
             SettingsError: the folder holds a run of another recipe.
             ModelError: its checkpoint is damaged.
         """
+        # A kill amid saving leaves a draft beside the checkpoint.
+        atomic.sweep(folder, older_than_s=24 * 3600, now=time.time)
         path = folder / FILE
         if not path.exists():
             return cls(folder, recipe, taught=taught, precision=precision)
