@@ -13,7 +13,7 @@ import polars as pl
 
 from pipeline import filmed, labelling, studio
 from pipeline.settings import Settings
-from warehouse import lens, tables
+from warehouse import lens, media, store, tables
 from warehouse.errors import StudioError
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -46,6 +46,7 @@ def push_faces(settings: Settings, *, progress: Callable[[int, int], None] | Non
         StudioError: the server is away or refuses, or a labeling config was edited by hand.
     """
     asked, queued = Asked(), queued_faces(settings)
+    media.bring_all(settings.place, [*queued["crop"], *queued["context"]])
     with studio.client_of(settings) as client:
         for clip in (False, True):
             mine = queued.filter(pl.col("clip").is_not_null() == clip)
@@ -69,6 +70,8 @@ def queued_faces(settings: Settings) -> pl.DataFrame:
     faces = kept.select("face_id", "track_id", "crop", "context").unique("face_id").collect()
     found = queue.join(faces, on="face_id")
     clips = home.media / "clips"
+    if settings.show_clips:
+        store.refresh(clips)
     found = found.with_columns(
         clip=pl.Series(
             [

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipeline import packs
+from pipeline.engines import local
 from pipeline.settings import Settings
 from warehouse.errors import RisoriusError
 from warehouse.home import Home
 from warehouse.schema import TABLES
 
 _LOW_DISK_GB = 5
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,12 @@ class Finding:
     mend: str | None = None
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Every finding, in the order a newcomer would ask."""
+def examine(settings: Settings, *, verify: bool = False) -> list[Finding]:
+    """Every finding, in the order a newcomer would ask.
+
+    Args:
+        verify: read the whole home and compare every checksum; takes as long as reading it.
+    """
     home = settings.place
     checks: list[Callable[[], Finding]] = [
         _python,
@@ -35,13 +42,16 @@ def examine(settings: Settings) -> list[Finding]:
         _decoder,
         lambda: _home(home),
         lambda: _tables(home),
-        lambda: _detector(settings.detector),
+        lambda: _engine(settings),
+        lambda: _runs(settings),
+        lambda: _detector(packs.place_of(home, settings.detector)),
         lambda: _rater(settings.rater),
         _accelerator,
         lambda: _studio(settings),
         _browser,
     ]
-    return [_guarded(check) for check in checks]
+    found = [_guarded(check) for check in checks]
+    return found + (_verified(home) if verify else [])
 
 
 def _guarded(check: Callable[[], Finding]) -> Finding:
@@ -101,6 +111,40 @@ def _tables(home: Home) -> Finding:
     return Finding("tables", "ok", full or "empty")
 
 
+def _engine(settings: Settings) -> Finding:
+    if settings.engine == "local":
+        return Finding("engine", "ok", f"local, {settings.workers or local.cores()} processes")
+    from pipeline.engines.ray import connect
+
+    room = connect().cluster_resources()
+    found = f"Ray: {room.get('CPU', 0):g} CPU, {room.get('GPU', 0):g} GPU"
+    return Finding("engine", "ok", found)
+
+
+def _runs(settings: Settings) -> Finding:
+    if settings.dagster_postgres is None:
+        return Finding("dagster runs", "ok", "SQLite in the home")
+    from pipeline.instance import open_instance
+
+    with open_instance(settings.place) as instance:
+        return Finding("dagster runs", "ok", f"Postgres, {instance.get_runs_count()} runs")
+
+
+def _verified(home: Home) -> list[Finding]:
+    from warehouse.verify import verify
+
+    found = []
+    for kind, checked, wrong in verify(home):
+        said = f"{checked} read, every checksum holds"
+        if wrong:
+            more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+            said = f"{checked} read, {len(wrong)} wrong: {'; '.join(wrong[:_SHOWN])}{more}"
+        mend = "restore them from a backup, or delete them and run their stage again"
+        state = "wrong" if wrong else "ok"
+        found.append(Finding(kind, state, said, mend if wrong else None))
+    return found
+
+
 def _detector(name: str) -> Finding:
     from pipeline.faces import detect
 
@@ -121,11 +165,14 @@ def _accelerator() -> Finding:
 
 
 def _studio(settings: Settings) -> Finding:
+    from annotation.studio.address import Address
     from pipeline import studio
 
     state = studio.status(settings)
     if state is None:
         return Finding("label studio", "note", "not running", "start it with risorius studio up")
+    if settings.label_studio_url and (warning := Address(settings.label_studio_url, "").warning):
+        return Finding("label studio", "note", state, warning)
     return Finding("label studio", "ok", state)
 
 

@@ -1,7 +1,8 @@
-"""The Dagster instance of a home: SQLite, no telemetry, one folder."""
+"""The Dagster instance of a home: SQLite in its folder, or the Postgres of the settings."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from warehouse import atomic
+from warehouse import atomic, store, writers
+from warehouse.errors import SettingsError
 from warehouse.home import Home
+from warehouse.masking import mask
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -36,6 +39,15 @@ retention:
     purge_after_days: {skipped: 2, success: 30, failure: 30}
 """
 
+POSTGRES = "RISORIUS_DAGSTER_POSTGRES"
+
+_STORAGE = f"""\
+storage:
+  postgres:
+    postgres_url:
+      env: {POSTGRES}
+"""
+
 _WORKSPACE = """\
 load_from:
   - python_module:
@@ -57,19 +69,69 @@ def open_instance(home: Home) -> DagsterInstance:
 
     Runs that a killed process left behind as started are marked failed, so that the UI does
     not show them running for ever, and the half-written files it left are removed.
+
+    Raises:
+        SettingsError: Postgres is asked for and not installed, not reachable or refuses us; or
+            ``dagster.yaml`` asks for it and no address is set.
     """
     from dagster import DagsterInstance
 
-    config = home.dagster / "dagster.yaml"
-    if not config.exists():
-        atomic.write_text(config, _CONFIG)
+    configure(home)
     os.environ["DAGSTER_HOME"] = str(home.dagster)
-    os.environ["RISORIUS_HOME"] = str(home.root)
-    instance = DagsterInstance.get()
+    os.environ["RISORIUS_HOME"] = store.url_of(home.root) or str(home.root)
+    try:
+        instance = DagsterInstance.get()
+    except Exception as error:
+        if not os.environ.get(POSTGRES):
+            raise
+        raise SettingsError(
+            f"a Postgres database at {POSTGRES}",
+            got=mask(str(error).strip().splitlines()[0]),
+            mend="start it, mend the address, or unset it to keep runs in SQLite",
+        ) from None
     if _bury_dead_runs(instance):
         # Only then: looking through every crop of a large home takes seconds.
         atomic.sweep(home.root, older_than_s=_DAY_S, now=time.time)
     return instance
+
+
+def configure(home: Home) -> Path:
+    """``dagster.yaml`` of a home, made when missing; with Postgres set, its storage is added.
+
+    The address itself, which holds a password, stays in the environment.
+    """
+    from pipeline import settings
+
+    wanted = settings.load().dagster_postgres
+    path = home.dagster / "dagster.yaml"
+    text = path.read_text() if path.exists() else _CONFIG
+    if wanted is not None:
+        _need_driver()
+        # Dagster and its children read it there. Dagster's driver is psycopg2, which SQLAlchemy
+        # takes only when told so.
+        scheme, _, rest = wanted.get_secret_value().partition("://")
+        plain = scheme in ("postgres", "postgresql")
+        os.environ[POSTGRES] = f"{'postgresql+psycopg2' if plain else scheme}://{rest}"
+        if "\nstorage:" not in text:
+            text += _STORAGE
+    elif POSTGRES in text:
+        raise SettingsError(
+            f"the address of the Postgres that {path} names",
+            got=f"no {POSTGRES}",
+            mend="set it, or remove the block `storage:` from that file to go back to SQLite",
+        )
+    if not path.exists() or path.read_text() != text:
+        atomic.write_text(path, text)
+    return path
+
+
+def _need_driver() -> None:
+    if importlib.util.find_spec("dagster_postgres") is None:
+        raise SettingsError(
+            f"the package dagster-postgres, for {POSTGRES}",
+            got="no such package",
+            mend="install risorius[cluster], or unset it to keep runs in SQLite",
+        )
 
 
 def _bury_dead_runs(instance: DagsterInstance) -> int:
@@ -87,12 +149,14 @@ def _bury_dead_runs(instance: DagsterInstance) -> int:
 
 
 def own_pid_tag() -> str:
-    """``<pid>@<start time>``: a pid alone may belong to another program by now."""
-    return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
+    """``<pid>@<start time>@<host>``: a pid alone may belong to another program by now."""
+    return f"{os.getpid()}@{psutil.Process().create_time():.0f}@{writers.own_host()}"
 
 
 def _alive(tag: str) -> bool:
-    pid, _, born = tag.partition("@")
+    pid, born, host = (*tag.split("@"), "", "")[:3]
+    if host and host != writers.own_host():
+        return True  # of another machine of this database, which buries its own
     try:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == born
     except (psutil.Error, ValueError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.faces import sources
+from pipeline.faces import fetching, sources
 from warehouse import atomic, lens
 from warehouse.errors import SettingsError
 from warehouse.home import Home
@@ -75,14 +75,18 @@ def stage_table(stages: Sequence[tuple[str, str, str | None, int]]) -> Any:
 def enlist(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str:
     """Write the files below ``paths`` into ``inbox/<batch>/sources.jsonl``; return the batch.
 
-    Files are named, not copied. Enlisting the same file again changes nothing.
+    Files are named, not copied; what is behind an address or in an archive is fetched and
+    unpacked into the batch when it is ingested. Enlisting the same file again changes nothing.
+
+    Args:
+        paths: files, folders, archives, and addresses (``https://…``, ``s3://…``).
 
     Raises:
-        SettingsError: a path is not there or is a URL, a sidecar cannot be read, or nothing
-            that could be a video or image was found.
+        SettingsError: a path is not there, a sidecar cannot be read, or nothing that could be a
+            video or image was found.
     """
     places = [_existing(path) for path in paths]
-    name = check_batch(batch) if batch else batch_from(places[0].name)
+    name = check_batch(batch) if batch else batch_from(_name(places[0]))
     folder = home.inbox / name
     lines = {}
     listing = folder / "sources.jsonl"
@@ -91,7 +95,7 @@ def enlist(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str
             line = json.loads(text)
             lines[line["uri"]] = line
     for place in places:
-        if place == folder.resolve():
+        if isinstance(place, Path) and place == folder.resolve():
             continue
         for line in _lines(place):
             lines[line["uri"]] = line
@@ -128,38 +132,25 @@ def summary(home: Home, batch: str) -> Summary:
     return Summary(batch=batch, stages=stages, mishaps=mishaps)
 
 
-def _existing(path: str) -> Path:
-    if "://" in path:
-        raise SettingsError(
-            "a local file or folder", got=path, mend="download it first, then name the copy"
-        )
+def _existing(path: str) -> Path | str:
+    if fetching.is_address(path):
+        return path
     place = Path(path).expanduser()
     if not place.exists():
         raise SettingsError("a file or folder that is there", got=path, mend="check the path")
     return place.resolve()
 
 
-def _lines(place: Path) -> Iterator[dict[str, Any]]:
+def _name(place: Path | str) -> str:
+    return place.name if isinstance(place, Path) else fetching.name_of(place)
+
+
+def _lines(place: Path | str) -> Iterator[dict[str, Any]]:
     """One line per source; a folder is searched with everything below it."""
-    if place.is_file():
-        folders = {place.parent: [place.name]}
-    else:
-        inside = (path for path in sorted(place.rglob("*")) if path.is_dir())
-        folders = {folder: [] for folder in (place, *inside) if not _hidden(folder, place)}
-    for folder, only in folders.items():
-        for source in sources.list_sources(folder):
-            if only and source.file_name not in only:
-                continue
-            relative = folder.relative_to(place if place.is_dir() else folder)
-            yield {
-                "uri": source.uri,
-                "file_name": str(relative / source.file_name),
-                "subject_id": source.subject_id,
-                "licence": source.licence,
-                "consent": source.consent,
-                "source": source.source,
-            }
-
-
-def _hidden(folder: Path, top: Path) -> bool:
-    return any(part.startswith(".") for part in folder.relative_to(top).parts)
+    if isinstance(place, str):
+        yield {"uri": place, "file_name": fetching.name_of(place)}
+        return
+    only = place.name if place.is_file() else None
+    for source in sources.listed(place.parent if only else place, deep=not only):
+        if only is None or source.file_name == only:
+            yield {"uri": source.uri, "file_name": source.file_name, **source.declared}

@@ -64,6 +64,11 @@ class Maker:
     reference: Path | None = None
     _loaded: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Only what it is told: where it arrives, its networks are loaded there, once.
+        told = (self.name, self.steps, self.guidance, self.guided, self.reference)
+        return (Maker, told)
+
     @property
     def folder(self) -> Path:
         return _DEFAULT if self.name == "default" else Path(self.name).expanduser()

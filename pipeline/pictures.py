@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -13,6 +14,8 @@ from warehouse.home import Home
 
 if TYPE_CHECKING:
     import numpy as np
+
+_MARKUP = re.compile(r"([\\`|\[\]!])")
 
 _TILE = 72
 _CAPTION = 14
@@ -63,7 +66,9 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    # Neither markup nor a link or picture of somebody else's: a page would fetch it.
+    plain = _MARKUP.sub(r"\\\1", " ".join(text.split("\n")))
+    return plain.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _tile(home: Home, row: dict[str, object]) -> np.ndarray:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from pipeline import packs
 from pipeline.settings import Settings
 from warehouse import lens, tables
 from warehouse.home import Home
-from warehouse.licences import origin
+from warehouse.licences import origin, terms
 
 if TYPE_CHECKING:
     from warehouse.releases import Release
@@ -45,6 +46,8 @@ def create(settings: Settings) -> Release:
         drop_flagged=settings.drop_flagged,
         use=settings.release_use,
         drop_forbidden=settings.drop_forbidden,
+        sequences=clips(home) if settings.release_clips else None,
+        clip_flow=settings.clip_flow,
     )
 
 
@@ -56,6 +59,21 @@ def rows(home: Home) -> pl.DataFrame:
     models = {name: origin(name).licence for name in made["licence"].unique().drop_nulls()}
     licence = pl.col("licence").replace_strict(models, default="unknown", return_dtype=pl.String)
     return pl.concat([seen, made.with_columns(licence)], how="diagonal_relaxed")
+
+
+def clips(home: Home) -> pl.DataFrame:
+    """Clips of every kept video with their frames; the release takes those it may.
+
+    ``near_groups`` names what their frames nearly repeat: also frames nobody voted on, which the
+    faces of the release do not tell of.
+    """
+    found = lens.ask(home, "SELECT * FROM clip_frames")
+    if found["video_id"].n_unique() < 2:
+        return found
+    frames = found.select("clip_id", face_id="face_ids").explode("face_id")
+    tied = frames.join(near_groups(home, frames["face_id"].unique()), on="face_id")
+    groups = tied.group_by("clip_id").agg(near_groups=pl.col("near_group").unique().sort())
+    return found.join(groups, on="clip_id", how="left")
 
 
 def near_groups(home: Home, faces: pl.Series) -> pl.DataFrame:
@@ -105,23 +123,25 @@ def facts(home: Home, *, detector: str = "centerface") -> dict[str, Any]:
         "stages": [*stages.to_dicts(), *labels.to_dicts(), *made.to_dicts()],
         "audits": audits.to_dicts(),
         "machine_raters": machine["rater_id"].to_list(),
-        "models": _models([detector, *machine["rater_id"]]),
+        "models": _models(home, [detector, *machine["rater_id"]]),
         "au_provenance": _AU_PROVENANCE + (_MADE_AU if made.height else ""),
         "rater_quality": quality.to_dicts(),
         **({"consent": _consent(said)} if said.height else {}),
     }
 
 
-def _models(touched: list[str]) -> list[dict[str, str]]:
+def _models(home: Home, touched: list[str]) -> list[dict[str, str]]:
     """Weights that touched every row. A model of synthetic faces binds those alone, by licence."""
-    found = [(name, origin(name)) for name in touched]
+    found = [(name, origin(name), packs.licence_of(home, name)) for name in touched]
     return [
         {
             "name": name.rstrip("/").rsplit("/", 1)[-1],
-            "role": known.role, "licence": known.licence, "note": known.note,
+            "role": known.role if known.licence == licence else "added by the user",
+            "licence": licence,
+            "note": known.note if known.licence == licence else terms(licence).note,
         }
-        for name, known in found
-    ]  # fmt: skip
+        for name, known, licence in found
+    ]
 
 
 def _consent(said: pl.DataFrame) -> str:

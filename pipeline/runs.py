@@ -78,9 +78,12 @@ def _definitions() -> dg.Definitions:
 
 def _explain(job: str, error: Exception) -> RisoriusError:
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    # Template engines leave errors that are their own context.
+    while cause is not None and id(cause) not in seen:
         if isinstance(cause, RisoriusError):
             return cause
+        seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
     if type(error).__name__ == "DagsterInvariantViolationError":
         return SettingsError(

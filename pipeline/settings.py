@@ -14,6 +14,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from pipeline.fanout import Needs
 from warehouse.errors import SettingsError
 from warehouse.home import Home
 from warehouse.ids import check_batch
@@ -34,6 +35,8 @@ class GateSettings(BaseModel):
     max_brightness: float | None = None
     max_yaw: float | None = None
     max_pitch: float | None = None
+    max_clipped: float | None = None
+    max_blockiness: float | None = None
 
     def moved(self) -> dict[str, float]:
         """Only what the user moved."""
@@ -52,10 +55,29 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
         None, description="processes of the local engine; default: one per core"
     )
+    worker_cpus: float = Field(1.0, gt=0, le=256, description="cores of a Ray worker")
+    worker_gpus: float = Field(0.0, ge=0, le=16, description="GPUs, or a share, of a Ray worker")
     sample_fps: float = Field(5.0, gt=0, le=240, description="faces are sampled this often")
-    detector: str = Field("centerface", description="centerface, an .onnx file, or a pack's folder")
+    detector: str = Field(
+        "centerface", description="centerface, a pack of `models list`, or a file"
+    )
     gate: GateSettings = GateSettings()
+    video_limit_s: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="seconds one video may take; default: 5 minutes and 20 times its length"
+    )
+    recogniser: Path | None = Field(
+        None, description="an InsightFace recognition pack or .onnx file: who is who across cuts"
+    )
+    blur_bystanders: bool = Field(
+        True, description="hide other people's faces in context pictures and clips"
+    )
     rater: str = Field("default", description="default, or package.module:callable")
+    keep_audio: bool = Field(
+        False, description="keep the sound of clips; off, because a voice tells who somebody is"
+    )
+    speech: str | None = Field(
+        None, description="recogniser for videos without a transcript: a name or package.module:it"
+    )
     project: str = Field("faces", min_length=3, max_length=50, description="Label Studio project")
     wanted_votes: int = Field(5, ge=1, le=100, description="votes wanted per face")
     vote_budget: Annotated[int, Field(ge=0)] | None = Field(
@@ -73,7 +95,7 @@ class Settings(BaseSettings):
     )
     ask_compounds: bool = Field(False, description="offer compound expressions")
     ask_free_label: bool = Field(False, description="offer a word of one's own")
-    show_clips: bool = Field(False, description="show media/clips/<track_id>.webm where it is")
+    show_clips: bool = Field(False, description="cut clips and show them beside the face")
     show_predictions: bool = Field(False, description="show the machine's answer; votes say so")
     project_cap: int = Field(
         20_000, ge=1, description="tasks a Label Studio project holds before the next is begun"
@@ -86,11 +108,21 @@ class Settings(BaseSettings):
     synth_guide: bool = Field(False, description="let the machine rater guide the drawing")
     release: str = Field("faces", description="name of the dataset")
     drop_flagged: bool = Field(False, description="leave flagged rows out of releases")
+    release_clips: bool = Field(True, description="release clips as a config of their own")
+    clip_flow: Literal["dis", "farneback"] | None = Field(
+        None, description="add optical flow to released clips; default: none"
+    )
     release_use: Literal["commercial", "research"] | None = Field(
         None, description="refuse a release whose licences forbid this use"
     )
     drop_forbidden: bool = Field(
         False, description="leave rows out that release_use forbids, in place of refusing"
+    )
+    dagster_postgres: SecretStr | None = Field(
+        None, description="postgresql://… for Dagster's runs and events; default: SQLite"
+    )
+    studio_postgres: SecretStr | None = Field(
+        None, description="postgresql://… for the local Label Studio; default: SQLite"
     )
     studio_port: int | None = Field(None, ge=1024, le=65535)
     label_studio_url: str | None = Field(None, validation_alias="LABEL_STUDIO_URL")
@@ -129,6 +161,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @property
+    def needs(self) -> Needs:
+        """What one worker of a cluster holds."""
+        return Needs(cpus=self.worker_cpus, gpus=self.worker_gpus)
 
     @property
     def place(self) -> Home:

@@ -35,9 +35,19 @@ def address(settings: Settings, *, say: Callable[[str], None] | None = None) -> 
 
     if settings.label_studio_url:
         key = settings.label_studio_api_key
-        return server.external(settings.label_studio_url, key.get_secret_value() if key else "")
+        named = server.external(settings.label_studio_url, key.get_secret_value() if key else "")
+        if say is not None and named.warning:
+            say(named.warning)
+        return named
     home = settings.place
-    return server.up(home.studio, home.media, port=settings.studio_port, say=say)
+    database = settings.studio_postgres
+    return server.up(
+        home.studio,
+        home.media,
+        port=settings.studio_port,
+        postgres=database.get_secret_value() if database else None,
+        say=say,
+    )
 
 
 def status(settings: Settings) -> str | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
+from pipeline.fanout import fan_out
 from pipeline.maker import BATCH, Maker, Order, faceless, read, slug
 from warehouse import lens, media, tables
 from warehouse.errors import MediaError
@@ -24,6 +26,9 @@ PREFIX = "gap-"
 """Of the parts written here; files that others put into the table are left alone."""
 
 Say = Callable[[str, int, int], None]
+
+HERE = partial(fan_out, over="machines")
+"""In this process: a network uses every core by itself."""
 
 
 class Count(NamedTuple):
@@ -66,19 +71,36 @@ def plan(home: Home, maker: Maker, n: int) -> pl.DataFrame:
     return asked.with_columns(face_id=pl.Series(ids, dtype=pl.String))
 
 
-def make_faces(home: Home, maker: Maker, asked: pl.DataFrame, *, say: Say | None = None) -> Count:
+def make_faces(
+    home: Home,
+    maker: Maker,
+    asked: pl.DataFrame,
+    *,
+    each: Callable[..., Any] = HERE,
+    say: Say | None = None,
+) -> Count:
     """Draw what is asked and not there yet; rows that are no longer asked for leave the table.
 
-    Every batch is written before the next is drawn: a run that is killed loses one batch, and the
-    next run draws that and what was still to come.
+    Every batch is written as soon as it is drawn: a run that is killed loses what was being drawn,
+    and the next run draws that and what was still to come.
+
+    Args:
+        each: ``fanout.fan_out`` with its engine.
+
+    Raises:
+        Exception: the first that drawing raised; the other batches are drawn first.
     """
     known = tables.read(home, TABLE)
     whole = [media.path_of(home, key).is_file() for key in known["crop"]]
     here = known.filter(pl.Series(whole, dtype=pl.Boolean))
     owed = asked.filter(~pl.col("face_id").is_in(here["face_id"].to_list()))
-    parts = _parts(asked)
-    for rows in owed.iter_slices(BATCH):
-        here = pl.concat([here, _drawn(home, maker, rows)])
+    parts, failures = _parts(asked), []
+    drawing = partial(_drawn, home=home, maker=maker)
+    for rows, drawn in each(drawing, list(owed.iter_slices(BATCH))):
+        if isinstance(drawn, Exception):
+            failures.append(drawn)
+            continue
+        here = pl.concat([here, drawn])
         for part in _parts(rows):
             wanted = parts[part]["face_id"].to_list()
             tables.write(
@@ -87,6 +109,8 @@ def make_faces(home: Home, maker: Maker, asked: pl.DataFrame, *, say: Say | None
         if say:
             done = asked["face_id"].is_in(here["face_id"].to_list()).sum()
             say(maker.model, int(done), asked.height)
+    if failures:
+        raise failures[0]
     for orphan in _written(home) - set(parts):
         tables.remove(home, TABLE, part=orphan)
     for part, rows in parts.items():
@@ -95,27 +119,51 @@ def make_faces(home: Home, maker: Maker, asked: pl.DataFrame, *, say: Say | None
     return Count(owed.height, asked.height - owed.height, left.height)
 
 
-def label_faces(home: Home, maker: Maker, raters: list[Any], *, say: Say | None = None) -> int:
+def label_faces(
+    home: Home,
+    maker: Maker,
+    raters: list[Any],
+    *,
+    each: Callable[..., Any] = HERE,
+    say: Say | None = None,
+) -> int:
     """Measure, and rectify the labels of, every face these raters have not read; returns how many.
+
+    Args:
+        raters: picklable if ``each`` goes to other machines; those of ``raters.load`` are.
+        each: ``fanout.fan_out`` with its engine.
 
     Raises:
         SettingsError: the rater that guided the drawing is among them.
+        Exception: the first that reading raised; the other parts are read first.
     """
     from synthesis.pseudo_labels import apart
 
     names = [rater.rater_id for rater in raters]
     apart(maker.guide_id, names)
-    written, labelled = sorted(_written(home)), 0
-    for number, part in enumerate(written, start=1):
-        rows = pl.read_parquet(tables.path_of(home, TABLE, part=part))
-        stamp = sha256_of([repr([names, rows["face_id"].to_list()]).encode()])[:16]
-        if tables.metadata(home, TABLE, part=part).get("read_by") != stamp:
-            frame = _labelled(home, rows, raters)
-            tables.write(home, TABLE, frame, part=part, metadata={"read_by": stamp})
-            labelled += rows.height
+    written, labelled, failures = sorted(_written(home)), 0, []
+    reading = partial(_read_part, home=home, raters=raters)
+    for number, (part, outcome) in enumerate(each(reading, written), start=1):
+        if isinstance(outcome, Exception):
+            failures.append(outcome)
+            continue
+        labelled += outcome
         if say:
             say(part, number, len(written))
+    if failures:
+        raise failures[0]
     return labelled
+
+
+def _read_part(part: str, *, home: Home, raters: list[Any]) -> int:
+    rows = pl.read_parquet(tables.path_of(home, TABLE, part=part))
+    names = [rater.rater_id for rater in raters]
+    stamp = sha256_of([repr([names, rows["face_id"].to_list()]).encode()])[:16]
+    if tables.metadata(home, TABLE, part=part).get("read_by") == stamp:
+        return 0
+    frame = _labelled(home, rows, raters)
+    tables.write(home, TABLE, frame, part=part, metadata={"read_by": stamp})
+    return frame.height
 
 
 def facts(home: Home) -> dict[str, int]:
@@ -173,7 +221,7 @@ def _trim(home: Home, part: str, wanted: list[str]) -> None:
         tables.write(home, TABLE, right, part=part)
 
 
-def _drawn(home: Home, maker: Maker, rows: pl.DataFrame) -> pl.DataFrame:
+def _drawn(rows: pl.DataFrame, *, home: Home, maker: Maker) -> pl.DataFrame:
     """Rows of the table, not labelled yet."""
     import numpy as np
 

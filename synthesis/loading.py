@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from warehouse.errors import ModelError
+from warehouse.ids import file_sha256
 
 FORMAT_VERSION = 1
 """Of ``model_index.json``; counts up when an older pipeline could not be read correctly."""
@@ -72,6 +73,7 @@ def load(loader: Callable[..., Any], folder: Path, **options: Any) -> Any:
             mend="copy or export the folder again",
         ) from error
     _check_complete(pipeline, folder)
+    _check_sums(folder)
     return pipeline
 
 
@@ -92,6 +94,21 @@ def _check_complete(pipeline: Any, folder: Path) -> None:
                     got=f"{len(missing)} missing, the first {min(missing)}",
                     mend="copy or export the folder again",
                 )
+
+
+def _check_sums(folder: Path) -> None:
+    """Weights that say which bytes they are must be those; a flipped bit loads without a word."""
+    try:
+        sums = json.loads((folder / "training.json").read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # of somebody else's making
+    for name, wanted in sums.items():
+        if file_sha256(str(folder / name)) != wanted:
+            raise ModelError(
+                f"{name} in {folder.name} with SHA-256 {wanted[:12]}…",
+                got="other bytes",
+                mend="copy or export the folder again",
+            )
 
 
 @contextmanager

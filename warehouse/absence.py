@@ -111,9 +111,11 @@ def _needles(home: Home, leaver: Leaver) -> _Needles:
 
 
 def _shared(home: Home, leaver: Leaver) -> set[str]:
-    """Addresses of videos whose rows stay for the others who are seen in them."""
-    rows = tables.scan(home, "videos").filter(pl.col("video_id").is_in(leaver.shared))
-    return set(rows.select("uri").collect()["uri"])
+    """Addresses of videos whose rows stay for the others who are seen in them, and the archives
+    and addresses that videos of others came from too."""
+    rows = tables.scan(home, "videos").select("video_id", "uri", "source").collect()
+    shared = rows.filter(pl.col("video_id").is_in(leaver.shared))
+    return {*shared["uri"], *rows["source"].drop_nulls()}
 
 
 def _pattern(words: Iterable[str]) -> re.Pattern[bytes] | None:
@@ -164,7 +166,7 @@ def _columns(path: Path, leaver: Leaver) -> Iterator[str]:
 
 
 def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Pictures of a file: itself, those inlined in a page, those in a column ``image``."""
+    """Pictures of a file: itself, those inlined in a page, those in ``image`` and ``frames``."""
     if path.suffix in _PICTURES:
         yield "", path.read_bytes()
     elif path.suffix == ".html":
@@ -177,9 +179,9 @@ def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
         import pyarrow.parquet as pq
 
         file = pq.ParquetFile(path)
-        if "image" not in file.schema_arrow.names:
-            return
-        for batch in file.iter_batches(batch_size=256, columns=["image"]):
-            for number, image in enumerate(batch.column(0).to_pylist()):
-                if image and image["bytes"]:
-                    yield f" row {number} of a batch", image["bytes"]
+        for column in {"image", "frames"} & set(file.schema_arrow.names):
+            for batch in file.iter_batches(batch_size=64, columns=[column]):
+                for number, held in enumerate(batch.column(0).to_pylist()):
+                    for image in held if isinstance(held, list) else [held]:
+                        if image and image["bytes"]:
+                            yield f" row {number} of a batch", image["bytes"]

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there; in a home on an object store, there and here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_HOST = f"{uuid.getnode():012x}"
+from warehouse import sealed, store, writers
 
 
 @contextmanager
@@ -19,13 +19,16 @@ def replacing(path: Path) -> Iterator[Path]:
     table ever sees it. What a killed process leaves behind is swept by ``sweep``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".draft-{_HOST}-{os.getpid()}-{uuid.uuid4().hex}"
+    draft = path.parent / f".draft-{writers.own_mark()}-{uuid.uuid4().hex}"
     try:
         yield draft
         # Flush before the rename: after a power cut a renamed but empty file is worse than none.
         with open(draft, "rb") as handle:
             os.fsync(handle.fileno())
-        os.replace(draft, path)
+        if (shared := store.of(path)) is not None:
+            shared.put(draft, path)
+        else:
+            os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -41,6 +44,36 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    if (shared := store.of(path)) is not None:
+        shared.remove(path)
+    path.unlink(missing_ok=True)
+
+
+def publish(draft: Path, target: Path) -> None:
+    """Move a finished folder into place; all of it is seen at once, or nothing.
+
+    Raises:
+        FileExistsError: ``target`` is there already; it stays as it is.
+        StoreError: another machine is publishing it now.
+    """
+    if target.exists():
+        raise FileExistsError(target)
+    if (shared := store.of(target)) is not None:
+        sealed.publish(shared, draft, target)
+    else:
+        os.rename(draft, target)
+
+
+def withdraw(path: Path, hidden: Path) -> None:
+    """Take a folder out of everybody's sight; its files stay in ``hidden`` until that goes."""
+    if (shared := store.of(path)) is not None:
+        sealed.withdraw(shared, path, hidden)
+    else:
+        os.rename(path, hidden)
+
+
 def sweep(folder: Path, *, older_than_s: float, now: Callable[[], float]) -> int:
     """Remove drafts that a killed process left below ``folder``; return how many.
 
@@ -50,23 +83,12 @@ def sweep(folder: Path, *, older_than_s: float, now: Callable[[], float]) -> int
     removed = 0
     for draft in folder.rglob(".draft-*"):
         try:
-            if _writer_is_gone(draft.name) or now() - draft.stat().st_mtime > older_than_s:
+            if (
+                writers.is_gone(draft.name.removeprefix(".draft-"))
+                or now() - draft.stat().st_mtime > older_than_s
+            ):
                 draft.unlink()
                 removed += 1
         except FileNotFoundError:
             continue
     return removed
-
-
-def _writer_is_gone(name: str) -> bool:
-    host, _, rest = name.removeprefix(".draft-").partition("-")
-    pid = rest.partition("-")[0]
-    if host != _HOST or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warehouse import absence, atomic, leaving, removal, tombstones
+from warehouse import absence, atomic, leaving, removal, store, tombstones
 from warehouse.absence import Absence
 from warehouse.errors import SettingsError
 from warehouse.home import Home
@@ -104,6 +104,7 @@ def forget(
     from warehouse.releases import rewrite
 
     with _alone(home):
+        store.refresh(home.root, force=True)
         leaver = plan(home, kind, name)
         journal = _Journal.begin(_entry(home, kind, name), leaver)
         for step in before:
@@ -120,6 +121,9 @@ def forget(
         atomic.sweep(home.root, older_than_s=_DAY_S, now=time.time)
         for step in after:
             journal.note(step(leaver))
+        # What is left on an object store is fetched, so that the search sees it too.
+        for folder in (home.root, home.media):
+            store.refresh(folder, force=True)
         found = absence.search(home, leaver, skip=home.root / JOURNAL)
         stone = _tombstone(home, leaver, journal, why=why)
         journal.end()
@@ -138,7 +142,7 @@ def _drop_parts(home: Home, leaver: Leaver) -> None:
     for table in TABLES.values():
         for path in sorted((home.tables / table.name).glob("batch=*/*.parquet")):
             if path.name.partition(".")[0] in leaver.videos:
-                path.unlink()
+                atomic.remove(path)
 
 
 @dataclass
@@ -180,7 +184,7 @@ class _Journal:
                 self.notes[what] = value
 
     def end(self) -> None:
-        self.path.unlink()
+        atomic.remove(self.path)
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from warehouse.masking import mask
+
 
 class RisoriusError(Exception):
     """Base of every deliberate failure.
@@ -11,12 +13,13 @@ class RisoriusError(Exception):
         got: what came instead.
         mend: the next step for the person reading, as an imperative.
 
-    The message never holds a token: callers pass addresses and names, not headers.
+    The message never holds a token: callers pass addresses and names, not headers, and what
+    still looks like one is masked.
     """
 
     def __init__(self, expected: str, *, got: str, mend: str) -> None:
-        self.expected, self.got, self.mend = expected, got, mend
-        super().__init__(f"expected {expected}, got {got}; {mend}")
+        self.expected, self.got, self.mend = mask(expected), mask(got), mask(mend)
+        super().__init__(f"expected {self.expected}, got {self.got}; {self.mend}")
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments do not survive the default pickling across worker processes.

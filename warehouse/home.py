@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from warehouse import bucket, store
 from warehouse.errors import SettingsError
 
 
@@ -20,25 +21,29 @@ class Home:
     def at(cls, root: str | Path | Home | None = None) -> Home:
         """A home at ``root``, which need not exist yet.
 
-        Without ``root`` it is the folder that ``RISORIUS_HOME`` names, else ``./.risorius``.
+        Without ``root`` it is what ``RISORIUS_HOME`` names, else ``./.risorius``. A URL
+        (``s3://bucket/prefix``) is a home on an object store: its root is then the folder of this
+        machine that mirrors it, see ``warehouse.store``.
 
         Raises:
-            SettingsError: ``root`` is a file, or a URL of a store not supported yet.
+            SettingsError: ``root`` is a file, or a URL of no store that can be opened here.
         """
         if isinstance(root, Home):
             return root
         if root is None:
             root = os.environ.get("RISORIUS_HOME") or ".risorius"
-        if "://" in str(root):
-            raise SettingsError(
-                "a local folder as home", got=str(root), mend="name a folder with --home"
-            )
+        if (url := bucket.url_of(str(root))) is not None:
+            return cls(store.working_folder(url))
         path = Path(root).expanduser().absolute()
         if path.exists() and not path.is_dir():
             raise SettingsError(
                 "a folder as home", got=f"the file {path}", mend="name another folder with --home"
             )
         return cls(path)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # On another machine a shared home lies elsewhere, so it travels as its URL.
+        return (Home.at, (store.url_of(self.root) or self.root,))
 
     @property
     def inbox(self) -> Path:
@@ -64,6 +69,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def models(self) -> Path:
+        """Model packs added on this machine; never shared, because each user accepts the terms."""
+        return self.root / "models"
+
+    @property
     def studio(self) -> Path:
         """State of the local Label Studio: its database, log, address and accounts."""
         return self.root / "label-studio"
@@ -77,7 +87,9 @@ class Home:
         path = self.root / "salt"
         self.root.mkdir(parents=True, exist_ok=True)
         draft = self.root / f".salt-{secrets.token_hex(4)}"
-        if not path.exists():
+        if not path.exists() and (shared := store.of(path)) is not None:
+            shared.settle(path, secrets.token_hex(16).encode())
+        elif not path.exists():
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             os.write(handle, secrets.token_hex(16).encode())
             os.close(handle)

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from warehouse import media, tables
+from warehouse import arrivals, media, tables
 from warehouse.errors import MediaError, SettingsError
 from warehouse.home import Home
 from warehouse.releases import versions
@@ -31,7 +31,7 @@ class Leaver:
             is known in it.
         shared: videos in which others are seen too: their frames show the leaver as well.
         crops: media keys of their crops; ``contexts`` of frames that show them.
-        sources: addresses of their videos, the shared ones too.
+        sources: addresses of their videos, the shared ones too, and where those came from.
         signatures: what their crops look like, as ``signature`` gives it.
     """
 
@@ -100,7 +100,7 @@ def find(home: Home, kind: str, name: str) -> Leaver:
         shared=tuple(sorted(shared)),
         crops=_sorted(faces["crop"]),
         contexts=_sorted([*faces["context"], *frames["context"]]),
-        sources=_sorted(videos["uri"]),
+        sources=_sorted([*videos["uri"], *arrivals.origins(videos["uri"])]),
         signatures=_sorted(_signature_of(home, key) for key in _sorted(faces["crop"])),
     )
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from importlib import resources
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
-from warehouse import tables
+from warehouse import store, tables, versions
 from warehouse.errors import TableError
 from warehouse.home import Home
 from warehouse.schema import TABLES, Table
@@ -26,6 +26,8 @@ def connect(home: str | Home) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     place = Home.at(home)
+    store.refresh(place.tables)
+    versions.of_home(place.tables)
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
     for table in TABLES.values():
@@ -52,11 +54,13 @@ def _add_view(connection: duckdb.DuckDBPyConnection, home: Home, table: Table) -
     if any(folder.glob(pattern)):
         # A view cannot be a prepared statement, so the path is quoted: for SQL, and for the glob.
         literal = re.sub(r"([\[*?])", r"[\1]", str(folder)).replace("'", "''")
+        rows = (
+            f"SELECT * FROM read_parquet('{literal}/{pattern}', "
+            "union_by_name = true, hive_partitioning = false)"
+        )
         try:
-            connection.execute(
-                f'CREATE VIEW "{table.name}" AS SELECT * FROM read_parquet('
-                f"'{literal}/{pattern}', union_by_name = true, hive_partitioning = false)"
-            )
+            connection.execute(f'CREATE VIEW "{table.name}" AS {rows}')
+            _add_younger_columns(connection, table, rows)
         except duckdb.Error as error:
             found = ", ".join(map(str, tables.damaged(home, table.name)))
             raise TableError(
@@ -65,9 +69,24 @@ def _add_view(connection: duckdb.DuckDBPyConnection, home: Home, table: Table) -
                 mend="delete what is damaged and run the stage that wrote it again",
             ) from error
     else:
-        wide = table.empty().cast({name: _widened(kind) for name, kind in table.columns.items()})
-        connection.register(f"_{table.name}", wide.to_arrow())
+        connection.register(f"_{table.name}", _empty(table))
         connection.execute(f'CREATE VIEW "{table.name}" AS SELECT * FROM "_{table.name}"')
+
+
+def _add_younger_columns(connection: duckdb.DuckDBPyConnection, table: Table, rows: str) -> None:
+    """Give the view the columns that no file of an older home has yet."""
+    there = {name for name, *_ in connection.execute(f'DESCRIBE "{table.name}"').fetchall()}
+    if table.columns.keys() - there:
+        connection.register(f"_{table.name}", _empty(table))
+        connection.execute(
+            f'CREATE OR REPLACE VIEW "{table.name}" AS '
+            f'{rows} UNION ALL BY NAME SELECT * FROM "_{table.name}"'
+        )
+
+
+def _empty(table: Table) -> Any:
+    wide = table.empty().cast({name: _widened(kind) for name, kind in table.columns.items()})
+    return wide.to_arrow()
 
 
 def _widened(kind: pl.DataType | type[pl.DataType]) -> pl.DataType | type[pl.DataType]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from warehouse import atomic
 from warehouse.errors import MediaError
 from warehouse.home import Home
 from warehouse.ids import sha256_of
+from warehouse.store import bring, of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +20,7 @@ KINDS = {"crops": ".png", "contexts": ".jpg"}
 """Crops stay lossless because labels and networks read them; contexts are for human eyes."""
 
 _JPEG_QUALITY = 88
+_AT_ONCE = 8
 
 
 def store(home: Home, kind: str, image: np.ndarray) -> str:
@@ -46,7 +50,7 @@ def encode(image: np.ndarray, suffix: str) -> bytes:
 
 
 def path_of(home: Home, key: str) -> Path:
-    """The file behind a media key.
+    """The file behind a media key; in a home on an object store, fetched when it is not here yet.
 
     Raises:
         MediaError: the key would leave the media folder.
@@ -60,7 +64,19 @@ def path_of(home: Home, key: str) -> Path:
         raise MediaError(
             f"a media key below {' or '.join(KINDS)}", got=repr(key), mend="rebuild the table row"
         )
-    return home.media / pure
+    return bring(home.media / pure)
+
+
+def bring_all(home: Home, keys: Iterable[str | None]) -> None:
+    """Have these pictures on this machine, for a server that reads files; of a local home they are.
+
+    One that the bucket lacks stays missing, as a lost file of a local home would.
+    """
+    if of(home.media / "crops") is None:
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in pool.map(lambda key: path_of(home, key), sorted({key for key in keys if key})):
+            pass
 
 
 def load(home: Home, key: str) -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import polars as pl
 
-from warehouse import atomic, media, tables
+from warehouse import arrivals, atomic, media, store, tables
 from warehouse.errors import MediaError
 from warehouse.home import Home
 from warehouse.leaving import Leaver
@@ -26,7 +27,7 @@ def from_tables(home: Home, leaver: Leaver) -> int:
                 continue
             removed += frame.height - stay.height
             if stay.is_empty():
-                path.unlink()
+                atomic.remove(path)
                 continue
             footer = dict(pl.read_parquet_metadata(path))
             footer.pop("ARROW:schema", None)
@@ -59,6 +60,11 @@ def _scrubbed(frame: pl.DataFrame, leaver: Leaver) -> pl.DataFrame:
     if leaver.kind == "subject":
         blank["subject_id"] = [leaver.name]
     changed = []
+    if "sound" in frame.columns:
+        # What is heard and said in a shared video may be theirs.
+        shared = pl.col("video_id").is_in(pl.Series(leaver.shared, dtype=pl.String).implode())
+        texts.remove("sound")
+        changed += [pl.when(~shared).then(pl.col(name)).alias(name) for name in ("sound", "words")]
     for name in texts:
         value = pl.col(name)
         gone = value.str.contains_any(list(leaver.ids)) if leaver.ids else pl.lit(False)
@@ -83,13 +89,16 @@ def from_media(home: Home, leaver: Leaver) -> int:
         except MediaError:
             continue
         removed += path.exists()
-        path.unlink(missing_ok=True)
-    # Clips are named after their track; one of a shared video shows them beside the others.
+        atomic.remove(path)
+    # Clips and sounds are named after their track; those of a shared video show and hold them too.
     heads = {*leaver.tracks, *leaver.videos, *leaver.shared}
-    for path in sorted((home.media / "clips").glob("*")):
-        if path.stem in heads or path.stem.partition("-")[0] in heads:
-            removed += 1
-            path.unlink(missing_ok=True)
+    for folder in ("clips", "sound"):
+        store.refresh(home.media / folder, force=True)
+        for path in sorted((home.media / folder).glob("*")):
+            video, _, rest = path.stem.partition("-")
+            if heads & {path.stem, video, f"{video}-{rest.partition('-')[0]}"}:
+                removed += 1
+                atomic.remove(path)
     return removed
 
 
@@ -98,20 +107,33 @@ def from_inbox(home: Home, leaver: Leaver) -> int:
     removed = 0
     names = set()
     for uri in leaver.sources:
-        path = Path(uri)
+        path = _here(home, Path(uri))
         names.add(path.name)
         if home.inbox in path.parents:
             removed += path.exists()
-            path.unlink(missing_ok=True)
+            atomic.remove(path)
+    arrivals.forget(home.inbox, leaver.sources)
     for listing in sorted(home.inbox.glob("*/sources.jsonl")):
         lines = listing.read_text().splitlines()
-        stay = [line for line in lines if json.loads(line)["uri"] not in leaver.sources]
+        stay = [line for line in lines if _address(listing, line) not in leaver.sources]
         _put(listing, lines, stay)
-    for sidecar in sorted(home.inbox.glob("*/videos.csv")):
+    for sidecar in sorted(home.inbox.glob("*/**/videos.csv")):
         lines = sidecar.read_text(encoding="utf-8-sig").splitlines()
         stay = lines[:1] + [line for line in lines[1:] if not _is_of(line, names, leaver)]
         _put(sidecar, lines, stay)
     return removed
+
+
+def _here(home: Home, path: Path) -> Path:
+    """Where a video of a shared inbox lies on this machine; its row may name another one's."""
+    shared = path.parts[-3:-2] == (home.inbox.name,) and store.of(home.inbox / "any") is not None
+    return home.inbox.joinpath(*path.parts[-2:]) if shared else path
+
+
+def _address(listing: Path, line: str) -> str:
+    """What a line of a listing names, as ``videos`` and ``arrivals`` have it."""
+    told = str(json.loads(line)["uri"])
+    return told if "://" in told else os.path.abspath(listing.parent / told)
 
 
 def _is_of(line: str, names: set[str], leaver: Leaver) -> bool:

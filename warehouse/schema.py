@@ -24,6 +24,9 @@ ANSWER = pl.Struct(
         "note": TEXT,
     }
 )
+WORDS = pl.List(pl.Struct({"start_s": FLOAT, "end_s": FLOAT, "text": TEXT}))
+"""What is said, with its seconds in the video."""
+
 INTENSITIES = pl.List(pl.Struct({"unit": INT, "intensity": FLOAT}))
 """Action units a person coded: FACS number and intensity in [0, 1]; 0 says it is not there."""
 
@@ -67,7 +70,7 @@ _TABLES = (
         "tracks",
         {
             "track_id": TEXT, "video_id": TEXT, "batch": TEXT, "start_s": FLOAT, "end_s": FLOAT,
-            "n_frames": INT, "best_face_id": TEXT, "subject_id": TEXT,
+            "n_frames": INT, "best_face_id": TEXT, "subject_id": TEXT, "is_main": BOOL,
         },
         ("track_id",),
         by_batch=True,
@@ -81,6 +84,7 @@ _TABLES = (
             "yaw": FLOAT, "pitch": FLOAT, "roll": FLOAT, "sharpness": FLOAT,
             "brightness": FLOAT, "size_px": FLOAT, "occlusion": FLOAT, "crop": TEXT,
             "context": TEXT, "phash": TEXT, "verdict": TEXT, "reason": TEXT,
+            "clipped": FLOAT, "blockiness": FLOAT,
         },
         ("face_id",),
         by_batch=True,
@@ -92,6 +96,18 @@ _TABLES = (
             "open_set": OPEN, "au": AU, "feature": FEATURE,
         },
         ("face_id", "rater_id"),
+        by_batch=True,
+    ),
+    Table(
+        "clips",
+        {
+            "clip_id": TEXT, "track_id": TEXT, "video_id": TEXT, "batch": TEXT,
+            "start_s": FLOAT, "end_s": FLOAT, "onset_s": FLOAT, "apex_s": FLOAT,
+            "offset_s": FLOAT, "n_faces": INT, "apex_face_id": TEXT, "apex_au": INT,
+            "apex_intensity": FLOAT, "apex_expression": TEXT, "rater_id": TEXT, "method": TEXT,
+            "sound": TEXT, "words": WORDS, "verdict": TEXT, "reason": TEXT,
+        },
+        ("clip_id",),
         by_batch=True,
     ),
     Table(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from warehouse import atomic
+from warehouse import atomic, store, versions
 from warehouse.errors import TableError
 from warehouse.home import Home
 from warehouse.ids import check_batch
@@ -39,15 +39,23 @@ def write(
     table = _table(name)
     path = path_of(home, name, part=part, batch=batch)
     fitted = _fit(table, frame)
+    versions.settle(home.tables)
     with atomic.replacing(path) as draft:
-        fitted.write_parquet(
-            draft, compression="zstd", statistics=True, metadata=dict(metadata or {})
-        )
+        save(draft, fitted, footer=metadata or {})
     return path
 
 
+def save(path: Path, frame: pl.DataFrame, *, footer: Mapping[str, str]) -> None:
+    """One file in the house's form, with the mark of the present schema."""
+    frame.write_parquet(path, compression="zstd", statistics=True, metadata=versions.marked(footer))
+
+
 def scan(home: Home, name: str, *, batch: str | None = None) -> pl.LazyFrame:
-    """Every row of a table (or of one batch), lazily; empty and typed when there is none."""
+    """Every row of a table (or of one batch), lazily; empty and typed when there is none.
+
+    Raises:
+        TableError: the home is of a newer schema than this installation.
+    """
     table = _table(name)
     files = _files(home, table, batch)
     if not files:
@@ -92,6 +100,11 @@ def damaged(home: Home, name: str, *, batch: str | None = None) -> list[Path]:
     return found
 
 
+def paths(home: Home, name: str, *, batch: str | None = None) -> list[Path]:
+    """The files of a table (of one batch), sorted."""
+    return _files(home, _table(name), batch)
+
+
 def parts(home: Home, name: str, *, batch: str | None = None) -> set[str]:
     """Stems of the files of a table (of one batch)."""
     return {path.stem for path in _files(home, _table(name), batch)}
@@ -100,6 +113,7 @@ def parts(home: Home, name: str, *, batch: str | None = None) -> set[str]:
 def metadata(home: Home, name: str, *, part: str, batch: str | None = None) -> dict[str, str]:
     """The strings kept with one file; empty when the file is not there or is damaged."""
     path = path_of(home, name, part=part, batch=batch)
+    store.refresh(home.tables / name)
     try:
         return dict(pl.read_parquet_metadata(path))
     except (pl.exceptions.PolarsError, OSError):
@@ -108,7 +122,7 @@ def metadata(home: Home, name: str, *, part: str, batch: str | None = None) -> d
 
 def remove(home: Home, name: str, *, part: str, batch: str | None = None) -> None:
     """Remove one file of a table, if it is there."""
-    path_of(home, name, part=part, batch=batch).unlink(missing_ok=True)
+    atomic.remove(path_of(home, name, part=part, batch=batch))
 
 
 def path_of(home: Home, name: str, *, part: str, batch: str | None = None) -> Path:
@@ -131,6 +145,8 @@ def path_of(home: Home, name: str, *, part: str, batch: str | None = None) -> Pa
 
 def _files(home: Home, table: Table, batch: str | None) -> list[Path]:
     folder = home.tables / table.name
+    store.refresh(folder)
+    versions.of_home(home.tables)
     if table.by_batch:
         pattern = f"batch={check_batch(batch)}/*.parquet" if batch else "batch=*/*.parquet"
     else:

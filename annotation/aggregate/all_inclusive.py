@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from annotation.aggregate.posterior import shares
 from annotation.aggregate.votes import VoteTable
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -33,10 +34,7 @@ class AllInclusive:
         face, answer = votes.answers["face"].to_numpy(), votes.answers["answer"].to_numpy()
         closed = answer < len(EXPRESSIONS)
         np.add.at(said, (face[closed], answer[closed]), 1.0)
-        total = said.sum(axis=1, keepdims=True)
-        self.probabilities_ = np.divide(
-            said, total, out=np.full_like(said, np.nan), where=total > 0
-        )
+        self.probabilities_ = shares(said)
         return self
 
     def fit_predict_proba(self, votes: VoteTable) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annotation.aggregate.posterior import closed_share, first_guess, normalised
+from annotation.aggregate.posterior import closed_share, first_guess, normalised, settled
 from annotation.aggregate.votes import VoteTable
 from warehouse.vocabulary import ANSWERS
 
@@ -63,13 +64,12 @@ class DawidSkene:
         """EM from the vote share, or from ``votes.start`` where yesterday's fit knows the face."""
         cells = _cells(votes)
         belief = first_guess(votes)
-        self.passes_ = 0
-        for _ in range(self.passes if len(belief) else 0):
-            fresh = self._pass(cells, belief)
-            moved = float(np.abs(fresh - belief).max())
-            belief, self.passes_ = fresh, self.passes_ + 1
-            if moved < self.tolerance:
-                break
+        belief, self.passes_ = settled(
+            belief,
+            partial(self._pass, cells),
+            passes=self.passes,
+            tolerance=self.tolerance,
+        )
         if not len(belief):
             self._learn(cells, belief)
         self.answers_ = belief

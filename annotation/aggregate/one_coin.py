@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from annotation.aggregate.posterior import closed_share, first_guess, normalised
+from annotation.aggregate.posterior import closed_share, first_guess, normalised, settled
 from annotation.aggregate.votes import VoteTable
 from warehouse.vocabulary import ANSWERS
 
@@ -47,15 +49,25 @@ class OneCoin:
 
     def fit(self, votes: VoteTable) -> OneCoin:
         """EM from the vote share, or from ``votes.start`` where yesterday's fit knows the face."""
-        belief = first_guess(votes)
+        self.skill_ = np.full(len(votes.rater_ids), 0.5)
+        belief, self.passes_ = settled(
+            first_guess(votes),
+            self._passing(votes),
+            passes=self.passes,
+            tolerance=self.tolerance,
+        )
+        self.answers_ = belief
+        self.probabilities_ = closed_share(belief, votes)
+        return self
+
+    def _passing(self, votes: VoteTable) -> Callable[[np.ndarray], np.ndarray]:
         face, rater, answer, share = (
             votes.answers[name].to_numpy() for name in ("face", "rater", "answer", "share")
         )
-        cell = face * _WIDTH + answer
-        size = len(votes.rater_ids)
+        cell, size = face * _WIDTH + answer, len(votes.rater_ids)
         given = np.bincount(rater, weights=share, minlength=size)
-        self.skill_, self.passes_ = np.full(size, 0.5), 0
-        for _ in range(self.passes if len(belief) else 0):
+
+        def one_pass(belief: np.ndarray) -> np.ndarray:
             right = np.bincount(rater, weights=share * belief[face, answer], minlength=size)
             mean = right.sum() / given.sum()
             skill = (right + self.prior_votes * mean) / (given + self.prior_votes)
@@ -63,14 +75,9 @@ class OneCoin:
             worth = np.log(self.skill_) - np.log((1 - self.skill_) / (_WIDTH - 1))
             scores = np.bincount(cell, weights=share * worth[rater], minlength=belief.size)
             prior = np.log(np.maximum(belief.mean(axis=0), _EDGE))
-            fresh = normalised(scores.reshape(belief.shape) + prior)
-            moved = float(np.abs(fresh - belief).max())
-            belief, self.passes_ = fresh, self.passes_ + 1
-            if moved < self.tolerance:
-                break
-        self.answers_ = belief
-        self.probabilities_ = closed_share(belief, votes)
-        return self
+            return normalised(scores.reshape(belief.shape) + prior)
+
+        return one_pass
 
     def fit_predict_proba(self, votes: VoteTable) -> np.ndarray:
         """float64[n_faces, 8] in the order of ``votes.face_ids``."""

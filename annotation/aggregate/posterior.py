@@ -1,6 +1,8 @@
-"""What methods that believe in one true answer share: where they begin and how they end."""
+"""What methods share: how shares are taken, where EM begins, goes on and ends."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,6 +21,32 @@ def first_guess(votes: VoteTable) -> np.ndarray:
         closed = guess[known, :_CLOSED].sum(axis=1, keepdims=True)
         guess[known, :_CLOSED] = votes.start[known] * closed
     return guess
+
+
+def settled(
+    belief: np.ndarray,
+    one_pass: Callable[[np.ndarray], np.ndarray],
+    *,
+    passes: int,
+    tolerance: float,
+) -> tuple[np.ndarray, int]:
+    """``one_pass`` of EM over float64[n, 10] until no number moves by ``tolerance``; and how often.
+
+    Without faces there is nothing to settle: no pass is made.
+    """
+    for made in range(1, passes + 1 if len(belief) else 1):
+        fresh = one_pass(belief)
+        moved = float(np.abs(fresh - belief).max())
+        belief = fresh
+        if moved < tolerance:
+            return belief, made
+    return belief, passes if len(belief) else 0
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Rows of float64[n, 8] scaled to sum to 1; NaN rows where nothing was counted."""
+    total = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
 
 
 def normalised(logs: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from annotation.aggregate.posterior import shares
 from annotation.aggregate.votes import VoteTable
 
 
@@ -27,11 +28,7 @@ class VoteShare:
         return "vote_share"
 
     def fit(self, votes: VoteTable) -> VoteShare:
-        closed = votes.closed()
-        total = closed.sum(axis=1, keepdims=True)
-        self.probabilities_ = np.divide(
-            closed, total, out=np.full_like(closed, np.nan), where=total > 0
-        )
+        self.probabilities_ = shares(votes.closed())
         return self
 
     def fit_predict_proba(self, votes: VoteTable) -> np.ndarray:

@@ -51,13 +51,10 @@ def probabilities(
         than ten labelled faces, one class or one group, from which nothing can be learned.
     """
     found = np.full((len(soft), len(EXPRESSIONS)), np.nan)
-    rows = np.flatnonzero(~np.isnan(soft[:, 0]))
-    label = np.nan_to_num(soft).argmax(axis=1)
-    names = None if groups is None else np.asarray(groups, dtype=str)[rows]
-    n_groups = len(rows) if names is None else len(np.unique(names))
-    if len(rows) < _FEWEST or len(np.unique(label[rows])) < 2 or n_groups < 2:
+    rows, folds = split(soft, groups, n_splits=_FOLDS, seed=seed)
+    if not folds:
         return found
-    folds = _folds(label[rows], names, n_splits=min(_FOLDS, n_groups), seed=seed)
+    label = soft.argmax(axis=1)
     taught, sums = np.ones(len(rows), dtype=bool), np.zeros((len(rows), len(EXPRESSIONS)))
     for number in range(passes):
         for train, test in folds:
@@ -68,6 +65,23 @@ def probabilities(
         taught = _margin(sums / (number + 1), label[rows]) >= _DOUBTED
     found[rows] = sums / passes
     return found
+
+
+def split(
+    soft: np.ndarray, groups: Sequence[str] | None, *, n_splits: int, seed: int
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Rows with a label, and folds of them: pairs of positions within these rows.
+
+    Folds hold the classes alike and part no group. No folds when there are fewer than ten
+    labelled faces, one class or one group, from which nothing can be learned.
+    """
+    rows = np.flatnonzero(~np.isnan(soft[:, 0]))
+    label = np.nan_to_num(soft).argmax(axis=1)[rows]
+    names = None if groups is None else np.asarray(groups, dtype=str)[rows]
+    n_groups = len(rows) if names is None else len(np.unique(names))
+    if len(rows) < _FEWEST or len(np.unique(label)) < 2 or n_groups < 2:
+        return rows, []
+    return rows, _folds(label, names, n_splits=min(n_splits, n_groups), seed=seed)
 
 
 def _margin(belief: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import polars as pl
 from annotation.audit.inputs import stacked
 from annotation.audit.neighbours import Graph, graph
 from annotation.audit.result import AuditResult, result_of
+from annotation.audit.search import Neighbours
 from warehouse.errors import SettingsError, TableError
 
 _HEX = 16
@@ -55,22 +56,28 @@ class NearDuplicates:
                 mend="choose them in that order",
             )
 
-    def find(self, *, faces: pl.DataFrame) -> AuditResult:
+    def find(self, *, faces: pl.DataFrame, neighbours: Neighbours | None = None) -> AuditResult:
         """Audit faces against each other.
 
         Args:
             faces: one row per face: ``face_id``, and ``phash`` (16 hex digits; anything else
                 counts as none) or ``feature`` (float[d], null allowed) or both; optionally the
                 quality columns named above.
+            neighbours: the faces' nearest by ``feature`` where they are known, row by row; saves
+                the search. Every face has a feature then.
 
         Raises:
-            TableError: neither column, a face twice, or a feature that holds NaN.
+            TableError: neither column, a face twice, a feature that holds NaN, or neighbours of
+                other faces.
         """
         _check(faces)
-        ordered = _best_first(faces)
+        ordered = _best_first(faces.with_row_index("given"))
         hashes = _hashes(ordered)
         features = _features(ordered)
-        near = graph(hashes, features, radius=self.radius)
+        if neighbours is not None:
+            _check_neighbours(neighbours, features, len(hashes))
+            neighbours = neighbours.reordered(ordered["given"].to_numpy())
+        near = graph(hashes, features, radius=self.radius, near=neighbours)
         close = self._close(near.face_pairs)
         repeats, distance = _cover(near, close)
         ids = ordered["face_id"].to_list()
@@ -111,6 +118,16 @@ def _check(faces: pl.DataFrame) -> None:
     if faces["face_id"].is_duplicated().any():
         raise TableError(
             "each face once", got="a face_id that repeats", mend="pass one rater's rows at a time"
+        )
+
+
+def _check_neighbours(near: Neighbours, features: np.ndarray | None, n: int) -> None:
+    if features is None or len(near) != n or np.isnan(features).any():
+        raise TableError(
+            f"neighbours and features of the same {n} faces",
+            got=f"neighbours of {len(near)}, features of "
+            f"{0 if features is None else (~np.isnan(features).any(axis=1)).sum()}",
+            mend="search among these faces, or leave neighbours out",
         )
 
 

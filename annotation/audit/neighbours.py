@@ -1,4 +1,4 @@
-"""Who is near whom: the neighbour graph of pictures, by hash and by feature."""
+"""Which pictures are near each other: pairs by hash and by feature."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from annotation.audit.search import Neighbours, nearest
+
 _BITS = 64
 _NEIGHBOURS = 10
-_BLOCK = 1024
-"""Rows of similarities held at once: 1,024 of 50,000 faces are 200 MB."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,24 @@ class Graph:
     face_pairs: pl.DataFrame
 
 
-def graph(hashes: list[int | None], features: np.ndarray | None, *, radius: int) -> Graph:
+def graph(
+    hashes: list[int | None],
+    features: np.ndarray | None,
+    *,
+    radius: int,
+    near: Neighbours | None = None,
+) -> Graph:
     """All pairs of hashes within ``radius`` bits, and each face's ten nearest features.
 
     Args:
         hashes: 64-bit perceptual hashes; ``None`` where there is none.
         features: float[n, d] with NaN rows for faces without one; or ``None``.
         radius: Hamming distance, 0 to 16.
+        near: the neighbours of ``features`` if they are known; every row has a feature then.
 
     The hash side looks only at pairs that share one of ``radius + 1`` bands of bits, which by the
-    pigeonhole principle misses none, and grows with the number of faces. The feature side is
-    exact and quadratic: see ``nearest``.
+    pigeonhole principle misses none, and grows with the number of faces. The feature
+    side is exact up to ``search.EXACT`` faces: see ``search.nearest``.
     """
     known = sorted({value for value in hashes if value is not None})
     number = {value: index for index, value in enumerate(known)}
@@ -51,7 +58,10 @@ def graph(hashes: list[int | None], features: np.ndarray | None, *, radius: int)
             buckets[bucket].append(face)
     words = np.array(known, dtype=np.uint64)
     return Graph(
-        buckets, bucket_of, _hash_pairs(words, radius), _face_pairs(features, words, bucket_of)
+        buckets,
+        bucket_of,
+        _hash_pairs(words, radius),
+        _face_pairs(features, near, words, bucket_of),
     )
 
 
@@ -70,20 +80,26 @@ def _hash_pairs(words: np.ndarray, radius: int) -> pl.DataFrame:
 
 
 def _face_pairs(
-    features: np.ndarray | None, words: np.ndarray, bucket_of: np.ndarray
+    features: np.ndarray | None,
+    near: Neighbours | None,
+    words: np.ndarray,
+    bucket_of: np.ndarray,
 ) -> pl.DataFrame:
     schema = pl.Schema({"a": pl.Int64, "b": pl.Int64, "hamming": pl.Int64, "cosine": pl.Float64})
     rows = np.empty(0, dtype=int) if features is None else usable(features)
     if features is None or len(rows) < 2:
         return pl.DataFrame(schema=schema)
-    cosine, neighbour = nearest(features[rows], k=_NEIGHBOURS)
-    face = np.repeat(rows, neighbour.shape[1])
-    other = rows[neighbour.ravel()]
+    if near is None:
+        near = nearest(features[rows], k=_NEIGHBOURS)
+    else:
+        near, rows = near.first(_NEIGHBOURS), np.arange(len(near))
+    face = np.repeat(rows, near.row.shape[1])
+    other = rows[near.row.ravel()]
     a, b = np.minimum(face, other), np.maximum(face, other)
     hashed = (bucket_of[a] >= 0) & (bucket_of[b] >= 0)
     hamming = np.full(len(a), -1)
     hamming[hashed] = _hamming(words[bucket_of[a[hashed]]], words[bucket_of[b[hashed]]])
-    pairs = pl.DataFrame({"a": a, "b": b, "hamming": hamming, "cosine": cosine.ravel()})
+    pairs = pl.DataFrame({"a": a, "b": b, "hamming": hamming, "cosine": near.cosine.ravel()})
     pairs = pairs.with_columns(hamming=pl.when(pl.col("hamming") >= 0).then("hamming"))
     return pairs.cast(schema).unique(["a", "b"], keep="first", maintain_order=True).sort("a", "b")
 
@@ -91,46 +107,6 @@ def _face_pairs(
 def usable(features: np.ndarray) -> np.ndarray:
     """Rows that have a direction: not NaN and not all zero."""
     return np.flatnonzero(~np.isnan(features).any(axis=1) & (np.abs(features) > 0).any(axis=1))
-
-
-def nearest(features: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine similarity float[n, k] and row int[n, k] of each row's nearest, itself excluded.
-
-    Exact, by blocks of matrix products, so quadratic in n: 20,000 faces of 256 features took 8
-    CPU-seconds and 0.8 GB. Sets past 50,000 want an approximate index.
-
-    Nearest first; ``k`` shrinks to n - 1; rows of zeros are at similarity 0 to every other.
-    """
-    return _search(features, features, k=min(k, len(features) - 1), itself=False)
-
-
-def nearest_in(bank: np.ndarray, features: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """``nearest`` among other faces, float[m, d]; ``k`` shrinks to m."""
-    return _search(bank, features, k=min(k, len(bank)), itself=True)
-
-
-def _search(
-    bank: np.ndarray, features: np.ndarray, *, k: int, itself: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    known, asked = _unit(bank), _unit(features)
-    cosine = np.empty((len(asked), k), dtype=np.float32)
-    neighbour = np.empty((len(asked), k), dtype=np.int64)
-    for start in range(0, len(asked), _BLOCK):
-        stop = min(start + _BLOCK, len(asked))
-        near = asked[start:stop] @ known.T
-        if not itself:
-            near[np.arange(stop - start), np.arange(start, stop)] = -np.inf
-        best = np.argpartition(near, -k, axis=1)[:, -k:] if k else np.empty((stop - start, 0), int)
-        found = np.take_along_axis(near, best, axis=1)
-        order = np.lexsort((best, -found), axis=1)
-        neighbour[start:stop] = np.take_along_axis(best, order, axis=1)
-        cosine[start:stop] = np.take_along_axis(found, order, axis=1)
-    return np.clip(cosine, -1, 1), neighbour
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return (features / np.where(length > 0, length, 1)).astype(np.float32)
 
 
 def _hamming(one: np.ndarray, other: np.ndarray) -> np.ndarray:

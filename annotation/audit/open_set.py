@@ -10,10 +10,10 @@ import numpy as np
 
 from annotation.audit import inputs
 from annotation.audit.inputs import Values
-from annotation.audit.neighbours import nearest
 from annotation.audit.openness import ClosedSet
 from annotation.audit.result import AuditResult, result_of
-from warehouse.errors import SettingsError
+from annotation.audit.search import Neighbours, nearest
+from warehouse.errors import SettingsError, TableError
 
 _NEIGHBOURS = 10
 _FEWEST = 10
@@ -80,6 +80,7 @@ class OpenSet:
         open_set: Values | None = None,
         face_ids: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
+        neighbours: Neighbours | None = None,
     ) -> AuditResult:
         """Audit faces by whatever evidence there is; at least one of the four.
 
@@ -92,10 +93,12 @@ class OpenSet:
                 frame.
             face_ids: the order of the arrays; see ``inputs.ids_of``.
             groups: one per face; a face is not judged by what its group shows.
+            neighbours: the faces' nearest by ``features`` where they are known, ten at least;
+                saves the search.
 
         Raises:
             SettingsError: no evidence at all.
-            TableError: arrays of another shape or with NaN.
+            TableError: arrays of another shape or with NaN, neighbours of other faces.
         """
         given = (labels, probabilities, features, open_set)
         if all(value is None for value in given):
@@ -105,7 +108,7 @@ class OpenSet:
                 mend="pass the soft labels, or the ratings of a machine rater",
             )
         ids = inputs.ids_of(face_ids, *given)
-        machine, learned = _machine(probabilities, features, open_set, ids=ids)
+        machine, learned = _machine(probabilities, features, open_set, ids=ids, near=neighbours)
         if labels is not None and features is not None:
             machine |= _by_classes(labels, features, ids=ids, groups=groups)
         share, n_votes = (np.zeros(len(ids)), np.zeros(len(ids)))
@@ -150,6 +153,7 @@ def _machine(
     open_set: Values | None,
     *,
     ids: list[str],
+    near: Neighbours | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     found: dict[str, np.ndarray] = {}
     learned: dict[str, float] = {}
@@ -161,9 +165,9 @@ def _machine(
         found["probability"] = _by_entropy(belief)
     if features is not None:
         array = inputs.matrix(features, ids, name="features", column="feature")
-        near, learned = _by_distance(array)
-        if near is not None:
-            found["features"] = near
+        typical, learned = _by_distance(array, near)
+        if typical is not None:
+            found["features"] = typical
     return found, learned
 
 
@@ -199,13 +203,22 @@ def _by_entropy(belief: np.ndarray) -> np.ndarray:
     return (1 + np.clip(scorer.score(pred_probs=belief), 0, 1)) / 2
 
 
-def _by_distance(features: np.ndarray) -> tuple[np.ndarray | None, dict[str, float]]:
+def _by_distance(
+    features: np.ndarray, near: Neighbours | None
+) -> tuple[np.ndarray | None, dict[str, float]]:
     from cleanlab.outlier import OutOfDistribution
 
+    if near is not None and len(near) != len(features):
+        raise TableError(
+            f"neighbours of {len(features)} faces",
+            got=f"of {len(near)}",
+            mend="search among these faces, or leave neighbours out",
+        )
     if len(features) < _FEWEST:
         return None, {}
     k = min(_NEIGHBOURS, math.isqrt(len(features)))
-    scorer = OutOfDistribution(params={"k": k, "t": _SLOPE, "knn": _Known(features, k)})
+    known = _Known(nearest(features, k=k) if near is None else near.first(k))
+    scorer = OutOfDistribution(params={"k": k, "t": _SLOPE, "knn": known})
     scores = scorer.score(features=features)
     median = float(scorer.params["scaling_factor"])
     if median < _SAME:
@@ -218,10 +231,9 @@ class _Known:
 
     metric = "cosine"
 
-    def __init__(self, features: np.ndarray, k: int) -> None:
-        self.n_neighbors = k
-        cosine, neighbour = nearest(features, k=k)
-        self._found = (1 - cosine.astype(np.float64), neighbour)
+    def __init__(self, near: Neighbours) -> None:
+        self.n_neighbors = near.row.shape[1]
+        self._found = (1 - near.cosine.astype(np.float64), near.row)
 
     def kneighbors(self, _features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self._found

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from annotation.audit.neighbours import nearest_in
+from annotation.audit.search import nearest_in
 
 SCORES = ("msp", "energy", "gen", "vim", "features", "answers")
 FUSED = ("energy", "vim", "features", "answers")
@@ -23,6 +23,9 @@ _REFERENCE = 5
 """One closed face in so many is not taught; it tells what is usual for a face not seen before."""
 
 _STEPS = 200
+
+_TAUGHT = 40_000
+"""At most so many faces teach a closed set, or the audit of a million would cost its square."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,11 @@ class ClosedSet:
         counts = np.bincount(labels, minlength=2)
         if len(labels) < 50 or (counts >= 10).sum() < 2:
             return None
-        part = np.random.default_rng(seed).permutation(len(labels)) % _REFERENCE
+        dice = np.random.default_rng(seed)
+        if len(labels) > _TAUGHT:
+            drawn = np.sort(dice.choice(len(labels), _TAUGHT, replace=False))
+            features, labels = features[drawn], labels[drawn]
+        part = dice.permutation(len(labels)) % _REFERENCE
         taught = part != 0
         if len(np.unique(labels[taught])) < 2:
             return None
@@ -82,8 +89,8 @@ class ClosedSet:
         belief = softmax(logits, axis=1)
         energy = -logsumexp(logits, axis=1)
         rest = np.linalg.norm((scaled - self.origin) @ self.left_over, axis=1)
-        near, _ = nearest_in(self.bank, scaled, k=_NEAR)
-        alike, _ = nearest_in(self.answers, _centred(logits), k=_NEAR_ANSWERS)
+        near = nearest_in(self.bank, scaled, k=_NEAR).cosine
+        alike = nearest_in(self.answers, _centred(logits), k=_NEAR_ANSWERS).cosine
         return {
             "msp": -belief.max(axis=1),
             "energy": energy,

@@ -18,6 +18,8 @@ from warehouse.schema import TABLES
 
 _TOO_MANY = 0.25
 _ALWAYS = 0.9
+_ALIKE = 0.7
+"""Of three raters one who changes moves the other two by half as much."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class RaterDrift:
 
     - drift = mean of the last half - mean of the first, in [-2, 2]; negative: less like the
       others than before. Null with fewer than ``fewest`` comparable votes or without times.
-    - A rater *drifts* when a two-sample z of the halves is at least ``z`` in size.
+    - A rater *drifts* when a two-sample z of the halves is at least ``z`` in size, also when
+      those who changed more are left out of the comparison.
     - A vote is *hasty* when it took under ``seconds`` and under a third of the median of all
       votes; a rater is when more than a quarter of the votes are.
     - A rater is *monotone* whose most frequent answer is at least nine in ten, and more than the
@@ -63,16 +66,12 @@ class RaterDrift:
             TableError: the votes are not votes.
         """
         table = tally(votes)
-        timed = _timed(votes, table)
-        found = [
-            {"rater_id": name, **self._one(timed.filter(pl.col("rater") == rater))}
-            for rater, name in enumerate(table.rater_ids)
-        ]
+        halves = self._halves(votes)
+        found = [{"rater_id": name, **halves[name]} for name in table.rater_ids]
         quick = _hasty_shares(votes, table, seconds=self.seconds)
         worth = dict(rater_quality(votes).select("rater_id", "weight").iter_rows())
         for row, habit in zip(found, _habits(table), strict=True):
             row |= {**habit, "hasty_share": quick.get(row["rater_id"])}
-            row["drifts"] = row["z"] is not None and abs(row["z"]) >= self.z
             row["weight"] = worth[row["rater_id"]] * _worth(row)
         marked = {
             "drifting": [row["rater_id"] for row in found if row["drifts"]],
@@ -97,6 +96,34 @@ class RaterDrift:
                 "raters": found,
             },
         )
+
+    def _halves(self, votes: pl.DataFrame) -> dict[str, dict[str, Any]]:
+        """Each rater's halves, and whether they drift, by rater_id.
+
+        Who changes makes those compared with them seem to change the other way, by less. So the
+        most changed are taken out and the rest compared anew, until nobody stands out.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        left = votes
+        while True:
+            table = tally(left)
+            timed = _timed(left, table)
+            rows = {
+                name: self._one(timed.filter(pl.col("rater") == rater)) | {"drifts": False}
+                for rater, name in enumerate(table.rater_ids)
+            }
+            # Nobody left to compare with: what was seen before stands, without the verdict.
+            found |= {
+                name: row for name, row in rows.items() if row["z"] is not None or name not in found
+            }
+            sizes = {name: abs(row["z"]) for name, row in rows.items() if row["z"] is not None}
+            most = max(sizes.values(), default=0.0)
+            if most < self.z:
+                return found
+            changed = [name for name, size in sizes.items() if size >= max(self.z, _ALIKE * most)]
+            for name in changed:
+                found[name]["drifts"] = True
+            left = left.filter(~pl.col("rater_id").is_in(changed))
 
     def _is_monotone(self, row: dict[str, Any]) -> bool:
         often = row["most_frequent_share"] >= _ALWAYS

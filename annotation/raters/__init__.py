@@ -129,6 +129,9 @@ class CallableRater:
         readable = re.sub(r"[^A-Za-z0-9]+", "-", name)
         self.rater_id = str(getattr(self._call, "rater_id", f"machine-{readable}-{digest}"))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (CallableRater, (self.name,))
+
     def rate(self, crops: np.ndarray) -> Ratings:
         faces = check_faces(crops)
         if not len(faces):

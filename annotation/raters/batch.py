@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -18,34 +19,69 @@ if TYPE_CHECKING:
 
     from annotation.raters import Rater
 
+Each = Callable[
+    [Callable[[pl.DataFrame], int], list[pl.DataFrame]],
+    Iterable[tuple[pl.DataFrame, int | Exception]],
+]
+
 _CHUNK = 256
 """Crops held in memory at once: 256 of 224 px are 38 MB."""
 
 
 def rate_batch(
-    home: Home, batch: str, rater: Rater, *, say: Callable[[int, int], None] | None = None
+    home: Home,
+    batch: str,
+    rater: Rater,
+    *,
+    each: Each | None = None,
+    say: Callable[[int, int], None] | None = None,
 ) -> int:
     """Rate every kept face of a batch that this rater has not rated yet; return how many.
 
     A crop whose file is gone or damaged is left unrated; the check of the asset counts it.
+
+    Args:
+        each: maps a function over videos, on other machines perhaps; one by one by default.
+            The rater must be picklable then; those of ``raters.load`` are.
+
+    Raises:
+        Exception: the first that rating a video raised; the other videos are rated first.
     """
     faces = tables.read(home, "faces", batch=batch).filter(pl.col("verdict") == "kept")
     by_video = faces.partition_by("video_id", maintain_order=True)
-    rated = 0
-    for number, video in enumerate(by_video, start=1):
-        part, stamp = video["video_id"][0], _stamp(video, rater.rater_id)
-        known = tables.metadata(home, "ratings", part=part, batch=batch).get("fingerprint")
-        if known != stamp:
-            frame = _rate_video(home, video, rater)
-            tables.write(
-                home, "ratings", frame, part=part, batch=batch, metadata={"fingerprint": stamp}
-            )
-            rated += frame.height
+    owed = [video for video in by_video if not _is_rated(home, video, rater.rater_id)]
+    done, rated, failures = len(by_video) - len(owed), 0, []
+    for _, outcome in (each or _one_by_one)(partial(_keep_ratings, home=home, rater=rater), owed):
+        if isinstance(outcome, Exception):
+            failures.append(outcome)
+            continue
+        rated, done = rated + outcome, done + 1
         if say:
-            say(number, len(by_video))
+            say(done, len(by_video))
     for orphan in tables.parts(home, "ratings", batch=batch) - set(faces["video_id"]):
         tables.remove(home, "ratings", part=orphan, batch=batch)
+    if failures:
+        raise failures[0]
     return rated
+
+
+def _one_by_one(
+    function: Callable[[pl.DataFrame], int], videos: list[pl.DataFrame]
+) -> Iterator[tuple[pl.DataFrame, int | Exception]]:
+    return ((video, function(video)) for video in videos)
+
+
+def _is_rated(home: Home, video: pl.DataFrame, rater_id: str) -> bool:
+    place = {"part": video["video_id"][0], "batch": video["batch"][0]}
+    known = tables.metadata(home, "ratings", **place).get("fingerprint")
+    return known == _stamp(video, rater_id)
+
+
+def _keep_ratings(video: pl.DataFrame, *, home: Home, rater: Rater) -> int:
+    frame, stamp = _rate_video(home, video, rater), _stamp(video, rater.rater_id)
+    place = {"part": video["video_id"][0], "batch": video["batch"][0]}
+    tables.write(home, "ratings", frame, **place, metadata={"fingerprint": stamp})
+    return frame.height
 
 
 def _rate_video(home: Home, video: pl.DataFrame, rater: Rater) -> pl.DataFrame:

@@ -16,9 +16,9 @@ from annotation.raters.checkpoint import Run
 from annotation.raters.data import Faces
 from annotation.raters.lesson import Lesson
 from annotation.raters.network import RaterNetwork, Served
-from annotation.raters.provenance import hardware, revision
 from annotation.raters.recipe import Recipe
 from warehouse import atomic
+from warehouse.provenance import hardware, revision
 from warehouse.vocabulary import EXPRESSIONS
 
 

@@ -48,6 +48,7 @@ class MachineRater:
     def __init__(self, weights: Path, *, threads: int = 2) -> None:
         self.card = read_card(weights)
         self.rater_id = f"machine-{self.card['model']}-{self.card['sha256'][:8]}"
+        self._origin = (weights, threads)
         self._units = [AU_INDEX[number] for number in self.card["action_units"]]
         self._side = int(self.card["side"])
         self._power = float(self.card.get("plurality_power", 1.0))
@@ -74,9 +75,20 @@ class MachineRater:
         au[:, self._units] = known
         return Ratings(*_split(answers), au=au, feature=feature, plurality_power=self._power)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # A session does not travel; where it arrives the weights are read again, and the
+        # package may lie elsewhere there.
+        weights, threads = self._origin
+        shipped = weights.stem in SHIPPED and weights == weights_of(weights.stem)
+        return (_arrived, (weights.stem if shipped else str(weights), threads))
+
     def _rate(self, faces: np.ndarray) -> list[np.ndarray]:
         gray = to_gray(faces, self._side)
         return self._session.run(["answers", "au", "feature"], {"gray": gray})
+
+
+def _arrived(name: str, threads: int) -> MachineRater:
+    return MachineRater(weights_of(name), threads=threads)
 
 
 def read_card(weights: Path) -> dict[str, Any]:

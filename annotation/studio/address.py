@@ -7,10 +7,13 @@ import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from annotation.studio.installation import mask
 from warehouse import atomic
 from warehouse.errors import StudioError
+from warehouse.masking import mask
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 EMAIL = "pipeline@risorius.test"
 """The pipeline's own account on a local server."""
@@ -29,6 +32,17 @@ class Address:
     token: str = field(repr=False)
     pid: int | None = None
     started: bool = False
+
+    @property
+    def warning(self) -> str | None:
+        """One sentence where others may listen in on faces and token, else None."""
+        parts = urlsplit(self.url)
+        if parts.scheme == "https" or parts.hostname in LOOPBACK:
+            return None
+        return (
+            f"warning: faces and access token travel unencrypted to {parts.hostname}; "
+            "put Label Studio behind https"
+        )
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,25 @@ def columns_of(
         ``free_label`` and ``au`` (unit, intensity in [0, 1]); null where nothing was said.
     """
     read = _Read(label_set)
-    regions: list[Any] = result if isinstance(result, list) else [result]
+    told = storable(result)
+    regions: list[Any] = told if isinstance(told, list) else [told]
     for region in regions:
         try:
             read.region(region["from_name"], region["value"])
         except (KeyError, TypeError):
             read.faults.append("a part is no answer to any question")
     return read.columns(was_cancelled=was_cancelled)
+
+
+def storable(value: Any) -> Any:
+    """JSON of others without halves of UTF-16 pairs, which JSON can write and no table can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [storable(one) for one in value]
+    if isinstance(value, dict):
+        return {storable(name): storable(one) for name, one in value.items()}
+    return value
 
 
 def answer_of(result: object, *, was_cancelled: bool = False) -> dict[str, Any]:

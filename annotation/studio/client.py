@@ -16,12 +16,10 @@ from urllib.parse import urlsplit
 import httpx
 import tenacity
 
-from annotation.studio.address import Address
+from annotation.studio.address import LOOPBACK, Address
 from annotation.studio.refusals import refusal
 from annotation.studio.tokens import sign_in
 from warehouse.errors import StudioError
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class LostAnswerError(StudioError):
@@ -37,7 +35,7 @@ class Client:
 
     def __init__(self, address: Address, *, patience_s: float = 15, timeout_s: float = 120) -> None:
         self.url, self._token, self._patience_s = address.url, address.token, patience_s
-        local = urlsplit(address.url).hostname in _LOOPBACK
+        local = urlsplit(address.url).hostname in LOOPBACK
         self._http = httpx.Client(
             base_url=address.url,
             auth=sign_in(address),

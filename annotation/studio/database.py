@@ -1,4 +1,4 @@
-"""The local server's SQLite file: whole or begun anew, and quick to write."""
+"""The local server's database: SQLite, whole or begun anew and quick to write; or Postgres."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from warehouse.errors import StudioError
+from warehouse.masking import mask
 
 FILE = "label_studio.sqlite3"
 _MARKER = "first-start-unfinished"
@@ -32,6 +36,34 @@ def prepare(studio_dir: Path) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.DatabaseError:
         return  # a damaged file, or a disk that cannot: the server says so in its own words
+
+
+def of_postgres(url: str) -> dict[str, str]:
+    """The server's variables for ``postgresql://user:password@host:port/name``.
+
+    Raises:
+        StudioError: it is no such URL; the password is never shown.
+    """
+    found = urlsplit(url)
+    try:
+        port = found.port or 5432
+    except ValueError:
+        port = 0
+    name = unquote(found.path.strip("/"))
+    if found.scheme not in ("postgresql", "postgres") or not (found.hostname and name and port):
+        raise StudioError(
+            "an address postgresql://host:5432/name, with user:password@ before the host",
+            got=mask(url),
+            mend="change RISORIUS_STUDIO_POSTGRES",
+        )
+    return {
+        "DJANGO_DB": "default",
+        "POSTGRE_NAME": name,
+        "POSTGRE_USER": unquote(found.username or ""),
+        "POSTGRE_PASSWORD": unquote(found.password or ""),
+        "POSTGRE_HOST": found.hostname,
+        "POSTGRE_PORT": str(port),
+    }
 
 
 def first_start_ended(studio_dir: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from annotation.studio.answers import columns_of
+from annotation.studio.answers import columns_of, storable
 from annotation.studio.ledger import Ledger, digest, standing
 from warehouse.schema import TABLES
 
@@ -121,7 +121,7 @@ class Standing:
             "annotation_id": annotation["id"],
             "task_id": task["id"],
             "project_id": self.ledger.project_id,
-            "face_id": face if isinstance(face, str) else None,
+            "face_id": storable(face) if isinstance(face, str) else None,
             "rater_id": rater[0],
             "rater_kind": rater[1],
             "event": "updated" if known else "created",

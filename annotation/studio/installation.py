@@ -13,7 +13,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from annotation.studio import database
 from warehouse.errors import StudioError
+from warehouse.masking import mask
 
 VERSION = "1.23.2"
 CONSTRAINTS = Path(__file__).with_name("server-constraints.txt")
@@ -71,10 +73,14 @@ def environment(
     email: str,
     password: str,
     token: str,
+    postgres: str | None = None,
 ) -> dict[str, str]:
     """The server's whole environment: what ``given`` may pass on, then our own settings.
 
     The account (e-mail, password, token) is made on the first start and ignored after it.
+
+    Args:
+        postgres: URL of the database to use in place of SQLite, see ``database.of_postgres``.
     """
     passed = {name: value for name, value in given.items() if _PASSED.fullmatch(name)}
     return {
@@ -95,15 +101,8 @@ def environment(
         "LABEL_STUDIO_USERNAME": email,
         "LABEL_STUDIO_PASSWORD": password,
         "LABEL_STUDIO_USER_TOKEN": token,
+        **(database.of_postgres(postgres) if postgres else {}),
     }
-
-
-def mask(text: str, *secrets: str) -> str:
-    """``text`` without the given secrets, anything shaped like a token, and logins in URLs."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    text = re.sub(r"\b[0-9a-f]{40}\b|\beyJ[\w-]+\.[\w-]+\.[\w-]+", "***", text)
-    return re.sub(r"//[^/\s@]+@", "//***@", text)
 
 
 def _uv_command(*options: str) -> list[str]:

@@ -7,8 +7,8 @@ import re
 
 import httpx
 
-from annotation.studio.installation import mask
 from warehouse.errors import StudioError
+from warehouse.masking import mask
 
 _MEANING = {
     300: ("the address of Label Studio itself", "give the address it redirects to"),

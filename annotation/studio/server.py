@@ -15,8 +15,10 @@ import psutil
 from annotation.studio import database, installation, processes
 from annotation.studio.address import EMAIL, Address, credentials, external
 from annotation.studio.locks import alone
+from annotation.studio.served import refuse_links
 from warehouse import atomic
 from warehouse.errors import StudioError
+from warehouse.masking import mask
 
 __all__ = ["EMAIL", "Address", "Status", "down", "external", "running", "status", "up"]
 
@@ -40,6 +42,7 @@ def up(
     media_dir: Path,
     *,
     port: int | None = None,
+    postgres: str | None = None,
     wait_s: float = 240,
     say: Callable[[str], None] | None = None,
 ) -> Address:
@@ -49,15 +52,18 @@ def up(
         studio_dir: database, log, address and accounts; ``Home.studio``.
         media_dir: the only folder it may serve; ``Home.media``.
         port: insist on this port. Without it the last one is taken again, else any free one.
+        postgres: URL of the database to use in place of SQLite in ``studio_dir``.
         wait_s: how long the first start may take once everything is installed.
 
     Raises:
-        StudioError: it cannot be installed, the port is taken, or it ended or hung while starting.
+        StudioError: it cannot be installed, the port is taken, it ended or hung while starting, or
+            the media folder holds links.
     """
     studio_dir, media_dir, say = studio_dir.resolve(), media_dir.resolve(), say or _silent
     for folder in (studio_dir / "data", media_dir):
         folder.mkdir(parents=True, exist_ok=True)
     os.chmod(studio_dir, 0o700)
+    refuse_links(media_dir)
     with alone(studio_dir / ".lock", doing=_DOING, wait_s=wait_s):
         running = processes.of_server(studio_dir / "data")
         if running and _serves(running, media_dir):
@@ -69,7 +75,7 @@ def up(
         wanted = port or _free_port(_record(studio_dir).get("port"))
         if not _is_free(wanted):
             raise _port_taken(wanted)
-        _launch(studio_dir, media_dir, command=command, port=wanted)
+        _launch(studio_dir, media_dir, command=command, port=wanted, postgres=postgres)
         say("starting Label Studio (about 30 s the first time, 8 s after)")
         found = _wait(studio_dir, wait_s=wait_s)
         if found is None or (port is not None and found.url != _url(port)):
@@ -107,8 +113,11 @@ def running(studio_dir: Path) -> Address | None:
     return _answering(studio_dir, processes.of_server(studio_dir / "data"))
 
 
-def _launch(studio_dir: Path, media_dir: Path, *, command: list[str], port: int) -> None:
-    database.prepare(studio_dir)
+def _launch(
+    studio_dir: Path, media_dir: Path, *, command: list[str], port: int, postgres: str | None
+) -> None:
+    if postgres is None:
+        database.prepare(studio_dir)
     account, log = credentials(studio_dir), studio_dir / "server.log"
     if log.exists():
         os.replace(log, studio_dir / "server.log.1")
@@ -118,6 +127,7 @@ def _launch(studio_dir: Path, media_dir: Path, *, command: list[str], port: int)
         env=installation.environment(
             os.environ, data_dir=studio_dir / "data", media_dir=media_dir,
             email=account.email, password=account.password, token=account.token,
+            postgres=postgres,
         ),
         cwd=studio_dir,
         log=log,
@@ -192,9 +202,7 @@ def _why(studio_dir: Path, *, wait_s: float) -> StudioError:
     account = credentials(studio_dir)
     alive = processes.of_server(studio_dir / "data")
     log = (studio_dir / "server.log").read_text(errors="replace").strip().splitlines()
-    tail = installation.mask(
-        "\n".join(log[-_TAIL_LINES:]) or "(nothing)", account.token, account.password
-    )
+    tail = mask("\n".join(log[-_TAIL_LINES:]) or "(nothing)", account.token, account.password)
     return StudioError(
         "Label Studio to start",
         got=f"no answer after {wait_s:g} s"

@@ -18,7 +18,7 @@ app = typer.Typer(
     ),
 )
 
-from pipeline.cli import commands, inspecting, labelling, releasing, serving  # noqa: E402
+from pipeline.cli import commands, inspecting, labelling, models, releasing, serving  # noqa: E402
 
-for module in (commands, labelling, releasing, serving, inspecting):
+for module in (commands, labelling, releasing, serving, models, inspecting):
     module.register(app)

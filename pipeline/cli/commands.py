@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import forgetting, importing, synthesizing
+from pipeline.cli import forgetting, importing, keeping, synthesizing
 from pipeline.cli.session import Session, command
 
 BatchOption = Annotated[
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     forgetting.register(app)
     synthesizing.register(app)
     importing.register(app)
+    keeping.register(app)
 
 
 def demo(
@@ -41,13 +42,16 @@ def demo(
 
 def ingest(
     session: Session,
-    paths: Annotated[list[str], typer.Argument(help="Videos, images, or folders of them.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Videos, images, folders, ZIP archives, URLs.")
+    ],
     batch: BatchOption = None,
 ) -> None:
     """Turn videos or images into faces; a videos.csv beside them may name subjects and licences.
 
-    Files stay where they are: the batch keeps their addresses. A file that cannot be read ends
-    as a line of the summary, not as a failure of the batch.
+    Files stay where they are: the batch keeps their addresses. Archives are unpacked and URLs
+    (https, s3 and whatever fsspec knows) fetched into the batch; run it again, and only what
+    changed is. A file that cannot be read ends as a line of the summary, not as a failure.
     """
     from pipeline import intake, runs
 

@@ -49,7 +49,12 @@ def sql(
         print(frame if frame.height else "no rows")
 
 
-def doctor(session: Session) -> None:
+def doctor(
+    session: Session,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read everything and compare every checksum.")
+    ] = False,
+) -> None:
     """Say what is installed, reachable and configured; what is wrong, and how to mend it."""
     import sys
 
@@ -58,7 +63,7 @@ def doctor(session: Session) -> None:
 
     from pipeline.doctor import examine
 
-    findings = examine(session.settings())
+    findings = examine(session.settings(), verify=verify)
 
     def show(console: Console) -> None:
         table = Table(box=None, pad_edge=False)

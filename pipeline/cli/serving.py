@@ -16,6 +16,7 @@ PortOption = Annotated[int, typer.Option("--port", min=1024, max=65535, help="Po
 
 def register(app: typer.Typer) -> None:
     command(app, "dev")(dev)
+    command(app, "serve")(serve)
     group = typer.Typer(help="The local Label Studio of this home.", no_args_is_help=True)
     app.add_typer(group, name="studio")
     command(group, "up")(up)
@@ -62,6 +63,37 @@ def dev(session: Session, port: PortOption = 3000) -> None:
             got=f"exit code {code}",
             mend="read its lines above; is the port free?",
         )
+
+
+def serve(
+    session: Session,
+    what: Annotated[str, typer.Argument(help="webserver or daemon")],
+    host: Annotated[str, typer.Option("--host", help="Address the UI listens on.")] = "127.0.0.1",
+    port: PortOption = 3000,
+) -> None:
+    """Become one of Dagster's two servers, for a service manager that keeps each running."""
+    from pipeline.instance import configure, workspace
+    from warehouse import store
+
+    if what not in ("webserver", "daemon"):
+        raise typer.BadParameter("webserver or daemon")
+    home = session.settings().place
+    configure(home)
+    place = ["-w", str(workspace(home))]
+    if what == "daemon":
+        words = [sys.executable, "-m", "dagster._daemon", "run", *place]
+    else:
+        listen = ["-h", host, "-p", str(port)]
+        words = [sys.executable, "-m", "dagster_webserver", *place, *listen]
+    if what == "webserver" and host not in ("127.0.0.1", "localhost", "::1"):
+        warning = f"Dagster has no accounts: whoever reaches {host}:{port} may run anything"
+        session.console.print(warning, style="red")
+    os.environ |= {
+        "RISORIUS_HOME": store.url_of(home.root) or str(home.root),
+        "DAGSTER_HOME": str(home.dagster),
+    }
+    sys.stdout.flush()
+    os.execv(words[0], words)
 
 
 def up(session: Session) -> None:

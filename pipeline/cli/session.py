@@ -47,10 +47,13 @@ class Session:
         import os
 
         from pipeline import settings
+        from warehouse import store
 
         typed = {name: value for name, value in given.items() if value is not None}
         os.environ.update({f"RISORIUS_{name.upper()}": str(value) for name, value in typed.items()})
-        return settings.load(home=self.home_option, **typed)
+        found = settings.load(home=self.home_option, **typed)
+        store.refresh(found.place.root)
+        return found
 
     def home(self) -> Home:
         return self.settings().place

@@ -13,7 +13,8 @@ from annotation import aggregate, agreement
 from annotation.queue import next_faces
 from pipeline import asking, pictures, progress, studio
 from pipeline.defs.automation import WHEN_SETTLED
-from pipeline.defs.rating import identities, near_duplicates
+from pipeline.defs.identities import identities
+from pipeline.defs.rating import near_duplicates
 from pipeline.defs.resources import Workplace
 from warehouse import lens, tables
 from warehouse.errors import StudioError

@@ -1,5 +1,6 @@
 """Audit: which labels not to trust, which faces fit no class, which raters drift."""
 
+from textwrap import wrap
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ from pipeline.defs.annotation import soft_labels
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import near_duplicates
 from pipeline.defs.resources import Workplace
+from pipeline.gallery import SHOWN, gallery
 from warehouse import lens, tables
 from warehouse.home import Home
 from warehouse.schema import TABLES
@@ -192,11 +194,10 @@ def _keep(
     home: Home, labelled: pl.DataFrame, result: AuditResult, *, audit: str
 ) -> dg.MaterializeResult:
     tables.write(home, "audits", result.rows, part=audit)
-    judged = result.rows.filter(pl.col("score").is_not_null())
     worst = (
-        judged.join(labelled.select("face_id", "crop"), on="face_id")
-        .sort("score", "face_id")
-        .head(_SHOWN)
+        result.rows.filter(pl.col("score").is_not_null())
+        .sort(pl.col("flag").not_(), "score", "face_id")
+        .join(labelled, on="face_id", maintain_order="left")
     )
     numbers = {
         f"statistics/{key}": value
@@ -209,18 +210,32 @@ def _keep(
             "flagged": int(result.rows["flag"].sum()),
             "score": result.score,
             **numbers,
-            "worst": dg.MetadataValue.md(
-                pictures.contact_sheet(home, worst, captions=_captions(worst))
-            ),
+            "worst": dg.MetadataValue.md(gallery(home, _told(worst.head(SHOWN)))),
         }
     )
 
 
-def _captions(worst: pl.DataFrame) -> list[str]:
-    return [
-        f"{score:.2f} {(detail or '')[:6]}"
-        for score, detail in worst.select("score", "detail").iter_rows()
+def _told(worst: pl.DataFrame) -> pl.DataFrame:
+    """Given label and votes, what the audit says instead, and its score, for each face."""
+    lines = [
+        [
+            _label(share, opened),
+            f"{score:.2f} of 1, {n} votes",
+            *wrap(f"> {detail}" if detail else "", 24),
+        ]
+        for share, opened, detail, score, n in worst.select(
+            "expression", "open_set_share", "detail", "score", "n_votes"
+        ).iter_rows()
     ]
+    return worst.with_columns(lines=pl.Series(lines, dtype=pl.List(pl.String)))
+
+
+def _label(share: list[float] | None, opened: float) -> str:
+    if share is None:
+        return "no expression"
+    top = int(np.argmax(share))
+    closed = f"{EXPRESSIONS[top]} {share[top]:.0%}"
+    return f"{closed}, open {opened:.0%}" if opened else closed
 
 
 def _raters(quality: pl.DataFrame, result: AuditResult) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from pipeline import pictures, progress, refusing
+from pipeline import packs, pictures, progress, refusing
 from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
 from pipeline.defs.partitions import NAME, batches
 from pipeline.defs.resources import Workplace
@@ -36,7 +36,14 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
     for key in context.partition_keys:
         say = partial(progress.say, "raw_videos")
         refusing.readmit(home, key)
-        count = stage.register(home, key, engine=settings.engine, workers=settings.workers, say=say)
+        count = stage.register(
+            home,
+            key,
+            engine=settings.engine,
+            workers=settings.workers,
+            needs=settings.needs,
+            say=say,
+        )
         if refused := refusing.refuse(home, key):
             context.log.warning(f"{key}: {refused} files show people who were forgotten")
         context.log.info(f"{key}: {count.done} sources read, {count.skipped} known before")
@@ -65,7 +72,10 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
     Dropped faces keep their crop and their reason. Alignment is InsightFace's, 224 px."""
     settings, home = workplace.settings(), workplace.home()
     options = stage.FaceOptions(
-        sample_fps=settings.sample_fps, detector=settings.detector, gate=settings.gate.moved()
+        sample_fps=settings.sample_fps,
+        detector=packs.place_of(home, settings.detector),
+        gate=settings.gate.moved(),
+        blur_bystanders=settings.blur_bystanders,
     )
     for key in context.partition_keys:
         refusing.refuse(home, key)
@@ -75,6 +85,8 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
             options,
             engine=settings.engine,
             workers=settings.workers,
+            needs=settings.needs,
+            limit_s=settings.video_limit_s or stage.time_limit,
             say=partial(progress.say, "faces"),
         )
         context.log.info(f"{key}: {count.done} videos decoded, {count.skipped} done before")
@@ -117,7 +129,7 @@ def faces_add_up(workplace: Workplace) -> dg.AssetCheckResult:
 
 
 @dg.sensor(
-    target=dg.AssetSelection.assets("raw_videos", "faces", "ratings"),
+    target=dg.AssetSelection.assets("raw_videos", "faces", "ratings", "clips"),
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-INGEST = dg.AssetSelection.assets("raw_videos", "faces", "ratings")
+INGEST = dg.AssetSelection.assets("raw_videos", "faces", "ratings", "clips")
 QUEUE = dg.AssetSelection.assets("identities", "near_duplicates", "label_queue", "studio_tasks")
 REQUEUE = dg.AssetSelection.assets("label_queue")
 BELIEVE = dg.AssetSelection.assets("annotations", "soft_labels")

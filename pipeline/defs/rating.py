@@ -1,4 +1,4 @@
-"""Rating: what a machine reads from each face, and whose face it is."""
+"""Rating: what a machine reads from each face, and which faces repeat others."""
 
 from functools import partial
 
@@ -13,6 +13,7 @@ from pipeline.defs.automation import AFTER_BATCH, WHEN_SETTLED
 from pipeline.defs.ingest import faces
 from pipeline.defs.partitions import batches
 from pipeline.defs.resources import Workplace
+from pipeline.gallery import repeats
 from warehouse import lens, tables
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
@@ -34,7 +35,8 @@ def ratings(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mater
     home = workplace.home()
     rater = raters.load(workplace.settings().rater)
     for key in context.partition_keys:
-        count = rate_batch(home, key, rater, say=partial(progress.say, "ratings", key))
+        say = partial(progress.say, "ratings", key)
+        count = rate_batch(home, key, rater, each=workplace.each(), say=say)
         context.log.info(f"{key}: {count} faces rated by {rater.rater_id}")
     rated = pl.concat([tables.read(home, "ratings", batch=key) for key in context.partition_keys])
     shown = rated.join(tables.read(home, "faces").select("face_id", "crop"), on="face_id")
@@ -71,33 +73,6 @@ def ratings_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
 @dg.asset(
     deps=[ratings],
     automation_condition=WHEN_SETTLED,
-    group_name="rating",
-    kinds={"duckdb", "parquet"},
-    owners=["team:data-engineering"],
-    tags={"table": "identities"},
-)
-def identities(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per kept face: the subject it shows, which no split may part.
-
-    A declared subject counts; else all faces of a video are held together."""
-    home = workplace.home()
-    subjects = lens.ask(home, "SELECT * FROM subjects")
-    frame = subjects.with_columns(embedding=pl.lit(None, dtype=pl.Array(pl.Float16, 512))).select(
-        "face_id", "embedding", "subject_id", "method"
-    )
-    tables.write(home, "identities", frame, part="current")
-    shown = subjects.group_by("subject_id", "method").len("faces").sort("faces", descending=True)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": frame.height,
-            "subjects": dg.MetadataValue.md(pictures.table(shown.head(50))),
-        }
-    )
-
-
-@dg.asset(
-    deps=[ratings],
-    automation_condition=WHEN_SETTLED,
     group_name="audit",
     kinds={"numpy", "parquet"},
     owners=["team:annotation"],
@@ -122,6 +97,7 @@ def near_duplicates(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": result.rows.height,
             "duplicates": int(result.rows["flag"].sum()),
             "score": result.score,
+            "worst": dg.MetadataValue.md(repeats(home, result.rows)),
         }
     )
 

@@ -4,13 +4,14 @@ import dagster as dg
 
 from pipeline import releasing
 from pipeline.defs.audit import curated_faces
+from pipeline.defs.clips import clips
 from pipeline.defs.resources import Workplace
 from pipeline.defs.synthesis import synthetic_labels
 from warehouse import releases
 
 
 @dg.asset(
-    deps=[curated_faces, synthetic_labels],
+    deps=[curated_faces, synthetic_labels, clips],
     group_name="release",
     kinds={"huggingface", "parquet"},
     owners=["team:data-engineering"],

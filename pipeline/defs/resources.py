@@ -1,8 +1,12 @@
 """What assets are handed: the home with its settings."""
 
+from functools import partial
+
 import dagster as dg
 
 from pipeline import settings
+from pipeline.fanout import fan_out
+from warehouse import store
 from warehouse.home import Home
 
 
@@ -16,7 +20,16 @@ class Workplace(dg.ConfigurableResource):
         return settings.load()
 
     def home(self) -> Home:
-        return self.settings().place
+        place = self.settings().place
+        store.refresh(place.root)
+        return place
+
+    def each(self) -> partial:
+        """``fan_out`` on the engine of the settings, for work that fills a machine by itself."""
+        given = self.settings()
+        return partial(
+            fan_out, engine=given.engine, workers=given.workers, needs=given.needs, over="machines"
+        )
 
 
 @dg.definitions

@@ -63,7 +63,7 @@ def synthetic_faces(
     maker = synthesizing.maker_of(settings)
     asked = synthesizing.plan(home, maker, settings.synth_faces)
     say = partial(progress.say, "synthesis")
-    count = synthesizing.make_faces(home, maker, asked, say=say)
+    count = synthesizing.make_faces(home, maker, asked, each=workplace.each(), say=say)
     context.log.info(f"{count.drawn} faces drawn, {count.known} known, {count.gone} let go")
     made = tables.read(home, "synthetic_faces").join(
         asked.select("face_id", "gap"), on="face_id", how="left"
@@ -96,7 +96,7 @@ def synthetic_labels(
     maker = synthesizing.maker_of(settings)
     raters = readers(settings.rater, guide_id=maker.guide_id)
     say = partial(progress.say, "reading")
-    labelled = synthesizing.label_faces(home, maker, raters, say=say)
+    labelled = synthesizing.label_faces(home, maker, raters, each=workplace.each(), say=say)
     context.log.info(f"{labelled} faces read by {len(raters)} raters")
     made = tables.read(home, "synthetic_faces").sort("action", "face_id", nulls_last=True)
     told = made["reason"].fill_null("kept").str.split(":").list.first()

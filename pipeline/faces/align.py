@@ -15,7 +15,7 @@ SIZE = 224
 CONTEXT_SIZE = 448
 """Longest side of a context picture in pixels."""
 
-_AROUND = 3.0
+AROUND = 3.0
 """A context picture shows this many times the width and height of the face."""
 
 _MARK = (255, 214, 10)
@@ -96,7 +96,7 @@ def context(image: np.ndarray, bbox: np.ndarray, *, size: int = CONTEXT_SIZE) ->
 
     height, width = image.shape[:2]
     x, y, w, h = (float(value) for value in bbox)
-    reach = _AROUND / 2 * max(w, h)
+    reach = AROUND / 2 * max(w, h)
     left, right = _within(x + w / 2 - reach, x + w / 2 + reach, limit=width)
     top, bottom = _within(y + h / 2 - reach, y + h / 2 + reach, limit=height)
     part = image[top:bottom, left:right]

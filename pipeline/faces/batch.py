@@ -18,11 +18,18 @@ from typing import Any
 import polars as pl
 
 from pipeline import fanout
-from pipeline.faces import detect, extract, quality, sources
+from pipeline.faces import arriving, detect, extract, quality, replaced, sources
 from warehouse import media, tables
+from warehouse.errors import RisoriusError
 from warehouse.home import Home
 from warehouse.ids import sha256_of
+from warehouse.masking import mask
 from warehouse.schema import TABLES
+
+_PATIENCE_S = 300.0
+_PATIENCE_PER_S = 20.0
+"""A video may take so long, and so many times its own length: a tenth of real time on one core
+is usual, and 240 samples a second of an 8K video are not to be cut off either."""
 
 Say = Callable[[str, int, int], None]
 """Called as ``say(file_name, done, total)`` when an item leaves a stage."""
@@ -35,6 +42,7 @@ class FaceOptions:
     sample_fps: float = 5.0
     detector: str = "centerface"
     gate: dict[str, float] = field(default_factory=dict)
+    blur_bystanders: bool = True
 
     @property
     def fingerprint(self) -> str:
@@ -55,21 +63,37 @@ def register(
     *,
     engine: str = "local",
     workers: int | None = None,
+    needs: fanout.Needs | None = None,
     say: Say | None = None,
 ) -> StageCount:
-    """Give every source of ``inbox/<batch>/`` its row in ``videos``.
+    """Give every source of ``inbox/<batch>/`` its row in ``videos``; fetch and unpack it first.
 
     The same bytes twice are one video: the second file keeps a row of its own, dropped as a
-    duplicate. Never raises for a bad file; raises SettingsError for a sidecar nobody can read.
+    duplicate. A file that holds other bytes than before is a new video, and the old one is
+    retired. Never raises for a bad file; raises SettingsError for a sidecar nobody can read.
     """
+    arriving.bring(home.inbox / batch, say=say)
     listed = sources.list_sources(home.inbox / batch)
     done = {
         tables.metadata(home, "videos", part=part, batch=batch).get("stamp")
         for part in tables.parts(home, "videos", batch=batch)
     }
     pending = [source for source in listed if _stamp(source) not in done]
+    before = replaced.Before.read(home, batch)
+    before.clear(
+        unchanged={source.uri for source in listed} - {source.uri for source in pending},
+        settled={
+            uri
+            for uri in before.rows.keys() - {source.uri for source in listed}
+            if sources.settled(home.inbox / batch, uri)
+        },
+    )
     results = fanout.fan_out(
-        partial(sources.describe, batch=batch), pending, engine=engine, workers=workers
+        partial(sources.describe, batch=batch),
+        pending,
+        engine=engine,
+        workers=workers,
+        needs=needs,
     )
     described = {}
     for number, (source, outcome) in enumerate(results, start=1):
@@ -77,9 +101,14 @@ def register(
         if say:
             say(source.file_name, number, len(pending))
     # Workers finish in any order; which of two copies is "the first" must not depend on it.
+    freed = 0
     for source in pending:
         row = _row_or_failure(source, described[source], batch)
-        _write_video(home, row, stamp=_stamp(source))
+        freed += before.retire(row)
+        _write_video(home, before.as_it_was_found(row), stamp=_stamp(source))
+    if freed:
+        # Copies of what was retired stand for themselves now.
+        register(home, batch, engine=engine, workers=workers, needs=needs)
     return StageCount(done=len(pending), skipped=len(listed) - len(pending))
 
 
@@ -90,35 +119,68 @@ def find_faces(
     *,
     engine: str = "local",
     workers: int | None = None,
+    needs: fanout.Needs | None = None,
+    limit_s: float | Callable[[dict[str, Any]], float] | None = None,
     say: Say | None = None,
 ) -> StageCount:
-    """Fill ``faces`` and ``tracks`` for every readable video of a batch, each video on its own."""
+    """Fill ``faces`` and ``tracks`` for every readable video of a batch, each video on its own.
+
+    Args:
+        limit_s: seconds a video may take, or a function of its row in ``videos`` that says so,
+            such as ``time_limit``; a video that takes longer has failed, with ``timeout``.
+    """
     videos = [
         row
         for row in tables.read(home, "videos", batch=batch).iter_rows(named=True)
         if _footer(home, row).get("registered") == "kept"
     ]
     pending = [row for row in videos if not _has_faces(home, row, options)]
-    work = partial(_extract_one, home=home, options=options)
-    results = fanout.fan_out(work, pending, engine=engine, workers=workers)
+    work = partial(
+        _extract_one, home=home, options=options, threads=_threads(len(pending), workers)
+    )
+    results = fanout.fan_out(
+        work, pending, engine=engine, workers=workers, needs=needs, limit_s=limit_s
+    )
     for number, (row, outcome) in enumerate(results, start=1):
         if isinstance(outcome, Exception):
-            _rewrite_video(home, row, verdict="failed", reason=f"crashed: {outcome}")
+            _rewrite_video(home, row, verdict="failed", reason=_why(outcome))
         if say:
             say(Path(row["uri"]).name, number, len(pending))
     return StageCount(done=len(pending), skipped=len(videos) - len(pending))
 
 
-def _extract_one(row: dict[str, Any], *, home: Home, options: FaceOptions) -> str:
+def time_limit(row: dict[str, Any]) -> float:
+    """Seconds the video of a row in ``videos`` may take before it counts as hung."""
+    # A header may claim ten hours; no video is smaller than 16 kbit for each second of it.
+    length_s = min(row["duration_s"] or 0.0, (row["bytes"] or 0) / 2000)
+    return _PATIENCE_S + _PATIENCE_PER_S * length_s
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RisoriusError) and error.got.startswith("timeout"):
+        return f"{error.got}; {error.mend}"
+    return mask(f"crashed: {error}")
+
+
+def _threads(videos: int, workers: int | None) -> int:
+    """Threads inside one inference, so that few videos use every core and many do not wait for
+    each other. Measured: the boxes are the same to the bit, however many."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or 1
+    return max(1, cores // max(1, min(workers or cores, videos)))
+
+
+def _extract_one(row: dict[str, Any], *, home: Home, options: FaceOptions, threads: int = 1) -> str:
     found = extract.extract(
         row["uri"],
         video_id=row["video_id"],
         batch=row["batch"],
         subject_id=row["subject_id"],
-        detector=_detector(options.detector),
+        detector=_detector(options.detector, threads),
         gate=quality.Gate(**options.gate),
         fps=options.sample_fps,
         keep=partial(media.store, home),
+        blur_bystanders=options.blur_bystanders,
     )
     place = {"part": row["video_id"], "batch": row["batch"]}
     tables.write(home, "tracks", found.tracks, **place)
@@ -130,9 +192,9 @@ def _extract_one(row: dict[str, Any], *, home: Home, options: FaceOptions) -> st
 
 
 @lru_cache(maxsize=2)
-def _detector(name: str) -> detect.Detector:
+def _detector(name: str, threads: int) -> detect.Detector:
     # Below one half CenterFace sees faces in fur and leaves; the gate asks for more anyway.
-    return detect.load(name, threshold=0.5)
+    return detect.load(name, threshold=0.5, threads=threads)
 
 
 def _row_or_failure(
@@ -146,14 +208,17 @@ def _row_or_failure(
 
 def _write_video(home: Home, row: dict[str, Any], *, stamp: str) -> None:
     earlier = _kept_elsewhere(home, row)
+    searched = row.pop("searched", None)
     if row["verdict"] == "kept" and earlier:
         row = {**row, "verdict": "dropped", "reason": f"duplicate: the same bytes as {earlier}"}
+        searched = None
     part = row["video_id"]
     if row["verdict"] != "kept":
         # Two copies of the same broken bytes are two sources, and each keeps its row.
         part = f"{part}.{sha256_of([row['uri'].encode()])[:8]}"
-    frame = pl.DataFrame([row], schema=TABLES["videos"].schema)
     footer = {"stamp": stamp, "registered": row["verdict"]}
+    row |= searched or {}
+    frame = pl.DataFrame([row], schema=TABLES["videos"].schema)
     tables.write(home, "videos", frame, part=part, batch=row["batch"], metadata=footer)
 
 
@@ -166,12 +231,16 @@ def _kept_elsewhere(home: Home, row: dict[str, Any]) -> str | None:
             & ((pl.col("uri") != row["uri"]) | (pl.col("batch") != row["batch"]))
             & ~pl.col("reason").fill_null("").str.starts_with("duplicate")
         )
-        .select("batch", "uri")
+        .select("batch", "uri", "reason")
         .collect()
     )
+    retired = pl.col("reason").fill_null("").str.starts_with(f"{replaced.REASON}:")
+    for elsewhere in same.filter(retired)["batch"].unique():
+        replaced.hand_over(home, row["video_id"], batch=elsewhere, to=row["batch"])
+    same = same.filter(~retired)
     if same.is_empty():
         return None
-    batch, uri = same.row(0)
+    batch, uri, _ = same.row(0)
     return f"{Path(uri).name} in batch {batch}"
 
 
@@ -187,7 +256,7 @@ def _rewrite_video(home: Home, row: dict[str, Any], *, verdict: str, reason: str
 
 
 def _footer(home: Home, row: dict[str, Any]) -> dict[str, str]:
-    if (row["reason"] or "").startswith("duplicate"):
+    if (row["reason"] or "").startswith(("duplicate", f"{replaced.REASON}:")):
         return {}
     return tables.metadata(home, "videos", part=row["video_id"], batch=row["batch"])
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 """One frame of more is refused: decoded it would take 300 MB."""
 
+MAX_DURATION_S = 24 * 3600
+"""A file that claims to last longer is refused: it would hold up its batch for hours."""
+
 MIN_SIDE = 16
 """A picture smaller than this cannot hold a face anybody could read."""
 
@@ -46,6 +49,13 @@ def opened(path: str) -> Iterator[InputContainer]:
             container = av.open(nameless, metadata_errors="ignore")
         except (av.FFmpegError, ValueError) as error:
             raise _refused(handle, error) from None
+        if container.format.name == "webp_pipe" and _is_animated_webp(handle):
+            container.close()
+            raise MediaError(
+                "a WebP picture",
+                got="not_media: an animated WebP, which FFmpeg does not decode",
+                mend="export it as MP4 or GIF",
+            )
         with container:
             try:
                 yield container
@@ -64,6 +74,9 @@ def picture_stream(container: InputContainer) -> VideoStream:
     for stream in container.streams.video:
         # The cover of a song is a picture, but not of what the file is about.
         if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise undecodable("no decoder for what the file says it holds")
+            check_duration((container.duration or 0) / 1_000_000)
             check_size(stream.codec_context.width, stream.codec_context.height)
             if is_still(container) and stream.codec_context.name == "mjpeg":
                 # Else half a JPEG comes out whole, the rest of it green. Other formats fail
@@ -87,6 +100,16 @@ def undecodable(said: str) -> MediaError:
     return MediaError(
         "a stream FFmpeg decodes", got=f"decode_error: {said}", mend="copy or export it again"
     )
+
+
+def check_duration(seconds: float) -> None:
+    """Refuse videos that claim to last longer than a day."""
+    if seconds > MAX_DURATION_S:
+        raise MediaError(
+            f"at most {MAX_DURATION_S // 3600} hours",
+            got=f"too_long: {seconds / 3600:.0f} hours by its own word",
+            mend="cut it into parts, or export it again if it is not that long",
+        )
 
 
 def check_size(width: int, height: int) -> None:
@@ -113,6 +136,14 @@ class _Nameless:
 
     def __init__(self, handle: BinaryIO) -> None:
         self.read, self.seek, self.tell = handle.read, handle.seek, handle.tell
+
+
+def _is_animated_webp(handle: BinaryIO) -> bool:
+    position = handle.tell()
+    handle.seek(0)
+    head = handle.read(21)
+    handle.seek(position)
+    return head[12:16] == b"VP8X" and len(head) == 21 and bool(head[20] & 2)
 
 
 def _refused(handle: BinaryIO, error: Exception) -> MediaError:

@@ -11,12 +11,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.faces import video
+from pipeline.faces import archives, fetching, video
+from warehouse import arrivals
 from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import file_sha256, unreadable_video_id, video_id
 
 SIDECAR = "videos.csv"
 LISTING = "sources.jsonl"
+TRANSCRIPTS = (".srt", ".vtt", ".json")
+"""Beside a video of the same name they are words, and no source of their own."""
+
 _DECLARED = ("subject_id", "licence", "consent", "source")
 
 
@@ -25,9 +29,10 @@ class Source:
     """One file to ingest.
 
     Attributes:
-        file_name: what people call it: the name the sidecar uses.
-        uri: where its bytes are.
+        file_name: what people call it: the name the sidecar uses, below its folder.
+        uri: where its bytes are: a path, or what has not arrived yet (see ``arriving``).
         missing: a sidecar or listing names it, but no file is there.
+        failure: why there is no file, as a reason; None where there is one, or should be.
     """
 
     file_name: str
@@ -37,30 +42,87 @@ class Source:
     consent: str | None = None
     source: str | None = None
     missing: bool = False
+    failure: str | None = None
+
+    @property
+    def declared(self) -> dict[str, str | None]:
+        """What was said of it."""
+        return {name: getattr(self, name) for name in _DECLARED}
 
 
-def list_sources(folder: Path) -> list[Source]:
+def list_sources(folder: Path, *, deep: bool = True) -> list[Source]:
     """Every source of a batch folder, by name.
 
-    Files lie in the folder or are named by ``sources.jsonl``; ``videos.csv`` adds what people
-    know about them. A name without a file is listed too, as missing.
+    Files lie in the folder and those below it, or are named by ``sources.jsonl``; a
+    ``videos.csv`` adds what people know about the files of its folder. A name without a file is
+    listed too, as missing. Archives and addresses are listed as what came out of them; one that
+    was not brought in yet (``arriving.bring``) as itself. Transcripts beside a video are none.
+
+    Args:
+        deep: look into folders too.
 
     Raises:
-        SettingsError: the sidecar or the listing cannot be read.
+        SettingsError: a sidecar or the listing cannot be read.
     """
-    declared = _sidecar(folder / SIDECAR)
+    return sorted([*brought(folder), *(one for one in listed(folder, deep=deep)
+                                       if arrivals.known(folder, one.uri) is None)])  # fmt: skip
+
+
+def listed(folder: Path, *, deep: bool = True, trusted: bool = True) -> list[Source]:
+    """``list_sources`` before anything arrived: archives and addresses as themselves.
+
+    Args:
+        trusted: a person of this house filled the folder. Else its files may name no others.
+    """
     # By address, not by name: two folders may each hold a clip.mp4.
-    found = {line["uri"]: Source(**line) for line in _listing(folder / LISTING)}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not path.is_dir() and not _is_ours(path.name):
+    lines = _listing(folder / LISTING) if trusted else ()
+    found = {line["uri"]: Source(**line) for line in lines}
+    for inner in _folders(folder) if deep else [folder]:
+        for path in _files(inner):
             uri = os.path.abspath(path)
-            found.setdefault(uri, Source(path.name, uri=uri))
-    named = {source.file_name for source in found.values()}
-    for name in declared.keys() - named:
-        uri = os.path.abspath(folder / name)
-        found[uri] = Source(name, uri=uri)
-    return sorted(
-        _completed(source, declared.get(source.file_name, {})) for source in found.values()
+            found.setdefault(uri, Source(str(path.relative_to(folder)), uri=uri))
+    return [
+        source
+        for source in _told(found, folder, deep=deep)
+        if trusted or Path(source.uri).is_relative_to(os.path.abspath(folder))
+    ]
+
+
+def brought(batch: Path) -> Iterator[Source]:
+    """What arrived in a batch, file by file, and what did not, with the reason."""
+    for folder, arrival in arrivals.every(batch):
+        origin = arrivals.shown(arrival.origin or arrival.file_name)
+        declared: dict[str, Any] = {
+            **arrival.declared,
+            "source": arrival.declared.get("source") or origin,
+        }
+        for inner in listed(folder, trusted=False):
+            own: dict[str, Any] = {
+                name: value or declared.get(name) for name, value in inner.declared.items()
+            }
+            if arrives(inner):
+                inner = replace(inner, failure="nested_archive: ingest it by its own address")
+            name = f"{arrival.file_name}/{inner.file_name}"
+            yield replace(inner, file_name=arrival.file_name if arrival.single else name, **own)
+        if arrival.failure:
+            yield Source(arrival.file_name, uri=origin, failure=arrival.failure, **declared)
+        for entry, reason in sorted(arrival.refused.items()):
+            uri = f"{origin}!/{entry}"
+            yield Source(f"{arrival.file_name}/{entry}", uri=uri, failure=reason, **declared)
+
+
+def settled(batch: Path, uri: str) -> bool:
+    """Whether ``uri`` stands for something that did not arrive, and has come to terms since."""
+    names = {arrivals.shown(one.origin) for _, one in arrivals.every(batch) if one.origin}
+    return uri.split("!/")[0] in names
+
+
+def arrives(source: Source) -> bool:
+    """Whether a source must be fetched or unpacked first."""
+    if source.failure is not None:
+        return False
+    return fetching.is_address(source.uri) or (
+        archives.is_archive(source.uri) and not source.missing and os.path.isfile(source.uri)
     )
 
 
@@ -82,6 +144,10 @@ def describe(source: Source, *, batch: str) -> dict[str, Any]:
     }
     row["licence"] = row["licence"] or "unknown"
     row["source"] = row["source"] or "local"
+    if source.failure:
+        return {**row, "reason": source.failure}
+    if arrives(source):
+        return {**row, "reason": "unreachable: it was not brought in yet; ingest the batch again"}
     if source.missing:
         return {**row, "reason": "missing: the list names this file, but it is not there; copy it"}
     try:
@@ -106,10 +172,45 @@ def _is_ours(name: str) -> bool:
     return name in (SIDECAR, LISTING) or name.startswith((".", "~$")) or half_copied
 
 
+def _folders(top: Path) -> Iterator[Path]:
+    """A folder and those below it, without hidden ones and what arrived."""
+    yield top
+    for path in sorted(top.rglob("*")) if top.is_dir() else []:
+        parts = path.relative_to(top).parts
+        if path.is_dir() and parts[0] != arrivals.FOLDER and not any(p[0] == "." for p in parts):
+            yield path
+
+
+def _files(folder: Path) -> list[Path]:
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = [path for path in inside if not path.is_dir() and not _is_ours(path.name)]
+    spoken = {path for path in files if path.suffix.lower() in TRANSCRIPTS}
+    told = {name for path in files if path not in spoken for name in (path.stem, path.name)}
+    return [path for path in files if not (path in spoken and path.stem in told)]
+
+
+def _told(found: dict[str, Source], folder: Path, *, deep: bool) -> list[Source]:
+    """Sources with what the sidecars say of them, and those that only a sidecar knows."""
+    said: dict[str, dict[str, str]] = {}
+    for inner in _folders(folder) if deep else [folder]:
+        below = inner.relative_to(folder)
+        for name, values in _sidecar(inner / SIDECAR).items():
+            said[str(below / name)] = values
+    named = {source.file_name for source in found.values()}
+    for name in said.keys() - named:
+        uri = os.path.abspath(folder / name)
+        if uri in found:
+            said[found[uri].file_name] = said[name]
+        else:
+            found[uri] = Source(name, uri=uri)
+    return sorted(_completed(source, said.get(source.file_name, {})) for source in found.values())
+
+
 def _completed(source: Source, declared: dict[str, str]) -> Source:
     values = {name: declared.get(name) or getattr(source, name) for name in _DECLARED}
     # A link to nowhere is there, and cannot be read: another verdict than missing.
-    return replace(source, **values, missing=not os.path.lexists(source.uri))
+    gone = not fetching.is_address(source.uri) and not os.path.lexists(source.uri)
+    return replace(source, **values, missing=gone)
 
 
 def _sidecar(path: Path) -> dict[str, dict[str, str]]:
@@ -169,12 +270,15 @@ def _listing(path: Path) -> Iterator[dict[str, Any]]:
 
 def _listed(line: dict[str, Any], *, folder: Path) -> dict[str, Any]:
     address = line["uri"]
-    if not isinstance(address, str) or "://" in address or not address:
+    if not isinstance(address, str) or not address:
         raise ValueError(address)
+    remote = fetching.is_address(address)
     declared = {name: line.get(name) for name in _DECLARED}
     return {
         # Below the listing's folder when relative.
-        "uri": os.path.abspath(folder / address),
-        "file_name": str(line.get("file_name") or Path(address).name),
+        "uri": address if remote else os.path.abspath(folder / address),
+        "file_name": str(
+            line.get("file_name") or (fetching.name_of(address) if remote else Path(address).name)
+        ),
         **{name: None if value is None else str(value) for name, value in declared.items()},
     }

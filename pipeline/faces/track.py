@@ -26,23 +26,25 @@ class Tracker:
     sight, since in a crowd the first may be noise. Here every detection has passed the
     detector's threshold and none may be lost, so a first sight is numbered at once. ByteTrack
     was tried: it forgets a track after two missed samples if it was seen only once.
-
-    A cut to another face at the same place goes unnoticed: the track goes on.
     """
 
     def __init__(self, *, fps: float) -> None:
+        self._fps, self._next = fps, 0
+        self.cut()
+
+    def cut(self) -> None:
+        """End every track: another shot begins, and who stands where somebody stood is another."""
         from trackers import BIoU, SORTTracker
 
         self._tracker = SORTTracker(
             lost_track_buffer=round(30 * LOST_AFTER_S),
-            frame_rate=fps,
+            frame_rate=self._fps,
             track_activation_threshold=0.0,
             minimum_consecutive_frames=1,
             minimum_iou_threshold=_LEAST_OVERLAP,
             iou=BIoU(buffer_ratio=_REACH),
         )
         self._known: list[tuple[BaseTracklet, int]] = []
-        self._next = 0
 
     def update(self, boxes: np.ndarray, *, time_s: float) -> list[int]:
         """Track numbers, from 0 in order of first appearance, one per box.

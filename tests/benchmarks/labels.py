@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from annotation.aggregate.pooled import shipped
-from annotation.raters.provenance import hardware, revision
 from tests.benchmarks import (
     labels_data,
     labels_noise,
@@ -27,6 +26,7 @@ from tests.benchmarks import (
     labels_soft,
 )
 from warehouse import atomic
+from warehouse.provenance import hardware, revision
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("soft", "noise", "open", "scale")
@@ -67,7 +67,13 @@ def main() -> None:
             rows = options.rows or OPEN_ROWS
             made = labels_open.measured(train, valid, answers, found, rows=rows)
         else:
-            made = labels_scale.measured(train, large=options.large)
+            seen = labels_data.rater_features(
+                shared / "data",
+                options.cache,
+                aligned=options.aligned or options.cache / "aligned",
+                rater=options.rater,
+            )
+            made = labels_scale.measured(train, seen, large=options.large, rows=options.rows)
         results[part] = made | {
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "commit": revision(),

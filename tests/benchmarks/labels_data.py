@@ -104,6 +104,24 @@ def machine(valid: Split, cache: Path, *, rater: str) -> tuple[str, np.ndarray, 
     return chosen.rater_id, answers, found
 
 
+def rater_features(folder: Path, cache: Path, *, aligned: Path, rater: str) -> np.ndarray:
+    """float32[n, 256]: what a shipped rater makes of every picture of both files, aligned."""
+    chosen = load(rater)
+    assert isinstance(chosen, MachineRater)
+
+    def rate() -> tuple[np.ndarray, np.ndarray]:
+        parts = []
+        for name in ("train", "valid"):
+            path = folder / f"ferplus-{name}.parquet"
+            gray = data.prepare(path, cache=aligned, find="pipeline.faces:find", workers=2).gray
+            for start in range(0, len(gray), 256):
+                faces = np.repeat(gray[start : start + 256, :, :, None], 3, axis=3)
+                parts.append(chosen.rate(faces).feature.astype(np.float32))
+        return np.concatenate(parts), np.empty(0)
+
+    return _cached(cache / f"labels-features-of-{chosen.rater_id}.npz", rate)[0]
+
+
 def interval(
     groups: np.ndarray, of: Callable[[np.ndarray], float], *, resamples: int = RESAMPLES
 ) -> dict[str, float]:

@@ -21,9 +21,9 @@ import polars as pl
 
 from annotation import raters, vote_value
 from annotation.queue import next_faces
-from annotation.raters.provenance import hardware, revision
 from tests.benchmarks.rater import crops_of, votes_and_proxies
 from warehouse import atomic
+from warehouse.provenance import hardware, revision
 from warehouse.schema import TABLES
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS
 

@@ -23,9 +23,9 @@ from rich.progress import track
 from annotation import raters
 from annotation.raters import data, measure, placing, targets
 from annotation.raters.machine import SHIPPED, MachineRater, weights_of
-from annotation.raters.provenance import hardware, revision
 from pipeline.faces import find
 from warehouse import atomic
+from warehouse.provenance import hardware, revision
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 RESULTS = Path(__file__).parent / "results"

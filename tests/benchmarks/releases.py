@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotation.raters.provenance import hardware, revision
 from warehouse import atomic, media, releases
 from warehouse.home import Home
 from warehouse.ids import sha256_of
+from warehouse.provenance import hardware, revision
 from warehouse.releases.contract import features
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 

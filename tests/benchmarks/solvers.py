@@ -23,10 +23,10 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from annotation.raters.provenance import hardware, revision
 from synthesis import sampling
 from synthesis.pipeline import FaceAUPipeline
 from warehouse import atomic
+from warehouse.provenance import hardware, revision
 from warehouse.vocabulary import PROTOTYPES
 
 RESULTS = Path(__file__).parent / "results"

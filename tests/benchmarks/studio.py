@@ -24,7 +24,6 @@ from typing import Any
 
 import polars as pl
 
-from annotation.raters.provenance import hardware, revision
 from annotation.studio import database, people, project, server
 from annotation.studio.address import Address
 from annotation.studio.answers import result_of
@@ -33,6 +32,7 @@ from annotation.studio.pull import User, gather, pull
 from annotation.studio.push import push
 from warehouse import atomic, tables
 from warehouse.home import Home
+from warehouse.provenance import hardware, revision
 from warehouse.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 

@@ -35,7 +35,8 @@ class Easel:
 
     def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]], **how: Any) -> dict:
         """The arrays of a part, made once for this network, these raters and ``how``."""
-        said = (name, self.maker.model, sorted(r.rater_id for r in self.raters.values()), how)
+        readers = sorted(rater.rater_id for rater in self.raters.values())
+        said = (name, self.maker.model, self.maker.steps, readers, how)
         path = self.cache / f"{name}-{sha256_of([repr(said).encode()])[:12]}.npz"
         if not path.exists():
             arrays = make()

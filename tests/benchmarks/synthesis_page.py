@@ -29,7 +29,7 @@ WANTED = (
 
 def page(result: dict[str, Any]) -> str:
     """One table of figures with their targets, and one per part with what is behind them."""
-    parts = (_head, _targets, _units, _expressions, _learning, _likeness, _annotators)
+    parts = (_head, _targets, _units, _expressions, _learning, _likeness, _annotators, _steps)
     return "\n".join(line for part in parts for line in [*part(result), ""]).rstrip() + "\n"
 
 
@@ -178,6 +178,17 @@ def _annotators(result: dict[str, Any]) -> list[str]:
             f"| {row['mean_recall']:.3f} |"
         )
     return lines
+
+
+def _steps(result: dict[str, Any]) -> list[str]:
+    if "steps" not in result:
+        return ["Ten steps were not compared with fifty figure by figure (`--fifty`)."]
+    lines = ["| figure, on fewer faces | 10 steps | 50 steps | ratio |", "|---|---|---|---|"]
+    for name, row in result["steps"].items():
+        few, many = row["10"], row["50"]
+        shown = f"{few / many:.2f}" if many else ""
+        lines.append(f"| {name} | {few:.3f} | {many:.3f} | {shown} |")
+    return [*lines, "", "Wanted: within 5 % of fifty steps. Same seeds on both sides."]
 
 
 def _met(value: float | None, sense: str, bound: float) -> str:

@@ -13,6 +13,7 @@ EDGES = {
     "raw_videos": set(),
     "faces": {"raw_videos"},
     "ratings": {"faces"},
+    "clips": {"ratings"},
     "identities": {"ratings"},
     "near_duplicates": {"ratings"},
     "label_queue": {"identities", "near_duplicates"},
@@ -26,13 +27,14 @@ EDGES = {
     "coverage_gaps": {"curated_faces"},
     "synthetic_faces": {"coverage_gaps"},
     "synthetic_labels": {"synthetic_faces"},
-    "release": {"curated_faces", "synthetic_labels"},
+    "release": {"curated_faces", "synthetic_labels", "clips"},
 }
-BY_BATCH = {"raw_videos", "faces", "ratings"}
+BY_BATCH = {"raw_videos", "faces", "ratings", "clips"}
 CHECKS = {
     "raw_videos:videos_add_up",
     "faces:faces_add_up",
     "ratings:ratings_are_distributions",
+    "clips:clips_add_up",
     "annotations:no_vote_lost",
     "annotations:votes_are_their_raters_own",
     "soft_labels:soft_labels_sum_to_one",

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,8 @@ def work(item: int, *, base: int = 0) -> tuple[int, int]:
             raise UnpicklableError("no", "way")
         case -7:
             return (lambda: 0), 0  # type: ignore[return-value]
+        case -8:
+            time.sleep(600)
     return base + item * item, os.getpid()
 
 
@@ -87,6 +91,27 @@ def test_what_cannot_travel_becomes_an_error_that_says_so() -> None:
     assert found[6][0] == 36
 
 
+def generous(item: int) -> float | None:
+    return 0.2 if item == -8 else None
+
+
+@pytest.mark.parametrize("limit", [1.0, generous])
+@pytest.mark.parametrize("items", [[-8], [1, -8, 2, 3]])
+def test_an_item_beyond_its_time_costs_its_worker_and_nothing_else(
+    items: list[int], limit: Any
+) -> None:
+    found = dict(fan_out(work, items, workers=2, limit_s=limit))
+    assert set(found) == set(items)
+    assert isinstance(found[-8], RisoriusError)
+    assert found[-8].got.startswith("timeout")
+    assert [found[item][0] for item in items if item > 0] == [i * i for i in items if i > 0]
+
+
+def test_work_that_fills_a_machine_stays_in_this_process() -> None:
+    found = dict(fan_out(work, range(3), workers=2, over="machines"))
+    assert {pid for _, pid in found.values()} == {os.getpid()}
+
+
 def test_stopping_to_listen_ends_the_workers() -> None:
     results = fan_out(work, range(50), workers=2)
     _, (_, pid) = next(results)  # type: ignore[misc]
@@ -98,7 +123,6 @@ def test_stopping_to_listen_ends_the_workers() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"engine": "ray"}, "not built yet"),
         ({"engine": "dask"}, "'dask'"),
         ({"workers": 0}, "at least 1 worker"),
     ],

@@ -25,11 +25,16 @@ def test_without_a_root_the_environment_decides(tmp_path: Path, monkeypatch) -> 
     assert Home.at().root == tmp_path / ".risorius"
 
 
-def test_a_file_or_a_url_is_no_home(tmp_path: Path) -> None:
+def test_a_file_or_a_url_of_no_known_store_is_no_home(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / "work"))
     (tmp_path / "file").write_text("")
-    for wrong in (tmp_path / "file", "s3://bucket/home"):
+    for wrong in (tmp_path / "file", "carrier-pigeon://bucket/home"):
         with pytest.raises(SettingsError, match="--home"):
             Home.at(wrong)
+    with pytest.raises(SettingsError, match="AWS_ACCESS_KEY_ID") as refused:
+        Home.at("s3://key:planted-secret@bucket/home")
+    assert "planted-secret" not in str(refused.value)
+    assert not (tmp_path / "work").exists() or not any((tmp_path / "work").rglob("url"))
 
 
 def test_the_salt_is_made_once_however_many_ask(home: Home) -> None:

@@ -12,7 +12,18 @@ import polars as pl
 
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
-from warehouse.releases import admission, card, diff, manifest, report, shards, splits, versions
+from warehouse.releases import (
+    admission,
+    card,
+    clips,
+    diff,
+    manifest,
+    optical,
+    report,
+    shards,
+    splits,
+    versions,
+)
 from warehouse.releases.contract import SPLITS, check_facts, check_name, fit_rows, fit_votes
 from warehouse.releases.coverage import curation
 from warehouse.releases.load import verify
@@ -37,6 +48,8 @@ def build(
     drop_forbidden: bool = False,
     today: date | None = None,
     shard_bytes: int = SHARD_BYTES,
+    sequences: pl.DataFrame | None = None,
+    clip_flow: str | None = None,
 ) -> Release:
     """Write ``releases/<name>/v<N>``, unless the newest version was made from the same inputs.
 
@@ -63,6 +76,9 @@ def build(
         drop_forbidden: leave such rows out instead.
         today: the day on which consent must hold; by default the current one (UTC).
         shard_bytes: pictures per file.
+        sequences: columns of ``clips.CLIPS``, one row per clip: they become config ``clips``, as
+            far as their videos have a face in the release. Without any there is no such config.
+        clip_flow: add optical flow to clips, by a method of ``optical.METHODS``.
 
     Raises:
         ReleaseError: the name, rows, votes or facts do not fit; nothing can be released; the use
@@ -72,6 +88,7 @@ def build(
     place = Home.at(home)
     check_name(name)
     check_facts(facts)
+    optical.check(clip_flow)
     given, cast = fit_rows(rows), fit_votes(votes)
     admitted = admission.admit(
         given,
@@ -90,6 +107,9 @@ def build(
         settings=settings,
         drop_flagged=drop_flagged,
     ) | {"shard_bytes": shard_bytes, "use": use, "left_out": admitted.counts}
+    moving = clips.entering(clips.fit(sequences), kept)
+    if moving.height:
+        wanted |= {"clips": clips.fingerprint(place, moving), "clip_flow": clip_flow}
     with versions.locked(place, name) as folder:
         versions.record(place, name)
         latest = versions.numbers(folder)[-1:]
@@ -112,6 +132,8 @@ def build(
                 rows=assigned.rows,
                 votes=cast,
                 shard_bytes=shard_bytes,
+                sequences=clips.divided(moving, assigned.rows, assigned.conflicts),
+                clip_flow=clip_flow,
                 before=diff.faces_of(before) if before else None,
                 contents={
                     "name": name,
@@ -156,6 +178,8 @@ def write(
     shard_bytes: int,
     contents: dict[str, Any],
     before: pl.DataFrame | None = None,
+    sequences: pl.DataFrame | None = None,
+    clip_flow: str | None = None,
 ) -> None:
     """Everything of a version into an empty folder, the manifest last.
 
@@ -163,6 +187,7 @@ def write(
         rows: what is released, with ``split``.
         contents: the manifest so far; summary, sizes, changes and checksums are added.
         before: faces of the version before, as ``diff.faces_of`` reads them.
+        sequences: clips as ``clips.divided`` gives them.
 
     Raises:
         OSError: no room, or no right to write.
@@ -181,6 +206,12 @@ def write(
     written = shards.write_votes(draft, votes, shard_bytes=shard_bytes)
     sizes["votes"] = {"rows": len(votes), "bytes": written.pop("")}
     files |= written
+    contents["clips"] = None
+    if sequences is not None and sequences.height:
+        written, contents["clips"] = clips.write(
+            draft, sequences, home=home, shard_bytes=shard_bytes, method=clip_flow
+        )
+        files |= written
     summary = summarise(rows, votes, models=contents["facts"].get("models", []))
     contents.setdefault("curation", curation(rows))
     contents["splits"] |= {"sizes": sizes, "stratification": summary["stratification"]}
@@ -191,7 +222,7 @@ def write(
         contents["since"] = diff.compare(before, diff.slim(rows), left_out=left_out)
     stored = {
         folder: sum((draft / file).stat().st_size for file in files if file.startswith(folder))
-        for folder in ("data", "votes")
+        for folder in ("data", "votes", "clips")
     }
     (draft / card.FILE).write_text(card.render(contents, stored=stored))
     (draft / report.FILE).write_text(report.render(contents, rows=rows, votes=votes, home=home))

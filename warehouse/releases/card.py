@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from warehouse.releases import clips
 from warehouse.releases.contract import SPLITS, features, vote_features
 from warehouse.releases.diff import CHANGES
 from warehouse.releases.evidence import evidence
@@ -28,7 +29,7 @@ def render(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
 
     Args:
         contents: the manifest so far, with ``summary`` and ``facts``.
-        stored: bytes of the Parquet files per config, ``data`` and ``votes``.
+        stored: bytes of the Parquet files per config, ``data``, ``votes`` and ``clips``.
     """
     templates = environment(html=False)
     templates.filters["md"] = escape
@@ -75,8 +76,8 @@ def metadata(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
             *(["simulated-annotators"] if simulated else []),
             *(["synthetic"] if synthetic else []),
         ],
-        "configs": _configs(sizes),
-        "dataset_info": _info(sizes, stored),
+        "configs": _configs(sizes, contents.get("clips")),
+        "dataset_info": _info(sizes, stored, contents.get("clips")),
     }
     # Indented continuation lines keep a `---` inside a value from ending the block.
     return yaml.safe_dump(block, sort_keys=False, allow_unicode=True, width=100)
@@ -101,7 +102,9 @@ def escape(text: object) -> str:
     )
 
 
-def _configs(sizes: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+def _configs(
+    sizes: Mapping[str, Mapping[str, int]], moving: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
     default = [
         {"split": split, "path": f"data/{split}-*.parquet"} for split in SPLITS if split in sizes
     ]
@@ -111,11 +114,20 @@ def _configs(sizes: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     if sizes["votes"]["rows"]:
         votes = [{"split": "train", "path": "votes/votes-*.parquet"}]
         configs.append({"config_name": "votes", "data_files": votes})
+    if moving:
+        files = [
+            {"split": split, "path": f"clips/{split}-*.parquet"}
+            for split in SPLITS
+            if split in moving["sizes"]
+        ]
+        configs.append({"config_name": "clips", "data_files": files})
     return configs
 
 
 def _info(
-    sizes: Mapping[str, Mapping[str, int]], stored: Mapping[str, int]
+    sizes: Mapping[str, Mapping[str, int]],
+    stored: Mapping[str, int],
+    moving: Mapping[str, Any] | None,
 ) -> list[dict[str, Any]]:
     faces = [(split, sizes[split]) for split in SPLITS if split in sizes]
     info = [_config_info("default", features(), faces, stored["data"])]
@@ -123,6 +135,10 @@ def _info(
         info.append(
             _config_info("votes", vote_features(), [("train", sizes["votes"])], stored["votes"])
         )
+    if moving:
+        kind = clips.features(sound=moving["sounds"] > 0, flow=moving["flow"] is not None)
+        parts = [(split, moving["sizes"][split]) for split in SPLITS if split in moving["sizes"]]
+        info.append(_config_info("clips", kind, parts, stored["clips"]))
     return info
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from warehouse import store
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
 from warehouse.ids import file_sha256
@@ -35,7 +36,7 @@ def load(
     Args:
         version: ``latest``, ``v2``, ``2`` or 2.
         home: by default the one that ``RISORIUS_HOME`` names, else ``./.risorius``.
-        config: ``default`` (faces) or ``votes`` (every vote, in one split ``train``).
+        config: ``default`` (faces), ``votes`` (every vote, in one split ``train``) or ``clips``.
         votes: give each face a column ``votes``: every answer behind its soft label, as a list of
             ``rater_id, rater_kind, expressions``; skips are no answers.
 
@@ -45,7 +46,7 @@ def load(
     place = Home.at(home)
     path = versions.resolve(place, name, version)
     facts = versions.manifest(path)
-    configs = {"default": "data/", "votes": "votes/"}
+    configs = {"default": "data/", "votes": "votes/", "clips": "clips/"}
     if config not in configs or not any(
         file.startswith(configs[config]) for file in facts["files"]
     ):
@@ -93,6 +94,7 @@ def list_releases(
 ) -> list[Release]:
     """Every version on disk (of one release), by name and number; damaged ones say so."""
     place = Home.at(home)
+    store.refresh(place.releases)
     if not place.releases.is_dir():
         return []
     folders = sorted(entry for entry in place.releases.iterdir() if entry.is_dir())
@@ -123,6 +125,18 @@ def leaks(path: str | Path) -> list[str]:
         pl.scan_parquet(sorted(found), glob=False).select(*columns, split=pl.lit(split))
         for split in SPLITS
         if (found := list((Path(path) / "data").glob(f"{split}-*.parquet")))
+    ]
+    # A clip's faces repeat nothing that its video's do not: their own rows say so.
+    parts += [
+        pl.scan_parquet(sorted(found), glob=False).select(
+            face_id="clip_id",
+            subject_id="subject_id",
+            video_id="video_id",
+            duplicate_of=pl.lit(None, dtype=pl.String),
+            split=pl.lit(split),
+        )
+        for split in SPLITS
+        if (found := list((Path(path) / "clips").glob(f"{split}-*.parquet")))
     ]
     return splits.check(pl.concat(parts).collect()) if parts else []
 

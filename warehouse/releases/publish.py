@@ -113,7 +113,7 @@ def _send(api: HfApi, path: Path, planned: Publication) -> tuple[str, bool]:
         folder_path=path,
         repo_type=KIND,
         commit_message=f"{path.parent.name} {tag}",
-        delete_patterns=["data/*", "votes/*"],
+        delete_patterns=["data/*", "votes/*", "clips/*"],
     )
     # What was sent in several commits is whole at the head, and only there.
     head = api.dataset_info(repo).sha or info.oid

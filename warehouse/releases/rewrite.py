@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from warehouse import atomic, media
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
-from warehouse.ids import sha256_of
-from warehouse.releases import manifest, versions
+from warehouse.releases import clips, manifest, shards, versions
 from warehouse.releases.build import SHARD_BYTES, write
 from warehouse.releases.contract import (
     ROWS,
@@ -85,14 +82,26 @@ def _holds(path: Path, leaver: Leaver) -> bool:
         or not named.isdisjoint(leaver.faces)
         or not set(members.get("video", {})).isdisjoint(leaver.videos)
     )
-    ids = ("face_id", "video_id", "subject_id", "duplicate_of")
-    return remembered or any(
+    ids = ("face_id", "track_id", "video_id", "subject_id", "duplicate_of")
+    heard = any(
         pl.scan_parquet(file, glob=False)
-        .filter(_theirs(leaver, [name for name in ids if name in _columns(file)]))
+        .filter(_heard(leaver, file))
         .select(pl.len())
         .collect()
         .item()
-        for file in _files(path)
+        for file in sorted((path / "clips").glob("*.parquet"))
+    )
+    return (
+        remembered
+        or heard
+        or any(
+            pl.scan_parquet(file, glob=False)
+            .filter(_theirs(leaver, [name for name in ids if name in _columns(file)]))
+            .select(pl.len())
+            .collect()
+            .item()
+            for file in _files(path)
+        )
     )
 
 
@@ -108,7 +117,17 @@ def _patch(home: Home, folder: Path, number: Number, leaver: Leaver) -> str | No
     draft = versions.draft(folder)
     try:
         shard_bytes = old["inputs"].get("shard_bytes", SHARD_BYTES)
-        write(draft, home, rows=rows, votes=votes, shard_bytes=shard_bytes, contents=contents)
+        moving, method = _clips(home, path, leaver, rows=rows)
+        write(
+            draft,
+            home,
+            rows=rows,
+            votes=votes,
+            shard_bytes=shard_bytes,
+            contents=contents,
+            sequences=moving,
+            clip_flow=method,
+        )
         versions.publish(draft, folder / str(label))
     except OSError as error:
         raise ReleaseError(
@@ -150,7 +169,7 @@ def _contents(
     return {
         key: value
         for key, value in old.items()
-        if key not in ("files", "summary", "since", "curation")
+        if key not in ("files", "summary", "since", "curation", "clips")
     } | {
         "patch": label.patch,
         "label": str(label),
@@ -176,7 +195,9 @@ def _rows(home: Home, path: Path, leaver: Leaver) -> tuple[pl.DataFrame, int]:
             frame = pl.read_parquet(file, glob=False)
             stay = frame.filter(~_theirs(leaver, ["face_id", "video_id", "subject_id"]))
             erased += frame.height - stay.height
-            crops = pl.Series("crop", list(_crops(home, stay["image"])), dtype=pl.String)
+            crops = pl.Series(
+                "crop", [shards.restored(home, one) for one in stay["image"]], dtype=pl.String
+            )
             parts.append(stay.drop("image").with_columns(crops, split=pl.lit(split)))
     whole = pl.concat(parts).with_columns(
         duplicate_of=pl.when(~pl.col("duplicate_of").is_in(leaver.faces)).then("duplicate_of")
@@ -188,17 +209,6 @@ def _rows(home: Home, path: Path, leaver: Leaver) -> tuple[pl.DataFrame, int]:
     return fitted.join(whole.select("face_id", "split"), on="face_id").sort("face_id"), erased
 
 
-def _crops(home: Home, images: pl.Series) -> Iterator[str]:
-    """Media keys of released pictures; a picture that the media folder lost is put back."""
-    for image in images:
-        data, suffix = image["bytes"], Path(image["path"]).suffix
-        digest = sha256_of([data])
-        key = f"crops/{digest[:2]}/{digest[:32]}{suffix}"
-        if not (target := media.path_of(home, key)).exists():
-            atomic.write_bytes(target, data)
-        yield key
-
-
 def _votes(path: Path, leaver: Leaver) -> pl.DataFrame:
     files = sorted((path / "votes").glob("votes-*.parquet"))
     frames = [pl.read_parquet(file, glob=False) for file in files]
@@ -207,10 +217,32 @@ def _votes(path: Path, leaver: Leaver) -> pl.DataFrame:
     return fit_votes(pl.concat(frames).filter(~_theirs(leaver, ["face_id"])))
 
 
+def _clips(
+    home: Home, path: Path, leaver: Leaver, *, rows: pl.DataFrame
+) -> tuple[pl.DataFrame, str | None]:
+    """Clips that stay; those of a video in which others are seen lose sound and words."""
+    moving, method = clips.again(home, path)
+    stay = moving.filter(~_theirs(leaver, ["track_id", "video_id", "subject_id"]))
+    shared = pl.col("video_id").is_in(pl.Series(leaver.shared, dtype=pl.String).implode())
+    mute = stay.with_columns(
+        pl.when(~shared).then(pl.col(name)).otherwise(None).alias(name)
+        for name in ("sound", "words")
+    )
+    return mute.join(rows.select("video_id").unique(), on="video_id", how="semi"), method
+
+
+def _heard(leaver: Leaver, file: Path) -> pl.Expr:
+    """Clips of videos they are seen in beside others, with sound or words that may be theirs."""
+    shared = pl.col("video_id").is_in(pl.Series(leaver.shared, dtype=pl.String).implode())
+    said = [pl.col("words").list.len() > 0]
+    said += [pl.col("audio").is_not_null()] if "audio" in _columns(file) else []
+    return shared & pl.any_horizontal(said).fill_null(False)
+
+
 def _theirs(leaver: Leaver, columns: list[str]) -> pl.Expr:
     ids = {
-        "face_id": leaver.faces, "duplicate_of": leaver.faces, "video_id": leaver.videos,
-        "subject_id": (_subject(leaver),),
+        "face_id": leaver.faces, "duplicate_of": leaver.faces, "track_id": leaver.tracks,
+        "video_id": leaver.videos, "subject_id": (_subject(leaver),),
     }  # fmt: skip
     return pl.any_horizontal(
         pl.col(name).is_in(pl.Series(ids[name], dtype=pl.String).implode()).fill_null(False)
@@ -232,4 +264,5 @@ def _columns(file: Path) -> list[str]:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted([*(path / "data").glob("*.parquet"), *(path / "votes").glob("*.parquet")])
+    folders = ("data", "votes", "clips")
+    return sorted(file for folder in folders for file in (path / folder).glob("*.parquet"))

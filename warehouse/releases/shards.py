@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from warehouse import media
+from warehouse import atomic, media
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
 from warehouse.ids import file_sha256, sha256_of
@@ -53,27 +54,27 @@ def write_faces(
     Returns:
         rows per file (relative to ``folder``), and under ``""`` the bytes in memory.
     """
-    return _write(
+    return write(
         folder,
         rows,
         stem=f"data/{split}",
         kind=features(),
         sizes=picture_sizes(home, rows),
         shard_bytes=shard_bytes,
-        home=home,
+        table=partial(_faces, home=home),
     )
 
 
 def write_votes(folder: Path, votes: pl.DataFrame, *, shard_bytes: int) -> dict[str, int]:
     """Write config ``votes`` below ``folder``; returns as ``write_faces`` does."""
-    return _write(
+    return write(
         folder,
         votes,
         stem="votes/votes",
         kind=vote_features(),
         sizes=[_VOTE_BYTES] * len(votes),
         shard_bytes=shard_bytes,
-        home=None,
+        table=_plain,
     )
 
 
@@ -101,6 +102,16 @@ def picture(home: Home, key: str) -> bytes:
     return data
 
 
+def restored(home: Home, image: Mapping[str, Any]) -> str:
+    """Media key of a released picture (``bytes``, ``path``); put back where it was lost."""
+    data, suffix = image["bytes"], Path(image["path"]).suffix
+    digest = sha256_of([data])
+    key = f"crops/{digest[:2]}/{digest[:32]}{suffix}"
+    if not (target := media.path_of(home, key)).exists():
+        atomic.write_bytes(target, data)
+    return key
+
+
 def checksums(folder: Path, files: Sequence[str]) -> dict[str, dict[str, int | str]]:
     """Bytes and SHA-256 of files below ``folder``."""
     return {
@@ -112,7 +123,7 @@ def checksums(folder: Path, files: Sequence[str]) -> dict[str, dict[str, int | s
     }
 
 
-def _write(
+def write(
     folder: Path,
     rows: pl.DataFrame,
     *,
@@ -120,8 +131,17 @@ def _write(
     kind: Features,
     sizes: list[int],
     shard_bytes: int,
-    home: Home | None,
+    table: Callable[[pl.DataFrame, pa.Schema], pa.Table],
 ) -> dict[str, int]:
+    """Write rows to ``<stem>-NNNNN-of-NNNNN.parquet`` below ``folder``, a row group at a time.
+
+    Args:
+        sizes: bytes of each row, roughly: where files and row groups are cut.
+        table: gives a slice of ``rows`` the columns of ``kind``.
+
+    Returns:
+        as ``write_faces``.
+    """
     import pyarrow.parquet as pq
 
     schema = kind.arrow_schema
@@ -142,9 +162,9 @@ def _write(
         ) as writer:
             groups = _cut(sizes[first:last], _GROUP_BYTES, rows_at_most=_GROUP_ROWS)
             for start, stop in groups:
-                table = _table(rows[first + start : first + stop], schema, home)
-                writer.write_table(table)
-                written[""] += table.nbytes
+                group = table(rows[first + start : first + stop], schema)
+                writer.write_table(group)
+                written[""] += group.nbytes
         written[name] = last - first
     return written
 
@@ -161,18 +181,22 @@ def _cut(sizes: Sequence[int], limit: int, *, rows_at_most: int) -> Iterator[tup
         yield start, len(sizes)
 
 
-def _table(rows: pl.DataFrame, schema: pa.Schema, home: Home | None) -> pa.Table:
+def _plain(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
     plain = rows.to_arrow()
-    columns = []
-    for wanted in schema:
-        if wanted.name == "image" and home is not None:
-            pictures = [
-                {"bytes": picture(home, key), "path": f"{face}{Path(key).suffix}"}
-                for face, key in rows.select("face_id", "crop").iter_rows()
-            ]
-            columns.append(pa.array(pictures, type=wanted.type))
-        else:
-            columns.append(plain[wanted.name].combine_chunks().cast(wanted.type))
+    columns = [plain[wanted.name].combine_chunks().cast(wanted.type) for wanted in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _faces(rows: pl.DataFrame, schema: pa.Schema, *, home: Home) -> pa.Table:
+    import pyarrow as pa
+
+    pictures = [
+        {"bytes": picture(home, key), "path": f"{face}{Path(key).suffix}"}
+        for face, key in rows.select("face_id", "crop").iter_rows()
+    ]
+    image = pa.array(pictures, type=schema.field("image").type)
+    rest = _plain(rows, pa.schema([field for field in schema if field.name != "image"]))
+    columns = [image if field.name == "image" else rest[field.name] for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)

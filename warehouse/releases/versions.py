@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from warehouse import tables
+from warehouse import atomic, store, tables
 from warehouse.errors import ReleaseError
 from warehouse.home import Home
 from warehouse.ids import file_sha256
@@ -74,6 +74,7 @@ def locked(home: Home, name: str) -> Iterator[Path]:
         for pattern in (f"{_DRAFT}*", f"{_WITHDRAWN}*"):
             for left in folder.glob(pattern):
                 shutil.rmtree(left, ignore_errors=True)
+        store.settle_folder(folder)
         yield folder
 
 
@@ -93,18 +94,20 @@ def publish(path: Path, target: Path) -> None:
     for item in sorted(path.rglob("*")):
         _sync(item)
     _sync(path)
-    if target.exists():
+    try:
+        atomic.publish(path, target)
+    except FileExistsError:
         raise ReleaseError(
             f"no {target.name} yet in {target.parent}",
             got="a folder of that name",
             mend="leave versions as they are and build again",
-        )
-    os.rename(path, target)
+        ) from None
     _sync(target.parent)
 
 
 def numbers(folder: Path) -> list[Number]:
     """Every version number a folder bears, sound or not, in order."""
+    store.refresh(folder)
     if not folder.is_dir():
         return []
     found = (_FOLDER.fullmatch(entry.name) for entry in folder.iterdir())
@@ -132,7 +135,7 @@ def withdraw(path: Path) -> None:
     Call under ``locked``.
     """
     hidden = path.parent / f"{_WITHDRAWN}{uuid.uuid4().hex}"
-    os.rename(path, hidden)
+    atomic.withdraw(path, hidden)
     _sync(path.parent)
     shutil.rmtree(hidden)
 

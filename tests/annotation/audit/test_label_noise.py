@@ -177,6 +177,25 @@ def test_cross_fitting_on_features_finds_the_planted_errors() -> None:
     assert again.rows.equals(result.rows)
 
 
+def test_labels_of_a_class_that_nothing_shows_are_doubted_more_than_those_of_a_rare_one() -> None:
+    rng = np.random.default_rng(0)
+    shown = np.repeat([0, 1, 2, 3], [150, 150, 150, 12])
+    features = 2.5 * np.eye(4)[shown] + rng.normal(size=(462, 4))
+    label = shown.copy()
+    scattered = rng.choice(450, 60, replace=False)
+    label[scattered] = EXPRESSIONS.index("fear")
+    result = audit.run("label_noise", labels=label, features=features)
+    without = audit.run("label_noise", labels=label, features=features, class_weight=0.0)
+    in_order = [rows.sort(pl.col("face_id").cast(pl.Int64)) for rows in (result.rows, without.rows)]
+    score, plain = (rows["score"].to_numpy() for rows in in_order)
+    flag = in_order[0]["flag"].to_numpy()
+    again = result.statistics["named_again"]
+    assert again["fear"] < min(share for name, share in again.items() if name != "fear") - 0.1
+    assert flag[scattered].mean() > 0.9
+    assert score[scattered].max() < np.median(score[shown == 3])
+    assert score[scattered].mean() < plain[scattered].mean()
+
+
 def test_groups_are_never_on_both_sides_of_a_cross_fit() -> None:
     # Twins share features and a label that nothing explains: only a leak could predict it.
     rng = np.random.default_rng(0)

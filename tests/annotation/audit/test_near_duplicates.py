@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from annotation import audit
-from annotation.audit import neighbours
+from annotation.audit import neighbours, search
 from warehouse.errors import TableError
 from warehouse.schema import TABLES
 
@@ -155,9 +155,9 @@ def test_nearest_is_what_sorting_all_pairs_gives() -> None:
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     all_pairs = unit @ unit.T
     np.fill_diagonal(all_pairs, -np.inf)
-    cosine, neighbour = neighbours.nearest(features, k=4)
-    assert (neighbour == np.argsort(-all_pairs, axis=1)[:, :4]).all()
-    assert cosine == pytest.approx(np.take_along_axis(all_pairs, neighbour, axis=1), abs=1e-6)
+    near = search.nearest(features, k=4)
+    assert (near.row == np.argsort(-all_pairs, axis=1)[:, :4]).all()
+    assert near.cosine == pytest.approx(np.take_along_axis(all_pairs, near.row, axis=1), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -145,3 +146,19 @@ def test_who_drifts_away_weighs_less() -> None:
     weight = audit.run("rater_drift", votes=table(*faces(40, tired_after=20))).statistics["weight"]
     assert weight["tired"] == 0
     assert weight["a"] > 0.5
+
+
+def test_who_is_compared_with_one_that_changes_does_not_drift() -> None:
+    rng = np.random.default_rng(1)
+    rows = []
+    for face in range(400):
+        truth = EXPRESSIONS[rng.integers(8)]
+        for rater in [*rng.choice(9, size=4, replace=False), "tired"]:
+            guesses = rater == "tired" and face >= 200
+            sure = 0.0 if guesses else 0.8
+            label = truth if rng.random() < sure else EXPRESSIONS[rng.integers(8)]
+            rows.append((f"f{face:03d}", f"r{rater}" if rater != "tired" else "tired", label, face))
+    names = ("face_id", "rater_id", "label", "updated_at")
+    votes = pl.DataFrame(rows, schema=names, orient="row")
+    found = audit.run("rater_drift", votes=votes).statistics
+    assert found["drifting"] == ["tired"]

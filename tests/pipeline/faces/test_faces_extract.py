@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import polars as pl
 import pytest
 
 from pipeline.faces import detect, quality
 from pipeline.faces.extract import Extraction, extract
+from pipeline.faces.video import sample
 from tests import media_files
 from warehouse.schema import TABLES
 
@@ -62,7 +64,7 @@ def test_a_clean_video_call_gives_kept_faces_of_one_track() -> None:
     assert track == {
         "track_id": "v" * 16 + "-0000", "video_id": "v" * 16, "batch": "b", "start_s": 0.0,
         "end_s": pytest.approx(3.8, abs=0.01), "n_frames": 20, "best_face_id": best,
-        "subject_id": "ada",
+        "subject_id": "ada", "is_main": True,
     }  # fmt: skip
     assert {shelf.pictures[key].shape for key in found.faces["crop"]} == {(224, 224, 3)}
     assert set(found.faces["crop"]) | set(found.faces["context"]) == set(shelf.pictures)
@@ -150,3 +152,33 @@ def remux(source: Path, target: Path) -> None:
             if packet.dts is not None:
                 packet.stream = copy
                 writing.mux(packet)
+
+
+def shots(path: Path) -> Path:
+    """A face at the left, cut to another at the same place, cut to both."""
+    photo = next(sample(str(media_files.SIX_PEOPLE))).image
+    boxes, _ = detector().detect(photo, max_num=2)
+    people = []
+    for box in boxes:
+        x, y = int(box[[0, 2]].mean()), int(box[[1, 3]].mean())
+        part = photo[max(0, y - 120) : y + 120, max(0, x - 120) : x + 120]
+        people.append(cv2.resize(part, (240, 240), interpolation=cv2.INTER_AREA))
+    empty = np.full((240, 240, 3), 90, np.uint8)
+    small = cv2.copyMakeBorder(
+        cv2.resize(people[1], (160, 160)), 40, 40, 40, 40, cv2.BORDER_CONSTANT
+    )
+    scenes = [(people[0], empty), (people[1], empty), (people[0], small)]
+    frames = [np.hstack(scene) for scene in scenes for _ in range(20)]
+    return media_files.coded(path, frames, fps=10, options={"crf": "16"})
+
+
+def test_a_cut_ends_tracks_and_one_is_the_main(tmp_path: Path) -> None:
+    found, _ = run(shots(tmp_path / "shots.mp4"))
+    tracks = found.tracks.filter(pl.col("n_frames") > 5)
+    spans = [(round(a, 1), round(b, 1)) for a, b in tracks.select("start_s", "end_s").rows()]
+    assert sorted(spans) == [(0.0, 1.8), (2.0, 3.8), (4.0, 5.8), (4.0, 5.8)]
+    (main,) = found.tracks.filter("is_main").iter_rows(named=True)
+    sizes = found.faces.filter(pl.col("verdict") == "kept").group_by("track_id").agg(
+        pl.col("size_px").sum()
+    )  # fmt: skip
+    assert main["track_id"] == sizes.sort("size_px", descending=True)["track_id"][0]

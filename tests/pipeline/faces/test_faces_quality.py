@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.faces import align, detect
 from pipeline.faces.align import Pose
-from pipeline.faces.quality import Gate, Measures, measure
+from pipeline.faces.quality import Gate, Measures, blockiness, measure
 from pipeline.faces.video import sample
 from tests import media_files
 
@@ -35,6 +35,9 @@ GOOD = Measures(
         ({"brightness": 12.0}, "too_dark: 12, at least 40 wanted"),
         ({"brightness": 250.0}, "too_bright: 250, at most 225 wanted"),
         ({"sharpness": 100.0}, "blurred: 100, at least 225 wanted"),
+        ({"clipped": 0.6}, "clipped: 60% of it is black or white, at most 40% wanted"),
+        ({"blockiness": 3.14}, "blocky: 3.1, at most 2.5 wanted"),
+        ({"blockiness": 1.2}, None),
         ({"pose": Pose(-75.0, 3.0, 0.0)}, "turned_away: yaw -75, pitch 3 degrees"),
         ({"pose": Pose(0.0, 70.0, 0.0)}, "turned_away: yaw 0, pitch 70 degrees"),
         # Leaning is undone by the alignment.
@@ -105,3 +108,37 @@ def test_brightness_and_size_can_be_checked_by_hand() -> None:
     assert found.size_px == pytest.approx(np.sqrt(40 * 60))
     assert found.sharpness == 0.0
     assert (found.score, found.cut) == (0.75, 0.0)
+
+
+def ramp(height: int = 32, width: int = 32) -> np.ndarray:
+    """Gray that rises evenly, uint8."""
+    y, x = np.mgrid[0:height, 0:width]
+    return (3 * x + 2 * y).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (3, 6)])
+def test_blocks_are_seen_where_the_codec_has_them(left: int, top: int) -> None:
+    y, x = np.mgrid[top : top + 32, left : left + 32]
+    blocky = (20 * (x // 8) + 20 * (y // 8)).astype(np.uint8)
+    # Steps of 20 at the edges, none elsewhere; half a level is added to both.
+    assert blockiness(blocky, left=left, top=top) == pytest.approx(20.5 / 0.5)
+    assert blockiness(blocky, left=left + 4, top=top + 4) < 1
+    assert blockiness(ramp(), left=left, top=top) == pytest.approx(1.0)
+    assert blockiness(ramp(15, 40), left=0, top=0) is None
+
+
+@pytest.mark.parametrize(("codec", "level"), [("mpeg4", "24"), ("mjpeg", "24")])
+def test_a_face_ruined_by_compression_is_blocky(tmp_path, codec: str, level: str) -> None:  # type: ignore[no-untyped-def]
+    image = next(sample(str(media_files.SIX_PEOPLE))).image[:-1]
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    options = {"qmin": level, "qmax": level}
+    path = media_files.coded(
+        tmp_path / "a.mkv", [image] * 2, codec=codec, pix_fmt=pix_fmt, options=options
+    )
+    boxes, keypoints = detect.load().detect(image, max_num=3)
+    for clean in (True, False):
+        frame = next(sample(str(media_files.SIX_PEOPLE if clean else path)))
+        for box, points in zip(boxes, keypoints, strict=True):
+            crop, stored = align.align(frame.image, points), frame.picture.stored(box)
+            found = measure(frame.image, crop, box=box, keypoints=points, stored=stored)
+            assert (found.blockiness < 1.6) if clean else (found.blockiness > 2.5)

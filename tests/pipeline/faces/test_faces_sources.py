@@ -10,6 +10,8 @@ import pytest
 
 from pipeline.faces.sources import Source, describe, list_sources
 from tests import media_files
+from warehouse import arrivals
+from warehouse.arrivals import Arrival
 from warehouse.errors import SettingsError
 from warehouse.ids import file_sha256, unreadable_video_id
 from warehouse.schema import TABLES
@@ -94,7 +96,7 @@ def test_an_empty_or_absent_folder_has_no_sources(tmp_path: Path) -> None:
         ("sources.jsonl", b'{"uri": "/a"}\n\n{"uri": \n', "line 3"),
         ("sources.jsonl", b'["/a"]\n', "line 1"),
         ("sources.jsonl", b'{"file_name": "a"}\n', "line 1"),
-        ("sources.jsonl", b'{"uri": "https://host/a.mp4"}\n', "line 1"),
+        ("sources.jsonl", b'{"uri": ""}\n', "line 1"),
         ("sources.jsonl", b"\xff\xfe{}", "UTF-8"),
     ],
 )
@@ -134,3 +136,38 @@ def test_every_trouble_is_a_verdict_with_a_whole_row(tmp_path: Path) -> None:
         assert rows[name]["video_id"] == unreadable_video_id(rows[name]["uri"])
     assert rows["absent.mp4"]["subject_id"] == "ada"
     assert len({row["video_id"] for row in rows.values()}) == len(rows)
+
+
+def test_folders_below_are_looked_into_and_a_transcript_is_no_source(tmp_path: Path) -> None:
+    inner = tmp_path / "day" / "one"
+    inner.mkdir(parents=True)
+    (tmp_path / ".cache").mkdir()
+    sidecar = "file_name,licence\nday/one/b.mp4,CC0-1.0\n"
+    write(tmp_path, top__mp4="t", top__srt="said", lone__vtt="said", videos__csv=sidecar)
+    write(
+        inner, b__mp4="b", c__mp4="c", c__mp4__json="{}", videos__csv="file_name,source\nc.mp4,lab"
+    )
+    write(tmp_path / ".cache", x__mp4="x")
+    found = {source.file_name: source for source in list_sources(tmp_path)}
+    assert list(found) == ["day/one/b.mp4", "day/one/c.mp4", "lone.vtt", "top.mp4"]
+    assert found["day/one/b.mp4"].licence == "CC0-1.0"
+    assert found["day/one/c.mp4"].source == "lab"
+    assert [source.file_name for source in list_sources(tmp_path, deep=False)] == [
+        "day/one/b.mp4", "lone.vtt", "top.mp4",
+    ]  # fmt: skip
+
+
+def test_what_came_from_elsewhere_names_no_files_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "mine.mp4").touch()
+    batch = tmp_path / "batch"
+    folder = arrivals.place(batch, "/x.zip")
+    folder.mkdir(parents=True)
+    arrivals.keep(batch, Arrival("/x.zip", "x.zip", single=False))
+    write(
+        folder,
+        good__mp4="g",
+        sources__jsonl=listing({"uri": str(tmp_path / "mine.mp4")}),
+        videos__csv=f"file_name,licence\n{tmp_path}/mine.mp4,\n../../../../mine.mp4,\ngood.mp4,CC0-1.0\n",
+    )
+    (good,) = list_sources(batch)
+    assert (good.file_name, good.licence, good.source) == ("x.zip/good.mp4", "CC0-1.0", "/x.zip")

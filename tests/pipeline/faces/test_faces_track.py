@@ -48,6 +48,15 @@ def test_numbers(steps: list[list[Square]], expected: list[list[int]]) -> None:
     assert numbers(steps) == expected
 
 
+def test_a_cut_ends_every_track() -> None:
+    tracker = Tracker(fps=5)
+    assert tracker.update(boxes(A, B), time_s=0.0) == [0, 1]
+    assert tracker.update(boxes(A, B), time_s=0.2) == [0, 1]
+    tracker.cut()
+    assert tracker.update(boxes(B, A), time_s=0.4) == [2, 3]
+    assert tracker.update(boxes(A, B), time_s=0.6) == [3, 2]
+
+
 def test_two_faces_that_pass_each_other_keep_their_numbers() -> None:
     steps = [[(10.0 * i, 0, 40), (300 - 10.0 * i, 45, 40)] for i in range(30)]
     assert numbers(steps) == [[0, 1]] * 30

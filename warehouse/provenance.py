@@ -7,6 +7,9 @@ import platform
 import subprocess
 from pathlib import Path
 
+_CODE = (":/", ":(exclude,top)tests/benchmarks/results")
+"""Everything but the pages that name the commit: writing one is no change of the code."""
+
 
 def revision() -> str:
     """The commit of this checkout, ``+changes`` when files differ from it; else ``unknown``."""
@@ -18,7 +21,7 @@ def revision() -> str:
         ).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)
         return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

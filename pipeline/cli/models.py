@@ -1,0 +1,113 @@
+"""Commands for model packs: list, add, remove."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.packs import Pack
+
+
+def register(app: typer.Typer) -> None:
+    models = typer.Typer(
+        name="models", help="Model packs and their licences.", no_args_is_help=True
+    )
+    command(models, "list")(list_)
+    command(models, "add")(add)
+    command(models, "remove")(remove)
+    app.add_typer(models)
+
+
+def list_(session: Session) -> None:
+    """What ships with Risorius and what was added: its purpose, its licence, its state."""
+    from pipeline import packs
+
+    found = packs.listed(session.home())
+    session.answer([_facts(pack) for pack in found], lambda console: _show(console, found))
+
+
+def add(
+    session: Session,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A pack of InsightFace's model zoo (buffalo_l …), or an .onnx file, folder, "
+            "ZIP archive or URL."
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Default: the name of the file.")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", help="The terms of these weights; known for the model zoo."),
+    ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="You have read the licence and keep to it.")
+    ] = False,
+) -> None:
+    """Bring in a model pack after you have read its licence.
+
+    Then name it: RISORIUS_DETECTOR=buffalo_l. Weights of InsightFace's model zoo are for
+    non-commercial research only, and every release they touch says so.
+    """
+    from pipeline import packs
+
+    plan = packs.plan(source, name=name, licence=licence)
+    if not accept and not (sys.stdin.isatty() and typer.confirm(f"{plan.question} Accept?")):
+        plan.refuse()
+    with session.watching():
+        pack = packs.add(session.home(), plan)
+    session.answer(_facts(pack), lambda console: _show(console, [pack]))
+
+
+def remove(
+    session: Session, name: Annotated[str, typer.Argument(help="As `models list` shows it.")]
+) -> None:
+    """Delete a pack that was added; what it found stays."""
+    from pipeline import packs
+
+    pack = packs.remove(session.home(), name)
+    session.answer(_facts(pack), lambda console: console.print(f"removed {pack.name}"))
+
+
+def _facts(pack: Pack) -> dict[str, object]:
+    from pipeline import packs
+
+    return {
+        "name": pack.name,
+        "licence": pack.licence,
+        "tasks": pack.tasks,
+        "shipped": pack.shipped,
+        "source": pack.source,
+        "added_at": pack.added_at,
+        "damaged": packs.damaged(pack),
+    }
+
+
+def _show(console: Console, found: list[Pack]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from pipeline import packs
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("pack", "what for", "licence", "from"):
+        table.add_column(column, overflow="fold")
+    for pack in found:
+        use = ", ".join(sorted({packs.TASKS.get(task, task) for task in pack.tasks.values()}))
+        broken = packs.damaged(pack)
+        table.add_row(
+            pack.name,
+            f"[red]damaged: {escape(', '.join(broken))}[/red]" if broken else use,
+            pack.licence,
+            "ships with Risorius" if pack.shipped else escape(pack.source or ""),
+        )
+    console.print(table)

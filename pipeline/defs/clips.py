@@ -1,0 +1,86 @@
+"""Clips: what moved in a face and when, with what was heard and said meanwhile."""
+
+from functools import partial
+
+import dagster as dg
+import polars as pl
+
+from pipeline import pictures, progress
+from pipeline.clips import batch as stage
+from pipeline.clips import plot
+from pipeline.defs.automation import AFTER_BATCH
+from pipeline.defs.partitions import batches
+from pipeline.defs.rating import ratings
+from pipeline.defs.resources import Workplace
+from warehouse import tables
+
+
+@dg.asset(
+    deps=[ratings],
+    partitions_def=batches,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    automation_condition=AFTER_BATCH,
+    group_name="rating",
+    kinds={"numpy", "parquet"},
+    owners=["team:data-engineering"],
+    tags={"table": "clips"},
+)
+def clips(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
+    """One row per movement of a tracked face: onset, apex, offset from the machine rater's curves.
+
+    A track without any has one row that says why. Times are proxies, as the action units are."""
+    settings, home = workplace.settings(), workplace.home()
+    options = stage.ClipOptions(
+        keep_audio=settings.keep_audio,
+        speech=settings.speech,
+        movies=settings.show_clips,
+        blur_bystanders=settings.blur_bystanders,
+    )
+    for key in context.partition_keys:
+        worked = stage.find_clips(home, key, options, say=partial(progress.say, "clips"))
+        context.log.info(f"{key}: {worked} videos searched for movements")
+    found = pl.concat([tables.read(home, "clips", batch=key) for key in context.partition_keys])
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.height,
+            "verdicts": dg.MetadataValue.md(pictures.table(_verdicts(found))),
+            "movements": dg.MetadataValue.md(pictures.table(_strongest(found))),
+            "curves": dg.MetadataValue.md(plot.curves(home, found)),
+        }
+    )
+
+
+@dg.asset_check(asset=clips, blocking=True)
+def clips_add_up(workplace: Workplace) -> dg.AssetCheckResult:
+    """Every track of a rated moving video left with a verdict; onset, apex and offset in order."""
+    home = workplace.home()
+    found = tables.read(home, "clips")
+    moving = tables.read(home, "videos").filter(
+        (pl.col("verdict") == "kept") & (pl.col("duration_s") > 0)
+    )
+    tracks = tables.read(home, "tracks").join(moving, on=["video_id", "batch"], how="semi")
+    lost = tracks.join(found, on="track_id", how="anti").height
+    first = pl.col("onset_s").fill_null(pl.col("start_s"))
+    last = pl.col("offset_s").fill_null(pl.col("end_s"))
+    moved = found.filter(pl.col("verdict") == "kept")
+    disordered = moved.filter(~(pl.col("apex_s").is_between(first, last) & (first < last))).height
+    mute = found.filter((pl.col("verdict") != "kept") & pl.col("reason").is_null()).height
+    return dg.AssetCheckResult(
+        passed=not (lost or disordered or mute),
+        metadata={
+            "tracks without a verdict": lost,
+            "out of order": disordered,
+            "not kept and without a reason": mute,
+        },
+    )
+
+
+def _verdicts(found: pl.DataFrame) -> pl.DataFrame:
+    return found.group_by("verdict", "reason").len("clips").sort("verdict", "reason")
+
+
+def _strongest(found: pl.DataFrame) -> pl.DataFrame:
+    columns = ("clip_id", "onset_s", "apex_s", "offset_s", "apex_au", "apex_intensity",
+               "apex_expression")  # fmt: skip
+    kept = found.filter(pl.col("verdict") == "kept")
+    return kept.sort("apex_intensity", "clip_id", descending=[True, False]).head(20).select(columns)

@@ -1,0 +1,1 @@
+"""What runs a fan-out: processes of this machine, or a Ray cluster. Chosen by pipeline.fanout."""

@@ -1,0 +1,85 @@
+"""What a batch names elsewhere is brought into its folder: addresses fetched, archives unpacked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.faces import archives, fetching, sources
+from pipeline.faces.archives import ArchiveLimits
+from pipeline.faces.fetching import FetchLimits
+from pipeline.faces.sources import Source
+from warehouse import arrivals, atomic
+from warehouse.arrivals import HIDDEN, Arrival
+from warehouse.errors import MediaError
+
+Say = Callable[[str, int, int], None]
+
+
+def bring(
+    batch: Path,
+    *,
+    fetch: FetchLimits | None = None,
+    unpack: ArchiveLimits | None = None,
+    say: Say | None = None,
+) -> int:
+    """Fetch and unpack what ``inbox/<batch>/`` lists; return how many sources were looked at.
+
+    What is unchanged where it came from is left as it is. A source that cannot be had keeps what
+    came of it earlier and is listed with its reason; the others go on.
+
+    Raises:
+        SettingsError: a sidecar or the listing cannot be read.
+    """
+    wanted = [source for source in sources.listed(batch) if sources.arrives(source)]
+    for number, source in enumerate(wanted, start=1):
+        before = arrivals.known(batch, source.uri)
+        arrivals.keep(batch, _brought(batch, source, before, fetch, unpack))
+        if say:
+            say(source.file_name, number, len(wanted))
+    return len(wanted)
+
+
+def _brought(
+    batch: Path,
+    source: Source,
+    before: Arrival | None,
+    fetch: FetchLimits | None,
+    unpack: ArchiveLimits | None,
+) -> Arrival:
+    folder = arrivals.place(batch, source.uri)
+    now = before or Arrival(source.uri, source.file_name)
+    now = replace(now, file_name=source.file_name, declared=source.declared, failure=None)
+    try:
+        if not fetching.is_address(source.uri):
+            stat = os.stat(source.uri)
+            marks = {"": f"{stat.st_size} {stat.st_mtime_ns}"}
+            return _unpacked(Path(source.uri), folder, now, marks, unpack)
+        if archives.is_archive(name := fetching.name_of(source.uri)):
+            # Kept out of sight, because what is unchanged there is known by what is here.
+            hidden = folder / HIDDEN
+            marks = fetching.fetch(source.uri, hidden, now.marks, limits=fetch)
+            return _unpacked(hidden / name, folder, now, marks, unpack)
+        marks = fetching.fetch(source.uri, folder, now.marks, limits=fetch)
+        return replace(now, single=len(marks) == 1, marks=marks)
+    except MediaError as error:
+        failure = f"{error.got}; {error.mend}"
+    except OSError as error:
+        failure = f"unreachable: {error.strerror or type(error).__name__}; check disk and rights"
+    return replace(now, failure=failure)
+
+
+def _unpacked(
+    archive: Path, folder: Path, now: Arrival, marks: dict[str, str], limits: ArchiveLimits | None
+) -> Arrival:
+    """Unpack what changed; what the archive no longer holds goes."""
+    if now.marks == marks:
+        return now
+    written, refused = archives.unpack(archive, folder, limits=limits)
+    for item in sorted(folder.rglob("*")):
+        name = item.relative_to(folder)
+        if item.is_file() and name.parts[0] != HIDDEN and str(name) not in written:
+            atomic.remove(item)
+    return replace(now, single=False, marks=marks, refused=refused)

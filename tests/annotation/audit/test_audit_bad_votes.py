@@ -1,0 +1,113 @@
+"""Vote tables as they come: every audit that reads votes gives a sensible result or a refusal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from annotation import aggregate, audit
+from warehouse.errors import TableError
+from warehouse.vocabulary import EXPRESSIONS
+
+N = 10
+SAID = [EXPRESSIONS[face % 3] for face in range(N)]
+"""What ten faces show."""
+
+
+def table(*rows: tuple[int, str, str]) -> pl.DataFrame:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return pl.DataFrame(
+        [
+            (f"f{face}", rater, label, start + timedelta(seconds=face))
+            for face, rater, label in rows
+        ],
+        schema=["face_id", "rater_id", "label", "updated_at"],
+        orient="row",
+    )
+
+
+def by(*raters: str) -> list[tuple[int, str, str]]:
+    return [(face, rater, SAID[face]) for rater in raters for face in range(N)]
+
+
+def machine(labels: list[str]) -> np.ndarray:
+    belief = np.full((len(labels), 8), 0.02)
+    belief[np.arange(len(labels)), [EXPRESSIONS.index(label) for label in labels]] = 0.86
+    return belief
+
+
+ODD = {
+    "one rater": by("a"),
+    "a rater who voted once": [*by("a", "b"), (0, "once", SAID[0])],
+    "every vote twice": by("a", "b", "a", "b"),
+    "ten faces, three raters": by("a", "b", "c"),
+    "one class": [(face, rater, "fear") for rater in "ab" for face in range(N)],
+    "all votes equal but one": [*by("a", "b", "c")[:-1], (N - 1, "c", "contempt")],
+}
+
+
+@pytest.mark.parametrize("votes", ODD.values(), ids=ODD.keys())
+def test_odd_votes_are_judged_and_nobody_is_accused(votes: list[tuple[int, str, str]]) -> None:
+    frame = table(*votes)
+    labels = aggregate.soft_labels(frame)
+    plurality = [EXPRESSIONS[int(np.argmax(row))] for row in labels["expression"].to_list()]
+    drift = audit.run("rater_drift", votes=frame)
+    assert set(drift.statistics["drift"]) == set(frame["rater_id"])
+    assert [drift.statistics[name] for name in ("drifting", "hasty", "monotone")] == [[], [], []]
+    noise = audit.run(
+        "label_noise",
+        labels=labels,
+        probabilities=machine(plurality),
+        votes=frame,
+        out_of_sample=True,
+    )
+    assert noise.rows["face_id"].to_list() == labels["face_id"].to_list()
+    assert noise.rows["score"].is_between(0.5, 1).all()
+    assert not noise.rows["flag"].any()
+    opened = audit.run("open_set", labels=labels)
+    assert opened.rows["score"].to_list() == [1.0] * N
+
+
+def test_repeated_votes_count_once() -> None:
+    once, twice = table(*by("a", "b", "c")), table(*by("a", "b", "c"), *by("a", "b", "c"))
+    assert aggregate.soft_labels(twice).equals(aggregate.soft_labels(once))
+    assert aggregate.rater_quality(twice).equals(aggregate.rater_quality(once))
+    drift = [audit.run("rater_drift", votes=votes).statistics for votes in (once, twice)]
+    assert drift[0] == drift[1]
+
+
+def test_no_machine_rater_at_all_leaves_peoples_own_evidence() -> None:
+    frame = table(*by("a", "b"), *((face, "c", "unknown") for face in range(N)))
+    labels = aggregate.soft_labels(frame)
+    opened = audit.run("open_set", labels=labels)
+    assert opened.rows["score"].to_list() == pytest.approx([2 / 3] * N)
+    assert opened.statistics["evidence"] == "people"
+    assert aggregate.soft_labels(frame, "pooled").height == N
+    assert aggregate.uncertainty(frame)["more_votes"].min() >= 0
+
+
+@pytest.mark.parametrize("name", ["rater_drift", "label_noise"])
+@pytest.mark.parametrize("label", ["bored", "", "7"])
+def test_votes_outside_the_vocabulary_are_refused_by_name(name: str, label: str) -> None:
+    votes = table(*by("a", "b"), (0, "c", label))
+    beside = {"labels": SAID, "probabilities": machine(SAID), "out_of_sample": True}
+    with pytest.raises(TableError, match=repr(label)):
+        audit.run(name, votes=votes, **(beside if name == "label_noise" else {}))
+
+
+def test_features_with_holes_are_refused_by_every_audit_that_reads_them() -> None:
+    features = np.random.default_rng(0).normal(size=(N, 4))
+    features[3, 2] = np.nan
+    faces = pl.DataFrame(
+        {"face_id": [f"f{face}" for face in range(N)], "feature": features.tolist()}
+    )
+    for name, given in (
+        ("label_noise", {"labels": SAID, "features": features}),
+        ("open_set", {"features": features}),
+        ("near_duplicates", {"faces": faces}),
+    ):
+        with pytest.raises(TableError, match="NaN or infinity"):
+            audit.run(name, **given)

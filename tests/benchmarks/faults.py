@@ -1,0 +1,214 @@
+"""What a pipeline must survive, done to it for real: ``python -m tests.benchmarks.faults``.
+
+Kills at random moments, services that fail at times, many runs at once, damaged files and
+answers, planted secrets. Counts are what was run, not what was hoped for. Writes
+``results/faults.json`` and ``results/faults.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import faults_fuzz, faults_kill, faults_secrets, faults_services
+from warehouse import atomic
+from warehouse.provenance import hardware, revision
+
+RESULTS = Path(__file__).parent / "results"
+_ROUNDS = 8
+PARTS = ("kill", "at_once", "fuzz", "object_store", "label_studio", "secrets")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--payloads", type=int, default=2000, help="media; as many of the others")
+    parser.add_argument("--minutes", type=float, default=None, help="no new kill after so long")
+    parser.add_argument("--seed", type=int, default=20261121)
+    options = parser.parse_args()
+    path = RESULTS / "faults.json"
+    for part in options.only:
+        started = time.monotonic()
+        found = RUN[part](options)
+        # Read only now: parts may be run side by side.
+        told = json.loads(path.read_text()) if path.exists() else {}
+        told[part] = {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": revision(), "hardware": hardware(),
+            "seed": options.seed, "seconds": round(time.monotonic() - started, 1), "found": found,
+        }  # fmt: skip
+        RESULTS.mkdir(exist_ok=True)
+        atomic.write_text(path, json.dumps(told, indent=1, sort_keys=True) + "\n")
+        atomic.write_text(RESULTS / "faults.md", page(told))
+        print(json.dumps({part: found}, indent=1), flush=True)
+
+
+def _kill(options: argparse.Namespace) -> dict[str, Any]:
+    # Everything a stage needs, so that a fork finds it imported.
+    for module in ("annotation.audit", "pipeline.definitions", "pipeline.studio", "datasets"):
+        importlib.import_module(module)
+
+    until = time.monotonic() + 60 * options.minutes if options.minutes else None
+    done = faults_kill.run(options.kills, seed=options.seed, until=until)
+    return {stage: asdict(killed) for stage, killed in done.items()}
+
+
+def _at_once(options: argparse.Namespace) -> dict[str, Any]:
+    return faults_services.at_once(runs=8, partitions=200)
+
+
+def _fuzz(options: argparse.Namespace) -> dict[str, Any]:
+    half = options.payloads // 2
+    counts = {"media": options.payloads, "metadata": half, "annotations": options.payloads - half}
+    return faults_fuzz.report(counts, seed=options.seed)
+
+
+def _object_store(options: argparse.Namespace) -> dict[str, Any]:
+    return faults_services.object_store(share=0.1, seed=options.seed)
+
+
+def _label_studio(options: argparse.Namespace) -> dict[str, Any]:
+    from annotation.studio import server
+
+    with tempfile.TemporaryDirectory() as name:
+        media = Path(name) / "media"
+        address = server.up(Path(name) / "studio", media)
+        try:
+            rounds = [
+                faults_services.label_studio(
+                    address, media, share=0.2, faces=50, votes=2, seed=options.seed + number
+                )
+                for number in range(_ROUNDS)
+            ]
+        finally:
+            server.down(Path(name) / "studio")
+    kinds = {kind for one in rounds for kind in one["by kind"]}
+    return {
+        "rounds": _ROUNDS,
+        "by kind": {kind: sum(one["by kind"].get(kind, 0) for one in rounds) for kind in kinds},
+        **{what: sum(one[what] for one in rounds) for what in rounds[0] if what != "by kind"},
+    }
+
+
+def _secrets(options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        return faults_secrets.search(Path(name))
+
+
+RUN: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "kill": _kill, "at_once": _at_once, "fuzz": _fuzz, "object_store": _object_store,
+    "label_studio": _label_studio, "secrets": _secrets,
+}  # fmt: skip
+
+
+def page(told: dict[str, Any]) -> str:
+    """The table of results, one row per fault; what was not run yet says so."""
+    lines = [
+        "# Faults", "",
+        "Written by `python -m tests.benchmarks.faults`; details in `faults.json`.", "",
+        "| fault | target | result | run |", "| --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for part, (fault, target, tell) in _ROWS.items():
+        if part not in told:
+            lines.append(f"| {fault} | {target} | not run | |")
+            continue
+        one = told[part]
+        run = f"{one['date']}, {one['commit']}, {one['hardware']}, {one['seconds']:.0f} s"
+        lines.append(f"| {fault} | {target} | {tell(one['found'])} | {run} |")
+    return "\n".join([*lines, "", *_kills(told.get("kill")), *_verdicts(told.get("fuzz"))]) + "\n"
+
+
+def _tell_kill(found: dict[str, Any]) -> str:
+    same, trials = (sum(stage[name] for stage in found.values()) for name in ("same", "trials"))
+    late = sum(stage["late"] for stage in found.values())
+    return f"{same} of {trials} ({late} of the kills came after the stage had ended)"
+
+
+def _tell_fuzz(found: dict[str, Any]) -> str:
+    return "; ".join(
+        f"{kind}: {one['payloads']} payloads, {len(one['crashes'])} crashes, "
+        f"{len(one['hangs'])} hangs"
+        for kind, one in found.items()
+    )
+
+
+def _tell_at_once(found: dict[str, Any]) -> str:
+    return (
+        f"{found['runs']} runs, {found['partitions']} partitions: {found['lost partitions']} "
+        f"lost, {found['lost rows']} rows lost, {found['rows twice']} twice, "
+        f"{len(found['errors'])} errors"
+    )
+
+
+def _tell_object_store(found: dict[str, Any]) -> str:
+    same = "the same" if found["release identical"] else "ANOTHER"
+    return (
+        f"{found['failed']} of {found['calls']} calls failed; {found['lost']} tables differ, "
+        f"{same} release as in a local home"
+    )
+
+
+def _tell_label_studio(found: dict[str, Any]) -> str:
+    return (
+        f"{found['failed']} of {found['calls']} calls failed, commands given again "
+        f"{found['commands given again']} times; faces lost {found['faces lost']}, twice "
+        f"{found['faces twice']}; votes lost {found['votes lost']}, twice {found['votes twice']}"
+    )
+
+
+def _tell_secrets(found: dict[str, Any]) -> str:
+    return (
+        f"{len(found['found'])} found of {found['secrets planted']} planted, in the output of "
+        f"{found['commands']} commands and in {found['files searched']} files"
+    )
+
+
+_ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
+    "kill": ("kill -9 at random moments of ingest, push, pull, audit, release",
+             "the end state of a clean run, 200 of 200", _tell_kill),
+    "at_once": ("8 runs at once on one home, 200 partitions", "no lost write", _tell_at_once),
+    "fuzz": ("damaged media, metadata and annotation payloads",
+             "2,000 and 2,000: no crash, no hang, a verdict each", _tell_fuzz),
+    "object_store": ("an object store that fails 10 % of the calls",
+                     "completes, nothing lost", _tell_object_store),
+    "label_studio": ("a Label Studio that fails 20 % of the calls",
+                     "completes, nothing lost", _tell_label_studio),
+    "secrets": ("planted secrets in any output", "0", _tell_secrets),
+}  # fmt: skip
+
+
+def _kills(one: dict[str, Any] | None) -> list[str]:
+    if one is None:
+        return []
+    lines = ["## Kills by stage", "", "| stage | clean run, s | trials | same end | late |",
+             "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    for stage, killed in one["found"].items():
+        lines.append(
+            f"| {stage} | {killed['clean_s']} | {killed['trials']} | {killed['same']} "
+            f"| {killed['late']} |"
+        )
+    differ = [line for killed in one["found"].values() for line in killed["differ"]]
+    return [*lines, "", *(f"- {line}" for line in differ), ""]
+
+
+def _verdicts(one: dict[str, Any] | None) -> list[str]:
+    if one is None:
+        return []
+    lines = ["## Verdicts on damaged payloads", "", "| kind | verdict | payloads |",
+             "| --- | --- | --- |"]  # fmt: skip
+    for kind, found in one["found"].items():
+        lines += [f"| {kind} | {verdict} | {n} |" for verdict, n in found["verdicts"].items()]
+    broken = [each for found in one["found"].values() for each in found["crashes"] + found["hangs"]]
+    return [*lines, "", *(f"- {each}" for each in broken)]
+
+
+if __name__ == "__main__":
+    main()

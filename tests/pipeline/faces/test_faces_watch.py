@@ -1,0 +1,154 @@
+"""Few whole looks, and yet the same faces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.faces import detect, video
+from pipeline.faces.detect.shape import NEAR_SIDE, cutout, overlap
+from pipeline.faces.picture import Picture
+from pipeline.faces.watch import Sight, watch
+from tests import media_files
+from warehouse.errors import MediaError
+
+Scene = list[dict[str, float]]
+"""Per frame: who is there, at which x; all faces are 40 px and stand in the same row."""
+
+WIDTH, HEIGHT = 640, 480
+
+
+@dataclass
+class Told:
+    """A detector that knows the scene; the frame's number is painted on the picture."""
+
+    scene: Scene
+    name: str = "told"
+    whole: list[int] = field(default_factory=list)
+    near_looks: list[int] = field(default_factory=list)
+
+    def _boxes(self, image: np.ndarray) -> np.ndarray:
+        places = self.scene[int(image[0, 0, 0])].values()
+        rows = [(x, 100.0, x + 40, 140.0, 0.9) for x in places]
+        return np.array(rows, np.float32).reshape(-1, 5)
+
+    def detect(self, image: np.ndarray, max_num: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        self.whole.append(int(image[0, 0, 0]))
+        boxes = self._boxes(image)
+        return boxes, np.zeros((len(boxes), 5, 2), np.float32)
+
+    def near(self, image: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.near_looks.append(int(image[0, 0, 0]))
+        boxes = self._boxes(image)
+        found = np.zeros((len(expected), 5), np.float32)
+        for row, box in enumerate(expected):
+            shares = overlap(box, boxes) if len(boxes) else np.zeros(1)
+            if shares.max() > 0.3:
+                found[row] = boxes[shares.argmax()]
+        return found, np.zeros((len(expected), 5, 2), np.float32)
+
+
+def frames(scene: Scene, *, cuts: tuple[int, ...] = ()) -> Iterator[video.Frame]:
+    for number in range(len(scene)):
+        image = np.full((HEIGHT, WIDTH, 3), number, np.uint8)
+        source = av.VideoFrame.from_ndarray(image, format="rgb24")
+        picture = Picture(source, mirrored=False, turns=0, ratio=1.0)
+        yield video.Frame(number, number / 8, picture, cut=number in cuts)
+
+
+def seen(scene: Scene, *, cuts: tuple[int, ...] = ()) -> tuple[list[Sight], Told]:
+    detector = Told(scene)
+    return list(watch(frames(scene, cuts=cuts), detector=detector, fps=8.0)), detector
+
+
+STILL: Scene = [{"ada": 100.0}] * 33
+WALKS: Scene = [{"ada": 100.0 + 14 * n} for n in range(33)]
+COMES: Scene = [{"ada": 100.0} | ({"bob": 400.0} if n >= 11 else {}) for n in range(33)]
+BLINKS: Scene = [{} if n in (13, 14) else {"ada": 100.0} for n in range(33)]
+PASSES: Scene = [{"ada": 100 + 10.0 * n, "bob": 420 - 10.0 * n} for n in range(33)]
+
+
+@pytest.mark.parametrize(
+    ("scene", "cuts", "whole"),
+    [
+        pytest.param([], (), 0, id="nothing"),
+        pytest.param(STILL[:1], (), 1, id="one frame"),
+        pytest.param(STILL[:2], (), 2, id="two frames"),
+        pytest.param(STILL, (), 5, id="standing still"),
+        pytest.param(STILL, (12,), 7, id="a cut"),
+        pytest.param(WALKS, (), 9, id="walking fast"),
+        pytest.param(COMES, (), 8, id="somebody comes"),
+        pytest.param(BLINKS, (), 9, id="hidden for two frames"),
+        pytest.param(PASSES, (), 17, id="two pass each other"),
+        pytest.param([{}] * 33, (), 5, id="nobody"),
+    ],
+)
+def test_every_face_is_seen_with_few_whole_looks(
+    scene: Scene, cuts: tuple[int, ...], whole: int
+) -> None:
+    sights, detector = seen(scene, cuts=cuts)
+    assert [sight.frame.index for sight in sights] == list(range(len(scene)))
+    for sight, there in zip(sights, scene, strict=True):
+        assert sorted(sight.boxes[:, 0].tolist()) == pytest.approx(sorted(there.values()))
+    assert len(detector.whole) <= whole
+    assert len(set(detector.whole)) == len(detector.whole)
+    assert {n for n, sight in enumerate(sights) if sight.whole} == set(detector.whole)
+
+
+def test_a_cut_is_looked_at_from_both_sides() -> None:
+    _, detector = seen(STILL, cuts=(12,))
+    assert {11, 12} <= set(detector.whole)
+
+
+def test_what_came_before_an_error_is_given() -> None:
+    def broken() -> Iterator[video.Frame]:
+        yield from frames(STILL[:5])
+        raise MediaError("a video", got="truncated: early", mend="copy it")
+
+    sights = watch(broken(), detector=Told(STILL), fps=8.0)
+    assert [next(sights).frame.index for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(MediaError, match="truncated"):
+        next(sights)
+
+
+@pytest.mark.parametrize("box", [(50, 40, 90, 90), (-20, -10, 30, 60), (500, 380, 900, 800),
+                                 (300, 200, 304, 205), (0, 0, 640, 480)])  # fmt: skip
+def test_a_cutout_shows_the_box_in_its_middle(box: tuple[int, int, int, int]) -> None:
+    y, x = np.mgrid[0:480, 0:640]
+    image = np.stack([x // 4, y // 4, np.full_like(x, 7)], axis=2).astype(np.uint8)
+    canvas, scale, corner = cutout(image, np.array(box, np.float32))
+    assert canvas.shape == (NEAR_SIDE, NEAR_SIDE, 3)
+    middle = (np.array([box[0] + box[2], box[1] + box[3]]) / 2 - corner) * scale
+    assert middle == pytest.approx([NEAR_SIDE / 2] * 2, abs=1e-3)
+    shown = canvas[NEAR_SIDE // 2, NEAR_SIDE // 2, :2].astype(float) * 4
+    wanted = np.clip([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], 0, [639, 479])
+    assert shown == pytest.approx(wanted, abs=8)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (8, -6)])
+def test_a_near_look_agrees_with_the_whole(shift: tuple[int, int]) -> None:
+    detector = detect.load(threshold=0.5)
+    image = next(video.sample(str(media_files.SIX_PEOPLE))).image
+    boxes, keypoints = detector.detect(image)
+    expected = boxes.copy()
+    expected[:, :4] += np.tile(shift, 2)
+    nowhere = np.array([[5, 5, 60, 70, 0]], np.float32)
+    found, points = detector.near(image, np.vstack([expected, nowhere]))
+    assert (found[:-1, 4] > 0.5).all()
+    assert found[-1, 4] == 0
+    eyes = np.linalg.norm(keypoints[:, 1] - keypoints[:, 0], axis=1)
+    apart = np.linalg.norm(points[:-1] - keypoints, axis=2).mean(axis=1) / eyes
+    assert apart.max() < 0.2
+    for one, other in zip(found[:-1], boxes, strict=True):
+        assert overlap(one, other[None])[0] > 0.7
+
+
+def test_threads_do_not_change_what_is_found() -> None:
+    image = next(video.sample(str(media_files.SIX_PEOPLE))).picture.small(640)
+    one, other = (detect.load(threads=threads).detect(image) for threads in (1, 2))
+    assert np.array_equal(one[0], other[0])
+    assert np.array_equal(one[1], other[1])

@@ -1,0 +1,227 @@
+"""Sources of every kind through ingestion: archives, addresses, folders, and files that change."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline import intake
+from pipeline.faces import arriving, batch
+from pipeline.faces.fetching import FetchLimits
+from tests.media_files import SIX_PEOPLE, video
+from tests.pipeline.faces.file_server import Served, serving
+from warehouse import arrivals, erase, tables
+from warehouse.home import Home
+
+QUICK = FetchLimits(attempts=2, pause_s=0.01, timeout_s=5.0)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.at(tmp_path / "home")
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    with serving() as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.faces.fetching.FetchLimits", lambda: QUICK)
+
+
+def clip(path: Path, frames: int = 4) -> bytes:
+    """The bytes of a video without a face; their number makes it another one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return video(path, frames=frames).read_bytes()
+
+
+def rows(home: Home, name: str) -> dict[str, tuple[str, str | None]]:
+    found = tables.read(home, "videos", batch=name)
+    return {
+        row["uri"].rsplit("/", 1)[-1]: (row["verdict"], (row["reason"] or "").split(":")[0] or None)
+        for row in found.iter_rows(named=True)
+    }
+
+
+def register(home: Home, name: str) -> batch.StageCount:
+    return batch.register(home, name, workers=1)
+
+
+def test_an_archive_a_folder_and_addresses_are_one_batch(
+    home: Home, server: Served, tmp_path: Path
+) -> None:
+    one, two, three = (clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5))
+    pack = tmp_path / "pack.zip"
+    with zipfile.ZipFile(pack, "w") as archive:
+        archive.writestr("day/one.mp4", one)
+        archive.writestr("day/videos.csv", "file_name,subject_id,licence\none.mp4,ada,CC0-1.0\n")
+        archive.writestr("day/copy.mp4", one)
+        archive.writestr("../out.mp4", one)
+    server.files = {"/two.mp4": two, "/more.zip": pack.read_bytes()}
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    (tmp_path / "folder" / "in" / "three.mp4").write_bytes(three)
+    (tmp_path / "folder" / "in" / "three.srt").write_text("words")
+    given = [
+        str(pack), f"{server.url}/two.mp4?key=secret", f"{server.url}/gone.mp4",
+        str(tmp_path / "folder"),
+    ]  # fmt: skip
+    name = intake.enlist(home, given, batch="all")
+    register(home, name)
+    assert rows(home, name) == {
+        "one.mp4": ("dropped", "duplicate"),
+        "copy.mp4": ("kept", None),
+        "out.mp4": ("failed", "unsafe_name"),
+        "two.mp4": ("kept", None),
+        "gone.mp4": ("failed", "gone"),
+        "three.mp4": ("kept", None),
+    }
+    found = tables.read(home, "videos", batch=name)
+    assert not found.filter(pl.col("source").str.contains("secret")).height
+    assert set(found.filter(pl.col("uri").str.contains("arrived/"))["source"]) == {
+        str(pack), f"{server.url}/two.mp4",
+    }  # fmt: skip
+    ada = found.filter(pl.col("subject_id") == "ada")
+    assert ada["licence"].to_list() == ["CC0-1.0"]
+    # Nothing new: nothing is sent, unpacked or read again; what failed is tried again.
+    server.asked.clear()
+    assert register(home, name).done == 0
+    assert [(path, status) for path, _, status in server.asked] == [
+        ("/gone.mp4", 404), ("/two.mp4", 304),
+    ]  # fmt: skip
+    server.files["/gone.mp4"] = clip(tmp_path / "made" / "g.mp4", 7)
+    register(home, name)
+    assert rows(home, name)["gone.mp4"] == ("kept", None)
+    assert tables.read(home, "videos", batch=name).height == 6
+
+
+def test_lines_and_archives_put_into_the_inbox_by_hand_work_too(
+    home: Home, server: Served, tmp_path: Path
+) -> None:
+    body = clip(tmp_path / "x.mp4")
+    server.files["/x.mp4"] = body
+    folder = home.inbox / "day"
+    (folder / "sub").mkdir(parents=True)
+    with zipfile.ZipFile(folder / "sub" / "p.zip", "w") as archive:
+        archive.writestr("y.mp4", clip(tmp_path / "y.mp4", 6))
+    (folder / "sources.jsonl").write_text(
+        json.dumps({"uri": f"{server.url}/x.mp4", "subject_id": "bob", "source": "the lab"}) + "\n"
+    )
+    register(home, "day")
+    assert rows(home, "day") == {"x.mp4": ("kept", None), "y.mp4": ("kept", None)}
+    bob = tables.read(home, "videos", batch="day").filter(pl.col("subject_id") == "bob")
+    assert bob["source"].to_list() == ["the lab"]
+
+
+def test_a_source_that_cannot_be_had_keeps_what_came_of_it_earlier(
+    home: Home, server: Served, tmp_path: Path
+) -> None:
+    server.files["/x.mp4"] = clip(tmp_path / "x.mp4")
+    name = intake.enlist(home, [f"{server.url}/x.mp4"], batch="b")
+    register(home, name)
+    server.faults = [("status", 500)] * 2
+    register(home, name)
+    found = tables.read(home, "videos", batch=name).sort("verdict")
+    assert found["verdict"].to_list() == ["failed", "kept"]
+    assert found["reason"][0].startswith("unreachable: HTTP 500")
+    register(home, name)
+    assert rows(home, name) == {"x.mp4": ("kept", None)}
+
+
+def test_a_file_that_changes_is_a_new_video_and_the_old_one_is_retired(
+    home: Home, tmp_path: Path
+) -> None:
+    folder = tmp_path / "films"
+    first = clip(folder / "a.mp4", 4)
+    (folder / "copy.mp4").write_bytes(first)
+    (folder / "people.jpg").write_bytes(SIX_PEOPLE.read_bytes())
+    name = intake.enlist(home, [str(folder)], batch="b")
+    register(home, name)
+    batch.find_faces(home, name, batch.FaceOptions(), workers=1)
+    assert rows(home, name) == {
+        "a.mp4": ("dropped", "no_face"), "copy.mp4": ("dropped", "duplicate"),
+        "people.jpg": ("kept", None),
+    }  # fmt: skip
+    old = tables.read(home, "videos", batch=name).filter(pl.col("uri").str.ends_with(".jpg"))
+    faces = tables.read(home, "faces", batch=name)
+    assert set(faces["video_id"]) == set(old["video_id"])
+    clip(folder / "a.mp4", 9)
+    os.replace(folder / "a.mp4", folder / "people.jpg")
+    (folder / "a.mp4").write_bytes(first)
+    register(home, name)
+    batch.find_faces(home, name, batch.FaceOptions(), workers=1)
+    found = tables.read(home, "videos", batch=name).sort("uri", "verdict", "reason")
+    told = [
+        (row["uri"].rsplit("/", 1)[1], row["verdict"], row["reason"].split(":")[0])
+        for row in found.iter_rows(named=True)
+    ]
+    assert told == [
+        ("a.mp4", "dropped", "no_face"), ("copy.mp4", "dropped", "duplicate"),
+        ("people.jpg", "dropped", "no_face"), ("people.jpg", "dropped", "replaced"),
+    ]  # fmt: skip
+    gone = tables.read(home, "faces", batch=name)
+    assert gone.height == faces.height
+    assert set(gone["verdict"]) == {"dropped"}
+    # The old bytes come back: so do their faces, and nothing stands twice.
+    (folder / "people.jpg").write_bytes(SIX_PEOPLE.read_bytes())
+    register(home, name)
+    batch.find_faces(home, name, batch.FaceOptions(), workers=1)
+    assert rows(home, name)["people.jpg"] == ("kept", None) or len(found) == 4
+    back = tables.read(home, "faces", batch=name)
+    assert back.sort("face_id").drop("batch").equals(faces.sort("face_id").drop("batch"))
+
+
+def test_a_copy_takes_the_place_of_what_was_retired(home: Home, tmp_path: Path) -> None:
+    first = clip(tmp_path / "one" / "a.mp4", 4)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "b.mp4").write_bytes(first)
+    for name in ("one", "two"):
+        register(home, intake.enlist(home, [str(tmp_path / name)], batch=name))
+    assert rows(home, "two") == {"b.mp4": ("dropped", "duplicate")}
+    clip(tmp_path / "one" / "a.mp4", 8)
+    register(home, "one")
+    register(home, "two")
+    assert rows(home, "two") == {"b.mp4": ("kept", None)}
+    assert tables.read(home, "faces", batch="one").is_empty()
+
+
+def test_a_sidecar_that_changes_does_not_undo_a_verdict(home: Home, tmp_path: Path) -> None:
+    clip(tmp_path / "a.mp4")
+    name = intake.enlist(home, [str(tmp_path / "a.mp4")], batch="b")
+    register(home, name)
+    batch.find_faces(home, name, batch.FaceOptions(), workers=1)
+    (tmp_path / "videos.csv").write_text("file_name,licence\na.mp4,CC0-1.0\n")
+    register(home, intake.enlist(home, [str(tmp_path / "a.mp4")], batch="b"))
+    found = tables.read(home, "videos", batch=name).row(0, named=True)
+    assert (found["licence"], found["verdict"]) == ("CC0-1.0", "dropped")
+    assert found["reason"].startswith("no_face")
+
+
+def test_who_leaves_goes_out_of_what_arrived_and_the_others_stay(
+    home: Home, tmp_path: Path
+) -> None:
+    folder = home.inbox / "day"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "p.zip", "w") as archive:
+        archive.writestr("ann.mp4", clip(tmp_path / "a.mp4", 4))
+        archive.writestr("bob.mp4", clip(tmp_path / "b.mp4", 6))
+        archive.writestr("videos.csv", "file_name,subject_id\nann.mp4,ann-lee\nbob.mp4,bob-lee\n")
+    register(home, "day")
+    batch.find_faces(home, "day", batch.FaceOptions(), workers=1)
+    done = erase.forget(home, "subject", "ann-lee")
+    assert done.absence.proved, done.absence.traces
+    assert done.left == []
+    assert not (folder / "p.zip").exists()
+    assert [path.name for path in folder.rglob("*.mp4")] == ["bob.mp4"]
+    register(home, "day")
+    assert rows(home, "day") == {"bob.mp4": ("dropped", "no_face")}
+    assert [one.origin for _, one in arrivals.every(folder)] == [None]
+    assert arriving.bring(folder) == 0

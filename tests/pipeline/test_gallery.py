@@ -1,0 +1,84 @@
+"""Galleries: every face large enough to judge, with its words below, and what it repeats beside."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline import gallery
+from warehouse import media, tables
+from warehouse.home import Home
+from warehouse.schema import TABLES
+
+FACE, TILE = 112, 176
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.at(tmp_path)
+
+
+def crop(home: Home, shade: int) -> str:
+    return media.store(home, "crops", np.full((224, 224, 3), shade, dtype=np.uint8))
+
+
+def decoded(markdown: str) -> np.ndarray:
+    data = base64.b64decode(markdown.split("base64,")[1].rstrip(")"))
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE).astype(int)
+
+
+def test_faces_stand_in_order_with_their_lines_below(home: Home) -> None:
+    shades = [30, 90, 150, 210, 60, 120, 180]
+    lines = [["neutral 60%", "> sadness", "0.12 of 1"], *([[]] * 6)]
+    faces = pl.DataFrame({"crop": [crop(home, shade) for shade in shades], "lines": lines})
+    sheet = decoded(gallery.gallery(home, faces, limit=6))
+    assert sheet.shape == (TILE, 6 * 152)
+    middles = [sheet[FACE // 2, 152 * at + FACE // 2] for at in range(6)]
+    assert middles == pytest.approx(shades[:6], abs=6)
+    below = sheet[FACE + 2 :]
+    assert (below[:, :152] < 100).sum() > 50
+    assert (below[:, 152:] < 100).sum() == 0
+
+
+def test_what_is_repeated_stands_beside_the_least_alike_first(home: Home) -> None:
+    given = {"a": 30, "b": 90, "c": 150, "d": 210}
+    faces = pl.DataFrame(
+        [{"face_id": name, "video_id": name, "crop": crop(home, shade)} for name, shade in
+         given.items()]
+    )  # fmt: skip
+    whole = pl.concat([TABLES["faces"].empty(), faces], how="diagonal_relaxed")
+    tables.write(home, "faces", whole.cast(TABLES["faces"].schema), part="a", batch="b")
+    audited = pl.DataFrame(
+        {
+            "face_id": ["a", "b", "c", "d"],
+            "score": [1.0, 0.1, 0.4, 1.0],
+            "flag": [False, True, True, False],
+            "detail": [None, "a", "d", None],
+        }
+    )
+    sheet = decoded(gallery.repeats(home, audited))
+    half, wide = FACE // 2, sheet.shape[1] // 2
+    places = [half, half + FACE + 2, wide + half, wide + half + FACE + 2]
+    assert [sheet[half, place] for place in places] == pytest.approx([150, 210, 90, 30], abs=6)
+
+
+def test_a_lost_crop_is_gray_and_no_faces_are_said_in_words(home: Home) -> None:
+    faces = pl.DataFrame({"crop": [crop(home, 10)], "lines": [["x"]]})
+    media.path_of(home, faces["crop"][0]).unlink()
+    assert decoded(gallery.gallery(home, faces))[50, 50] == pytest.approx(200, abs=6)
+    assert gallery.gallery(home, faces.head(0)) == "_no faces_"
+
+
+def test_a_full_gallery_still_fits_an_event(home: Home) -> None:
+    noise = np.random.default_rng(0)
+    keys = [
+        media.store(home, "crops", noise.integers(0, 255, (224, 224, 3), dtype=np.uint8))
+        for _ in range(gallery.SHOWN)
+    ]
+    many = pl.DataFrame({"crop": keys * 3, "lines": [["some words below the face"] * 3] * 72})
+    assert len(gallery.gallery(home, many)) < 300_000

@@ -1,0 +1,57 @@
+"""Text of others where people look: what a page would act on arrives as plain text."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import polars as pl
+import pytest
+
+from annotation.studio.config import labeling_config
+from annotation.studio.page import Page
+from pipeline import pictures
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[click](javascript:alert(1))",
+    "![seen](http://tracker.example/pixel.png)",
+    "a | b\n| --- |\n<b>",
+    "`</code><script>`",
+    "&lt;script&gt; \\[x](y)",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_tables_for_the_dagster_page_hold_text_alone(text: str) -> None:
+    shown = pictures.table(pl.DataFrame({"file": [text], "reason": ["no_face: none in 3 frames"]}))
+    head, rule, *rows = shown.splitlines()
+    assert (head, rule) == ("| file | reason |", "| --- | --- |")
+    (row,) = rows
+    assert "<" not in row
+    assert not re.search(r"(?<!\\)\[", row)
+    assert not re.search(r"(?<!\\)`", row)
+    assert "no_face: none in 3 frames" in row
+    # Cells end where they should: bars of the text are escaped.
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3
+
+
+PAGES = (
+    Page(),
+    Page(label_set="coarse"),
+    Page(mood=True, units=(12,), compounds=True, free_label=True, clip=True, predictions=True),
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_labelling_page_shows_no_text_of_tasks_as_html(page: Page) -> None:
+    """``HyperText`` renders what it is given; a task's words may only go where they stay text."""
+    bound = [
+        (element.tag, name, value)
+        for element in ElementTree.fromstring(labeling_config(page)).iter()
+        for name, value in element.attrib.items()
+        if "$" in value
+    ]
+    assert bound, "the page shows nothing of its task"
+    assert {tag for tag, _, _ in bound} <= {"Image", "Video", "Text", "Header"}, bound

@@ -1,0 +1,139 @@
+"""No door runs what a file of weights says: a pickle that would act is refused at each of them."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from annotation import raters
+from pipeline.faces import detect
+from synthesis import FaceAUPipeline
+from warehouse.errors import ModelError, RisoriusError
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("annotation", "pipeline", "synthesis", "warehouse")
+
+MAY_UNPICKLE = {
+    # Pipes and Ray channels between our own processes; no file and no network peer of others.
+    "pipeline/engines/crew.py",
+    "pipeline/engines/ray.py",
+    # Names of errors alone: ``torch.load`` raises one.
+    "annotation/raters/checkpoint.py",
+    "synthesis/checkpoint.py",
+    "synthesis/train_adapter.py",
+    "pipeline/engines/local.py",
+}
+
+
+class Bomb:
+    """Writes a file when unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.mark,)
+
+
+def calls(name: str) -> list[tuple[str, ast.Call]]:
+    """Every call of ``….name(…)`` in the four packages, with its file."""
+    found = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                called = node.func if isinstance(node, ast.Call) else None
+                if isinstance(called, ast.Attribute) and called.attr == name:
+                    found.append((str(path.relative_to(ROOT)), node))
+    return found
+
+
+def keyword(call: ast.Call, name: str) -> object:
+    values = {word.arg: word.value for word in call.keywords}
+    value = values.get(name)
+    return value.value if isinstance(value, ast.Constant) else None
+
+
+def of(call: ast.Call, module: str) -> bool:
+    owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+    return isinstance(owner, ast.Name) and owner.id == module
+
+
+def test_torch_loads_tensors_alone() -> None:
+    loads = [(file, call) for file, call in calls("load") if of(call, "torch")]
+    assert loads, "the search finds nothing any more"
+    assert [file for file, call in loads if keyword(call, "weights_only") is not True] == []
+
+
+def test_numpy_never_unpickles() -> None:
+    loads = [(file, call) for file, call in calls("load") if of(call, "np")]
+    assert [
+        file for file, call in loads if keyword(call, "allow_pickle") not in (None, False)
+    ] == []
+
+
+def test_pickle_is_for_our_own_pipes_alone() -> None:
+    users = set()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            names = {
+                name.name.partition(".")[0]
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for name in (
+                    node.names if isinstance(node, ast.Import) else [ast.alias(node.module or "")]
+                )
+            }
+            if names & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}:
+                users.add(str(path.relative_to(ROOT)))
+    assert users <= MAY_UNPICKLE, users - MAY_UNPICKLE
+
+
+DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "machine rater": ("weights.onnx", lambda path: raters.load(str(path))),
+    "face detector": ("weights.onnx", lambda path: detect.load(str(path))),
+    "detector pack": ("det.onnx", lambda path: detect.load(str(path.parent))),
+    "synthesis": (
+        "unet/diffusion_pytorch_model.safetensors",
+        lambda path: FaceAUPipeline.from_pretrained(str(path.parents[1])),
+    ),
+    "synthesis, old suffix": (
+        "unet/diffusion_pytorch_model.bin",
+        lambda path: FaceAUPipeline.from_pretrained(str(path.parents[1])),
+    ),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_pickle_at_a_door_does_nothing(door: str, tmp_path: Path) -> None:
+    name, enter = DOORS[door]
+    folder, mark = tmp_path / "model", tmp_path / "it-ran"
+    if door.startswith("synthesis"):
+        shutil.copytree(ROOT / "synthesis" / "weights" / "default", folder)
+        (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(RisoriusError) as refused:
+        enter(path)
+    assert not mark.exists()
+    assert len(str(refused.value)) < 1000
+    # The bomb is real: whoever does unpickle it sets it off.
+    pickle.loads(path.read_bytes())
+    assert mark.exists()
+
+
+def test_weights_with_one_flipped_bit_are_refused(tmp_path: Path) -> None:
+    """They would load, and be other weights. The machine rater's own test does the same to it."""
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "synthesis" / "weights" / "default", folder)
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="with SHA-256"):
+        FaceAUPipeline.from_pretrained(str(folder))

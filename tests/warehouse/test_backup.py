@@ -1,0 +1,209 @@
+"""A home in one file and back: consistent while others write, refused when it is not whole."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+import tarfile
+import threading
+from collections.abc import Callable, Collection
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from warehouse import media, store, tables
+from warehouse.backup import LISTING, backup, restore
+from warehouse.errors import TableError
+from warehouse.home import Home
+from warehouse.schema import TABLES
+from warehouse.verify import verify
+
+
+def face(home: Home, number: int) -> None:
+    """A picture, then the row that names it, as the stages write them."""
+    image = np.full((8, 8, 3), number, dtype=np.uint8)
+    row = {"face_id": f"f{number}", "video_id": f"v{number}", "batch": "day", "verdict": "kept"}
+    row["crop"] = media.store(home, "crops", image)
+    frame = pl.DataFrame([row], schema=TABLES["faces"].schema)
+    tables.write(home, "faces", frame, part=f"v{number}", batch="day")
+
+
+def studio_file(home: Home) -> Path:
+    return home.studio / "data" / "label_studio.sqlite3"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home.at(tmp_path / "home")
+    for number in range(3):
+        face(home, number)
+    home.salt()
+    studio_file(home).parent.mkdir(parents=True)
+    with closing(sqlite3.connect(studio_file(home))) as votes:
+        votes.execute("PRAGMA journal_mode = WAL")
+        votes.execute("CREATE TABLE votes (face TEXT)")
+        votes.commit()
+    (home.cache / "big").mkdir(parents=True)
+    (home.cache / "big" / "copy").write_text("may go")
+    (home.studio / "credentials.json").write_text("{}")
+    return home
+
+
+def test_it_comes_back_as_it_was(home: Home, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(studio_file(home))) as votes:
+        votes.execute("INSERT INTO votes VALUES ('still in the write-ahead log')")
+        votes.commit()
+        done = backup(home, tmp_path / "home.tar")
+    assert (tmp_path / "home.tar").stat().st_mode & 0o077 == 0
+    again = Home.at(tmp_path / "again")
+    assert restore(tmp_path / "home.tar", again) == done
+    assert tables.read(again, "faces").equals(tables.read(home, "faces"))
+    assert again.salt() == home.salt()
+    assert not again.cache.exists()
+    with closing(sqlite3.connect(studio_file(again))) as votes:
+        assert votes.execute("SELECT * FROM votes").fetchall() == [
+            ("still in the write-ahead log",)
+        ]
+    assert [(kind, wrong) for kind, _, wrong in verify(again)] == [
+        ("tables", []),
+        ("pictures", []),
+        ("releases", []),
+    ]
+
+
+def test_it_is_consistent_while_writers_run(home: Home, tmp_path: Path) -> None:
+    stop, wrote = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(studio_file(home), timeout=60)) as votes:
+            for number in range(3, 250):
+                votes.execute("INSERT INTO votes VALUES (?)", (f"f{number}",))
+                votes.commit()
+                face(home, number)
+                wrote.set()
+                if stop.is_set():
+                    return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    wrote.wait(timeout=60)
+    backup(home, tmp_path / "home.tar")
+    stop.set()
+    writer.join()
+    again = Home.at(tmp_path / "again")
+    restore(tmp_path / "home.tar", again)
+    faces = set(tables.read(again, "faces")["face_id"])
+    assert len(faces) > 3
+    assert all(not wrong for _, _, wrong in verify(again))
+    with closing(sqlite3.connect(studio_file(again))) as votes:
+        assert votes.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        voted = {face for (face,) in votes.execute("SELECT face FROM votes")}
+    # Here a vote is cast before its face is written: a copy never has the later without the
+    # earlier.
+    assert faces - {"f0", "f1", "f2"} <= voted
+
+
+def test_verify_names_what_is_wrong(home: Home) -> None:
+    keys = tables.read(home, "faces").sort("face_id")["crop"]
+    media.path_of(home, keys[0]).write_bytes(b"other bytes")
+    media.path_of(home, keys[1]).unlink()
+    (home.tables / "faces" / "batch=day" / "v9.parquet").write_bytes(b"PAR1 half")
+    found = {kind: (checked, wrong) for kind, checked, wrong in verify(home)}
+    assert found["pictures"] == (2, [f"media/{keys[0]} holds other bytes than were written"])
+    assert found["tables"] == (4, ["tables/faces/batch=day/v9.parquet cannot be read"])
+    (home.tables / "faces" / "batch=day" / "v9.parquet").unlink()
+    found = {kind: (checked, wrong) for kind, checked, wrong in verify(home)}
+    assert found["tables"] == (3, [f"faces names the picture {keys[1]}, which is gone"])
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def without_listing(data: bytes) -> bytes:
+    return rebuilt(data, lambda name, body: None if name == LISTING else (name, body))
+
+
+def altered(data: bytes) -> bytes:
+    return rebuilt(data, lambda name, body: (name, body[::-1] if name == "salt" else body))
+
+
+def escaping(data: bytes) -> bytes:
+    return rebuilt(data, lambda name, body: ("../../salt" if name == "salt" else name, body))
+
+
+def linking(data: bytes) -> bytes:
+    def link(name: str, body: bytes) -> tuple[str, bytes]:
+        return (name, b"/etc/passwd" if name == "salt" else body)
+
+    return rebuilt(data, link, links={"salt"})
+
+
+def rebuilt(
+    data: bytes,
+    change: Callable[[str, bytes], tuple[str, bytes] | None],
+    *,
+    links: Collection[str] = (),
+) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(data)) as old, tarfile.open(fileobj=out, mode="w") as new:
+        for entry in old:
+            body = old.extractfile(entry).read()  # type: ignore[union-attr]
+            if (changed := change(entry.name, body)) is None:
+                continue
+            made = tarfile.TarInfo(changed[0])
+            if entry.name in links:
+                made.type, made.linkname = tarfile.SYMTYPE, changed[1].decode()
+            else:
+                made.size = len(changed[1])
+            new.addfile(made, io.BytesIO(changed[1]))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("hurt", "said"),
+    [
+        (cut, "backup in"),
+        (without_listing, "its listing is missing"),
+        (altered, "salt with other bytes"),
+        (escaping, "outside the destination"),
+        (linking, "no plain file"),
+        (lambda data: b"no tar at all", "backup in"),
+    ],
+)
+def test_a_backup_that_is_not_whole_leaves_nothing(
+    home: Home, tmp_path: Path, hurt: Callable[[bytes], bytes], said: str
+) -> None:
+    file = tmp_path / "home.tar"
+    backup(home, file)
+    file.write_bytes(hurt(file.read_bytes()))
+    target = tmp_path / "below" / "again"
+    with pytest.raises(TableError, match=said):
+        restore(file, Home.at(target))
+    assert not any(target.parent.iterdir())
+    assert not (tmp_path / "salt").exists()
+
+
+def test_a_home_that_is_there_is_not_overwritten(home: Home, tmp_path: Path) -> None:
+    backup(home, tmp_path / "home.tar")
+    with pytest.raises(TableError, match="not there yet"):
+        restore(tmp_path / "home.tar", home)
+
+
+@pytest.mark.parametrize("place", ["inside", "no home", "shared"])
+def test_what_cannot_be_backed_up_is_told(home: Home, tmp_path: Path, place: str) -> None:
+    target = tmp_path / "home.tar"
+    if place == "inside":
+        target = home.root / "home.tar"
+    elif place == "no home":
+        home = Home.at(tmp_path / "nothing")
+    else:
+        mark = home.root / store._OWN / "url"
+        mark.parent.mkdir()
+        mark.write_text("s3://bucket/home")
+    with pytest.raises(TableError):
+        backup(home, target)
+    assert not target.exists()

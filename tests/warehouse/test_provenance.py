@@ -1,0 +1,63 @@
+"""Where numbers come from: the commit of this checkout, and the hardware without a name."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from warehouse import provenance
+
+
+def git(folder: Path, *words: str) -> str:
+    name = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    done = subprocess.run(["git", *name, *words], cwd=folder, capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of its own in which ``provenance`` believes to lie."""
+    for name in ("warehouse/provenance.py", "tests/benchmarks/results/a.json", "other/code.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("1")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "x")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "warehouse" / "provenance.py"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changed", "mark"),
+    [
+        pytest.param(None, "", id="as committed"),
+        pytest.param("other/code.py", "+changes", id="code elsewhere"),
+        pytest.param("tests/benchmarks/results/a.json", "", id="only a result"),
+        pytest.param("new.txt", "", id="a file git does not know"),
+    ],
+)
+def test_the_commit_and_whether_the_code_is_that_of_it(
+    checkout: Path, changed: str | None, mark: str
+) -> None:
+    if changed:
+        (checkout / changed).write_text("2")
+    assert provenance.revision() == git(checkout, "rev-parse", "--short=12", "HEAD") + mark
+
+
+def test_outside_of_a_checkout_nobody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.revision() == "unknown"
+
+
+def test_hardware_tells_cores_and_no_host() -> None:
+    import socket
+
+    said = provenance.hardware()
+    assert re.match(r"\d+ cores ", said)
+    assert socket.gethostname() not in said

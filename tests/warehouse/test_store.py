@@ -1,0 +1,312 @@
+"""A home on an object store, seen from two working folders as from two machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.object_store import BUCKET, KEYS, failing, s3_server
+from tests.warehouse.conftest import drawn_face, release_inputs
+from tests.warehouse.people_home import people_home, release, video_id
+from warehouse import atomic, erase, lens, media, releases, store, tables, writers
+from warehouse.bucket import Bucket, StoreError, url_of
+from warehouse.errors import SettingsError
+from warehouse.home import Home
+from warehouse.schema import TABLES
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def machine(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Home]]:
+    """``machine("a")``: the one home of this test as machine ``a`` sees it."""
+    for name, value in (KEYS | {"AWS_ENDPOINT_URL": server}).items():
+        monkeypatch.setenv(name, value)
+    prefix = f"{request.node.name[:40]}-{time.time_ns()}"
+
+    def at(name: str) -> Home:
+        monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / name))
+        return Home.at(f"s3://{BUCKET}/{prefix}")
+
+    yield at
+    store._opened.cache_clear()
+
+
+def bucket_of(home: Home) -> Bucket:
+    return Bucket((home.root / ".store" / "url").read_text())
+
+
+def look(*homes: Home) -> None:
+    for home in homes:
+        for folder in (home.root, home.media):
+            store.refresh(folder, force=True)
+
+
+def tombstone(number: int) -> pl.DataFrame:
+    rows = [{"what": f"subject-{number}", "why": "test"}]
+    table = TABLES["tombstones"]
+    whole = [{column: row.get(column) for column in table.columns} for row in rows]
+    return pl.DataFrame(whole, schema=table.schema)
+
+
+def files(home: Home) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(home.root)): path.read_bytes()
+        for name in (*store.FOLDERS, store.SALT)
+        for path in (home.root / name, *(home.root / name).rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("s3://faces/a", "s3://faces/a"),
+        ("s3:/faces/a/", "s3://faces/a"),
+        ("gs://faces", "gs://faces"),
+        ("/data/home", None),
+        ("./s3/home", None),
+        ("C:/home", None),
+    ],
+)
+def test_a_url_is_known_even_when_pathlib_took_a_slash(text: str, url: str | None) -> None:
+    assert url_of(text) == url
+
+
+def test_rows_pictures_and_salt_of_one_machine_are_there_on_another(machine) -> None:
+    a, b = machine("a"), machine("b")
+    assert a.root != b.root
+    assert a.salt() == b.salt()
+    assert (b.root / "salt").stat().st_mode & 0o077 == 0
+    tables.write(a, "tombstones", tombstone(1), part="one")
+    key = media.store(a, "crops", drawn_face(1))
+    assert tables.read(b, "tombstones")["what"].to_list() == ["subject-1"]
+    assert (media.load(b, key) == media.load(a, key)).all()
+    tables.write(b, "tombstones", tombstone(2), part="one")
+    look(a)
+    assert lens.ask(a, "SELECT what FROM tombstones").item() == "subject-2"
+    tables.remove(a, "tombstones", part="one")
+    look(b)
+    assert tables.read(b, "tombstones").is_empty()
+    assert not list(b.tables.rglob("*.parquet"))
+
+
+def test_pictures_are_brought_before_a_server_reads_them(machine) -> None:
+    a, b = machine("a"), machine("b")
+    keys = [media.store(a, "crops", drawn_face(number)) for number in range(3)]
+    media.bring_all(b, [*keys, None, "crops/aa/nowhere.png"])
+    assert all((b.media / key).is_file() for key in keys)
+    assert len([path for path in b.media.rglob("*") if path.is_file()]) == 3
+
+
+def test_what_stays_on_the_machine_stays_there(machine) -> None:
+    a = machine("a")
+    for place in (a.studio / "credentials.json", a.dagster / "x.yaml", a.cache / "copy"):
+        atomic.write_text(place, "local")
+    assert bucket_of(a).list() == {}
+
+
+def test_a_lost_working_folder_costs_a_download(machine) -> None:
+    a, b = machine("a"), machine("b")
+    people_home(a)
+    for path in (a.inbox / "day").glob("*.mp4"):  # as somebody would put them into the bucket
+        bucket_of(a).put(path, str(path.relative_to(a.root)))
+    look(a, b)
+    assert files(b) == files(a)
+    assert len(files(b)) > 30
+
+
+WRITER = """
+import sys
+import polars as pl
+from warehouse import tables
+from warehouse.home import Home
+from warehouse.schema import TABLES
+home, who = Home.at(sys.argv[1]), int(sys.argv[2])
+table = TABLES["tombstones"]
+for number in range(int(sys.argv[3])):
+    row = dict.fromkeys(table.columns) | {"what": f"{who}-{number}", "why": home.salt()}
+    frame = pl.DataFrame([row], schema=table.schema)
+    tables.write(home, "tombstones", frame, part=f"{who}-{number}")
+    mine = tables.read(home, "tombstones")["what"].to_list()
+    assert f"{who}-{number}" in mine, "a process does not see its own write"
+"""
+
+
+def test_processes_on_several_machines_lose_no_write_and_see_their_own(
+    machine, tmp_path: Path, server: str
+) -> None:
+    a = machine("a")
+    url = bucket_of(a).url
+    workers = []
+    for number in range(4):
+        env = os.environ | {"RISORIUS_WORK": str(tmp_path / "ab"[number % 2])}
+        words = [sys.executable, "-c", WRITER, url, str(number), "8"]
+        workers.append(subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True))
+    for worker in workers:
+        _, said = worker.communicate(timeout=120)
+        assert worker.returncode == 0, said
+    for home in (a, machine("b"), machine("new")):
+        look(home)
+        rows = tables.read(home, "tombstones")
+        assert sorted(rows["what"]) == sorted(f"{w}-{n}" for w in range(4) for n in range(8))
+        assert rows["why"].unique().to_list() == [home.salt()]
+
+
+def test_a_process_killed_between_there_and_here_leaves_what_is_there(machine) -> None:
+    a = machine("a")
+    tables.write(a, "tombstones", tombstone(1), part="one")
+    path = tables.path_of(a, "tombstones", part="one")
+    newer = a.root / "newer"
+    tombstone(2).write_parquet(newer)
+    bucket_of(a).put(newer, str(path.relative_to(a.root)))  # and then the process died
+    look(a)
+    assert tables.read(a, "tombstones")["what"].to_list() == ["subject-2"]
+
+
+def test_a_fetch_that_comes_late_does_not_undo_a_newer_write(machine) -> None:
+    a = machine("a")
+    tables.write(a, "tombstones", tombstone(1), part="one")
+    path = tables.path_of(a, "tombstones", part="one")
+    key, shared = str(path.relative_to(a.root)), store.of(path)
+    assert shared is not None
+    before = path.read_bytes()
+    with shared.held() as held:
+        seen = held.mark(key)
+    atomic.write_bytes(path, b"newer, written while somebody listed")
+    shared.bucket.put(_aside(a, before), key)
+    shared._fetch(key, seen, mark="of an older listing")
+    assert path.read_bytes() == b"newer, written while somebody listed"
+    look(a)  # the bucket has the last word
+    assert path.read_bytes() == before
+
+
+def _aside(home: Home, data: bytes) -> Path:
+    path = home.root / "aside"
+    path.write_bytes(data)
+    return path
+
+
+def test_keys_that_would_leave_the_folder_are_left_alone(machine, tmp_path: Path) -> None:
+    a = machine("a")
+    evil = _aside(a, b"evil")
+    bucket = bucket_of(a)
+    for name in ("tables/../../../evil", "media//etc/evil", "tables/.draft-x", "dagster/x.yaml"):
+        bucket.put(evil, name)
+    bucket.put(evil, "media/crops/aa/good.png")
+    look(a)
+    held = [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"evil"]
+    assert sorted(held) == sorted([evil, a.media / "crops/aa/good.png"])
+
+
+def test_a_release_is_seen_whole_or_not_at_all_and_withdrawn_everywhere(machine) -> None:
+    a, b = machine("a"), machine("b")
+    built = releases.build(a, **release_inputs(a))
+    again = releases.build(b, **release_inputs(b))
+    assert (built.version, built.created) == ("v1", True)
+    assert (again.version, again.created) == ("v1", False)
+    assert releases.verify(again.path) == []
+    bucket, half = bucket_of(a), "releases/faces/v2/data/train-00000-of-00001.parquet"
+    bucket.put(_aside(a, b"half"), half)
+    look(b)
+    assert [found.version for found in releases.list_releases(b)] == ["v1"]
+    with releases.versions.locked(b, "faces") as folder:
+        # Nobody claims it, so a publisher died there.
+        assert half not in bucket.list()
+        releases.versions.withdraw(folder / "v1")
+    look(a)
+    assert releases.list_releases(a) == []
+    assert not any("/v1/" in key for key in bucket.list("releases"))
+
+
+def test_of_two_publishers_of_one_number_one_is_told_to_try_again(machine) -> None:
+    a = machine("a")
+    bucket, claim = bucket_of(a), "releases/faces/.claim-v1"
+    host = writers.own_mark().split("-")[0]
+    for who in ("ffffffffffff-1", f"{host}-1"):
+        bucket.create(claim, json.dumps({"who": who, "at": time.time()}).encode())
+        with pytest.raises(StoreError, match="again in a minute"):
+            releases.build(a, **release_inputs(a))
+        bucket.delete(claim)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead = ((f"{host}-{gone.pid}", time.time()), ("ffffffffffff-1", time.time() - 7200))
+    for number, (who, at) in enumerate(dead, start=1):
+        bucket.create(
+            claim.replace("v1", f"v{number}"), json.dumps({"who": who, "at": at}).encode()
+        )
+        built = releases.build(a, **release_inputs(a) | {"settings": {"round": number}})
+        assert built.version == f"v{number}"
+        assert not [key for key in bucket.list() if ".claim" in key]
+
+
+def test_somebody_forgotten_on_one_machine_is_gone_from_bucket_and_other_machines(machine) -> None:
+    a, b = machine("a"), machine("b")
+    people_home(a)
+    for path in (a.inbox / "day").glob("*.mp4"):
+        bucket_of(a).put(path, str(path.relative_to(a.root)))
+    release(a)
+    look(a, b)
+    atomic.write_text(b.cache / "copy", "of ann")
+    done = erase.forget(b, "subject", "ann")
+    assert done.absence.proved, done.absence.traces
+    look(a)
+    gone = (video_id("ann-b"), "ann-b.mp4")
+    assert not [key for key in bucket_of(a).list() if any(word in key for word in gone)]
+    assert not [name for name in files(a) if any(word in name for word in gone)]
+    assert [found.version for found in releases.list_releases(a)] == ["v1.1"]
+    index = (a.root / ".store" / "index.sqlite").read_bytes()
+    assert video_id("ann-b").encode() not in index
+    store.Store(b.root)._forget()
+    assert not (b.cache / "copy").exists()
+
+
+def test_a_store_that_fails_one_call_in_ten_loses_nothing(
+    machine, server: str, monkeypatch
+) -> None:
+    with failing(server, share=0.1, seed=3) as (url, told):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        a, b = machine("a"), machine("b")
+        people_home(a)
+        look(b)
+        store._opened.cache_clear()
+        assert files(b).keys() >= {name for name in files(a) if not name.endswith(".mp4")}
+        tables.remove(a, "soft_labels", part="current")
+        look(b)
+        assert tables.read(b, "soft_labels").is_empty()
+    assert told.total > 5
+    assert len(told.failed) > 2
+
+
+def test_a_store_that_is_away_or_refuses_is_named_once_and_clearly(
+    machine, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("warehouse.bucket._ATTEMPTS", 2)
+    machine("a")
+    nowhere = Home.at("s3://no-such-bucket/home")
+    with pytest.raises(StoreError, match="make it, or name another"):
+        tables.write(nowhere, "tombstones", tombstone(1), part="one")
+    store._opened.cache_clear()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    away = Home.at(f"s3://{BUCKET}/away")
+    with pytest.raises(StoreError, match="run the same command again") as refused:
+        tables.write(away, "tombstones", tombstone(1), part="one")
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in str(refused.value)
+    # What did not get there does not count here either.
+    assert not tables.path_of(away, "tombstones", part="one").exists()
+    with pytest.raises(SettingsError):
+        Home.at("s3://user:word@bucket/home")
