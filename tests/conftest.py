@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
 _KEPT = {"RISORIUS_SHARED"}
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two workers whose libraries each take every core wait for each other: tenfold, measured.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _ONE_WORKER = ("studio", "end_to_end")
 """Folders whose tests share a server or a home that takes long to make."""
@@ -19,9 +24,14 @@ def no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several workers, one of them runs a whole file, or a whole folder with one server."""
-    for item in items:
-        path = item.path.relative_to(item.config.rootpath / "tests")
-        together = next((name for name in _ONE_WORKER if name in path.parts), path.as_posix())
-        item.add_marker(pytest.mark.xdist_group(together))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return next((name for name in _ONE_WORKER if f"/{name}/" in file), file)
+
+    return ByServer(config, log)
