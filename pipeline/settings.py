@@ -65,8 +65,8 @@ class Settings(BaseSettings):
     video_limit_s: Annotated[float, Field(gt=0)] | None = Field(
         None, description="seconds one video may take; default: 5 minutes and 20 times its length"
     )
-    recogniser: Path | None = Field(
-        None, description="an InsightFace recognition pack or .onnx file: who is who across cuts"
+    recogniser: str | None = Field(
+        None, description="a pack of `models list` or a file that tells people apart across cuts"
     )
     blur_bystanders: bool = Field(
         True, description="hide other people's faces in context pictures and clips"

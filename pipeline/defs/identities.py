@@ -1,9 +1,11 @@
 """Identities: whose face each face is, across cuts and videos."""
 
+from pathlib import Path
+
 import dagster as dg
 import polars as pl
 
-from pipeline import identifying, pictures
+from pipeline import identifying, packs, pictures
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.resources import Workplace
 
@@ -21,7 +23,8 @@ def identities(workplace: Workplace) -> dg.MaterializeResult:
 
     With the setting `recogniser` persons are found by their faces. A declared subject counts;
     without either all faces of a video are held together."""
-    found = identifying.identify(workplace.home(), workplace.settings().recogniser)
+    home, named = workplace.home(), workplace.settings().recogniser
+    found = identifying.identify(home, Path(packs.place_of(home, named)) if named else None)
     shown = found.group_by("subject_id", "method").len("faces")
     shown = shown.sort("faces", "subject_id", descending=[True, False])
     return dg.MaterializeResult(
