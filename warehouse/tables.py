@@ -58,8 +58,10 @@ def scan(home: Home, name: str, *, batch: str | None = None) -> pl.LazyFrame:
     """
     table = _table(name)
     files = _files(home, table, batch)
-    if not files:
-        return table.empty().lazy()
+    return _scan(files, table) if files else table.empty().lazy()
+
+
+def _scan(files: list[Path], table: Table) -> pl.LazyFrame:
     return pl.scan_parquet(
         files,
         glob=False,  # else a home named `a[b]` reads as no file at all
@@ -85,6 +87,15 @@ def read(home: Home, name: str, *, batch: str | None = None) -> pl.DataFrame:
             got="damaged " + ", ".join(map(str, found)) if found else str(error).splitlines()[0],
             mend="delete what is damaged and run the stage that wrote it again",
         ) from error
+
+
+def read_part(home: Home, name: str, *, part: str, batch: str | None = None) -> pl.DataFrame:
+    """The rows of one file; none when it is not there or is damaged."""
+    path = path_of(home, name, part=part, batch=batch)
+    try:
+        return _scan([path], _table(name)).collect()
+    except (pl.exceptions.PolarsError, OSError):
+        return _table(name).empty()
 
 
 def damaged(home: Home, name: str, *, batch: str | None = None) -> list[Path]:

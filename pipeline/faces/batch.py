@@ -19,6 +19,7 @@ import polars as pl
 
 from pipeline import fanout
 from pipeline.faces import arriving, detect, extract, quality, replaced, sources
+from pipeline.faces.copies import Copies
 from warehouse import media, tables
 from warehouse.errors import RisoriusError
 from warehouse.home import Home
@@ -101,11 +102,11 @@ def register(
         if say:
             say(source.file_name, number, len(pending))
     # Workers finish in any order; which of two copies is "the first" must not depend on it.
-    freed = 0
+    freed, copies = 0, Copies(home)
     for source in pending:
         row = _row_or_failure(source, described[source], batch)
         freed += before.retire(row)
-        _write_video(home, before.as_it_was_found(row), stamp=_stamp(source))
+        _write_video(home, before.as_it_was_found(row), stamp=_stamp(source), copies=copies)
     if freed:
         # Copies of what was retired stand for themselves now.
         register(home, batch, engine=engine, workers=workers, needs=needs)
@@ -206,8 +207,8 @@ def _row_or_failure(
     return {**missing, "reason": f"crashed: reading it ended the worker ({outcome})"}
 
 
-def _write_video(home: Home, row: dict[str, Any], *, stamp: str) -> None:
-    earlier = _kept_elsewhere(home, row)
+def _write_video(home: Home, row: dict[str, Any], *, stamp: str, copies: Copies) -> None:
+    earlier = copies.kept_elsewhere(row)
     searched = row.pop("searched", None)
     if row["verdict"] == "kept" and earlier:
         row = {**row, "verdict": "dropped", "reason": f"duplicate: the same bytes as {earlier}"}
@@ -220,28 +221,7 @@ def _write_video(home: Home, row: dict[str, Any], *, stamp: str) -> None:
     row |= searched or {}
     frame = pl.DataFrame([row], schema=TABLES["videos"].schema)
     tables.write(home, "videos", frame, part=part, batch=row["batch"], metadata=footer)
-
-
-def _kept_elsewhere(home: Home, row: dict[str, Any]) -> str | None:
-    """Batch and file of the same bytes under another address, if they are there already."""
-    same = (
-        tables.scan(home, "videos")
-        .filter(
-            (pl.col("video_id") == row["video_id"])
-            & ((pl.col("uri") != row["uri"]) | (pl.col("batch") != row["batch"]))
-            & ~pl.col("reason").fill_null("").str.starts_with("duplicate")
-        )
-        .select("batch", "uri", "reason")
-        .collect()
-    )
-    retired = pl.col("reason").fill_null("").str.starts_with(f"{replaced.REASON}:")
-    for elsewhere in same.filter(retired)["batch"].unique():
-        replaced.hand_over(home, row["video_id"], batch=elsewhere, to=row["batch"])
-    same = same.filter(~retired)
-    if same.is_empty():
-        return None
-    batch, uri, _ = same.row(0)
-    return f"{Path(uri).name} in batch {batch}"
+    copies.note(row["batch"], part)
 
 
 def _rewrite_video(home: Home, row: dict[str, Any], *, verdict: str, reason: str | None) -> None:
