@@ -156,14 +156,17 @@ def limits(faces: float, unit: dict[str, float], others: dict[str, Any]) -> list
             )
         )
     if scale := others.get("labels", {}).get("scale"):
-        last = scale["neighbours"][-1]
-        square = last["cpu_s"] * (voted / last["faces"]) ** 2
+        last = scale["sizes"][-1]
+        hours = {
+            audit: last["cpu_s"][audit] * (voted / last["faces"]) ** growth["power"] / 3600
+            for audit, growth in scale["exponents"].items()
+        }
         found.append(
             (
-                f"neighbours of {voted:,.0f} faces, were they searched exactly",
-                f"{square / 3600:,.1f} CPU hours, {voted * 256 * 4 / 1e9:.1f} GB of features in "
-                "one memory: audits are array operations of one machine, and past 20,000 faces "
-                "they search an index",
+                f"audits of {voted:,.0f} faces, an array operation of one machine",
+                f"{sum(hours.values()):,.1f} core hours by the growth measured up to "
+                f"{last['faces']:,} faces, most of it {max(hours, key=lambda name: hours[name])}; "
+                f"{voted * 256 * 4 / 1e9:.1f} GB of features in one memory",
             )
         )
     if releases := others.get("releases"):
