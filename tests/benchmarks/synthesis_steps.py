@@ -38,7 +38,6 @@ def _figures(easel: Easel, *, real: Teaching, test: Teaching) -> dict[str, float
     near = closeness(easel, made, real, test)
     return {
         "AU response r": shown["au_response"]["value"],
-        "AU coverage": shown["au_coverage"],
         "swap accuracy": shown["swaps"]["value"],
         "selectivity": shown["selectivity"],
         "expression agreement, no guidance": float(
