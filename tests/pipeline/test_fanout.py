@@ -133,8 +133,11 @@ def test_settings_that_do_not_fit_are_refused_at_once(given: dict, said: str) ->
 
 
 SCRIPT = """
-    import os, sys, time
+    import os, signal, sys, time
     from pipeline.fanout import fan_out
+
+    # Tests run in the background inherit that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def slow(item):
         print("pid", os.getpid(), flush=True)
