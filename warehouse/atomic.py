@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     table ever sees it. What a killed process leaves behind is swept by ``sweep``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".draft-{writers.own_mark()}-{uuid.uuid4().hex}"
+    draft = draft_beside(path)
     try:
         yield draft
         # Flush before the rename: after a power cut a renamed but empty file is worse than none.
@@ -31,6 +32,11 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def draft_beside(path: Path) -> Path:
+    """A name beside ``path`` for a file or folder still being written; ``sweep`` knows it."""
+    return path.parent / f".draft-{writers.own_mark()}-{uuid.uuid4().hex}"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -87,7 +93,7 @@ def sweep(folder: Path, *, older_than_s: float, now: Callable[[], float]) -> int
                 writers.is_gone(draft.name.removeprefix(".draft-"))
                 or now() - draft.stat().st_mtime > older_than_s
             ):
-                draft.unlink()
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
                 removed += 1
         except FileNotFoundError:
             continue

@@ -66,7 +66,7 @@ class RaterDrift:
             TableError: the votes are not votes.
         """
         table = tally(votes)
-        halves = self._halves(votes)
+        halves = self._halves(votes, table)
         found = [{"rater_id": name, **halves[name]} for name in table.rater_ids]
         quick = _hasty_shares(votes, table, seconds=self.seconds)
         worth = dict(rater_quality(votes).select("rater_id", "weight").iter_rows())
@@ -97,7 +97,7 @@ class RaterDrift:
             },
         )
 
-    def _halves(self, votes: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    def _halves(self, votes: pl.DataFrame, table: VoteTable) -> dict[str, dict[str, Any]]:
         """Each rater's halves, and whether they drift, by rater_id.
 
         Who changes makes those compared with them seem to change the other way, by less. So the
@@ -106,7 +106,6 @@ class RaterDrift:
         found: dict[str, dict[str, Any]] = {}
         left = votes
         while True:
-            table = tally(left)
             timed = _timed(left, table)
             rows = {
                 name: self._one(timed.filter(pl.col("rater") == rater)) | {"drifts": False}
@@ -124,6 +123,7 @@ class RaterDrift:
             for name in changed:
                 found[name]["drifts"] = True
             left = left.filter(~pl.col("rater_id").is_in(changed))
+            table = tally(left)
 
     def _is_monotone(self, row: dict[str, Any]) -> bool:
         often = row["most_frequent_share"] >= _ALWAYS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,7 +30,8 @@ def list_(session: Session) -> None:
     from pipeline import packs
 
     found = packs.listed(session.home())
-    session.answer([_facts(pack) for pack in found], lambda console: _show(console, found))
+    facts = [_facts(pack) for pack in found]
+    session.answer(facts, lambda console: _show(console, facts))
 
 
 def add(
@@ -65,7 +66,8 @@ def add(
         plan.refuse()
     with session.watching():
         pack = packs.add(session.home(), plan)
-    session.answer(_facts(pack), lambda console: _show(console, [pack]))
+    facts = _facts(pack)
+    session.answer(facts, lambda console: _show(console, [facts]))
 
 
 def remove(
@@ -75,10 +77,10 @@ def remove(
     from pipeline import packs
 
     pack = packs.remove(session.home(), name)
-    session.answer(_facts(pack), lambda console: console.print(f"removed {pack.name}"))
+    session.answer({"removed": pack.name}, lambda console: console.print(f"removed {pack.name}"))
 
 
-def _facts(pack: Pack) -> dict[str, object]:
+def _facts(pack: Pack) -> dict[str, Any]:
     from pipeline import packs
 
     return {
@@ -92,7 +94,7 @@ def _facts(pack: Pack) -> dict[str, object]:
     }
 
 
-def _show(console: Console, found: list[Pack]) -> None:
+def _show(console: Console, found: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -102,12 +104,12 @@ def _show(console: Console, found: list[Pack]) -> None:
     for column in ("pack", "what for", "licence", "from"):
         table.add_column(column, overflow="fold")
     for pack in found:
-        use = ", ".join(sorted({packs.TASKS.get(task, task) for task in pack.tasks.values()}))
-        broken = packs.damaged(pack)
+        use = ", ".join(sorted({packs.TASKS.get(task, task) for task in pack["tasks"].values()}))
+        broken = pack["damaged"]
         table.add_row(
-            pack.name,
+            pack["name"],
             f"[red]damaged: {escape(', '.join(broken))}[/red]" if broken else use,
-            pack.licence,
-            "ships with Risorius" if pack.shipped else escape(pack.source or ""),
+            pack["licence"],
+            "ships with Risorius" if pack["shipped"] else escape(pack["source"] or ""),
         )
     console.print(table)

@@ -6,14 +6,15 @@ import json
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.faces import archives, fetching
+from pipeline.faces.detect import runtime
 from pipeline.packs.shelf import NAME, RECORD, TASKS, Pack, read, shipped
+from warehouse import atomic
 from warehouse.errors import ModelError, SettingsError
 from warehouse.home import Home
 from warehouse.ids import file_sha256
@@ -77,7 +78,7 @@ def add(home: Home, plan: Plan) -> Pack:
         MediaError: the source cannot be fetched or unpacked.
         SettingsError: the name is taken.
     """
-    draft = home.models / f".draft-{uuid.uuid4().hex}"
+    draft = atomic.draft_beside(home.models / plan.name)
     draft.mkdir(parents=True)
     try:
         _bring(plan.address, draft)
@@ -145,12 +146,7 @@ def _tasks(files: Sequence[Path], *, source: str) -> dict[str, str]:
         try:
             model: Any = get_model(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # the zoo asserts, onnxruntime has its own tree
-            said = str(error).strip().splitlines()
-            raise ModelError(
-                f"readable ONNX weights in {path.name}",
-                got=said[0] if said else type(error).__name__,
-                mend="fetch the pack again; the file is cut short or of another kind",
-            ) from error
+            raise runtime.damaged(path, error) from error
         found[path.name] = str(getattr(model, "taskname", "unknown"))
     if not set(found.values()) & set(TASKS):
         raise ModelError(

@@ -46,7 +46,7 @@ class Pack:
 
 def listed(home: Home) -> list[Pack]:
     """Shipped weights first, then those that were added, by name."""
-    added = sorted(home.models.glob(f"*/{RECORD}"))
+    added = sorted(home.models.glob(f"[!.]*/{RECORD}"))
     return [*shipped(), *(read(path.parent) for path in added)]
 
 
@@ -100,7 +100,7 @@ def damaged(pack: Pack) -> list[str]:
 
 def licence_of(home: Home, name: str) -> str:
     """The terms of the weights that a setting names: as added, else as the register knows them."""
-    folder = home.models / name.rstrip("/").rsplit("/", 1)[-1]
+    folder = Path(place_of(home, name))
     return read(folder).licence if (folder / RECORD).is_file() else origin(name).licence
 
 

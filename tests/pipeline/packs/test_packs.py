@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline import packs
+from warehouse import atomic
 from warehouse.errors import MediaError, ModelError, SettingsError
 from warehouse.home import Home
 
@@ -181,3 +183,21 @@ def test_the_shelf_names_the_terms_of_what_ships(home: Home) -> None:
         "synthesis": "research-only",
     }
     assert all(Path(pack.place).exists() for pack in packs.listed(home))
+
+
+def test_what_a_killed_add_left_is_no_pack_and_is_swept(home: Home, recogniser: Path) -> None:
+    pack = packs.add(home, packs.plan(str(recogniser), name="tiny", licence="MIT"))
+    draft = atomic.draft_beside(home.models / "other")
+    shutil.copytree(pack.place, draft)
+    assert [one.name for one in packs.listed(home) if not one.shipped] == ["tiny"]
+    assert atomic.sweep(home.root, older_than_s=-1, now=time.time) == 1
+    assert [path.name for path in home.models.iterdir()] == ["tiny"]
+
+
+def test_a_file_elsewhere_does_not_take_the_terms_of_a_pack_of_its_name(
+    home: Home, recogniser: Path
+) -> None:
+    packs.add(home, packs.plan(str(recogniser), name="tiny", licence="MIT"))
+    assert packs.licence_of(home, "tiny") == "MIT"
+    assert packs.licence_of(home, str(home.models / "tiny")) == "MIT"
+    assert packs.licence_of(home, "/elsewhere/tiny") == "unknown"
