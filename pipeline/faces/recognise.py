@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline.faces.detect import runtime
+from pipeline.faces.detect import runtime, zoo
 from warehouse.errors import ModelError
 
 WIDTH = 512
@@ -28,7 +28,12 @@ class Recogniser:
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         self.name = path.stem
-        self._model = _zoo_model(path, threads=threads)
+        if not path.exists():
+            raise ModelError(
+                "an .onnx file or a folder with an InsightFace pack", got=str(path),
+                mend="see `risorius models list` for what is there",
+            )  # fmt: skip
+        self._model = zoo.model(path, task="recognition", threads=threads)
         runtime.log_provider(f"face recogniser {self.name}", self._model.session)
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
@@ -161,32 +166,3 @@ def _alike(vectors: np.ndarray) -> Iterable[tuple[int, int]]:
             if low + row < column:
                 pairs.append((-float(cosine[row, column]), int(low + row), int(column)))
     return ((first, second) for _, first, second in sorted(pairs))
-
-
-def _zoo_model(path: Path, *, threads: int):  # type: ignore[no-untyped-def]
-    from insightface.app import FaceAnalysis
-    from insightface.model_zoo import get_model
-
-    if not path.exists():
-        raise ModelError(
-            "an .onnx file or a folder with an InsightFace pack", got=str(path),
-            mend="see `risorius models list` for what is there",
-        )  # fmt: skip
-    given = {"providers": runtime.providers(), "sess_options": runtime.options(threads)}
-    try:
-        if path.is_dir():
-            # The pack asks for its detector too, though only the recogniser is used.
-            wanted = ["detection", "recognition"]
-            pack = FaceAnalysis(name=str(path), allowed_modules=wanted, **given)
-            model = pack.models.get("recognition")
-        else:
-            model = get_model(str(path), **given)
-    except Exception as error:  # the zoo asserts, onnxruntime has its own tree
-        raise runtime.damaged(path, error) from error
-    if getattr(model, "taskname", None) != "recognition":
-        raise ModelError(
-            f"a face recogniser in {path.name}",
-            got=f"a model for {getattr(model, 'taskname', 'nothing known')}",
-            mend="name the recognition model of the pack, such as w600k_r50.onnx",
-        )
-    return model

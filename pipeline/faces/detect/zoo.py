@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class InsightFace:
 
     def __init__(self, path: Path, *, threshold: float = THRESHOLD, threads: int = 1) -> None:
         self.name = path.stem
-        self._model = _zoo_model(path, threads=threads)
+        self._model = model(path, task="detection", threads=threads)
         # Both sizes: the large one sees small faces, the small one faces that fill the picture.
         sizes = [(_SMALL_SIDE, _SMALL_SIDE), (LONGEST_SIDE, LONGEST_SIDE)]
         self._model.prepare(ctx_id=0, det_thresh=threshold, input_size=sizes)
@@ -63,22 +64,36 @@ class InsightFace:
         return boxes, keypoints
 
 
-def _zoo_model(path: Path, *, threads: int):  # type: ignore[no-untyped-def]
+def model(path: Path, *, task: str, threads: int) -> Any:
+    """InsightFace's own object for ``detection`` or ``recognition``: of a file, or of a pack.
+
+    Raises:
+        ModelError: the weights are missing or damaged, or are for something else.
+    """
     from insightface.app import FaceAnalysis
     from insightface.model_zoo import get_model
 
     given = {"providers": runtime.providers(), "sess_options": runtime.options(threads)}
     try:
         if path.is_dir():
-            model = FaceAnalysis(name=str(path), allowed_modules=["detection"], **given).det_model
+            # A pack asks for its detector, also where only its recogniser is used.
+            wanted = list(dict.fromkeys(("detection", task)))
+            found = FaceAnalysis(name=str(path), allowed_modules=wanted, **given).models.get(task)
         else:
-            model = get_model(str(path), **given)
+            found = get_model(str(path), **given)
     except Exception as error:  # the zoo asserts, onnxruntime has its own tree
         raise runtime.damaged(path, error) from error
-    if getattr(model, "taskname", None) != "detection":
+    if getattr(found, "taskname", None) != task:
+        noun, example = _TASKS[task]
         raise ModelError(
-            f"a face detector in {path.name}",
-            got=f"a model for {getattr(model, 'taskname', 'nothing known')}",
-            mend="name the detection model of the pack, such as det_10g.onnx",
+            f"a {noun} in {path.name}",
+            got=f"a model for {getattr(found, 'taskname', 'nothing known')}",
+            mend=f"name the {task} model of the pack, such as {example}",
         )
-    return model
+    return found
+
+
+_TASKS = {
+    "detection": ("face detector", "det_10g.onnx"),
+    "recognition": ("face recogniser", "w600k_r50.onnx"),
+}
