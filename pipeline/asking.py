@@ -46,7 +46,8 @@ def push_faces(settings: Settings, *, progress: Callable[[int, int], None] | Non
         StudioError: the server is away or refuses, or a labeling config was edited by hand.
     """
     asked, queued = Asked(), queued_faces(settings)
-    media.bring_all(settings.place, [*queued["crop"], *queued["context"]])
+    if not studio.from_store(settings):
+        media.bring_all(settings.place, [*queued["crop"], *queued["context"]])
     with studio.client_of(settings) as client:
         for clip in (False, True):
             mine = queued.filter(pl.col("clip").is_not_null() == clip)

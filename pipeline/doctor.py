@@ -48,6 +48,7 @@ def examine(settings: Settings, *, verify: bool = False) -> list[Finding]:
         lambda: _rater(settings.rater),
         _accelerator,
         lambda: _studio(settings),
+        lambda: _pictures(settings),
         _browser,
     ]
     found = [_guarded(check) for check in checks]
@@ -174,6 +175,21 @@ def _studio(settings: Settings) -> Finding:
     if settings.label_studio_url and (warning := Address(settings.label_studio_url, "").warning):
         return Finding("label studio", "note", state, warning)
     return Finding("label studio", "ok", state)
+
+
+def _pictures(settings: Settings) -> Finding:
+    from annotation.studio.sources import Folder
+    from pipeline import studio
+
+    what, source = "pictures to label", studio.source_of(settings)
+    if not isinstance(source, Folder):
+        state, found, mend = studio.tried(settings, source)
+        return Finding(what, state, found, mend)
+    found = f"files of {settings.place.media}"
+    if not settings.label_studio_url:
+        return Finding(what, "ok", found)
+    mend = "mount them there under the same path; with a home in a bucket no mount is needed: "
+    return Finding(what, "note", found, f"{mend}RISORIUS_MEDIA_FROM=store")
 
 
 def _browser() -> Finding:

@@ -38,7 +38,8 @@ def push_filmed(settings: Settings, client: Client) -> dict[str, str]:
         mine = faces_of(settings.place, person)
         if mine.is_empty():
             continue
-        media.bring_all(settings.place, [*mine["crop"], *mine["context"]])
+        if not studio.from_store(settings):
+            media.bring_all(settings.place, [*mine["crop"], *mine["context"]])
         name = studio.pseudonym_of(settings, person)
         made = studio.ensure(settings, client, title=studio.title_of(settings, person), votes=1)
         push(client, made.id, mine)

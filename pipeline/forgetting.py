@@ -54,7 +54,7 @@ class Farewell:
         )
         _list(console, "still there", found.traces)
         _list(console, "faces of others that look the same: the same human?", found.alike)
-        _list(console, "outside this home, yours to delete", done.left)
+        _list(console, "not ours to delete, but yours to look at", done.left)
         _list(console, "on Hubs", [f"{where}: {told}" for where, told in self.hubs.items()])
         for note, text in sorted(done.notes.items()):
             console.print(f"{note}: {text}")
@@ -84,7 +84,7 @@ def forget(settings: Settings, kind: str, name: str, *, why: str) -> Farewell:
         raise ReleaseError(
             "no trace of who left",
             got="; ".join(done.absence.traces[:_LISTED]),
-            mend="delete these files by hand; everything else is done and the tombstone is written",
+            mend="see to these files by hand; everything else is done and the tombstone is written",
         )
     return Farewell(done, hubs=withdraw(settings))
 

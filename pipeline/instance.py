@@ -39,6 +39,13 @@ retention:
     purge_after_days: {skipped: 2, success: 30, failure: 30}
 """
 
+_MASKED = """\
+# What is raised, logged or printed is stored without secrets.
+instance_class:
+  module: pipeline.recording
+  class: MaskedInstance
+"""
+
 POSTGRES = "RISORIUS_DAGSTER_POSTGRES"
 
 _STORAGE = f"""\
@@ -89,14 +96,15 @@ def open_instance(home: Home) -> DagsterInstance:
             got=mask(str(error).strip().splitlines()[0]),
             mend="start it, mend the address, or unset it to keep runs in SQLite",
         ) from None
-    if _bury_dead_runs(instance):
+    if _bury_dead_runs(instance, home.dagster / "storage"):
         # Only then: looking through every crop of a large home takes seconds.
         atomic.sweep(home.root, older_than_s=_DAY_S, now=time.time)
     return instance
 
 
 def configure(home: Home) -> Path:
-    """``dagster.yaml`` of a home, made when missing; with Postgres set, its storage is added.
+    """``dagster.yaml`` of a home, made when missing. Added to an older one: the instance that
+    masks what it stores; with Postgres set, its storage.
 
     The address itself, which holds a password, stays in the environment.
     """
@@ -105,6 +113,8 @@ def configure(home: Home) -> Path:
     wanted = settings.load().dagster_postgres
     path = home.dagster / "dagster.yaml"
     text = path.read_text() if path.exists() else _CONFIG
+    if "\ninstance_class:" not in f"\n{text}":
+        text = f"{text.rstrip()}\n{_MASKED}"
     if wanted is not None:
         _need_driver()
         # Dagster and its children read it there. Dagster's driver is psycopg2, which SQLAlchemy
@@ -134,9 +144,11 @@ def _need_driver() -> None:
         )
 
 
-def _bury_dead_runs(instance: DagsterInstance) -> int:
+def _bury_dead_runs(instance: DagsterInstance, storage: Path) -> int:
     """Mark runs of processes that are gone as failed; return how many."""
     from dagster import DagsterRunStatus, RunsFilter
+
+    from pipeline.recording import mask_run
 
     buried = 0
     running = RunsFilter(statuses=[DagsterRunStatus.STARTED])
@@ -144,6 +156,7 @@ def _bury_dead_runs(instance: DagsterInstance) -> int:
         tag = run.tags.get(PID_TAG)
         if tag and not _alive(tag):
             instance.report_run_failed(run, "the process that ran this is gone; run it again")
+            mask_run(storage, run.run_id)
             buried += 1
     return buried
 

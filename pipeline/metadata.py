@@ -16,6 +16,9 @@ from warehouse.vocabulary import ANSWERS, canonical
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 DECLARED = ("subject_id", "licence", "consent")
+MOST_VOTES = 10_000
+"""On one picture; each becomes a row, and a slip of the pen must not become a billion of them."""
+
 _SHOWN = 5
 
 
@@ -115,6 +118,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         if path.suffix == ".jsonl":
             lines = path.read_text(encoding="utf-8-sig").splitlines()
             rows: Iterable[dict[str, Any]] = [json.loads(line) for line in lines if line.strip()]
+            if not all(isinstance(row, dict) for row in rows):
+                raise ValueError("a line that is no JSON object")
             columns = {key for row in rows for key in row}
         else:
             frame = (
@@ -171,9 +176,12 @@ def _counts(votes: Any, *, path: Path, number: int) -> dict[str, int]:
         whole = {label: int(count) for label, count in given.items()}
         if any(count < 0 or count != given[label] for label, count in whole.items()):
             raise ValueError(counted)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        if sum(whole.values()) > MOST_VOTES:
+            raise ValueError(counted)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         raise SettingsError(
-            f"votes as a map from expression to a whole number in row {number} of {path.name}",
+            f"votes as a map from expression to a whole number, {MOST_VOTES} at most together, "
+            f"in row {number} of {path.name}",
             got=repr(votes)[:80],
             mend='write for example {"happiness": 7, "neutral": 3}',
         ) from None
@@ -185,13 +193,13 @@ def _moment(value: Any, *, path: Path, number: int) -> datetime | None:
         return None
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise SettingsError(
             f"created_at as ISO 8601 in row {number} of {path.name}",
             got=repr(value),
             mend="write 2026-01-31T12:00:00Z, or leave the column out",
         ) from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _text(value: Any) -> str | None:

@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     video_limit_s: Annotated[float, Field(gt=0)] | None = Field(
         None, description="seconds one video may take; default: 5 minutes and 20 times its length"
     )
+    retry_failed: bool = Field(
+        False, description="search videos again that ended their worker in an earlier run"
+    )
+    hardware_decoding: Literal["auto", "off"] = Field(
+        "off", description="auto: decode on a device where one opens; not yet tried on one"
+    )
     recogniser: str | None = Field(
         None, description="a pack of `models list` or a file that tells people apart across cuts"
     )
@@ -127,6 +133,19 @@ class Settings(BaseSettings):
     studio_port: int | None = Field(None, ge=1024, le=65535)
     label_studio_url: str | None = Field(None, validation_alias="LABEL_STUDIO_URL")
     label_studio_api_key: SecretStr | None = Field(None, validation_alias="LABEL_STUDIO_API_KEY")
+    media_from: Literal["folder", "store"] | None = Field(
+        None, description="pictures: from disk or bucket; default: bucket if server and home are"
+    )
+    studio_s3_key: SecretStr | None = Field(
+        None, description="key that Label Studio reads media/ with; default: a role of its own"
+    )
+    studio_s3_secret: SecretStr | None = Field(None, description="the secret of that key")
+    studio_s3_endpoint: str | None = Field(
+        None, description="the store as Label Studio reaches it; `server`: as it is set there"
+    )
+    studio_s3_presign: bool = Field(
+        True, description="browsers fetch from the bucket; off: through Label Studio"
+    )
 
     @field_validator("ask_au", mode="before")
     @classmethod

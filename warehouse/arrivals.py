@@ -16,6 +16,9 @@ from urllib.parse import urlsplit, urlunsplit
 from warehouse import atomic
 from warehouse.ids import sha256_of
 
+TRANSCRIPTS = (".srt", ".vtt", ".json")
+"""Beside a video of the same name they are words, and no source of their own."""
+
 FOLDER = "arrived"
 HIDDEN = ".fetched"
 """In the folder of a fetched archive: the archive itself."""
@@ -93,9 +96,11 @@ def forget(inbox: Path, gone: Iterable[str]) -> None:
         arrival = _read(path)
         if arrival is None or arrival.origin not in wanted:
             continue
-        for item in sorted((path.with_suffix("") / HIDDEN).glob("*")):
+        folder = path.with_suffix("")
+        # Halves of what was being fetched anew lie beside it.
+        for item in [*(folder / HIDDEN).glob("*"), *folder.rglob(".part-*")]:
             atomic.remove(item)
-        if not any(item.is_file() for item in path.with_suffix("").rglob("*")):
+        if not any(item.is_file() for item in folder.rglob("*")):
             atomic.remove(path)
             continue
         bare: dict[str, object] = {

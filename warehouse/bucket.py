@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -33,6 +34,22 @@ def url_of(text: str) -> str | None:
     """
     match = _URL.match(text)
     return f"{match[1]}://{text[match.end() :].strip('/')}" if match else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a prefix of an S3 store is, for another program that reads from it; no keys.
+
+    Attributes:
+        name: of the bucket.
+        prefix: of the home in it, empty or with a slash at its end.
+        endpoint: URL of the store; None for Amazon's own.
+    """
+
+    name: str
+    prefix: str
+    endpoint: str | None
+    region: str
 
 
 class Bucket:
@@ -123,6 +140,21 @@ class Bucket:
             self._again(lambda: self._files.rm_file(self._path(key)))
         except FileNotFoundError:
             return
+
+    def place(self) -> Place | None:
+        """Where it is, as this machine's settings have it; None for a store that is not S3."""
+        if "s3" not in self._files.protocol:
+            return None
+        name, _, prefix = self._base.partition("/")
+        told = self._again(lambda: self._files.s3.meta)
+        host = urlsplit(told.endpoint_url).hostname or ""
+        amazon = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        return Place(
+            name=name,
+            prefix=f"{prefix}/" if prefix else "",
+            endpoint=None if amazon else told.endpoint_url,
+            region=told.region_name,
+        )
 
     def _no_bucket(self) -> StoreError:
         return StoreError(

@@ -8,11 +8,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from warehouse import absence, atomic, leaving, removal, store, tombstones
+from warehouse import absence, atomic, inbox, leaving, removal, store, tombstones
 from warehouse.absence import Absence
 from warehouse.errors import SettingsError
 from warehouse.home import Home
@@ -35,8 +35,9 @@ class Forgotten:
         what: the tombstone's name for them: kind and a keyed hash, no personal data.
         removed: counts by place.
         releases: ``<name> <version>`` to what replaced it, None for nothing.
-        left: files outside the home that show them and are not ours to delete.
-        absence: what a search of the home for them found afterwards.
+        left: ``<where>: <why>`` of what shows them, or may, and is not ours to delete.
+        absence: what a search of the home for them found afterwards; its traces name what stays
+            in the inbox too.
     """
 
     what: str
@@ -115,7 +116,8 @@ def forget(
         journal.add("rows of tables", removal.from_tables(home, leaver))
         _drop_parts(home, leaver)
         journal.add("pictures", removal.from_media(home, leaver))
-        journal.add("files of the inbox", removal.from_inbox(home, leaver))
+        cleared = inbox.clear(home, leaver)
+        journal.add("files of the inbox", cleared.removed)
         shutil.rmtree(home.cache, ignore_errors=True)
         # What a killed process left half written may hold their rows, and no table reads it.
         atomic.sweep(home.root, older_than_s=_DAY_S, now=time.time)
@@ -124,15 +126,17 @@ def forget(
         # What is left on an object store is fetched, so that the search sees it too.
         for folder in (home.root, home.media):
             store.refresh(folder, force=True)
-        found = absence.search(home, leaver, skip=home.root / JOURNAL)
+        # An address under which something else lies by now is no trace of theirs.
+        gone = replace(leaver, sources=tuple(sorted(set(leaver.sources) - cleared.kept)))
+        found = absence.search(home, gone, skip=home.root / JOURNAL)
         stone = _tombstone(home, leaver, journal, why=why)
         journal.end()
     return Forgotten(
         what=stone,
         removed=journal.removed,
         releases=journal.releases,
-        left=[uri for uri in leaver.sources if Path(uri).exists()],
-        absence=found,
+        left=cleared.left,
+        absence=replace(found, traces=[*found.traces, *cleared.stays]),
         notes=journal.notes,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from warehouse import arrivals, media, tables
+from warehouse import arrivals, media, store, tables
 from warehouse.errors import MediaError, SettingsError
 from warehouse.home import Home
 from warehouse.releases import versions
@@ -100,9 +100,23 @@ def find(home: Home, kind: str, name: str) -> Leaver:
         shared=tuple(sorted(shared)),
         crops=_sorted(faces["crop"]),
         contexts=_sorted([*faces["context"], *frames["context"]]),
-        sources=_sorted([*videos["uri"], *arrivals.origins(videos["uri"])]),
+        sources=_sorted([*videos["uri"], *_origins(home, videos["uri"])]),
         signatures=_sorted(_signature_of(home, key) for key in _sorted(faces["crop"])),
     )
+
+
+def here(home: Home, uri: str) -> Path:
+    """Where the file that a row names lies on this machine: in a shared home the row may have been
+    written on another one, whose inbox lies elsewhere."""
+    path = Path(uri)
+    if home.inbox in path.parents or store.of(home.inbox / "any") is None:
+        return path
+    for at, part in enumerate(path.parts):
+        if part == home.inbox.name:
+            found = home.inbox.joinpath(*path.parts[at + 1 :])
+            if found.is_file():
+                return found
+    return path
 
 
 def signature(data: bytes) -> str | None:
@@ -140,6 +154,10 @@ def _known(home: Home) -> pl.DataFrame:
             if files:
                 found.append(pl.scan_parquet(files, glob=False).select(names))
     return pl.concat(found).collect().filter(~pl.all_horizontal(pl.col(names).is_null()))
+
+
+def _origins(home: Home, uris: Iterable[str]) -> set[str]:
+    return arrivals.origins(str(here(home, uri)) for uri in uris)
 
 
 def _remembered(home: Home, kind: str, name: str) -> bool:

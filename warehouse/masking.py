@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ _NAMES = re.compile(
 _SHORTEST = 6
 """A shorter value would be found in words that are none."""
 
+_remembered: set[str] = set()
+
 _LOGIN = re.compile(r"(?<=//)[^/\s@'\"]+@")
 _SHAPES = re.compile(
     r"\b[0-9a-f]{40}\b"  # Label Studio's own tokens
@@ -28,12 +31,25 @@ _SHAPES = re.compile(
 
 
 def mask(text: str, *secrets: str) -> str:
-    """``text`` without ``secrets``, without those that the environment holds, without logins in
-    URLs, and without anything shaped like a token."""
-    for secret in sorted({*secrets, *held(os.environ)}, key=len, reverse=True):
+    """``text`` without ``secrets``, without those that were remembered or that the environment
+    holds, without logins in URLs, and without anything shaped like a token."""
+    known = {*secrets, *_remembered, *held(os.environ)}
+    # As it is, and as a message quotes it.
+    spelt = known | {repr(secret)[1:-1] for secret in known} | {_in_json(one) for one in known}
+    for secret in sorted(spelt, key=len, reverse=True):
         if secret:
             text = text.replace(secret, MASK)
     return _LOGIN.sub(f"{MASK}@", _SHAPES.sub(MASK, text))
+
+
+def remember(secret: str) -> None:
+    """Mask a secret in this process from now on, which no variable holds: a settings file does."""
+    if len(secret) >= _SHORTEST:
+        _remembered.add(secret)
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
 
 
 def held(environment: Mapping[str, str]) -> set[str]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import polars as pl
 
-from warehouse import arrivals, atomic, media, store, tables
+from warehouse import atomic, media, store, tables
 from warehouse.errors import MediaError
 from warehouse.home import Home
 from warehouse.leaving import Leaver
@@ -100,50 +96,3 @@ def from_media(home: Home, leaver: Leaver) -> int:
                 removed += 1
                 atomic.remove(path)
     return removed
-
-
-def from_inbox(home: Home, leaver: Leaver) -> int:
-    """Delete their videos from the inbox and their lines from its lists; returns files deleted."""
-    removed = 0
-    names = set()
-    for uri in leaver.sources:
-        path = _here(home, Path(uri))
-        names.add(path.name)
-        if home.inbox in path.parents:
-            removed += path.exists()
-            atomic.remove(path)
-    arrivals.forget(home.inbox, leaver.sources)
-    for listing in sorted(home.inbox.glob("*/sources.jsonl")):
-        lines = listing.read_text().splitlines()
-        stay = [line for line in lines if _address(listing, line) not in leaver.sources]
-        _put(listing, lines, stay)
-    for sidecar in sorted(home.inbox.glob("*/**/videos.csv")):
-        lines = sidecar.read_text(encoding="utf-8-sig").splitlines()
-        stay = lines[:1] + [line for line in lines[1:] if not _is_of(line, names, leaver)]
-        _put(sidecar, lines, stay)
-    return removed
-
-
-def _here(home: Home, path: Path) -> Path:
-    """Where a video of a shared inbox lies on this machine; its row may name another one's."""
-    shared = path.parts[-3:-2] == (home.inbox.name,) and store.of(home.inbox / "any") is not None
-    return home.inbox.joinpath(*path.parts[-2:]) if shared else path
-
-
-def _address(listing: Path, line: str) -> str:
-    """What a line of a listing names, as ``videos`` and ``arrivals`` have it."""
-    told = str(json.loads(line)["uri"])
-    return told if "://" in told else os.path.abspath(listing.parent / told)
-
-
-def _is_of(line: str, names: set[str], leaver: Leaver) -> bool:
-    import csv
-
-    cells = [cell.strip() for cell in next(csv.reader([line]), [])]
-    named = any(Path(cell).name in names for cell in cells[:1])
-    return named or (leaver.kind == "subject" and leaver.name in cells)
-
-
-def _put(path: Path, before: list[str], after: list[str]) -> None:
-    if after != before:
-        atomic.write_text(path, "".join(line + "\n" for line in after))

@@ -5,8 +5,8 @@ there first, and what others wrote is fetched before it is read, by comparing a 
 index of what this folder holds. So every reader (Polars, DuckDB, ``datasets``, Label Studio) works
 on plain local files, and a working folder that is lost costs a download.
 
-What is shared: ``tables media releases inbox forgetting`` and the salt. What stays on the machine
-says so: ``label-studio`` and ``dagster`` (SQLite), ``cache``, locks and drafts.
+What is shared: ``tables media releases inbox forgetting people`` and the salt. What stays on the
+machine says so: ``label-studio`` and ``dagster`` (SQLite), ``cache``, locks and drafts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from warehouse import sealed
 from warehouse.bucket import Bucket, mark_of
 from warehouse.held import Held, holding
 
-FOLDERS = ("tables", "media", "releases", "inbox", "forgetting")
+PEOPLE = "people"
+"""Pseudonyms of those who label, see ``pipeline.studio.roster``."""
+
+FOLDERS = ("tables", "media", "releases", "inbox", "forgetting", PEOPLE)
 SALT = "salt"
 FRESH_S = 2.0
 """What another machine wrote is seen at the latest so much later."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from annotation.aggregate import crowdlab
 from annotation.audit import crossfit, inputs
 from annotation.audit.inputs import Values
 from annotation.audit.margins import Case, margins, named_again, with_class
+from annotation.audit.nameless import nameless
 from annotation.audit.provenance import Learned, refuse_seen
 from annotation.audit.result import AuditResult, result_of
 from warehouse.errors import SettingsError
@@ -110,7 +111,7 @@ class LabelNoise:
         )
         rows = np.flatnonzero(~np.isnan(soft[:, 0]) & ~np.isnan(belief[:, 0]))
         case = Case([ids[row] for row in rows], soft[rows], belief[rows])
-        heard = None if votes is None else crowdlab.posterior(votes, case.ids, case.belief)
+        heard = None if votes is None else _heard(votes, case)
         verdict = _by_crowdlab(case, heard) if heard else self._by_margin(case, source)
         scores, flags = np.full(len(ids), np.nan), np.zeros(len(ids), dtype=bool)
         details: list[str | None] = [None] * len(ids)
@@ -196,6 +197,15 @@ def _out_of_sample(
         )
     array = inputs.matrix(features, ids, name="features", column="feature")
     return crossfit.probabilities(soft, array, groups=groups), _CROSSFITTED
+
+
+def _heard(votes: pl.DataFrame, case: Case) -> crowdlab.Posterior | None:
+    numbered, names = nameless(votes)
+    heard = crowdlab.posterior(numbered, case.ids, case.belief)
+    if heard is None:
+        return None
+    worth = {names[number]: weight for number, weight in heard.worth.items()}
+    return replace(heard, worth=dict(sorted(worth.items())))
 
 
 def _by_crowdlab(case: Case, heard: crowdlab.Posterior) -> _Verdict:

@@ -18,6 +18,7 @@ import tenacity
 
 from annotation.studio.address import LOOPBACK, Address
 from annotation.studio.refusals import refusal
+from annotation.studio.sources import FOLDER, Source
 from annotation.studio.tokens import sign_in
 from warehouse.errors import StudioError
 
@@ -31,10 +32,19 @@ class Client:
 
     Args:
         patience_s: how long a read is tried again while the server is away or answers 5xx.
+        media: where this server gets the home's pictures from.
     """
 
-    def __init__(self, address: Address, *, patience_s: float = 15, timeout_s: float = 120) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        patience_s: float = 15,
+        timeout_s: float = 120,
+        media: Source = FOLDER,
+    ) -> None:
         self.url, self._token, self._patience_s = address.url, address.token, patience_s
+        self.media = media
         local = urlsplit(address.url).hostname in LOOPBACK
         self._http = httpx.Client(
             base_url=address.url,
@@ -83,6 +93,17 @@ class Client:
         except httpx.TransportError as error:
             raise self._away(error) from None
         return self._content(response)
+
+    def fetch(self, path: str, **headers: str) -> httpx.Response:
+        """GET, once: the answer as it is, a refusal or a redirect included.
+
+        Raises:
+            StudioError: the server is away.
+        """
+        try:
+            return self._http.get(path, headers=headers)
+        except httpx.TransportError as error:
+            raise self._away(error) from None
 
     def write(self, method: str, path: str, body: Any = None, *, timeout_s: float = 300) -> Any:
         """POST, PATCH or DELETE, once.
@@ -206,13 +227,13 @@ class Client:
         )
 
 
-def connect(address: Address, *, patience_s: float = 15) -> Client:
+def connect(address: Address, *, patience_s: float = 15, media: Source = FOLDER) -> Client:
     """A client that has signed in once.
 
     Raises:
         StudioError: nothing answers there, or the token is refused.
     """
-    client = Client(address, patience_s=patience_s)
+    client = Client(address, patience_s=patience_s, media=media)
     try:
         client.whoami()
     except BaseException:

@@ -36,6 +36,9 @@ class Person:
         kind: ``person``, ``simulated`` or ``self``: the rater kind of every vote it casts.
         removed: it may vote no more; kept, so that its votes keep their pseudonym.
         subject: of a filmed person: whose faces they are asked about.
+        url: of the server that knows the account.
+        rater_id: the pseudonym of an account that another machine made; address, token and
+            password are then empty.
     """
 
     email: str
@@ -45,6 +48,8 @@ class Person:
     token: str = field(repr=False)
     password: str = field(repr=False)
     subject: str | None = None
+    url: str = ""
+    rater_id: str = ""
 
     def address(self, url: str) -> Address:
         """Where this person votes."""
@@ -222,6 +227,7 @@ def _person(email: str, account: dict[str, Any]) -> Person:
         token=account["token"],
         password=account["password"],
         subject=account.get("subject"),
+        url=account["url"],
     )
 
 

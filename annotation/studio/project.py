@@ -13,6 +13,8 @@ from annotation.studio.config import fingerprint, labeling_config
 from annotation.studio.guide import instruction
 from annotation.studio.marks import Mark, label_set_of, owner_hash, page_fingerprint, read_mark
 from annotation.studio.page import Page
+from annotation.studio.sources import Folder
+from annotation.studio.storages import follow, unlock_folders
 from warehouse.errors import StudioError
 from warehouse.media import KINDS
 
@@ -22,9 +24,6 @@ CLIPS = "clips"
 
 MODEL_VERSION = "risorius"
 """The name under which predictions are shown, where a setting says so."""
-
-_SERVE_ONLY = "^$"
-"""A file filter that matches nothing: the storage row unlocks serving and is never synced."""
 
 _ENTER = {
     "annotation:annotation:submit": {"key": "enter", "active": True},
@@ -72,13 +71,13 @@ def ensure_project(
     Args:
         wanted_votes: the stream offers a face until it has this many votes; may be raised later.
         media_dir: holds ``crops`` and ``contexts``, and is given the drawings of the guide; must
-            be what the server may serve.
+            be what the server may serve, unless it reads them from a bucket (``client.media``).
         owner: tells homes apart that share a server; any text, kept as a hash.
         avoid: ids not to take for a new project, because tables already know another one by them.
         page: what it asks; the eight expressions by default.
 
     Raises:
-        StudioError: the server refuses, may not serve the folder, or somebody changed the
+        StudioError: the server refuses, cannot get at the pictures, or somebody changed the
             labeling config by hand.
     """
     page = page or Page()
@@ -101,7 +100,10 @@ def ensure_project(
             "PATCH", f"/api/projects/{found['id']}/", {"maximum_annotations": wanted_votes}
         )
     drawings.write_drawings(media_dir)
-    _unlock_media(client, found["id"], media_dir, page)
+    if isinstance(client.media, Folder):
+        folders = (*_FOLDERS, CLIPS) if page.clip else _FOLDERS
+        unlock_folders(client, found["id"], media_dir, folders)
+    follow(client, found["id"], owner=owner)
     return _project(client, found | {"label_config": config}, mark)
 
 
@@ -211,25 +213,3 @@ def _settings(title: str, mark: Mark, *, config: str, page: Page) -> dict[str, A
         "sampling": "Uniform sampling",
         "skip_queue": "REQUEUE_FOR_OTHERS",
     }
-
-
-def _unlock_media(client: Client, project_id: int, media_dir: Path, page: Page) -> None:
-    """A storage row per folder: without one the server answers 404 for its files."""
-    folders = (*_FOLDERS, CLIPS) if page.clip else _FOLDERS
-    wanted = {str((media_dir / folder).resolve()): folder for folder in folders}
-    rows = client.read("/api/storages/localfiles/", project=project_id)
-    for path in sorted(wanted.keys() - {str(row["path"]) for row in rows}):
-        Path(path).mkdir(parents=True, exist_ok=True)
-        body = {
-            "project": project_id, "path": path, "title": f"serve {wanted[path]}",
-            "use_blob_urls": True, "regex_filter": _SERVE_ONLY,
-        }  # fmt: skip
-        try:
-            client.write("POST", "/api/storages/localfiles/", body)
-        except StudioError as error:
-            raise StudioError(
-                f"a Label Studio that may serve {path}",
-                got=error.got,
-                mend="start it with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and the media "
-                "folder of this home as LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",
-            ) from None

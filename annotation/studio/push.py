@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import polars as pl
 
@@ -19,6 +18,7 @@ from annotation.studio.client import Client, LostAnswerError
 from annotation.studio.locks import alone
 from annotation.studio.orders import places
 from annotation.studio.project import MODEL_VERSION
+from annotation.studio.sources import Source
 from warehouse.errors import StudioError
 from warehouse.ids import sha256_of
 
@@ -30,7 +30,6 @@ _CHUNK = 500
 
 _SETTLE_S = 2.0
 _LOCK_S = 600
-_LOCAL_FILES = "/data/local-files/?d="
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,6 @@ def push(
     tasks: pl.DataFrame,
     *,
     progress: Callable[[int, int], None] | None = None,
-    media_url: str = _LOCAL_FILES,
 ) -> Pushed:
     """Give every face a task, unless it has one; may be run, killed and run again at will.
 
@@ -65,11 +63,11 @@ def push(
     task when none of its tasks is open.
 
     Args:
+        client: also says where the server gets the pictures from.
         tasks: face_id, crop, context (media keys) and reason; the first row of a face counts.
             Optionally ``clip`` (media key or null) and ``prediction`` (a label to show or null;
             without the column no predicted label is ever sent).
         progress: called with faces done and faces in all.
-        media_url: what a media key is appended to.
 
     Raises:
         StudioError: the server is away or refuses; what was stored before stays and is known
@@ -82,7 +80,7 @@ def push(
         _say(progress, len(rows) - len(missing), len(rows))
         for start in range(0, len(missing), _CHUNK):
             chunk = {face: rows[face] for face in missing[start : start + _CHUNK]}
-            there |= send(client, project_id, chunk, media_url=media_url)
+            there |= send(client, project_id, chunk)
             _say(progress, len(rows) - len(missing) + start + len(chunk), len(rows))
     return Pushed(
         new=len(missing),
@@ -124,15 +122,9 @@ def is_missing(row: Mapping[str, Any], there: Mapping[str, Task]) -> bool:
     return task is None or (row["reason"] == ASKED_AGAIN and task.done)
 
 
-def send(
-    client: Client,
-    project_id: int,
-    rows: Mapping[str, Mapping[str, Any]],
-    *,
-    media_url: str = _LOCAL_FILES,
-) -> dict[str, Task]:
+def send(client: Client, project_id: int, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
     """Import one chunk; after a lost answer send only what is really not there, once."""
-    tasks = {face: _task(row, media_url) for face, row in rows.items()}
+    tasks = {face: _task(row, client.media) for face, row in rows.items()}
     try:
         return _import(client, project_id, tasks)
     except LostAnswerError:
@@ -159,17 +151,17 @@ def _listed(client: Client, project_id: int, *, include: str) -> list[tuple[str,
     return found
 
 
-def _task(row: Mapping[str, Any], media_url: str) -> dict[str, Any]:
+def _task(row: Mapping[str, Any], media: Source) -> dict[str, Any]:
     data = {
         "face_id": row["face_id"],
-        "crop": media_url + quote(row["crop"] or ""),
+        "crop": media.address(row["crop"] or ""),
         # The page names $context, so the key must be there even without a picture.
-        "context": media_url + quote(row["context"]) if row["context"] else "",
+        "context": media.address(row["context"]) if row["context"] else "",
         "reason": row["reason"] or "",
         **places(row["face_id"]),
     }
     if row.get("clip"):
-        data["clip"] = media_url + quote(row["clip"])
+        data["clip"] = media.address(row["clip"])
     if not row.get("prediction"):
         return {"data": data}
     shown = {"model_version": MODEL_VERSION, "result": result_of([row["prediction"]])}

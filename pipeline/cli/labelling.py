@@ -28,7 +28,11 @@ ReaskOption = Annotated[
     typer.Option("--reask", min=0, help="More votes for every face that an audit doubts."),
 ]
 RestoreOption = Annotated[
-    bool, typer.Option("--restore-config", help="Put back a labeling page edited by hand.")
+    bool,
+    typer.Option(
+        "--restore-config",
+        help="Put back a labeling page edited by hand, and the addresses of its pictures.",
+    ),
 ]
 _PAUSE_S = 30
 _LINK = re.compile(r"\[(\S+)\]\((\S+)\)")

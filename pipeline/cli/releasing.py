@@ -233,6 +233,8 @@ def _print_facts(facts: dict[str, Any], console: Console) -> None:
     console.print(f"terms     {bound['name']}: {bound['note']}")
     if facts.get("replaces"):
         console.print(f"replaces  {facts['replaces']}, which somebody left")
+    if checksum := facts.get("checksums", {}).get("default"):
+        console.print(f"checksum  {checksum} of the faces; equal: a model would learn the same")
     console.print(f"intact    {'yes' if not facts['problems'] else '; '.join(facts['problems'])}")
     columns = ("stage", "verdict", "reason", "n")
     console.print(stage_table([tuple(row[name] for name in columns) for row in facts["counts"]]))

@@ -11,6 +11,7 @@ from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
 from pipeline.defs.partitions import NAME, batches
 from pipeline.defs.resources import Workplace
 from pipeline.faces import batch as stage
+from pipeline.faces import hardware
 from warehouse import lens, tables
 from warehouse.errors import SettingsError
 from warehouse.ids import check_batch
@@ -77,6 +78,7 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
         gate=settings.gate.moved(),
         blur_bystanders=settings.blur_bystanders,
     )
+    context.log.info(hardware.told(wanted=settings.hardware_decoding == "auto"))
     for key in context.partition_keys:
         refusing.refuse(home, key)
         count = stage.find_faces(
@@ -87,9 +89,13 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
             workers=settings.workers,
             needs=settings.needs,
             limit_s=settings.video_limit_s or stage.time_limit,
+            retry=settings.retry_failed,
+            hardware=settings.hardware_decoding == "auto",
             say=partial(progress.say, "faces"),
         )
         context.log.info(f"{key}: {count.done} videos decoded, {count.skipped} done before")
+        if count.left:
+            context.log.warning(f"{key}: {count.left} left, which ended their worker before")
     found = _of_batches("faces", home, context.partition_keys)
     by_verdict = found.sort("verdict", "reason", "face_id", descending=[True, False, False])
     return dg.MaterializeResult(

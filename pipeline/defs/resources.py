@@ -1,13 +1,16 @@
 """What assets are handed: the home with its settings."""
 
+import logging
 from functools import partial
 
 import dagster as dg
+from pydantic import SecretStr
 
 from pipeline import settings
 from pipeline.fanout import fan_out
 from warehouse import store
 from warehouse.home import Home
+from warehouse.masking import mask, remember
 
 
 class Workplace(dg.ConfigurableResource):
@@ -17,7 +20,11 @@ class Workplace(dg.ConfigurableResource):
     """
 
     def settings(self) -> settings.Settings:
-        return settings.load()
+        given = settings.load()
+        for _, value in given:
+            if isinstance(value, SecretStr):
+                remember(value.get_secret_value())
+        return given
 
     def home(self) -> Home:
         place = self.settings().place
@@ -32,10 +39,34 @@ class Workplace(dg.ConfigurableResource):
         )
 
 
+@dg.logger(
+    config_schema=dg.colored_console_logger.config_schema,
+    description="Dagster's console logger, without secrets.",
+)
+def masked_console(context: dg.InitLoggerContext) -> logging.Logger:
+    """A failure is written to the console with its traceback, and services keep what they read
+    there; the home's instance masks only what is stored in the home."""
+    console = dg.colored_console_logger.logger_fn(context)
+    for handler in console.handlers:
+        if not isinstance(handler.formatter, _Masked):
+            handler.setFormatter(_Masked(handler.formatter or logging.Formatter()))
+    return console
+
+
+class _Masked(logging.Formatter):
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask(self.inner.format(record))
+
+
 @dg.definitions
 def resources() -> dg.Definitions:
     return dg.Definitions(
         resources={"workplace": Workplace()},
+        loggers={"console": masked_console},
         # One step per process costs seconds of imports, and the work fans out by itself.
         executor=dg.in_process_executor,
     )

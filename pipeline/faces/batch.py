@@ -18,13 +18,11 @@ from typing import Any
 import polars as pl
 
 from pipeline import fanout
-from pipeline.faces import arriving, detect, extract, quality, replaced, sources
+from pipeline.faces import arriving, attempts, detect, extract, quality, replaced, sources
 from pipeline.faces.copies import Copies
 from warehouse import media, tables
-from warehouse.errors import RisoriusError
 from warehouse.home import Home
 from warehouse.ids import sha256_of
-from warehouse.masking import mask
 from warehouse.schema import TABLES
 
 _PATIENCE_S = 300.0
@@ -47,15 +45,18 @@ class FaceOptions:
 
     @property
     def fingerprint(self) -> str:
-        return sha256_of([json.dumps(asdict(self), sort_keys=True).encode()])[:16]
+        told = asdict(self) | {"measures": quality.MEASURES}
+        return sha256_of([json.dumps(told, sort_keys=True).encode()])[:16]
 
 
 @dataclass(frozen=True)
 class StageCount:
-    """How many items a stage worked on now and how many it found done before."""
+    """How many items a stage worked on now, how many it found done before, and how many it left
+    because they ended their worker under the same conditions."""
 
     done: int
     skipped: int
+    left: int = 0
 
 
 def register(
@@ -122,6 +123,8 @@ def find_faces(
     workers: int | None = None,
     needs: fanout.Needs | None = None,
     limit_s: float | Callable[[dict[str, Any]], float] | None = None,
+    retry: bool = False,
+    hardware: bool = False,
     say: Say | None = None,
 ) -> StageCount:
     """Fill ``faces`` and ``tracks`` for every readable video of a batch, each video on its own.
@@ -129,25 +132,48 @@ def find_faces(
     Args:
         limit_s: seconds a video may take, or a function of its row in ``videos`` that says so,
             such as ``time_limit``; a video that takes longer has failed, with ``timeout``.
+        retry: search again what ended its worker under the same options and limit.
+        hardware: decode on a device, where a worker has one.
     """
     videos = [
         row
         for row in tables.read(home, "videos", batch=batch).iter_rows(named=True)
         if _footer(home, row).get("registered") == "kept"
     ]
-    pending = [row for row in videos if not _has_faces(home, row, options)]
+
+    def limit_of(row: dict[str, Any]) -> float | None:
+        return limit_s(row) if callable(limit_s) else limit_s
+
+    wanted = [row for row in videos if not _has_faces(home, row, options)]
+    mark = options.fingerprint
+    pending = [
+        row
+        for row in wanted
+        if retry
+        or not attempts.is_spared(_footer(home, row), fingerprint=mark, limit_s=limit_of(row))
+    ]
     work = partial(
-        _extract_one, home=home, options=options, threads=_threads(len(pending), workers)
+        _extract_one,
+        home=home,
+        options=options,
+        threads=_threads(len(pending), workers),
+        hardware=hardware,
     )
     results = fanout.fan_out(
         work, pending, engine=engine, workers=workers, needs=needs, limit_s=limit_s
     )
     for number, (row, outcome) in enumerate(results, start=1):
         if isinstance(outcome, Exception):
-            _rewrite_video(home, row, verdict="failed", reason=_why(outcome))
+            tried = attempts.note(
+                outcome, footer=_footer(home, row), fingerprint=mark, limit_s=limit_of(row)
+            )
+            why = attempts.reason(outcome, tried=tried)
+            _rewrite_video(home, row, verdict="failed", reason=why, tried=tried)
         if say:
             say(Path(row["uri"]).name, number, len(pending))
-    return StageCount(done=len(pending), skipped=len(videos) - len(pending))
+    return StageCount(
+        done=len(pending), skipped=len(videos) - len(wanted), left=len(wanted) - len(pending)
+    )
 
 
 def time_limit(row: dict[str, Any]) -> float:
@@ -155,12 +181,6 @@ def time_limit(row: dict[str, Any]) -> float:
     # A header may claim ten hours; no video is smaller than 16 kbit for each second of it.
     length_s = min(row["duration_s"] or 0.0, (row["bytes"] or 0) / 2000)
     return _PATIENCE_S + _PATIENCE_PER_S * length_s
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, RisoriusError) and error.got.startswith("timeout"):
-        return f"{error.got}; {error.mend}"
-    return mask(f"crashed: {error}")
 
 
 def _threads(videos: int, workers: int | None) -> int:
@@ -171,7 +191,14 @@ def _threads(videos: int, workers: int | None) -> int:
     return max(1, cores // max(1, min(workers or cores, videos)))
 
 
-def _extract_one(row: dict[str, Any], *, home: Home, options: FaceOptions, threads: int = 1) -> str:
+def _extract_one(
+    row: dict[str, Any],
+    *,
+    home: Home,
+    options: FaceOptions,
+    threads: int = 1,
+    hardware: bool = False,
+) -> str:
     found = extract.extract(
         row["uri"],
         video_id=row["video_id"],
@@ -182,6 +209,7 @@ def _extract_one(row: dict[str, Any], *, home: Home, options: FaceOptions, threa
         fps=options.sample_fps,
         keep=partial(media.store, home),
         blur_bystanders=options.blur_bystanders,
+        hardware=hardware,
     )
     place = {"part": row["video_id"], "batch": row["batch"]}
     tables.write(home, "tracks", found.tracks, **place)
@@ -224,7 +252,14 @@ def _write_video(home: Home, row: dict[str, Any], *, stamp: str, copies: Copies)
     copies.note(row["batch"], part)
 
 
-def _rewrite_video(home: Home, row: dict[str, Any], *, verdict: str, reason: str | None) -> None:
+def _rewrite_video(
+    home: Home,
+    row: dict[str, Any],
+    *,
+    verdict: str,
+    reason: str | None,
+    tried: str | None = None,
+) -> None:
     frame = pl.DataFrame(
         [{**row, "verdict": verdict, "reason": reason}], schema=TABLES["videos"].schema
     )
@@ -232,6 +267,8 @@ def _rewrite_video(home: Home, row: dict[str, Any], *, verdict: str, reason: str
     kept: dict[str, str] = {
         name: footer[name] for name in ("stamp", "registered") if name in footer
     }
+    if tried is not None:
+        kept[attempts.KEY] = tried
     tables.write(home, "videos", frame, part=row["video_id"], batch=row["batch"], metadata=kept)
 
 

@@ -52,6 +52,7 @@ def extract(
     fps: float,
     keep: Keep,
     blur_bystanders: bool = True,
+    hardware: bool = False,
 ) -> Extraction:
     """Every face at every sampled time. Memory holds a second of frames, whatever the length.
 
@@ -60,11 +61,13 @@ def extract(
 
     Args:
         blur_bystanders: hide every other face that was found in a face's context picture.
+        hardware: decode on a device where there is one.
     """
     tracker, rows = Tracker(fps=fps), _Rows()
     broken, n_frames = None, 0
     try:
-        for sight in watch(video.sample(path, fps=fps), detector=detector, fps=fps):
+        frames = video.sample(path, fps=fps, hardware=hardware)
+        for sight in watch(frames, detector=detector, fps=fps):
             n_frames += 1
             frame, boxes = sight.frame, sight.boxes
             if frame.cut:

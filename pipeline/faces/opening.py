@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from warehouse.errors import MediaError
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -26,8 +27,11 @@ _TILED = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
 
 
 @contextmanager
-def opened(path: str) -> Iterator[InputContainer]:
+def opened(path: str, *, hwaccel: HWAccel | None = None) -> Iterator[InputContainer]:
     """The container behind a path; what FFmpeg refuses inside the block is a MediaError too.
+
+    Args:
+        hwaccel: decode on this device what it can decode.
 
     Raises:
         MediaError: with ``got`` = ``code: sentence``.
@@ -46,7 +50,7 @@ def opened(path: str) -> Iterator[InputContainer]:
     with handle:
         try:
             nameless: Any = _Nameless(handle)
-            container = av.open(nameless, metadata_errors="ignore")
+            container = av.open(nameless, metadata_errors="ignore", hwaccel=hwaccel)
         except (av.FFmpegError, ValueError) as error:
             raise _refused(handle, error) from None
         if container.format.name == "webp_pipe" and _is_animated_webp(handle):

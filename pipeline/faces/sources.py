@@ -18,8 +18,6 @@ from warehouse.ids import file_sha256, unreadable_video_id, video_id
 
 SIDECAR = "videos.csv"
 LISTING = "sources.jsonl"
-TRANSCRIPTS = (".srt", ".vtt", ".json")
-"""Beside a video of the same name they are words, and no source of their own."""
 
 _DECLARED = ("subject_id", "licence", "consent", "source")
 
@@ -184,7 +182,7 @@ def _folders(top: Path) -> Iterator[Path]:
 def _files(folder: Path) -> list[Path]:
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     files = [path for path in inside if not path.is_dir() and not _is_ours(path.name)]
-    spoken = {path for path in files if path.suffix.lower() in TRANSCRIPTS}
+    spoken = {path for path in files if path.suffix.lower() in arrivals.TRANSCRIPTS}
     told = {name for path in files if path not in spoken for name in (path.stem, path.name)}
     return [path for path in files if not (path in spoken and path.stem in told)]
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.faces import hardware as devices
 from pipeline.faces.ahead import ahead
 from pipeline.faces.cuts import Cuts
 from pipeline.faces.decoding import Decoding, Ticks
 from pipeline.faces.opening import is_still, opened, picture_stream, undecodable
 from pipeline.faces.picture import Picture, picture_of
+from warehouse.errors import MediaError
+
+if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
+
+_log = logging.getLogger(__name__)
 
 _AHEAD = 3
 _AHEAD_PIXELS = 16_000_000
@@ -89,17 +98,26 @@ def probe(path: str) -> VideoFacts:
         )
 
 
-def sample(path: str, *, fps: float = 5.0) -> Iterator[Frame]:
+def sample(path: str, *, fps: float = 5.0, hardware: bool = False) -> Iterator[Frame]:
     """Frames at or after each tick of ``1 / fps`` seconds, with the times they really have.
 
     A thread decodes ahead by a few frames, whatever the length of the video. A still image is
     one frame at 0 s.
 
+    Args:
+        hardware: decode on a device where there is one that can; what it cannot or will not is
+            decoded in software.
+
     Raises:
         MediaError: as ``probe``; also after the last frame, when part of the video could not be
             decoded (``decode_error``) or is not there (``truncated``).
     """
-    frames = _sampled(path, fps=fps)
+    accelerator = devices.accelerator() if hardware else None
+    frames = (
+        _sampled(path, fps=fps)
+        if accelerator is None
+        else _with_fallback(path, fps=fps, accelerator=accelerator)
+    )
     first = next(frames, None)
     if first is None:
         return
@@ -108,8 +126,24 @@ def sample(path: str, *, fps: float = 5.0) -> Iterator[Frame]:
     yield from ahead(frames, depth=min(_AHEAD, max(1, _AHEAD_PIXELS // (width * height))))
 
 
-def _sampled(path: str, *, fps: float) -> Generator[Frame]:
-    with opened(path) as container:
+def _with_fallback(path: str, *, fps: float, accelerator: HWAccel) -> Generator[Frame]:
+    """Frames from a device; from where it fails on, those of a second pass in software.
+
+    A device may run out of memory or refuse a profile: the last word on a file is software's.
+    """
+    last = -1
+    try:
+        for frame in _sampled(path, fps=fps, hwaccel=accelerator):
+            last = frame.index
+            yield frame
+        return
+    except MediaError as error:
+        _log.info("software decodes in place of the device: %s", error.got)
+    yield from (frame for frame in _sampled(path, fps=fps) if frame.index > last)
+
+
+def _sampled(path: str, *, fps: float, hwaccel: HWAccel | None = None) -> Generator[Frame]:
+    with opened(path, hwaccel=hwaccel) as container:
         stream = picture_stream(container)
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = _DECODERS

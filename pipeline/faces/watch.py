@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.faces.detect import LONGEST_SIDE, Detector
-from pipeline.faces.detect.shape import NEAR_SIDE, overlap
+from pipeline.faces.detect.shape import NEAR_SIDE, WIDE_SIDE, overlap
 from pipeline.faces.video import Frame
 from warehouse.errors import MediaError
 
@@ -19,6 +19,9 @@ nobody else does, is missed."""
 _HELD_BYTES = 256_000_000
 _BYTES_PER_PIXEL = 4.5
 """A held frame as FFmpeg keeps it, and its RGB picture once somebody looked."""
+
+_FOLLOWED = 6
+"""Over more frames halving comes first: one frame that hides a face must not hide all before."""
 
 _FAR = 1.5
 _GROWN = 1.6
@@ -45,10 +48,11 @@ def watch(frames: Iterable[Frame], *, detector: Detector, fps: float) -> Iterato
     """Each frame with its faces, in order.
 
     The first and the last frame of every second are looked at whole. Between them, halving as a
-    binary search does, faces are sought only where both ends say they should be; where an end
-    misses a face that the other has, or a face is not where it should be, the whole picture is
-    looked at again. A second in which nobody comes or goes costs one whole look; somebody who
-    comes costs the logarithm of the samples in it. A cut ends the span.
+    binary search does, faces are sought only where both ends say they should be. A face that
+    only one end has is followed from there over the last few frames, until it is out of sight.
+    Where a face is not near the place it should be, the whole picture is looked at again. A
+    second in which nobody comes or goes costs one whole look; somebody who does costs one or two
+    more at five samples a second. A cut ends the span.
 
     Args:
         fps: samples per second, at most.
@@ -67,7 +71,7 @@ def watch(frames: Iterable[Frame], *, detector: Detector, fps: float) -> Iterato
         if frame is None:
             break
         held.append(frame)
-        if len(held) > _longest_span(frame, fps):
+        if len(held) > 1 and _is_long(held, fps):
             *sights, first = _span(held, first, detector)
             held = [frame]
             yield from sights
@@ -75,11 +79,13 @@ def watch(frames: Iterable[Frame], *, detector: Detector, fps: float) -> Iterato
         raise broken
 
 
-def _longest_span(frame: Frame, fps: float) -> int:
-    """Steps between whole looks: frames of a second, or fewer when they are large."""
-    width, height = frame.picture.size
+def _is_long(held: list[Frame], fps: float) -> bool:
+    """Whether a second has passed, or as many frames are held as there is room for."""
+    width, height = held[-1].picture.size
     room = int(_HELD_BYTES / (_BYTES_PER_PIXEL * width * height))
-    return max(1, min(round(fps * WHOLE_EVERY_S), room))
+    # Samples lie where the stream has frames, so a second of them is short or long by a little.
+    passed = held[-1].time_s - held[0].time_s >= WHOLE_EVERY_S - 0.5 / fps
+    return passed or len(held) > room
 
 
 def _span(frames: list[Frame], first: Sight | None, detector: Detector) -> list[Sight]:
@@ -98,13 +104,19 @@ def _between(
 ) -> None:
     if high - low < 2:
         return
-    middle = (low + high) // 2
-    frame = frames[middle]
-    expected = _expected(seen[low], seen[high], (middle - low) / (high - low))
-    found = None if expected is None else _near(frame, expected, detector)
-    seen[middle] = found or _whole(frame, detector)
-    _between(frames, seen, low, middle, detector=detector)
-    _between(frames, seen, middle, high, detector=detector)
+    stay, gone, come = _changes(seen[low].boxes, seen[high].boxes)
+    before, after = stay
+    at, found = (low + high) // 2, None
+    if not (len(gone) and len(come)):
+        if high - low <= _FOLLOWED:
+            # Somebody new is followed back, and somebody who leaves forth, until out of sight.
+            at = high - 1 if len(come) else low + 1 if len(gone) else at
+        share = (at - low) / (high - low)
+        expected = before * (1 - share) + after * share
+        found = _near(frames[at], expected, np.concatenate([gone, come]), detector)
+    seen[at] = found or _whole(frames[at], detector)
+    _between(frames, seen, low, at, detector=detector)
+    _between(frames, seen, at, high, detector=detector)
 
 
 def _whole(frame: Frame, detector: Detector) -> Sight:
@@ -115,51 +127,66 @@ def _whole(frame: Frame, detector: Detector) -> Sight:
     return Sight(frame, boxes, keypoints * grown, whole=True)
 
 
-def _near(frame: Frame, expected: np.ndarray, detector: Detector) -> Sight | None:
-    """What is where faces are expected; None if one is not, or if a whole look costs less."""
+def _near(
+    frame: Frame, expected: np.ndarray, loose: np.ndarray, detector: Detector
+) -> Sight | None:
+    """What is where faces are expected; None if one is not, or if a whole look costs less.
+
+    Args:
+        expected: float[n, 4], where they should be.
+        loose: float[m, 4], where others were a moment before or after.
+    """
     width, height = frame.picture.size
     shrink = min(1.0, LONGEST_SIDE / max(width, height))
-    if len(expected) * NEAR_SIDE**2 >= width * height * shrink**2:
+    cost = len(expected) * NEAR_SIDE**2 + len(loose) * WIDE_SIDE**2
+    if cost >= width * height * shrink**2:
         return None
-    if not len(expected):
+    if not cost:
         none = np.empty((0, 5), np.float32), np.empty((0, 5, 2), np.float32)
         return Sight(frame, *none, whole=False)
     boxes, keypoints = detector.near(frame.image, expected)
+    lost = boxes[:, 4] <= 0
+    if lost.any() or len(loose):
+        sought = np.concatenate([expected[lost], loose])
+        further = detector.near(frame.image, sought, side=WIDE_SIDE)
+        boxes = np.concatenate([boxes[~lost], further[0]])
+        keypoints = np.concatenate([keypoints[~lost], further[1]])
     if (boxes[:, 4] <= 0).any() or _two_are_one(boxes):
         return None
     return Sight(frame, boxes, keypoints, whole=False)
 
 
-def _expected(low: Sight, high: Sight, share: float) -> np.ndarray | None:
-    """Where faces should be between two frames, float[n, 4]; None if the frames disagree on who
-    is there."""
-    if len(low.boxes) != len(high.boxes):
-        return None
-    before, after = low.boxes[:, :4], high.boxes[:, :4]
+def _changes(
+    low: np.ndarray, high: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+    """Boxes float[n, 4] of those who stay, before and after; of those who go; who come."""
+    before, after = low[:, :4], high[:, :4]
     partner = _partners(before, after)
-    if partner is None:
-        return None
-    return before * (1 - share) + after[partner] * share
+    stay = partner >= 0
+    come = np.ones(len(after), dtype=bool)
+    come[partner[stay]] = False
+    return (before[stay], after[partner[stay]]), before[~stay], after[come]
 
 
-def _partners(before: np.ndarray, after: np.ndarray) -> list[int] | None:
-    """For each box the one it became: nearest first, within reach, of about its size."""
-    if not len(before):
-        return []
+def _partners(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """For each box the one it became, int[n]: nearest first, within reach, of about its size;
+    -1 for none."""
+    partner = np.full(len(before), -1)
+    if not len(before) or not len(after):
+        return partner
     size = np.sqrt(np.prod(before[:, 2:] - before[:, :2], axis=1).clip(1e-6))
     sizes = np.sqrt(np.prod(after[:, 2:] - after[:, :2], axis=1).clip(1e-6))
     middle, middles = before[:, :2] + before[:, 2:], after[:, :2] + after[:, 2:]
     apart = np.linalg.norm(middle[:, None] - middles[None], axis=2) / 2 / size[:, None]
     grown = np.maximum(size[:, None] / sizes[None], sizes[None] / size[:, None])
     apart[(apart > _FAR) | (grown > _GROWN)] = np.inf
-    partner = [-1] * len(before)
     for flat in np.argsort(apart, axis=None, kind="stable"):
         row, column = divmod(int(flat), len(after))
         if not np.isfinite(apart[row, column]):
             break
         if partner[row] < 0 and column not in partner:
             partner[row] = column
-    return None if -1 in partner else partner
+    return partner
 
 
 def _two_are_one(boxes: np.ndarray) -> bool:

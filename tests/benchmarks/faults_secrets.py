@@ -21,6 +21,8 @@ WORDS = {
     "hub token": "hf_plantedPlantedPlanted42",
     "postgres": "planted-postgres-word",
     "settings file": "planted-file-word",
+    "plug-in": "planted-plugin-word",
+    "plug-in's source": "hf_sourceSourceSource42",
 }
 
 NOWHERE = "127.0.0.1:9"
@@ -30,7 +32,17 @@ NOWHERE = "127.0.0.1:9"
 _UNSET = {"LABEL_STUDIO_API_KEY": "", "RISORIUS_WORKERS": ""}
 """So that the settings file has its say."""
 
-EXPECTED = [0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
+PLUG_IN = f"""\
+import os
+
+def rate(faces):
+    try:
+        raise KeyError(os.environ["MODEL_API_KEY"])
+    except KeyError as error:
+        raise ConnectionError("no answer to {WORDS["plug-in's source"]}") from error
+"""
+
+EXPECTED = [0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
 """Exit codes of the commands: those that need a service that is away fail."""
 
 
@@ -46,6 +58,7 @@ def planted(home: Path) -> dict[str, str]:
         "AWS_MAX_ATTEMPTS": "1",
         "HF_TOKEN": WORDS["hub token"],
         "HF_ENDPOINT": f"http://{NOWHERE}",
+        "MODEL_API_KEY": WORDS["plug-in"],
         "RISORIUS_WORKERS": "1",
         "RISORIUS_WORK": str(home.parent / "work"),
         "RISORIUS_HOME": str(home),
@@ -72,9 +85,15 @@ def search(folder: Path) -> dict[str, Any]:
     (elsewhere / "risorius.toml").write_text(
         f'label_studio_api_key = ["{WORDS["settings file"]}"]\nworkers = "many"\n'
     )
+    (elsewhere / "planted_rater.py").write_text(PLUG_IN)
+    plug_in = {
+        "RISORIUS_RATER": "planted_rater:rate", "PYTHONPATH": str(elsewhere),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
     postgres = {"RISORIUS_DAGSTER_POSTGRES": f"postgresql://me:{WORDS['postgres']}@{NOWHERE}/x"}
     commands: list[tuple[list[str], dict[str, str], Path]] = [
         (["ingest", str(pictures), "--batch", "six"], {}, folder),
+        (["ingest", str(pictures), "--batch", "six", "--debug"], plug_in, folder),
         (["label", "push"], {}, folder),
         (["label", "pull", "--debug"], {}, folder),
         (["studio", "status", "--debug"], {}, folder),
@@ -102,7 +121,7 @@ def search(folder: Path) -> dict[str, Any]:
         found += [f"output of {name}: {what}" for what, word in WORDS.items() if word in said]
     files = [path for path in folder.rglob("*") if path.is_file() and path.parent != elsewhere]
     for path in files:
-        held = _bytes(path)
+        held = held_by(path)
         found += [
             f"{path.relative_to(folder)}: {what}"
             for what, word in WORDS.items()
@@ -114,7 +133,7 @@ def search(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _bytes(path: Path) -> bytes:
+def held_by(path: Path) -> bytes:
     """A file as it is; a Parquet file's columns and a database's rows as text too."""
     data = path.read_bytes()
     if path.suffix == ".parquet":

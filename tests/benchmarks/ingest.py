@@ -32,7 +32,9 @@ def parts(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[], A
             folder, quick=quick, shared=SHARED, python=options.rivals_python
         ),
         "cuts": lambda: ingest_cuts.measure(folder, seeds=2 if quick else 4),
-        "gate": lambda: ingest_gate.measure(folder, plot=options.out / "ingest_gate.png"),
+        "gate": lambda: ingest_gate.measure(
+            folder, plot=options.out / "ingest_gate.png", shared=SHARED
+        ),
         "batch": lambda: ingest_scale.per_video(folder, quick=quick),
         "memory": lambda: ingest_scale.memory(folder, quick=quick),
         "long": lambda: ingest_scale.long_video(

@@ -170,9 +170,9 @@ def _outside(python: Path, code: str, *given: Path) -> Run:
     return Run(seen, told["wall_s"], told["cpu_s"])
 
 
-def ours(*, fps: float, threads: int) -> Callable[[Path], Seen]:
+def ours(*, fps: float, threads: int, weights: str = "centerface") -> Callable[[Path], Seen]:
     """The pipeline's way from file to boxes with track numbers in the score's place left out."""
-    model = detect.load(threshold=0.5, threads=threads)
+    model = detect.load(weights, threshold=0.5, threads=threads)
     return lambda path: [
         (sight.frame.time_s, sight.boxes)
         for sight in watch(video.sample(str(path), fps=fps), detector=model, fps=fps)

@@ -10,121 +10,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from annotation import raters, vote_value
-from annotation.queue import next_faces
-from tests.benchmarks.rater import crops_of, votes_and_proxies
+from tests.benchmarks.ferplus import crops_of, valid, votes_and_proxies
+from tests.benchmarks.queue_page import BUDGETS, page
+from tests.benchmarks.queue_policies import POLICIES, WANTED, Policy, by_queue
 from warehouse import atomic
 from warehouse.provenance import hardware, revision
-from warehouse.schema import TABLES
-from warehouse.vocabulary import ANSWERS, EXPRESSIONS
+from warehouse.vocabulary import ANSWERS
 
 RESULTS = Path(__file__).parent / "results"
-BUDGETS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
-"""Votes per face that have been spent when a policy is measured."""
-
-WANTED = 10
 SEEDS = 3
 STRENGTHS = (1.0, 2.0, 4.0, 8.0)
-
-Policy = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
-"""From answers so far [n, 10], the machine's distribution [n, 10] and a number of votes to the
-votes each face gets now [n]."""
-
-
-def at_random(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """Any face that has not had all its votes, each as likely as any other."""
-    given = np.zeros(len(counts), dtype=int)
-    room = np.repeat(np.arange(len(counts)), (WANTED - counts.sum(axis=1)).astype(int))
-    np.add.at(given, rng.permutation(room)[:votes], 1)
-    return given
-
-
-def in_turns(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """Every face gets its next vote before any gets one more; ties are drawn."""
-    given = np.zeros(len(counts), dtype=int)
-    order = np.lexsort((rng.random(len(counts)), counts.sum(axis=1)))
-    given[order[:votes]] = 1
-    return given
-
-
-def by_queue(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """The budget of ``next_faces``, as the pipeline spends it."""
-    names = [f"f{number:05d}" for number in range(len(counts))]
-    queued = next_faces(
-        pl.DataFrame({"face_id": names}),
-        pl.DataFrame(
-            {"face_id": names, "expression": machine[:, : len(EXPRESSIONS)]},
-            schema_overrides={"expression": TABLES["ratings"].schema["expression"]},
-        ),
-        votes=long_votes(names, counts),
-        wanted_votes=WANTED,
-        budget=votes,
-    )
-    wanted = dict(queued.select("face_id", "wanted_votes").iter_rows())
-    had = counts.sum(axis=1).astype(int)
-    return np.array([max(0, wanted.get(name, 0) - n) for name, n in zip(names, had, strict=True)])
-
-
-def by_priority(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """One vote each for the faces of highest ``priority``: the order without the budget."""
-    names = [f"f{number:05d}" for number in range(len(counts))]
-    queued = next_faces(
-        pl.DataFrame({"face_id": names}),
-        pl.DataFrame(
-            {"face_id": names, "expression": machine[:, : len(EXPRESSIONS)]},
-            schema_overrides={"expression": TABLES["ratings"].schema["expression"]},
-        ),
-        votes=long_votes(names, counts),
-        wanted_votes=WANTED,
-        limit=votes,
-    )
-    chosen = set(queued["face_id"])
-    return np.array([int(name in chosen) for name in names])
-
-
-def by_activelab(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """One vote each for the faces of lowest ActiveLab score (Goh and Mueller, 2023,
-    arXiv:2301.11856), cleanlab's implementation."""
-    from annotation.relabel import activelab_scores
-
-    scores = activelab_scores(counts, machine)
-    scores = np.where(counts.sum(axis=1) >= WANTED, np.inf, scores)
-    given = np.zeros(len(counts), dtype=int)
-    given[np.argsort(scores, kind="stable")[:votes]] = 1
-    return given
-
-
-POLICIES: dict[str, Policy] = {
-    "random": at_random,
-    "in turns": in_turns,
-    "queue, budget": by_queue,
-    "queue, priority order": by_priority,
-    "ActiveLab": by_activelab,
-}
-
-
-def long_votes(names: list[str], counts: np.ndarray) -> pl.DataFrame:
-    """Counts as a long vote table; who voted is not known, so every vote has a rater of its own."""
-    face, answer = np.nonzero(counts)
-    times = counts[face, answer].astype(int)
-    face, answer = np.repeat(face, times), np.repeat(answer, times)
-    return pl.DataFrame(
-        {
-            "face_id": [names[number] for number in face],
-            "rater_id": [f"r{number}" for number in range(len(face))],
-            "label": [ANSWERS[number] for number in answer],
-        },
-        schema={"face_id": pl.String, "rater_id": pl.String, "label": pl.String},
-    )
 
 
 def drawn(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -254,70 +156,13 @@ def strengths(truth: np.ndarray, machine: np.ndarray) -> dict[str, list[dict[str
     return found
 
 
-def page(result: dict[str, Any]) -> str:
-    lines = [
-        "# Votes spent by the queue, and at random",
-        "",
-        f"{result['date']}, commit {result['commit']}, {result['hardware']}. "
-        f"{result['faces']} images of the FER+ validation file with ten votes each, "
-        f"{result['seeds']} draws of the order in which votes come in. The belief of machine and "
-        f"votes (the machine counting as {result['machine_votes']:g} votes) is compared with the "
-        "shares of all ten votes.",
-        "",
-        "The votes bought are among the ten, so with all ten bought every policy is as near: the "
-        "curve says how soon, not how near an eleventh person would be. Who voted is not known in "
-        "FER+, so nothing here rests on who is reliable.",
-        "",
-        "Mean distance (total variation) by votes spent per face; smaller is better:",
-        "",
-        "| policy | " + " | ".join(f"{budget:g}" for budget in BUDGETS) + " |",
-        "|---|" + "---|" * len(BUDGETS),
-    ]
-    for name, rows in result["policies"].items():
-        lines.append(f"| {name} | " + " | ".join(f"{row['distance']:.4f}" for row in rows) + " |")
-    lines += [
-        "",
-        "Share of faces whose plurality is missed, of those that have one:",
-        "",
-        "| policy | " + " | ".join(f"{budget:g}" for budget in BUDGETS) + " |",
-        "|---|" + "---|" * len(BUDGETS),
-    ]
-    for name, rows in result["policies"].items():
-        lines.append(f"| {name} | " + " | ".join(f"{row['wrong']:.4f}" for row in rows) + " |")
-    lines += [
-        "",
-        f"Votes per face until the distance is what three random votes buy ({result['goal']:.4f}):",
-        "",
-        "| policy | votes per face | of random's |",
-        "|---|---|---|",
-    ]
-    for name, votes in result["votes_for_goal"].items():
-        shown = f"{votes:.2f} | {votes / 3:.0%}" if votes is not None else "not within 5 |"
-        lines.append(f"| {name} | {shown} |")
-    lines += [
-        "",
-        "How many votes the machine should count as, the queue's budget on the even rows:",
-        "",
-        "| machine counts as | " + " | ".join(f"{budget:g}" for budget in BUDGETS) + " |",
-        "|---|" + "---|" * len(BUDGETS),
-    ]
-    for strength, rows in result["strengths"].items():
-        shown = " | ".join(f"{row['distance']:.4f}" for row in rows)
-        lines.append(f"| {strength} | {shown} |")
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.queue", description=__doc__)
     parser.add_argument("--faces", type=int, help="only so many images")
     parser.add_argument("--ratings", type=Path, help="an .npz that keeps the rater's answers")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    root = Path(__file__).parents[2]
-    shared = Path(os.environ.get("RISORIUS_SHARED", root / ".." / "shared"))
-    parquet = shared / "data" / "ferplus-valid.parquet"
-    if not parquet.is_file():
-        parser.error("FER+ is not here; set RISORIUS_SHARED to the folder that holds data/")
+    parquet = valid(parser)
     result = measured(parquet, options.ratings, options.faces)
     atomic.write_text(options.out / "queue.json", json.dumps(result, indent=1) + "\n")
     text = page(result)

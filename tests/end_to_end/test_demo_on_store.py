@@ -40,8 +40,6 @@ def released(home: Path) -> dict[str, str]:
 def test_the_demo_in_a_bucket_ends_as_in_a_folder(
     demo: DemoHome, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Pseudonyms decide in which order votes are summed, and the salt decides on pseudonyms.
-    bucket.create("salt", (demo.root / "salt").read_bytes())
     home = Path(URL)
     try:
         done = risorius("demo", home=home)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import faults_fuzz, faults_secrets, faults_services
+from tests.benchmarks import faults_fuzz, faults_payloads, faults_secrets, faults_services
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_damaged_payloads_end_as_verdicts(kind: str, count: int) -> None:
 @pytest.mark.parametrize("words", [["metadata"], ["annotations"], ["media"]])
 def test_the_same_seed_damages_the_same_bytes(words: list[str], tmp_path: Path) -> None:
     first, again, other = (
-        [data for _, data in faults_fuzz.payloads(words[0], 12, seed=seed, folder=tmp_path)]
+        [data for _, data in faults_payloads.payloads(words[0], 12, seed=seed, folder=tmp_path)]
         for seed in (1, 1, 2)
     )
     if words != ["media"]:  # encoders put times into what they write

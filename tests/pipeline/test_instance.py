@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from pipeline.instance import PID_TAG, open_instance, own_pid_tag
+from pipeline.instance import PID_TAG, configure, open_instance, own_pid_tag
 from warehouse import writers
 from warehouse.home import Home
 
@@ -53,8 +53,12 @@ def test_a_run_of_a_dead_process_does_not_run_for_ever(home: Home) -> None:
     orphan = home.media / f".draft-{writers.own_host()}-{gone.pid}-0"
     orphan.parent.mkdir()
     orphan.touch()
+    log = home.dagster / "storage" / dead / "compute_logs" / "step.err"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"first\nthen hf_plantedPlantedPlanted42\nlast \xff")
     with open_instance(home) as instance:
         assert not orphan.exists()
+        assert log.read_bytes() == b"first\nthen ***\nlast \xff"
         assert instance.get_run_by_id(dead).status is dg.DagsterRunStatus.FAILURE
         assert instance.get_run_by_id(alive).status is dg.DagsterRunStatus.STARTED
 
@@ -65,3 +69,12 @@ def test_a_file_a_person_changed_is_left_alone(home: Home) -> None:
     config.write_text(config.read_text() + "# mine\n")
     open_instance(home).dispose()
     assert config.read_text().endswith("# mine\n")
+
+
+def test_the_instance_of_an_older_home_masks_from_now_on(home: Home) -> None:
+    path = configure(home)
+    older = path.read_text().partition("# What is raised")[0] + "# mine"
+    path.write_text(older)
+    assert configure(home).read_text().startswith(f"{older}\n# What is raised")
+    whole = path.read_text()
+    assert configure(home).read_text() == whole

@@ -14,22 +14,9 @@ import pytest
 from pipeline.maker import Maker
 from pipeline.ordering import RECORD, deliver
 from pipeline.wish import Wish
-from tests.synthesis.tiny_models import pixel_pipeline
 from warehouse.errors import MediaError, SettingsError
 
 RISORIUS = [sys.executable, "-c", "from pipeline.cli import main; main()"]
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("network")
-    pixel_pipeline().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def maker(network: Path) -> Maker:
-    return Maker(name=str(network), steps=2)
 
 
 def record(out: Path) -> list[dict[str, Any]]:

@@ -19,18 +19,6 @@ from warehouse.schema import TABLES
 TABLE = "synthetic_faces"
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("network")
-    pixel_pipeline().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def maker(network: Path) -> Maker:
-    return Maker(name=str(network), steps=2)
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home.at(tmp_path / "home")

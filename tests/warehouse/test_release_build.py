@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,32 @@ def test_two_homes_give_the_same_bytes(tmp_path: Path, inputs: Inputs) -> None:
         paths.append(releases.build(home, **given).path)
     assert sums(paths[0]) == sums(paths[1])
     assert str(tmp_path) not in (paths[0] / "report.html").read_text()
+
+
+def test_one_checksum_says_whether_a_model_would_learn_the_same(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    changes = {
+        "as it is": {},
+        "voted later, in another home": {
+            "votes": lambda votes: votes.with_columns(
+                rater_id="pseudonym-" + pl.col("rater_id"),
+                created_at=pl.lit(datetime(2026, 11, 24, tzinfo=UTC)),
+            )
+        },
+        "another label": {
+            "rows": lambda rows: rows.with_columns(entropy=pl.col("entropy").fill_null(0) + 0.5)
+        },
+    }
+    seen = {}
+    for name, change in changes.items():
+        home = Home.at(tmp_path / name)
+        given = inputs(home)
+        releases.build(home, **given | {key: make(given[key]) for key, make in change.items()})
+        seen[name] = releases.show(home, name="faces")["checksums"]
+    assert seen["voted later, in another home"]["default"] == seen["as it is"]["default"]
+    assert seen["voted later, in another home"]["votes"] != seen["as it is"]["votes"]
+    assert seen["another label"]["default"] != seen["as it is"]["default"]
 
 
 def test_nothing_new_makes_no_version_and_a_changed_vote_does(home: Home, inputs: Inputs) -> None:

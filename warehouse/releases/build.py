@@ -225,8 +225,11 @@ def write(
         for folder in ("data", "votes", "clips")
     }
     (draft / card.FILE).write_text(card.render(contents, stored=stored))
-    (draft / report.FILE).write_text(report.render(contents, rows=rows, votes=votes, home=home))
+    (draft / report.FILE).write_text(
+        report.render(contents, rows=rows, votes=votes, home=home, sequences=sequences)
+    )
     sums = shards.checksums(draft, [*files, card.FILE, report.FILE])
+    contents["checksums"] = shards.by_config(sums)
     contents["files"] = {
         file: facts | ({"rows": files[file]} if file in files else {})
         for file, facts in sums.items()

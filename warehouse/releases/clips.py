@@ -277,12 +277,13 @@ def _table(clips: pl.DataFrame, schema: pa.Schema, *, home: Home, method: str | 
 def _index(mark: str) -> pl.Expr:
     """Row of ``times`` at which something was seen; null where it was not, or no frame is there."""
     apart = pl.struct("times", f"{mark}_s").map_elements(
-        lambda row: _nearest(row["times"], row[f"{mark}_s"]), return_dtype=INT, skip_nulls=False
+        lambda row: nearest(row["times"], row[f"{mark}_s"]), return_dtype=INT, skip_nulls=False
     )
     return apart.alias(mark)
 
 
-def _nearest(times: list[float], moment: float | None) -> int | None:
+def nearest(times: list[float], moment: float | None) -> int | None:
+    """Which of ``times`` is ``moment``; None where there is no such frame."""
     if moment is None or not times:
         return None
     best = min(range(len(times)), key=lambda row: abs(times[row] - moment))

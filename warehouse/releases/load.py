@@ -14,6 +14,7 @@ from warehouse.home import Home
 from warehouse.ids import file_sha256
 from warehouse.releases import splits, versions
 from warehouse.releases.contract import SPLITS
+from warehouse.releases.shards import CONFIGS
 from warehouse.releases.versions import Release
 
 if TYPE_CHECKING:
@@ -46,9 +47,8 @@ def load(
     place = Home.at(home)
     path = versions.resolve(place, name, version)
     facts = versions.manifest(path)
-    configs = {"default": "data/", "votes": "votes/", "clips": "clips/"}
-    if config not in configs or not any(
-        file.startswith(configs[config]) for file in facts["files"]
+    if config not in CONFIGS or not any(
+        file.startswith(CONFIGS[config]) for file in facts["files"]
     ):
         raise ReleaseError(
             f"a config that {name} {path.name} has", got=repr(config), mend="take 'default'"

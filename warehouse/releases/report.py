@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from warehouse import media
 from warehouse.home import Home
+from warehouse.releases import strips
 from warehouse.releases.card import title
 from warehouse.releases.contract import SPLITS
 from warehouse.releases.diff import CHANGES
@@ -27,7 +29,12 @@ _BINS = 12
 
 
 def render(
-    contents: Mapping[str, Any], *, rows: pl.DataFrame, votes: pl.DataFrame, home: Home
+    contents: Mapping[str, Any],
+    *,
+    rows: pl.DataFrame,
+    votes: pl.DataFrame,
+    home: Home,
+    sequences: pl.DataFrame | None = None,
 ) -> str:
     """The text of ``report.html``: no network, no script, light and dark.
 
@@ -35,6 +42,7 @@ def render(
         contents: the manifest so far, with ``summary`` and ``facts``.
         rows: released faces with ``split``; a few dozen crops are inlined, small.
         votes: every vote; shown as counts beside the pictures.
+        sequences: released clips with ``split``; a few are shown as film strips.
     """
     templates = environment(html=True)
     templates.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
@@ -55,6 +63,8 @@ def render(
         open_set=_cards(_worst(rows, "is_open_set", "open_set_score"), home, said),
         duplicates=_pairs(rows, home, said),
         beside=_beside(rows, home, said),
+        strips=[] if sequences is None else strips.strips(sequences, partial(_thumb, home)),
+        drawing=(strips.WIDTH, strips.HEIGHT),
         changes=CHANGES,
     )
 

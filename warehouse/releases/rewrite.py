@@ -169,7 +169,7 @@ def _contents(
     return {
         key: value
         for key, value in old.items()
-        if key not in ("files", "summary", "since", "curation", "clips")
+        if key not in ("files", "checksums", "summary", "since", "curation", "clips")
     } | {
         "patch": label.patch,
         "label": str(label),

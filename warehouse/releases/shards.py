@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Features
 
+CONFIGS = {"default": "data/", "votes": "votes/", "clips": "clips/"}
+"""What ``load_dataset`` offers, and the folder of each."""
+
 _GROUP_BYTES = 16 << 20
 _GROUP_ROWS = 1000
 _VOTE_BYTES = 128
@@ -121,6 +124,20 @@ def checksums(folder: Path, files: Sequence[str]) -> dict[str, dict[str, int | s
         }
         for name in sorted(files)
     }
+
+
+def by_config(files: Mapping[str, Mapping[str, int | str]]) -> dict[str, str]:
+    """One SHA-256 per config, over the checksums of its files.
+
+    That of ``default`` says whether two releases teach a model the same: neither a clock nor a
+    home's pseudonyms are in its rows, as they are in the votes.
+    """
+    sums: dict[str, list[bytes]] = {}
+    for name, facts in sorted(files.items()):
+        config = next((known for known, place in CONFIGS.items() if name.startswith(place)), None)
+        if config is not None:
+            sums.setdefault(config, []).append(f"{name} {facts['sha256']}\n".encode())
+    return {config: sha256_of(lines) for config, lines in sums.items()}
 
 
 def write(

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.faces.detect.centerface import CenterFace, shipped_weights
-from pipeline.faces.detect.shape import LONGEST_SIDE, THRESHOLD, overlap
+from pipeline.faces.detect.shape import LONGEST_SIDE, NEAR_SIDE, THRESHOLD, overlap
 from pipeline.faces.detect.zoo import InsightFace
 from warehouse.errors import ModelError
 
@@ -38,12 +38,15 @@ class Detector(Protocol):
         """
         ...
 
-    def near(self, image: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def near(
+        self, image: np.ndarray, expected: np.ndarray, *, side: int = NEAR_SIDE
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The face at each place where one is expected, seen on a small canvas around it.
 
         Args:
             image: uint8[h, w, 3], RGB.
             expected: float[n, 4 or more], ``x1 y1 x2 y2 …``.
+            side: of the canvas; on a larger one a face may also have moved to beside its place.
 
         Returns:
             boxes and keypoints as ``detect``, row by row of ``expected``; a score of 0 says

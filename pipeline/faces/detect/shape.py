@@ -18,8 +18,13 @@ of keypoints from those of a whole look is .06 to .11 of that between the eyes, 
 double its time .05 to .10, at 64 px .08 to .11 with scores down by a tenth.
 """
 
-_AROUND = 1.6
+WIDE_SIDE = 2 * NEAR_SIDE
+"""Side of the canvas of a wider look at the same scale, for a face that moved further: a little
+more than its own size to every side."""
+
+_FACE_SIDE = 60
 _IOU_OF_SAME = 0.3
+_GROWN = 1.6
 
 NO_BOXES = np.empty((0, 5), dtype=np.float32)
 NO_KEYPOINTS = np.empty((0, 5, 2), dtype=np.float32)
@@ -50,24 +55,29 @@ def ranked(
     return boxes[order], keypoints[order]
 
 
-def cutout(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """The surroundings of a box on a canvas of ``NEAR_SIDE``.
+def cutout(
+    image: np.ndarray, box: np.ndarray, *, canvas_side: int = NEAR_SIDE
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """The surroundings of a box on a square canvas; the box is about 60 px of it.
 
     Returns:
-        uint8[96, 96, 3], grown at the picture's border by its edge; the scale that took; and the
-        canvas' corner in pixels of ``image``.
+        uint8[side, side, 3], grown at the picture's border by its edge; the scale that took; and
+        the canvas' corner in pixels of ``image``.
     """
     import cv2
 
-    side = max(4.0, _AROUND * float(max(box[2] - box[0], box[3] - box[1])))
+    around = canvas_side / _FACE_SIDE
+    side = max(4.0, around * float(max(box[2] - box[0], box[3] - box[1])))
     corner = np.array([float(box[0] + box[2]), float(box[1] + box[3])]) / 2 - side / 2
-    scale = NEAR_SIDE / side
+    # A face cut by the picture's border is known better there than before a border drawn out.
+    corner = np.minimum(corner, np.array(image.shape[1::-1]) - side).clip(0)
+    scale = canvas_side / side
     # The bilinear warp alone would sample large faces with gaps; a whole factor is cheap.
     image, start, factor = _shrunk(image, corner, side, factor=int(1 / scale))
     x, y = (corner - start) / factor * (scale * factor)
     matrix = np.array([[scale * factor, 0, -x], [0, scale * factor, -y]])
     canvas = cv2.warpAffine(
-        image, matrix, (NEAR_SIDE, NEAR_SIDE), flags=cv2.INTER_LINEAR,
+        image, matrix, (canvas_side, canvas_side), flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
     return canvas, scale, corner
@@ -91,11 +101,30 @@ def _shrunk(
 
 
 def pick(
-    boxes: np.ndarray, keypoints: np.ndarray, *, expected: np.ndarray
+    boxes: np.ndarray, keypoints: np.ndarray, *, expected: np.ndarray, moved: bool = False
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of the faces found near a place the one that overlaps it most, if any does enough."""
+    """Of the faces found near a place the one that overlaps it most, if any does enough.
+
+    Args:
+        moved: where none overlaps the place, the nearest of about its size will do.
+    """
     if not len(boxes):
         return None
     shares = overlap(expected, boxes)
     best = int(shares.argmax())
-    return (boxes[best], keypoints[best]) if shares[best] >= _IOU_OF_SAME else None
+    if shares[best] < _IOU_OF_SAME:
+        grown = np.sqrt(_area(boxes) / _area(expected[None]))
+        apart = np.linalg.norm(_middle(boxes) - _middle(expected[None]), axis=1)
+        apart[(grown > _GROWN) | (grown < 1 / _GROWN)] = np.inf
+        best = int(apart.argmin())
+        if not (moved and np.isfinite(apart[best])):
+            return None
+    return boxes[best], keypoints[best]
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1).clip(1e-6)
+
+
+def _middle(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, :2] + boxes[:, 2:4]) / 2

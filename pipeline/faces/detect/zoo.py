@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.faces.detect import runtime
 from pipeline.faces.detect.shape import (
     LONGEST_SIDE,
+    NEAR_SIDE,
     THRESHOLD,
     cutout,
     pick,
@@ -36,16 +37,18 @@ class InsightFace:
         boxes, keypoints = self._look(image)
         return ranked(boxes, keypoints, image=image, max_num=max_num)
 
-    def near(self, image: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def near(
+        self, image: np.ndarray, expected: np.ndarray, *, side: int = NEAR_SIDE
+    ) -> tuple[np.ndarray, np.ndarray]:
         """As ``Detector.near``; the zoo's models take one picture at a time."""
         boxes = np.zeros((len(expected), 5), dtype=np.float32)
         keypoints = np.zeros((len(expected), 5, 2), dtype=np.float32)
         for row, box in enumerate(expected):
-            canvas, scale, corner = cutout(image, box)
+            canvas, scale, corner = cutout(image, box, canvas_side=side)
             found, points = self._look(canvas, input_size=canvas.shape[:2])
             found[:, :4] = found[:, :4] / scale + np.tile(corner, 2)
             found, points = ranked(found, points / scale + corner, image=image)
-            best = pick(found, points, expected=box)
+            best = pick(found, points, expected=box, moved=side > NEAR_SIDE)
             if best is not None:
                 boxes[row], keypoints[row] = best
         return boxes, keypoints

@@ -83,11 +83,15 @@ def test_the_same_call_ruined_by_compression_gives_none() -> None:
     assert all(key in shelf.pictures for key in found.faces["crop"])
 
 
-def test_small_distant_cyclists_are_dropped_with_reasons() -> None:
+def test_small_distant_cyclists_are_dropped_and_a_sharp_face_in_the_dark_is_kept() -> None:
     found, _ = run(CLIPS / "bikes.mp4")
-    assert found.verdict == "dropped"
-    assert found.faces.height > 0
-    assert set(found.faces["reason"]) <= {"too_small", "blurred", "low_score"}
+    kept = found.faces.filter(pl.col("verdict") == "kept")
+    # A runner close by, at a fifth of the light, while he is in focus.
+    assert kept["frame"].to_list() == [30]
+    assert kept["brightness"].item() < 60
+    dropped = found.faces.filter(pl.col("verdict") == "dropped")
+    assert dropped.height > 5
+    assert set(dropped["reason"]) <= {"too_small", "blurred", "low_score"}
 
 
 def test_a_photo_is_a_video_of_one_frame_with_a_track_each() -> None:

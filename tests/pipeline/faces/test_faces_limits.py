@@ -47,7 +47,10 @@ def test_a_video_over_its_limit_has_failed(tmp_path: Path) -> None:
     assert found["photo.jpg"]["verdict"] == "kept"
     assert found["slow.mkv"]["verdict"] == "failed"
     assert found["slow.mkv"]["reason"].startswith("timeout")
-    # Nothing of it was kept, so another run tries it again.
+    assert "RISORIUS_VIDEO_LIMIT_S" in found["slow.mkv"]["reason"]
+    # The same again would end the same; without a limit it is tried.
+    same = stage.find_faces(home, "b", options, workers=1, limit_s=limit)
+    assert same == stage.StageCount(done=0, skipped=1, left=1)
     assert stage.find_faces(home, "b", options, workers=1).done == 1
     verdicts = tables.read(home, "videos")["verdict"].to_list()
     assert sorted(verdicts) == ["dropped", "kept"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.faces import detect, video
-from pipeline.faces.detect.shape import NEAR_SIDE, cutout, overlap
+from pipeline.faces.detect.shape import NEAR_SIDE, WIDE_SIDE, cutout, overlap
 from pipeline.faces.picture import Picture
 from pipeline.faces.watch import Sight, watch
 from tests import media_files
@@ -41,14 +41,17 @@ class Told:
         boxes = self._boxes(image)
         return boxes, np.zeros((len(boxes), 5, 2), np.float32)
 
-    def near(self, image: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def near(
+        self, image: np.ndarray, expected: np.ndarray, *, side: int = NEAR_SIDE
+    ) -> tuple[np.ndarray, np.ndarray]:
         self.near_looks.append(int(image[0, 0, 0]))
         boxes = self._boxes(image)
+        reach = 12 if side == NEAR_SIDE else 44
         found = np.zeros((len(expected), 5), np.float32)
         for row, box in enumerate(expected):
-            shares = overlap(box, boxes) if len(boxes) else np.zeros(1)
-            if shares.max() > 0.3:
-                found[row] = boxes[shares.argmax()]
+            apart = np.abs(boxes[:, 0] - box[0])
+            if len(boxes) and apart.min() <= reach:
+                found[row] = boxes[apart.argmin()]
         return found, np.zeros((len(expected), 5, 2), np.float32)
 
 
@@ -68,6 +71,13 @@ def seen(scene: Scene, *, cuts: tuple[int, ...] = ()) -> tuple[list[Sight], Told
 STILL: Scene = [{"ada": 100.0}] * 33
 WALKS: Scene = [{"ada": 100.0 + 14 * n} for n in range(33)]
 COMES: Scene = [{"ada": 100.0} | ({"bob": 400.0} if n >= 11 else {}) for n in range(33)]
+COMES_WALKING: Scene = [
+    {"ada": 100.0} | ({"bob": 600.0 - 5 * (n - 11)} if n >= 11 else {}) for n in range(33)
+]
+GOES: Scene = [{"ada": 100.0} | ({"bob": 400.0} if n < 11 else {}) for n in range(33)]
+SWAPS: Scene = [{"ada": 100.0} if n < 11 else {"bob": 400.0} for n in range(33)]
+DASHES: Scene = [{"ada": 20.0 + 90 * n} for n in range(7)] + [{}] * 26
+STOPS: Scene = [{"ada": 100.0 + 20 * min(n, 3)} for n in range(33)]
 BLINKS: Scene = [{} if n in (13, 14) else {"ada": 100.0} for n in range(33)]
 PASSES: Scene = [{"ada": 100 + 10.0 * n, "bob": 420 - 10.0 * n} for n in range(33)]
 
@@ -81,7 +91,12 @@ PASSES: Scene = [{"ada": 100 + 10.0 * n, "bob": 420 - 10.0 * n} for n in range(3
         pytest.param(STILL, (), 5, id="standing still"),
         pytest.param(STILL, (12,), 7, id="a cut"),
         pytest.param(WALKS, (), 9, id="walking fast"),
-        pytest.param(COMES, (), 8, id="somebody comes"),
+        pytest.param(STOPS, (), 5, id="not where the middle is, but beside it"),
+        pytest.param(COMES, (), 7, id="somebody comes"),
+        pytest.param(COMES_WALKING, (), 7, id="somebody comes walking"),
+        pytest.param(GOES, (), 7, id="somebody goes"),
+        pytest.param(SWAPS, (), 8, id="somebody goes and somebody comes"),
+        pytest.param(DASHES, (), 13, id="somebody dashes by"),
         pytest.param(BLINKS, (), 9, id="hidden for two frames"),
         pytest.param(PASSES, (), 17, id="two pass each other"),
         pytest.param([{}] * 33, (), 5, id="nobody"),
@@ -97,6 +112,12 @@ def test_every_face_is_seen_with_few_whole_looks(
     assert len(detector.whole) <= whole
     assert len(set(detector.whole)) == len(detector.whole)
     assert {n for n, sight in enumerate(sights) if sight.whole} == set(detector.whole)
+
+
+def test_a_second_is_a_second_however_often_it_is_sampled() -> None:
+    detector = Told(STILL)
+    assert len(list(watch(frames(STILL), detector=detector, fps=240.0))) == len(STILL)
+    assert sorted(detector.whole) == [0, 8, 16, 24, 32]
 
 
 def test_a_cut_is_looked_at_from_both_sides() -> None:
@@ -115,18 +136,48 @@ def test_what_came_before_an_error_is_given() -> None:
         next(sights)
 
 
-@pytest.mark.parametrize("box", [(50, 40, 90, 90), (-20, -10, 30, 60), (500, 380, 900, 800),
-                                 (300, 200, 304, 205), (0, 0, 640, 480)])  # fmt: skip
-def test_a_cutout_shows_the_box_in_its_middle(box: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("side", [NEAR_SIDE, WIDE_SIDE])
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param((300, 200, 340, 250), id="amid the picture"),
+        pytest.param((50, 40, 90, 90), id="near a corner"),
+        pytest.param((-20, -10, 30, 60), id="over the border"),
+        pytest.param((600, 440, 700, 500), id="over the other border"),
+        pytest.param((300, 200, 304, 205), id="tiny"),
+        pytest.param((0, 0, 640, 480), id="all of it"),
+    ],
+)
+def test_a_cutout_shows_the_box_and_no_more_border_than_it_must(
+    box: tuple[int, int, int, int], side: int
+) -> None:
     y, x = np.mgrid[0:480, 0:640]
     image = np.stack([x // 4, y // 4, np.full_like(x, 7)], axis=2).astype(np.uint8)
-    canvas, scale, corner = cutout(image, np.array(box, np.float32))
-    assert canvas.shape == (NEAR_SIDE, NEAR_SIDE, 3)
-    middle = (np.array([box[0] + box[2], box[1] + box[3]]) / 2 - corner) * scale
-    assert middle == pytest.approx([NEAR_SIDE / 2] * 2, abs=1e-3)
-    shown = canvas[NEAR_SIDE // 2, NEAR_SIDE // 2, :2].astype(float) * 4
-    wanted = np.clip([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], 0, [639, 479])
-    assert shown == pytest.approx(wanted, abs=8)
+    canvas, scale, corner = cutout(image, np.array(box, np.float32), canvas_side=side)
+    assert canvas.shape == (side, side, 3)
+    assert max(box[2] - box[0], box[3] - box[1]) * scale == pytest.approx(60)
+    centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
+    inside = np.clip(centre, 0, [639, 479])
+    at = np.clip((inside - corner) * scale, 0, side - 1)
+    shown = canvas[int(at[1]), int(at[0]), :2].astype(float) * 4
+    assert shown == pytest.approx(inside, abs=8)
+    for axis, length in enumerate((640, 480)):
+        if side / scale <= length:
+            assert -1e-3 <= corner[axis] <= length - side / scale + 1e-3
+
+
+def test_a_face_cut_by_the_border_is_found_near_where_it_is_found_whole() -> None:
+    detector = detect.load(threshold=0.5)
+    image = next(video.sample(str(media_files.SIX_PEOPLE))).image
+    whole, _ = detector.detect(image)
+    for x1, y1, x2, y2, _ in whole:
+        cut = np.ascontiguousarray(image[:, int(x1 + 0.3 * (x2 - x1)) :])
+        boxes, _ = detector.detect(cut)
+        at_border = boxes[(boxes[:, 0] < 2) & (np.abs(boxes[:, 1] - y1) < y2 - y1)]
+        if len(at_border):
+            found, _ = detector.near(cut, at_border)
+            assert (found[:, 4] > 0.5).all()
+            assert overlap(found[0], at_border)[0] > 0.6
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (8, -6)])

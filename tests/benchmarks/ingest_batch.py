@@ -1,0 +1,35 @@
+"""One batch of a home from file to tables, timed, in a process of its own:
+``python -m tests.benchmarks.ingest_batch HOME``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from pipeline.faces import batch as stage
+from warehouse import tables
+from warehouse.home import Home
+
+
+def main() -> None:
+    home = Home.at(Path(sys.argv[1]))
+    start = time.perf_counter()
+    stage.register(home, "short")
+    registered = time.perf_counter()
+    stage.find_faces(home, "short", stage.FaceOptions(), limit_s=stage.time_limit)
+    done = time.perf_counter()
+    verdicts = tables.read(home, "videos")["verdict"]
+    n = len(verdicts)
+    told = {
+        "videos": n,
+        "register_s": (registered - start) / n,
+        "faces_s": (done - registered) / n,
+        "searched": int((verdicts != "failed").sum()),
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Decoding on a device, as far as it can be seen without one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from av.codec.hwaccel import HWAccel, hwdevices_available
+
+from pipeline.faces import hardware, video
+from pipeline.faces.picture import Picture, gray_plane
+from tests import media_files
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> Iterator[None]:
+    asked = hardware.device
+    asked.cache_clear()
+    yield
+    asked.cache_clear()
+
+
+def test_what_ffmpeg_was_built_with_is_not_taken_for_a_device() -> None:
+    found = hardware.device()
+    assert found is None or found in hwdevices_available()
+    assert hardware.told(wanted=False) == "decodes in software"
+    if found is None:
+        assert hardware.accelerator() is None
+        assert hardware.told(wanted=True) == "no hardware decoder: software"
+    else:
+        assert hardware.told(wanted=True) == f"decodes with {found}"
+
+
+def test_auto_gives_the_same_frames_where_no_device_is() -> None:
+    if hardware.device() is not None:
+        pytest.skip("there is a device here")
+    plain = list(video.sample(str(media_files.CARPHONE), fps=2.0))
+    auto = list(video.sample(str(media_files.CARPHONE), fps=2.0, hardware=True))
+    assert [frame.index for frame in auto] == [frame.index for frame in plain]
+    for one, other in zip(auto, plain, strict=True):
+        assert np.array_equal(one.image, other.image)
+
+
+def test_a_device_that_cannot_be_opened_costs_no_file(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if hardware.device() is not None or "cuda" not in hwdevices_available():
+        pytest.skip("needs an FFmpeg that knows CUDA and a machine without it")
+    # A device that was there when asked and is not now: full, reset, or taken away.
+    monkeypatch.setattr(hardware, "device", lambda: "cuda")
+    expected = [frame.index for frame in video.sample(str(media_files.CARPHONE), fps=2.0)]
+    with caplog.at_level(logging.INFO, logger="pipeline.faces.video"):
+        frames = list(video.sample(str(media_files.CARPHONE), fps=2.0, hardware=True))
+    assert [frame.index for frame in frames] == expected
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("software decodes in place of the device: ")
+
+
+@pytest.mark.skipif("cuda" not in hwdevices_available(), reason="this FFmpeg knows no CUDA")
+def test_a_codec_the_device_does_not_know_is_opened_all_the_same(tmp_path: Path) -> None:
+    path = media_files.coded(tmp_path / "a.mkv", media_files.patterns(6), codec="ffv1")
+    accelerator = HWAccel("cuda", allow_software_fallback=True)
+    frames = list(video._sampled(str(path), fps=25.0, hwaccel=accelerator))
+    assert len(frames) == 6
+
+
+def test_a_device_lost_midway_gives_every_frame_once(tmp_path: Path) -> None:
+    """Half the file stands for the device's pass, the whole for that of software."""
+    whole = media_files.coded(tmp_path / "whole.mkv", media_files.patterns(60), codec="mpeg4")
+    half = tmp_path / "half.mkv"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    real, passes = video._sampled, []
+
+    def sampled(path: str, *, fps: float, hwaccel: HWAccel | None = None) -> Iterator[video.Frame]:
+        passes.append(hwaccel)
+        return real(str(half if hwaccel else path), fps=fps)
+
+    accelerator = HWAccel("cuda")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video, "_sampled", sampled)
+        frames = list(video._with_fallback(str(whole), fps=10.0, accelerator=accelerator))
+    assert passes == [accelerator, None]
+    expected = [frame.index for frame in real(str(whole), fps=10.0)]
+    assert [frame.index for frame in frames] == expected
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p"])
+def test_pictures_as_devices_give_them_are_the_same(pix_fmt: str) -> None:
+    image = cv2.imread(str(media_files.SIX_PEOPLE))[:-1, :, ::-1]
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    planar = frame.reformat(format=pix_fmt)
+    device = planar.reformat(format="nv12", src_color_range=None, dst_color_range=None)
+    ours, theirs = (Picture(one, mirrored=False, turns=0, ratio=1.0) for one in (planar, device))
+    assert theirs.size == ours.size
+    luma = [gray_plane(one) for one in (planar, device)]
+    assert luma[0] is not None
+    assert luma[1] is not None
+    if pix_fmt == "yuv420p":
+        assert np.array_equal(*luma)
+    assert np.abs(theirs.image.astype(int) - ours.image.astype(int)).mean() < 1.5
+    box = np.array([100, 120, 220, 260])
+    assert theirs.stored(box)[1:] == ours.stored(box)[1:]

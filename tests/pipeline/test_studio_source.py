@@ -1,0 +1,152 @@
+"""Where Label Studio is told to get pictures from, by settings; addresses of both kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annotation.studio.sources import FOLDER, Bucket, Folder, bases, key_of, moved, moved_guide
+from pipeline import settings
+from pipeline.studio import source_of
+from tests.object_store import KEYS
+from warehouse import store
+from warehouse.errors import SettingsError
+
+ENDPOINT = "http://127.0.0.1:9"
+ELSEWHERE = {"LABEL_STUDIO_URL": "https://labels.example.org", "LABEL_STUDIO_API_KEY": "k" * 40}
+PAIR = {"studio_s3_key": "READER", "studio_s3_secret": "reads-media-only"}
+CROP = "crops/ab/0123.png"
+
+
+@pytest.fixture(autouse=True)
+def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (KEYS | {"AWS_ENDPOINT_URL": ENDPOINT}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / "work"))
+    yield
+    store._opened.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("home", "given", "kind"),
+    [
+        ("home", {}, Folder),
+        ("home", ELSEWHERE, Folder),
+        ("s3://faces/home", {}, Folder),
+        ("s3://faces/home", ELSEWHERE, Bucket),
+        ("s3://faces/home", {"media_from": "store"}, Bucket),
+        ("s3://faces/home", ELSEWHERE | {"media_from": "folder"}, Folder),
+        ("memory://faces/home", ELSEWHERE, Folder),
+    ],
+)
+def test_the_bucket_is_read_where_home_and_server_are_elsewhere_or_a_setting_says_so(
+    home: str, given: dict[str, Any], kind: type
+) -> None:
+    assert isinstance(source_of(settings.load(home=home, **given)), kind)
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "wanted"),
+    [
+        ("s3://faces/a/b", {}, Bucket("faces", "a/b/media/", ENDPOINT, "us-east-1")),
+        ("s3://faces", {}, Bucket("faces", "media/", ENDPOINT, "us-east-1")),
+        (
+            "s3://faces/a",
+            PAIR | {"studio_s3_endpoint": "https://s3.example.org", "studio_s3_presign": False},
+            Bucket(
+                "faces", "a/media/", "https://s3.example.org", "us-east-1", "READER",
+                "reads-media-only", presign=False,
+            ),
+        ),
+        (
+            "s3://faces/a",
+            {"studio_s3_endpoint": "server"},
+            Bucket("faces", "a/media/", None, "us-east-1"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_server_is_told_of_the_bucket(
+    url: str, given: dict[str, Any], wanted: Bucket
+) -> None:
+    assert source_of(settings.load(home=url, **ELSEWHERE, **given)) == wanted
+
+
+def test_amazons_own_store_is_named_by_its_region_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    found = source_of(settings.load(home="s3://faces/a", **ELSEWHERE))
+    assert found == Bucket("faces", "a/media/", None, "eu-central-1")
+
+
+def test_the_pipelines_own_keys_never_go_to_the_server() -> None:
+    found = source_of(settings.load(home="s3://faces/a", **ELSEWHERE))
+    assert isinstance(found, Bucket)
+    assert (found.key, found.secret) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("home", "given", "named"),
+    [
+        ("home", {"media_from": "store"}, "RISORIUS_MEDIA_FROM"),
+        ("memory://faces/home", {"media_from": "store"}, "RISORIUS_MEDIA_FROM"),
+        ("s3://faces/home", ELSEWHERE | {"studio_s3_key": "READER"}, "RISORIUS_STUDIO_S3_SECRET"),
+        ("s3://faces/home", ELSEWHERE | {"studio_s3_secret": "x"}, "RISORIUS_STUDIO_S3_KEY"),
+    ],
+)
+def test_what_cannot_be_is_refused(home: str, given: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        source_of(settings.load(home=home, **given))
+
+
+def test_keys_show_nowhere() -> None:
+    found = settings.load(home="s3://faces/a", **ELSEWHERE, **PAIR)
+    assert "reads-media-only" not in f"{found!r} {found.model_dump()} {source_of(found)!r}"
+
+
+HERE, THERE = Bucket("faces", "a/media/"), Bucket("other", "media/")
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        (FOLDER.address(CROP), CROP),
+        (HERE.address(CROP), CROP),
+        (THERE.address("clips/v-0001.webm"), "clips/v-0001.webm"),
+        (Bucket("b", "x/media/y/media/").address(CROP), CROP),
+        (FOLDER.address("clips/a b%c.webm"), "clips/a b%c.webm"),
+        ("", None),
+        ("https://example.org/crops/a.png", None),
+        ("s3://faces/a/tables/x.parquet", None),
+    ],
+)
+def test_a_key_is_found_behind_its_address(address: str, key: str | None) -> None:
+    assert key_of(address) == key
+
+
+def test_only_addresses_move_and_only_those_that_are_elsewhere() -> None:
+    rest = {"face_id": "f", "reason": "coverage", "context": "", "order_1": 5}
+    old = rest | {"crop": FOLDER.address(CROP), "clip": HERE.address("clips/v.webm")}
+    assert moved(old, HERE) == {"crop": HERE.address(CROP)}
+    assert moved(old | moved(old, THERE), THERE) == {}
+    assert moved(old | moved(old, THERE), FOLDER) == {
+        "crop": FOLDER.address(CROP),
+        "clip": FOLDER.address("clips/v.webm"),
+    }
+    assert bases(old, THERE) == {
+        ("crop", FOLDER.address(""), THERE.address("")),
+        ("clip", HERE.address(""), THERE.address("")),
+    }
+    assert bases({"clip": FOLDER.address("clips/a b.webm")}, THERE) == set()
+    assert moved(old | {"crop": "https://example.org/x.png"}, HERE) == {}
+
+
+def test_drawings_of_a_guide_move_and_its_words_stay() -> None:
+    local = '<b>d=guide/x</b><img src="/data/local-files/?d=guide/fear.svg" alt=""/> no hats'
+    there = moved_guide(local, HERE, 7)
+    assert f'src="{HERE.page_address("guide/fear.svg", 7)}"' in there
+    assert moved_guide(there, HERE, 7) == there
+    assert moved_guide(moved_guide(there, THERE, 7), FOLDER, 7) == local
