@@ -130,11 +130,21 @@ class Settings(BaseSettings):
     studio_postgres: SecretStr | None = Field(
         None, description="postgresql://… for the local Label Studio; default: SQLite"
     )
-    studio_port: int | None = Field(None, ge=1024, le=65535)
-    label_studio_url: str | None = Field(None, validation_alias="LABEL_STUDIO_URL")
-    label_studio_api_key: SecretStr | None = Field(None, validation_alias="LABEL_STUDIO_API_KEY")
+    studio_port: int | None = Field(
+        None, ge=1024, le=65535, description="of the home's own Label Studio; default: a free one"
+    )
+    label_studio_url: str | None = Field(
+        None,
+        validation_alias="LABEL_STUDIO_URL",
+        description="a Label Studio that runs already; default: the home's own",
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        None,
+        validation_alias="LABEL_STUDIO_API_KEY",
+        description="an account's token on that server",
+    )
     media_from: Literal["folder", "store"] | None = Field(
-        None, description="pictures: from disk or bucket; default: bucket if server and home are"
+        None, description="where annotators see pictures from; default: store if both are elsewhere"
     )
     studio_s3_key: SecretStr | None = Field(
         None, description="key that Label Studio reads media/ with; default: a role of its own"

@@ -54,6 +54,9 @@ def doctor(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read everything and compare every checksum.")
     ] = False,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="List every setting, its value and its meaning.")
+    ] = False,
 ) -> None:
     """Say what is installed, reachable and configured; what is wrong, and how to mend it."""
     import sys
@@ -63,6 +66,9 @@ def doctor(
 
     from pipeline.doctor import examine
 
+    if settings:
+        _list_settings(session)
+        return
     findings = examine(session.settings(), verify=verify)
 
     def show(console: Console) -> None:
@@ -77,3 +83,24 @@ def doctor(
     session.answer([vars(finding) for finding in findings], show)
     if any(finding.state == "wrong" for finding in findings):
         sys.exit(1)
+
+
+def _list_settings(session: Session) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from pipeline.configured import configured
+
+    found = configured(session.settings())
+
+    def show(console: Console) -> None:
+        table = Table(box=None, pad_edge=False)
+        for column in ("variable", "value", "meaning"):
+            table.add_column(column, overflow="fold")
+        for one in found:
+            value = f"[bold]{escape(one.value)}[/]" if one.moved else escape(one.value)
+            table.add_row(one.variable, value, escape(one.meaning))
+        console.print(table)
+
+    session.answer([vars(one) for one in found], show)

@@ -55,6 +55,26 @@ def test_a_mistake_gets_one_clear_line(
     assert done.stdout == ""
 
 
+def test_every_setting_is_listed_with_its_value_and_its_meaning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.settings import GateSettings, Settings
+
+    monkeypatch.setenv("RISORIUS_GATE__MIN_SIZE_PX", "48")
+    monkeypatch.setenv("RISORIUS_ASK_AU", "AU1,AU12")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "planted-for-this-test")
+    done = run("doctor", "--settings", "--json", "--home", str(tmp_path / "home"))
+    listed = {row["variable"]: row for row in json.loads(done.stdout)}
+    assert len(listed) == len(Settings.model_fields) - 1 + len(GateSettings.model_fields)
+    assert all(row["meaning"] for row in listed.values())
+    assert listed["RISORIUS_GATE__MIN_SIZE_PX"]["value"] == "48.0"
+    assert listed["RISORIUS_ASK_AU"]["value"] == "1,12"
+    assert listed["LABEL_STUDIO_API_KEY"]["value"] == "***"
+    assert {name for name, row in listed.items() if row["moved"]} == {
+        "RISORIUS_HOME", "RISORIUS_GATE__MIN_SIZE_PX", "RISORIUS_ASK_AU", "LABEL_STUDIO_API_KEY",
+    }  # fmt: skip
+
+
 def test_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("not a folder")
     done = run("sql", "select 1", "--home", str(tmp_path / "home"))
