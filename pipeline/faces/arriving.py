@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,19 +35,45 @@ def bring(
         SettingsError: a sidecar or the listing cannot be read.
     """
     wanted = [source for source in sources.listed(batch) if sources.arrives(source)]
-    for number, source in enumerate(wanted, start=1):
-        before = arrivals.known(batch, source.uri)
-        arrivals.keep(batch, _brought(batch, source, before, fetch, unpack))
-        if say:
-            say(source.file_name, number, len(wanted))
+    fetch = fetch or FetchLimits()
+    # Two that name one address share a folder, so only one of them is fetched at a time.
+    lines: dict[str, list[Source]] = {}
+    for source in wanted:
+        lines.setdefault(source.uri, []).append(source)
+    number = 0
+    with ThreadPoolExecutor(fetch.at_once) as pool:
+        work = [pool.submit(_brought_all, batch, line, fetch, unpack) for line in lines.values()]
+        try:
+            for future in as_completed(work):
+                for source in future.result():
+                    number += 1
+                    if say:
+                        say(source.file_name, number, len(wanted))
+        except BaseException:
+            # Ctrl-C: what is whole stays, halves go on next time.
+            fetch.stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return len(wanted)
+
+
+def _brought_all(
+    batch: Path, line: list[Source], fetch: FetchLimits, unpack: ArchiveLimits | None
+) -> list[Source]:
+    for source in line:
+        before = arrivals.known(batch, source.uri)
+        found = _brought(batch, source, before, fetch, unpack)
+        if fetch.stopped.is_set():
+            break
+        arrivals.keep(batch, found)
+    return line
 
 
 def _brought(
     batch: Path,
     source: Source,
     before: Arrival | None,
-    fetch: FetchLimits | None,
+    fetch: FetchLimits,
     unpack: ArchiveLimits | None,
 ) -> Arrival:
     folder = arrivals.place(batch, source.uri)

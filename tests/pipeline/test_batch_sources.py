@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +21,7 @@ from tests.pipeline.faces.file_server import Served, serving
 from warehouse import arrivals, erase, tables
 from warehouse.home import Home
 
-QUICK = FetchLimits(attempts=2, pause_s=0.01, timeout_s=5.0)
+QUICK = partial(FetchLimits, attempts=2, pause_s=0.01, timeout_s=5.0)
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.faces.fetching.FetchLimits", lambda: QUICK)
+    monkeypatch.setattr("pipeline.faces.arriving.FetchLimits", QUICK)
 
 
 def clip(path: Path, frames: int = 4) -> bytes:
@@ -94,7 +96,7 @@ def test_an_archive_a_folder_and_addresses_are_one_batch(
     # Nothing new: nothing is sent, unpacked or read again; what failed is tried again.
     server.asked.clear()
     assert register(home, name).done == 0
-    assert [(path, status) for path, _, status in server.asked] == [
+    assert sorted((path, status) for path, _, status in server.asked) == [
         ("/gone.mp4", 404), ("/two.mp4", 304),
     ]  # fmt: skip
     server.files["/gone.mp4"] = clip(tmp_path / "made" / "g.mp4", 7)
@@ -134,6 +136,45 @@ def test_a_source_that_cannot_be_had_keeps_what_came_of_it_earlier(
     assert found["reason"][0].startswith("unreachable: HTTP 500")
     register(home, name)
     assert rows(home, name) == {"x.mp4": ("kept", None)}
+
+
+def test_addresses_are_fetched_side_by_side_and_one_named_twice_once_at_a_time(
+    home: Home, server: Served, tmp_path: Path
+) -> None:
+    server.files = {f"/{n}.mp4": clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5)}
+    server.together = threading.Barrier(3, timeout=20)
+    addresses = [f"{server.url}/{n}.mp4" for n in (3, 4, 5)]
+    name = intake.enlist(home, addresses, batch="net")
+    register(home, name)
+    assert len(rows(home, name)) == 3
+    server.together = None
+    seen = []
+    (home.inbox / "net" / "videos.csv").write_text(
+        "file_name\n" + "\n".join([*addresses, *addresses]) + "\n"
+    )
+    arriving.bring(home.inbox / "net", say=lambda *told: seen.append(told))
+    assert seen[-1][1] == seen[-1][2] == len(seen)
+    assert {status for _, _, status in server.asked[3:]} == {304}
+
+
+def test_who_stops_a_fetch_waits_no_longer_and_the_next_goes_on(
+    home: Home, server: Served, tmp_path: Path
+) -> None:
+    server.files = {f"/{n}.mp4": clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5, 6)}
+    name = intake.enlist(home, [f"{server.url}{path}" for path in server.files], batch="net")
+
+    def stop(*told: object) -> None:
+        raise KeyboardInterrupt
+
+    limits = QUICK(at_once=1)
+    with pytest.raises(KeyboardInterrupt):
+        arriving.bring(home.inbox / name, fetch=limits, say=stop)
+    assert limits.stopped.is_set()
+    asked = len(server.asked)
+    assert asked < 4
+    register(home, name)
+    assert len(rows(home, name)) == 4
+    assert {verdict for verdict, _ in rows(home, name).values()} == {"kept"}
 
 
 def test_a_file_that_changes_is_a_new_video_and_the_old_one_is_retired(

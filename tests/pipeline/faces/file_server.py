@@ -19,12 +19,14 @@ class Served:
         files: path to bytes.
         faults: taken one per request: a status to answer with, or how many bytes until it hangs up.
         marked: send ETags.
+        together: answers wait here for each other.
         asked: per request its path, ``Range`` and the status of the answer.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     faults: list[tuple[str, int]] = field(default_factory=list)
     marked: bool = True
+    together: threading.Barrier | None = None
     asked: list[tuple[str, str | None, int]] = field(default_factory=list)
     url: str = ""
 
@@ -37,6 +39,8 @@ def serving() -> Iterator[Served]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path, fault = self.path.partition("?")[0], None
+            if served.together is not None:
+                served.together.wait()
             if served.faults:
                 fault = served.faults.pop(0)
             body = served.files.get(path)
