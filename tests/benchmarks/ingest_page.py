@@ -138,30 +138,31 @@ def _gate(part: dict[str, Any]) -> list[str]:
 
 
 def _batch(part: dict[str, Any]) -> list[str]:
-    rows = part["batches"]
-    base = next((row for row in rows if row["videos"] == 100), rows[-1])
-    whole = base["register_s"] + base["faces_s"]
-    total = {row["videos"]: row["videos"] * (row["register_s"] + row["faces_s"]) for row in rows}
+    total = {
+        row["videos"]: row["videos"] * (row["register_s"] + row["faces_s"])
+        for row in part["batches"]
+    }
+    most = max(total)
+    unit = (total[most] - total[1]) / (most - 1)
     lines = [
         "## Cost per video as their number grows",
         "",
-        "Half a second each, from file to tables, in a new process each time, over the cost in "
-        "the batch of 100. A new process pays once for importing its libraries and loading the "
-        f"network, {total[1] / whole:.0f} times such a video; the last column leaves that out: "
-        "what each further video costs after the first. Target: flat within 10 %.",
+        "Half a second each, from file to tables, in a new process each time; 1 is what each "
+        f"video after the first costs in the batch of {most}. A new process pays once for "
+        "importing its libraries and loading the network, which the last column leaves out. "
+        "Target: flat within 10 %.",
         "",
-        "| videos | register | faces | together | each further one |",
-        "|---|---|---|---|---|",
+        "| videos | per video | per video after the first |",
+        "|---|---|---|",
     ]
-    for row in rows:
-        n, each = row["videos"], row["register_s"] + row["faces_s"]
-        missed = "" if abs(each / whole - 1) <= 0.1 else " **missed**"
-        further = f"{(total[n] - total[1]) / (n - 1) / whole:.2f}" if n > 1 else ""
-        lines.append(
-            f"| {n} | {row['register_s'] / whole:.2f} | {row['faces_s'] / whole:.2f} "
-            f"| {each / whole:.2f}{missed} | {further} |"
-        )
+    for n, seconds in total.items():
+        further = _flat((seconds - total[1]) / (n - 1) / unit) if n > 1 else ""
+        lines.append(f"| {n} | {_flat(seconds / n / unit)} | {further} |")
     return lines
+
+
+def _flat(share: float) -> str:
+    return f"{share:.2f}" + ("" if abs(share - 1) <= 0.1 else " **missed**")
 
 
 def _memory(part: dict[str, Any]) -> list[str]:
