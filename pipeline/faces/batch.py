@@ -15,15 +15,21 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from pipeline import fanout
-from pipeline.faces import arriving, attempts, detect, extract, quality, replaced, sources
+from pipeline.faces import (
+    arriving,
+    attempts,
+    detect,
+    extract,
+    quality,
+    replaced,
+    sources,
+    video_rows,
+)
 from pipeline.faces.copies import Copies
 from warehouse import media, tables
 from warehouse.home import Home
 from warehouse.ids import sha256_of
-from warehouse.schema import TABLES
 
 _PATIENCE_S = 300.0
 _PATIENCE_PER_S = 20.0
@@ -80,7 +86,7 @@ def register(
         tables.metadata(home, "videos", part=part, batch=batch).get("stamp")
         for part in tables.parts(home, "videos", batch=batch)
     }
-    pending = [source for source in listed if _stamp(source) not in done]
+    pending = [source for source in listed if video_rows.stamp(source) not in done]
     before = replaced.Before.read(home, batch)
     before.clear(
         unchanged={source.uri for source in listed} - {source.uri for source in pending},
@@ -105,9 +111,11 @@ def register(
     # Workers finish in any order; which of two copies is "the first" must not depend on it.
     freed, copies = 0, Copies(home)
     for source in pending:
-        row = _row_or_failure(source, described[source], batch)
+        row = video_rows.row_or_failure(source, described[source], batch)
         freed += before.retire(row)
-        _write_video(home, before.as_it_was_found(row), stamp=_stamp(source), copies=copies)
+        video_rows.write(
+            home, before.as_it_was_found(row), stamp=video_rows.stamp(source), copies=copies
+        )
     if freed:
         # Copies of what was retired stand for themselves now.
         register(home, batch, engine=engine, workers=workers, needs=needs)
@@ -138,7 +146,7 @@ def find_faces(
     videos = [
         row
         for row in tables.read(home, "videos", batch=batch).iter_rows(named=True)
-        if _footer(home, row).get("registered") == "kept"
+        if video_rows.footer(home, row).get("registered") == "kept"
     ]
 
     def limit_of(row: dict[str, Any]) -> float | None:
@@ -150,7 +158,9 @@ def find_faces(
         row
         for row in wanted
         if retry
-        or not attempts.is_spared(_footer(home, row), fingerprint=mark, limit_s=limit_of(row))
+        or not attempts.is_spared(
+            video_rows.footer(home, row), fingerprint=mark, limit_s=limit_of(row)
+        )
     ]
     work = partial(
         _extract_one,
@@ -165,10 +175,13 @@ def find_faces(
     for number, (row, outcome) in enumerate(results, start=1):
         if isinstance(outcome, Exception):
             tried = attempts.note(
-                outcome, footer=_footer(home, row), fingerprint=mark, limit_s=limit_of(row)
+                outcome,
+                footer=video_rows.footer(home, row),
+                fingerprint=mark,
+                limit_s=limit_of(row),
             )
             why = attempts.reason(outcome, tried=tried)
-            _rewrite_video(home, row, verdict="failed", reason=why, tried=tried)
+            video_rows.rewrite(home, row, verdict="failed", reason=why, tried=tried)
         if say:
             say(Path(row["uri"]).name, number, len(pending))
     return StageCount(
@@ -213,7 +226,7 @@ def _extract_one(
     )
     place = {"part": row["video_id"], "batch": row["batch"]}
     tables.write(home, "tracks", found.tracks, **place)
-    _rewrite_video(home, row, verdict=found.verdict, reason=found.reason)
+    video_rows.rewrite(home, row, verdict=found.verdict, reason=found.reason)
     # Last, because this file is what says that the video is done.
     stamp = {"fingerprint": options.fingerprint}
     tables.write(home, "faces", found.faces, **place, metadata=stamp)
@@ -226,69 +239,6 @@ def _detector(name: str, threads: int) -> detect.Detector:
     return detect.load(name, threshold=0.5, threads=threads)
 
 
-def _row_or_failure(
-    source: sources.Source, outcome: dict[str, Any] | Exception, batch: str
-) -> dict[str, Any]:
-    if not isinstance(outcome, Exception):
-        return outcome
-    missing = sources.describe(sources.Source(**{**asdict(source), "missing": True}), batch=batch)
-    return {**missing, "reason": f"crashed: reading it ended the worker ({outcome})"}
-
-
-def _write_video(home: Home, row: dict[str, Any], *, stamp: str, copies: Copies) -> None:
-    earlier = copies.kept_elsewhere(row)
-    searched = row.pop("searched", None)
-    if row["verdict"] == "kept" and earlier:
-        row = {**row, "verdict": "dropped", "reason": f"duplicate: the same bytes as {earlier}"}
-        searched = None
-    part = row["video_id"]
-    if row["verdict"] != "kept":
-        # Two copies of the same broken bytes are two sources, and each keeps its row.
-        part = f"{part}.{sha256_of([row['uri'].encode()])[:8]}"
-    footer = {"stamp": stamp, "registered": row["verdict"]}
-    row |= searched or {}
-    frame = pl.DataFrame([row], schema=TABLES["videos"].schema)
-    tables.write(home, "videos", frame, part=part, batch=row["batch"], metadata=footer)
-    copies.note(row["batch"], part)
-
-
-def _rewrite_video(
-    home: Home,
-    row: dict[str, Any],
-    *,
-    verdict: str,
-    reason: str | None,
-    tried: str | None = None,
-) -> None:
-    frame = pl.DataFrame(
-        [{**row, "verdict": verdict, "reason": reason}], schema=TABLES["videos"].schema
-    )
-    footer = _footer(home, row)
-    kept: dict[str, str] = {
-        name: footer[name] for name in ("stamp", "registered") if name in footer
-    }
-    if tried is not None:
-        kept[attempts.KEY] = tried
-    tables.write(home, "videos", frame, part=row["video_id"], batch=row["batch"], metadata=kept)
-
-
-def _footer(home: Home, row: dict[str, Any]) -> dict[str, str]:
-    if (row["reason"] or "").startswith(("duplicate", f"{replaced.REASON}:")):
-        return {}
-    return tables.metadata(home, "videos", part=row["video_id"], batch=row["batch"])
-
-
 def _has_faces(home: Home, row: dict[str, Any], options: FaceOptions) -> bool:
     footer = tables.metadata(home, "faces", part=row["video_id"], batch=row["batch"])
     return footer.get("fingerprint") == options.fingerprint
-
-
-def _stamp(source: sources.Source) -> str:
-    """Changes when the file, its address or its sidecar row changes."""
-    try:
-        stat = os.stat(source.uri)
-        on_disk = [stat.st_size, stat.st_mtime_ns]
-    except OSError:
-        on_disk = []
-    text = json.dumps([asdict(source), on_disk], sort_keys=True)
-    return sha256_of([text.encode()])[:16]
