@@ -23,6 +23,8 @@ _BYTES_PER_PIXEL = 4.5
 _FOLLOWED = 6
 """Over more frames halving comes first: one frame that hides a face must not hide all before."""
 
+NOTHING = np.empty((0, 5), np.float32), np.empty((0, 5, 2), np.float32)
+
 _FAR = 1.5
 _GROWN = 1.6
 _SAME_FACE = 0.5
@@ -95,28 +97,62 @@ def _span(frames: list[Frame], first: Sight | None, detector: Detector) -> list[
     last = len(frames) - 1
     if last:
         seen[last] = _whole(frames[last], detector)
-    _between(frames, seen, 0, last, detector=detector)
+    _between(frames, seen, detector=detector)
     return [seen[position] for position in range(len(frames))]
 
 
-def _between(
-    frames: list[Frame], seen: dict[int, Sight], low: int, high: int, *, detector: Detector
-) -> None:
-    if high - low < 2:
-        return
-    stay, gone, come = _changes(seen[low].boxes, seen[high].boxes)
-    before, after = stay
-    at, found = (low + high) // 2, None
-    if not (len(gone) and len(come)):
-        if high - low <= _FOLLOWED:
-            # Somebody new is followed back, and somebody who leaves forth, until out of sight.
-            at = high - 1 if len(come) else low + 1 if len(gone) else at
-        share = (at - low) / (high - low)
-        expected = before * (1 - share) + after * share
-        found = _near(frames[at], expected, np.concatenate([gone, come]), detector)
-    seen[at] = found or _whole(frames[at], detector)
-    _between(frames, seen, low, at, detector=detector)
-    _between(frames, seen, at, high, detector=detector)
+def _between(frames: list[Frame], seen: dict[int, Sight], *, detector: Detector) -> None:
+    """Fill in what lies between the first frame and the last; all of one halving at once."""
+    spans = [(0, len(frames) - 1)]
+    while spans := [(low, high) for low, high in spans if high - low > 1]:
+        plans = [_plan(seen, low, high) for low, high in spans]
+        seen |= zip((plan.at for plan in plans), _looks(frames, plans, detector), strict=True)
+        spans = [
+            half
+            for (low, high), plan in zip(spans, plans, strict=True)
+            for half in ((low, plan.at), (plan.at, high))
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Which frame is looked at next, and where.
+
+    Attributes:
+        expected: float[n, 4], where faces should be.
+        loose: float[m, 4], where others were a moment before or after.
+        told: the ends agree so far that looking there is enough.
+    """
+
+    at: int
+    expected: np.ndarray
+    loose: np.ndarray
+    told: bool
+
+
+def _plan(seen: dict[int, Sight], low: int, high: int) -> _Plan:
+    (before, after), gone, come = _changes(seen[low].boxes, seen[high].boxes)
+    told, at = not (len(gone) and len(come)), (low + high) // 2
+    if told and high - low <= _FOLLOWED:
+        # Somebody new is followed back, and somebody who leaves forth, until out of sight.
+        at = high - 1 if len(come) else low + 1 if len(gone) else at
+    share = (at - low) / (high - low)
+    expected = before * (1 - share) + after * share
+    return _Plan(at, expected, np.concatenate([gone, come]), told)
+
+
+def _looks(frames: list[Frame], plans: list[_Plan], detector: Detector) -> list[Sight]:
+    near = [plan for plan in plans if plan.told and _is_cheap(frames[plan.at], plan)]
+    found = dict(zip((plan.at for plan in near), _near(frames, near, detector), strict=True))
+    return [found.get(plan.at) or _whole(frames[plan.at], detector) for plan in plans]
+
+
+def _is_cheap(frame: Frame, plan: _Plan) -> bool:
+    """Whether looking at the places costs less than looking at the whole."""
+    width, height = frame.picture.size
+    shrink = min(1.0, LONGEST_SIDE / max(width, height))
+    cost = len(plan.expected) * NEAR_SIDE**2 + len(plan.loose) * WIDE_SIDE**2
+    return cost < width * height * shrink**2
 
 
 def _whole(frame: Frame, detector: Detector) -> Sight:
@@ -127,33 +163,29 @@ def _whole(frame: Frame, detector: Detector) -> Sight:
     return Sight(frame, boxes, keypoints * grown, whole=True)
 
 
-def _near(
-    frame: Frame, expected: np.ndarray, loose: np.ndarray, detector: Detector
-) -> Sight | None:
-    """What is where faces are expected; None if one is not, or if a whole look costs less.
-
-    Args:
-        expected: float[n, 4], where they should be.
-        loose: float[m, 4], where others were a moment before or after.
-    """
-    width, height = frame.picture.size
-    shrink = min(1.0, LONGEST_SIDE / max(width, height))
-    cost = len(expected) * NEAR_SIDE**2 + len(loose) * WIDE_SIDE**2
-    if cost >= width * height * shrink**2:
-        return None
-    if not cost:
-        none = np.empty((0, 5), np.float32), np.empty((0, 5, 2), np.float32)
-        return Sight(frame, *none, whole=False)
-    boxes, keypoints = detector.near(frame.image, expected)
-    lost = boxes[:, 4] <= 0
-    if lost.any() or len(loose):
-        sought = np.concatenate([expected[lost], loose])
-        further = detector.near(frame.image, sought, side=WIDE_SIDE)
-        boxes = np.concatenate([boxes[~lost], further[0]])
-        keypoints = np.concatenate([keypoints[~lost], further[1]])
-    if (boxes[:, 4] <= 0).any() or _two_are_one(boxes):
-        return None
-    return Sight(frame, boxes, keypoints, whole=False)
+def _near(frames: list[Frame], plans: list[_Plan], detector: Detector) -> list[Sight | None]:
+    """What is where faces are expected; None where one is not."""
+    # Nobody expected is nothing to look at, nor to make a picture for.
+    asked = [plan for plan in plans if len(plan.expected) or len(plan.loose)]
+    images = [frames[plan.at].image for plan in asked]
+    sure = detector.near(images, [plan.expected for plan in asked])
+    lost = [boxes[:, 4] <= 0 for boxes, _ in sure]
+    sought = [
+        np.concatenate([plan.expected[gone], plan.loose])
+        for plan, gone in zip(asked, lost, strict=True)
+    ]
+    further = detector.near(images, sought, side=WIDE_SIDE)
+    found: dict[int, Sight | None] = {
+        plan.at: Sight(frames[plan.at], *NOTHING, whole=False) for plan in plans
+    }
+    for plan, here, gone, there in zip(asked, sure, lost, further, strict=True):
+        boxes, keypoints = (
+            np.concatenate([one[~gone], other]) for one, other in zip(here, there, strict=True)
+        )
+        whole = not (boxes[:, 4] <= 0).any() and not _two_are_one(boxes)
+        sight = Sight(frames[plan.at], boxes, keypoints, whole=False)
+        found[plan.at] = sight if whole else None
+    return [found[plan.at] for plan in plans]
 
 
 def _changes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +133,15 @@ class _Recorded:
         return self._inner.detect(image, max_num)
 
     def near(
-        self, image: np.ndarray, expected: np.ndarray, *, side: int = NEAR_SIDE
-    ) -> tuple[np.ndarray, np.ndarray]:
-        self.near_looks += bool(len(expected))
-        self.asked.append(lambda: self._inner.near(image, expected, side=side))
-        return self._inner.near(image, expected, side=side)
+        self,
+        images: Sequence[np.ndarray],
+        expected: Sequence[np.ndarray],
+        *,
+        side: int = NEAR_SIDE,
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        self.near_looks += sum(map(len, expected))
+        self.asked.append(lambda: self._inner.near(images, expected, side=side))
+        return self._inner.near(images, expected, side=side)
 
 
 def _limit(path: Path, *, threads: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ images are RGB here, BGR there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -39,18 +40,22 @@ class Detector(Protocol):
         ...
 
     def near(
-        self, image: np.ndarray, expected: np.ndarray, *, side: int = NEAR_SIDE
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        images: Sequence[np.ndarray],
+        expected: Sequence[np.ndarray],
+        *,
+        side: int = NEAR_SIDE,
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """The face at each place where one is expected, seen on a small canvas around it.
 
         Args:
-            image: uint8[h, w, 3], RGB.
-            expected: float[n, 4 or more], ``x1 y1 x2 y2 …``.
+            images: of uint8[h, w, 3], RGB.
+            expected: for each picture float[n, 4 or more], ``x1 y1 x2 y2 …``.
             side: of the canvas; on a larger one a face may also have moved to beside its place.
 
         Returns:
-            boxes and keypoints as ``detect``, row by row of ``expected``; a score of 0 says
-            that no face is there.
+            for each picture boxes and keypoints as ``detect``, row by row of ``expected``; a
+            score of 0 says that no face is there.
         """
         ...
 

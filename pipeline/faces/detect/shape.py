@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 LONGEST_SIDE = 640
@@ -100,14 +102,32 @@ def _shrunk(
     return small, np.array([left, top], dtype=float), factor
 
 
-def pick(
-    boxes: np.ndarray, keypoints: np.ndarray, *, expected: np.ndarray, moved: bool = False
+def nothing_at(expected: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Boxes and keypoints for places of several pictures, to be filled where a face is found."""
+    return [
+        (np.zeros((len(boxes), 5), np.float32), np.zeros((len(boxes), 5, 2), np.float32))
+        for boxes in expected
+    ]
+
+
+def nearest(
+    boxes: np.ndarray,
+    keypoints: np.ndarray,
+    *,
+    scale: float,
+    corner: np.ndarray,
+    image: np.ndarray,
+    expected: np.ndarray,
+    moved: bool,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of the faces found near a place the one that overlaps it most, if any does enough.
+    """Of what was found on a canvas of ``cutout`` the face that was expected, in ``image``.
 
     Args:
         moved: where none overlaps the place, the nearest of about its size will do.
     """
+    boxes = boxes.copy()
+    boxes[:, :4] = boxes[:, :4] / scale + np.tile(corner, 2)
+    boxes, keypoints = ranked(boxes, keypoints / scale + corner, image=image)
     if not len(boxes):
         return None
     shares = overlap(expected, boxes)

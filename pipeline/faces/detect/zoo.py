@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from pipeline.faces.detect.shape import (
     NEAR_SIDE,
     THRESHOLD,
     cutout,
-    pick,
+    nearest,
+    nothing_at,
     ranked,
 )
 from warehouse.errors import ModelError
@@ -38,20 +40,25 @@ class InsightFace:
         return ranked(boxes, keypoints, image=image, max_num=max_num)
 
     def near(
-        self, image: np.ndarray, expected: np.ndarray, *, side: int = NEAR_SIDE
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        images: Sequence[np.ndarray],
+        expected: Sequence[np.ndarray],
+        *,
+        side: int = NEAR_SIDE,
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """As ``Detector.near``; the zoo's models take one picture at a time."""
-        boxes = np.zeros((len(expected), 5), dtype=np.float32)
-        keypoints = np.zeros((len(expected), 5, 2), dtype=np.float32)
-        for row, box in enumerate(expected):
-            canvas, scale, corner = cutout(image, box, canvas_side=side)
-            found, points = self._look(canvas, input_size=canvas.shape[:2])
-            found[:, :4] = found[:, :4] / scale + np.tile(corner, 2)
-            found, points = ranked(found, points / scale + corner, image=image)
-            best = pick(found, points, expected=box, moved=side > NEAR_SIDE)
-            if best is not None:
-                boxes[row], keypoints[row] = best
-        return boxes, keypoints
+        found = nothing_at(expected)
+        for image, places, (boxes, keypoints) in zip(images, expected, found, strict=True):
+            for row, box in enumerate(places):
+                canvas, scale, corner = cutout(image, box, canvas_side=side)
+                seen = self._look(canvas, input_size=canvas.shape[:2])
+                best = nearest(
+                    *seen, scale=scale, corner=corner, image=image, expected=box,
+                    moved=side > NEAR_SIDE,
+                )  # fmt: skip
+                if best is not None:
+                    boxes[row], keypoints[row] = best
+        return found
 
     def _look(
         self, image: np.ndarray, input_size: tuple[int, ...] | None = None

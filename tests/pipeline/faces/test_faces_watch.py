@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import av
@@ -29,7 +29,6 @@ class Told:
     scene: Scene
     name: str = "told"
     whole: list[int] = field(default_factory=list)
-    near_looks: list[int] = field(default_factory=list)
 
     def _boxes(self, image: np.ndarray) -> np.ndarray:
         places = self.scene[int(image[0, 0, 0])].values()
@@ -42,9 +41,17 @@ class Told:
         return boxes, np.zeros((len(boxes), 5, 2), np.float32)
 
     def near(
-        self, image: np.ndarray, expected: np.ndarray, *, side: int = NEAR_SIDE
+        self,
+        images: Sequence[np.ndarray],
+        expected: Sequence[np.ndarray],
+        *,
+        side: int = NEAR_SIDE,
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self._near(*one, side=side) for one in zip(images, expected, strict=True)]
+
+    def _near(
+        self, image: np.ndarray, expected: np.ndarray, *, side: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        self.near_looks.append(int(image[0, 0, 0]))
         boxes = self._boxes(image)
         reach = 12 if side == NEAR_SIDE else 44
         found = np.zeros((len(expected), 5), np.float32)
@@ -175,7 +182,7 @@ def test_a_face_cut_by_the_border_is_found_near_where_it_is_found_whole() -> Non
         boxes, _ = detector.detect(cut)
         at_border = boxes[(boxes[:, 0] < 2) & (np.abs(boxes[:, 1] - y1) < y2 - y1)]
         if len(at_border):
-            found, _ = detector.near(cut, at_border)
+            ((found, _),) = detector.near([cut], [at_border])
             assert (found[:, 4] > 0.5).all()
             assert overlap(found[0], at_border)[0] > 0.6
 
@@ -188,7 +195,7 @@ def test_a_near_look_agrees_with_the_whole(shift: tuple[int, int]) -> None:
     expected = boxes.copy()
     expected[:, :4] += np.tile(shift, 2)
     nowhere = np.array([[5, 5, 60, 70, 0]], np.float32)
-    found, points = detector.near(image, np.vstack([expected, nowhere]))
+    ((found, points),) = detector.near([image], [np.vstack([expected, nowhere])])
     assert (found[:-1, 4] > 0.5).all()
     assert found[-1, 4] == 0
     eyes = np.linalg.norm(keypoints[:, 1] - keypoints[:, 0], axis=1)
@@ -196,6 +203,22 @@ def test_a_near_look_agrees_with_the_whole(shift: tuple[int, int]) -> None:
     assert apart.max() < 0.2
     for one, other in zip(found[:-1], boxes, strict=True):
         assert overlap(one, other[None])[0] > 0.7
+
+
+@pytest.mark.parametrize("side", [NEAR_SIDE, WIDE_SIDE])
+def test_looks_at_several_pictures_are_those_at_each_to_the_bit(side: int) -> None:
+    detector = detect.load(threshold=0.5)
+    photo = next(video.sample(str(media_files.SIX_PEOPLE))).image
+    images = [photo, photo[:, ::-1].copy(), photo[::2, ::2].copy(), photo]
+    places = [detector.detect(image)[0] for image in images[:3]] + [np.empty((0, 5), np.float32)]
+    # More than go into one inference.
+    images, places = images * 3, places * 3
+    together = detector.near(images, places, side=side)
+    for image, place, (boxes, keypoints) in zip(images, places, together, strict=True):
+        ((alone, points),) = detector.near([image], [place], side=side)
+        assert np.array_equal(boxes, alone)
+        assert np.array_equal(keypoints, points)
+    assert sum((boxes[:, 4] > 0.5).sum() for boxes, _ in together) >= 40
 
 
 def test_threads_do_not_change_what_is_found() -> None:
