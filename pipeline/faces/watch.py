@@ -23,7 +23,8 @@ _BYTES_PER_PIXEL = 4.5
 _FOLLOWED = 6
 """Over more frames halving comes first: one frame that hides a face must not hide all before."""
 
-NOTHING = np.empty((0, 5), np.float32), np.empty((0, 5, 2), np.float32)
+_Faces = tuple[np.ndarray, np.ndarray]
+_NOTHING: _Faces = np.empty((0, 5), np.float32), np.empty((0, 5, 2), np.float32)
 
 _FAR = 1.5
 _GROWN = 1.6
@@ -165,27 +166,33 @@ def _whole(frame: Frame, detector: Detector) -> Sight:
 
 def _near(frames: list[Frame], plans: list[_Plan], detector: Detector) -> list[Sight | None]:
     """What is where faces are expected; None where one is not."""
+    found: dict[int, Sight | None] = {
+        plan.at: Sight(frames[plan.at], *_NOTHING, whole=False) for plan in plans
+    }
     # Nobody expected is nothing to look at, nor to make a picture for.
     asked = [plan for plan in plans if len(plan.expected) or len(plan.loose)]
-    images = [frames[plan.at].image for plan in asked]
-    sure = detector.near(images, [plan.expected for plan in asked])
-    lost = [boxes[:, 4] <= 0 for boxes, _ in sure]
-    sought = [
-        np.concatenate([plan.expected[gone], plan.loose])
-        for plan, gone in zip(asked, lost, strict=True)
-    ]
-    further = detector.near(images, sought, side=WIDE_SIDE)
-    found: dict[int, Sight | None] = {
-        plan.at: Sight(frames[plan.at], *NOTHING, whole=False) for plan in plans
-    }
-    for plan, here, gone, there in zip(asked, sure, lost, further, strict=True):
-        boxes, keypoints = (
-            np.concatenate([one[~gone], other]) for one, other in zip(here, there, strict=True)
-        )
-        whole = not (boxes[:, 4] <= 0).any() and not _two_are_one(boxes)
-        sight = Sight(frames[plan.at], boxes, keypoints, whole=False)
-        found[plan.at] = sight if whole else None
+    if asked:
+        images = [frames[plan.at].image for plan in asked]
+        sure = detector.near(images, [plan.expected for plan in asked])
+        sought = [
+            np.concatenate([plan.expected[boxes[:, 4] <= 0], plan.loose])
+            for plan, (boxes, _) in zip(asked, sure, strict=True)
+        ]
+        further = detector.near(images, sought, side=WIDE_SIDE)
+        for plan, here, there in zip(asked, sure, further, strict=True):
+            found[plan.at] = _joined(frames[plan.at], here, there)
     return [found[plan.at] for plan in plans]
+
+
+def _joined(frame: Frame, near: _Faces, wide: _Faces) -> Sight | None:
+    """What both looks found; None if a face is missing, or two places gave the same one."""
+    there = near[0][:, 4] > 0
+    boxes, keypoints = (
+        np.concatenate([one[there], other]) for one, other in zip(near, wide, strict=True)
+    )
+    if (boxes[:, 4] <= 0).any() or _two_are_one(boxes):
+        return None
+    return Sight(frame, boxes, keypoints, whole=False)
 
 
 def _changes(
