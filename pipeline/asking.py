@@ -13,7 +13,7 @@ import polars as pl
 
 from pipeline import filmed, labelling, studio
 from pipeline.settings import Settings
-from warehouse import lens, media, store, tables
+from warehouse import lens, store, tables
 from warehouse.errors import StudioError
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -46,8 +46,7 @@ def push_faces(settings: Settings, *, progress: Callable[[int, int], None] | Non
         StudioError: the server is away or refuses, or a labeling config was edited by hand.
     """
     asked, queued = Asked(), queued_faces(settings)
-    if not studio.from_store(settings):
-        media.bring_all(settings.place, [*queued["crop"], *queued["context"]])
+    studio.bring(settings, [*queued["crop"], *queued["context"]])
     with studio.client_of(settings) as client:
         for clip in (False, True):
             mine = queued.filter(pl.col("clip").is_not_null() == clip)

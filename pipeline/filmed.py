@@ -13,7 +13,7 @@ import polars as pl
 
 from pipeline import studio
 from pipeline.settings import Settings
-from warehouse import lens, media
+from warehouse import lens
 from warehouse.home import Home
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def push_filmed(settings: Settings, client: Client) -> dict[str, str]:
         mine = faces_of(settings.place, person)
         if mine.is_empty():
             continue
-        if not studio.from_store(settings):
-            media.bring_all(settings.place, [*mine["crop"], *mine["context"]])
+        studio.bring(settings, [*mine["crop"], *mine["context"]])
         name = studio.pseudonym_of(settings, person)
         made = studio.ensure(settings, client, title=studio.title_of(settings, person), votes=1)
         push(client, made.id, mine)

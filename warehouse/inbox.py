@@ -42,13 +42,14 @@ def clear(home: Home, leaver: Leaver) -> Cleared:
     stays, and is told. So is whatever lies outside the inbox. May be called again after a crash.
     """
     done, gone = Cleared(), set[Path]()
+    ingested = set(tables.read(home, "videos")["video_id"])
     for uri in leaver.sources:
         if "://" in uri:
             told = "what came from there is deleted here; whoever keeps it may still give it out"
             done.left.append(f"{arrivals.shown(uri)}: {told}")
             continue
         path = here(home, uri)
-        why = _why_not(home, leaver, path, uri) if os.path.lexists(path) else None
+        why = _why_not(home, leaver, path, uri, ingested) if os.path.lexists(path) else None
         if home.inbox not in path.parents:
             there = _with_words(path) if os.path.lexists(path) else []
             done.left += [f"{one}: {_outside(one)}" for one in there]
@@ -59,12 +60,12 @@ def clear(home: Home, leaver: Leaver) -> Cleared:
             gone.add(path)
             _delete(home, path, done)
     arrivals.forget(home.inbox, set(leaver.sources) - done.kept)
-    named = _from_listings(home, leaver, done)
-    _from_sidecars(home, leaver, done, gone=gone, named=named)
+    named = _from_listings(home, leaver, done, ingested)
+    _from_sidecars(home, leaver, done, ingested, gone=gone, named=named)
     return done
 
 
-def _why_not(home: Home, leaver: Leaver, path: Path, uri: str) -> str | None:
+def _why_not(home: Home, leaver: Leaver, path: Path, uri: str, ingested: set[str]) -> str | None:
     """Why a file of the inbox stays; empty when it is known to be somebody else's."""
     if home.inbox not in path.parents:
         return None
@@ -87,7 +88,7 @@ def _why_not(home: Home, leaver: Leaver, path: Path, uri: str) -> str | None:
     found = video_id(file_sha256(str(path))) if path.is_file() else ""
     if not found or found in theirs:
         return None
-    if found in set(tables.read(home, "videos")["video_id"]):
+    if found in ingested:
         return ""
     return "it changed since it was ingested; see whether it shows them"
 
@@ -126,7 +127,9 @@ def _delete(home: Home, path: Path, done: Cleared) -> None:
             folder.rmdir()
 
 
-def _from_listings(home: Home, leaver: Leaver, done: Cleared) -> dict[Path, set[str]]:
+def _from_listings(
+    home: Home, leaver: Leaver, done: Cleared, ingested: set[str]
+) -> dict[Path, set[str]]:
     """Drop their lines; returns what the dropped ones were called, by folder."""
     named: dict[Path, set[str]] = {}
     gone = set(leaver.sources) - done.kept
@@ -143,13 +146,19 @@ def _from_listings(home: Home, leaver: Leaver, done: Cleared) -> dict[Path, set[
             last = Path(urlsplit(uri).path if "://" in uri else uri).name
             named.setdefault(listing.parent, set()).add(str(line.get("file_name") or last))
             if declared and uri not in leaver.sources:
-                _declared(home, Path(uri), listing, done)
+                _declared(home, Path(uri), listing, done, ingested)
         _put(listing, lines, stay)
     return named
 
 
 def _from_sidecars(
-    home: Home, leaver: Leaver, done: Cleared, *, gone: set[Path], named: dict[Path, set[str]]
+    home: Home,
+    leaver: Leaver,
+    done: Cleared,
+    ingested: set[str],
+    *,
+    gone: set[Path],
+    named: dict[Path, set[str]],
 ) -> None:
     for sidecar in sorted(home.inbox.glob(f"*/**/{_SIDECAR}")):
         try:
@@ -167,19 +176,17 @@ def _from_sidecars(
             if not (declared or path in gone or name in named.get(sidecar.parent, ())):
                 stay.append(text)
             elif declared and name and path not in gone and str(path) not in leaver.sources:
-                _declared(home, path, sidecar, done)
+                _declared(home, path, sidecar, done, ingested)
         _put(sidecar, lines, stay)
 
 
-def _declared(home: Home, path: Path, where: Path, done: Cleared) -> None:
+def _declared(home: Home, path: Path, where: Path, done: Cleared, ingested: set[str]) -> None:
     """Delete a file that was said to be theirs and never ingested as such."""
     if not os.path.lexists(path):
         return
     if home.inbox not in path.parents:
         done.left.append(f"{path}: {_outside(path)}")
-    elif path.is_file() and video_id(file_sha256(str(path))) in set(
-        tables.read(home, "videos")["video_id"]
-    ):
+    elif path.is_file() and video_id(file_sha256(str(path))) in ingested:
         done.left.append(f"{path}: {where.name} called it theirs, and it was ingested as another's")
     else:
         _delete(home, path, done)

@@ -143,24 +143,19 @@ def find_faces(
         retry: search again what ended its worker under the same options and limit.
         hardware: decode on a device, where a worker has one.
     """
-    videos = [
-        row
-        for row in tables.read(home, "videos", batch=batch).iter_rows(named=True)
-        if video_rows.footer(home, row).get("registered") == "kept"
-    ]
+    rows = tables.read(home, "videos", batch=batch).iter_rows(named=True)
+    told = [(row, video_rows.footer(home, row)) for row in rows]
+    videos = [(row, footer) for row, footer in told if footer.get("registered") == "kept"]
 
     def limit_of(row: dict[str, Any]) -> float | None:
         return limit_s(row) if callable(limit_s) else limit_s
 
-    wanted = [row for row in videos if not _has_faces(home, row, options)]
+    wanted = [one for one in videos if not _has_faces(home, one[0], options)]
     mark = options.fingerprint
     pending = [
         row
-        for row in wanted
-        if retry
-        or not attempts.is_spared(
-            video_rows.footer(home, row), fingerprint=mark, limit_s=limit_of(row)
-        )
+        for row, footer in wanted
+        if retry or not attempts.is_spared(footer, fingerprint=mark, limit_s=limit_of(row))
     ]
     work = partial(
         _extract_one,

@@ -1,7 +1,7 @@
 """The Label Studio of a home: where it is, its projects, its people, its pictures."""
 
 from pipeline.studio.changes import bell, hint_of, last_change
-from pipeline.studio.media import from_store, source_of
+from pipeline.studio.media import bring, source_of
 from pipeline.studio.people import (
     add_person,
     filmed,
@@ -28,11 +28,11 @@ __all__ = [
     "address",
     "all_projects",
     "bell",
+    "bring",
     "client_of",
     "down",
     "ensure",
     "filmed",
-    "from_store",
     "hint_of",
     "last_change",
     "list_people",

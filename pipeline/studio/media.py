@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.settings import Settings
-from warehouse import store
+from warehouse import media, store
 from warehouse.bucket import Place
 from warehouse.errors import SettingsError
 
@@ -62,6 +63,12 @@ def from_store(settings: Settings) -> bool:
         return settings.media_from == "store"
     url = store.url_of(settings.place.root) or ""
     return bool(settings.label_studio_url) and url.startswith(("s3://", "s3a://"))
+
+
+def bring(settings: Settings, keys: Iterable[str | None]) -> None:
+    """Have these pictures where the server reads them; one that reads the bucket has them."""
+    if not from_store(settings):
+        media.bring_all(settings.place, keys)
 
 
 def _place(settings: Settings) -> Place | None:

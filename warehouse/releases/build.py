@@ -221,8 +221,10 @@ def write(
         left_out = {face: why for why, faces in contents["left_out"].items() for face in faces}
         contents["since"] = diff.compare(before, diff.slim(rows), left_out=left_out)
     stored = {
-        folder: sum((draft / file).stat().st_size for file in files if file.startswith(folder))
-        for folder in ("data", "votes", "clips")
+        place.rstrip("/"): sum(
+            (draft / file).stat().st_size for file in files if file.startswith(place)
+        )
+        for place in shards.CONFIGS.values()
     }
     (draft / card.FILE).write_text(card.render(contents, stored=stored))
     (draft / report.FILE).write_text(

@@ -15,6 +15,7 @@ from warehouse.errors import ReleaseError
 from warehouse.home import Home
 from warehouse.releases import versions
 from warehouse.releases.load import leaks, verify
+from warehouse.releases.shards import CONFIGS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -113,7 +114,7 @@ def _send(api: HfApi, path: Path, planned: Publication) -> tuple[str, bool]:
         folder_path=path,
         repo_type=KIND,
         commit_message=f"{path.parent.name} {tag}",
-        delete_patterns=["data/*", "votes/*", "clips/*"],
+        delete_patterns=[f"{place}*" for place in CONFIGS.values()],
     )
     # What was sent in several commits is whole at the head, and only there.
     head = api.dataset_info(repo).sha or info.oid

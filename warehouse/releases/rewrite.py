@@ -264,5 +264,6 @@ def _columns(file: Path) -> list[str]:
 
 
 def _files(path: Path) -> list[Path]:
-    folders = ("data", "votes", "clips")
-    return sorted(file for folder in folders for file in (path / folder).glob("*.parquet"))
+    return sorted(
+        file for place in shards.CONFIGS.values() for file in path.glob(f"{place}*.parquet")
+    )
