@@ -9,9 +9,9 @@ import polars as pl
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from warehouse import lens
 from warehouse.errors import SettingsError
-from warehouse.home import Home
+from warehouse.storage import views
+from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,12 +68,12 @@ class Findings:
 
 def findings(home: Home) -> Findings:
     """Read from the table ``audits``; the lowest scores come first."""
-    counts = lens.ask(
+    counts = views.ask(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged, avg(score) AS score
            FROM audits GROUP BY ALL ORDER BY audit""",
     )
-    worst = lens.ask(
+    worst = views.ask(
         home,
         f"""SELECT audit, face_id, score, detail FROM audits WHERE flag
             QUALIFY row_number() OVER (PARTITION BY audit ORDER BY score, face_id) <= {_SHOWN}
@@ -89,7 +89,7 @@ def findings(home: Home) -> Findings:
 def _decisions(home: Home) -> list[dict[str, Any]]:
     from annotation.audit import curation
 
-    decided = lens.ask(home, "SELECT * FROM decided_faces")
+    decided = views.ask(home, "SELECT * FROM decided_faces")
     if decided.is_empty():
         return []
     again = curation.review(decided).with_columns(detail=pl.col("reasons").list.join(", "))

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline import intake, progress, runs, samples, studio, synthesizing
+from pipeline import progress, runs, samples, studio
+from pipeline.ingest import intake
 from pipeline.settings import Settings
-from warehouse import atomic, lens
-from warehouse.home import Home
+from pipeline.synthesis import jobs
+from warehouse.storage import atomic, views
+from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,7 +95,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
             "tasks": queued["studio_tasks"]["tasks_in_project"],
             "alpha": believed["soft_labels"]["krippendorff_alpha"],
             "lacking": synthesis["coverage_gaps"]["lacking"],
-            "synthetic": synthesizing.facts(home),
+            "synthetic": jobs.facts(home),
             "release": made["path"],
             "version": made["version"],
             "created": made["created"],
@@ -112,12 +114,12 @@ def _enlist(home: Home) -> None:
 
 
 def _counts(home: Home) -> dict[str, Any]:
-    votes, raters, faces = lens.ask(
+    votes, raters, faces = views.ask(
         home,
         "SELECT count(*), count(DISTINCT rater_id), count(DISTINCT face_id) FROM current_votes",
     ).row(0)
-    skips = lens.ask(home, "SELECT count(*) FROM standing_annotations WHERE was_cancelled").item()
-    audits = lens.ask(
+    skips = views.ask(home, "SELECT count(*) FROM standing_annotations WHERE was_cancelled").item()
+    audits = views.ask(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged
            FROM audits GROUP BY ALL ORDER BY audit""",

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline import packs
-from pipeline.engines import local
+from pipeline import models
+from pipeline.execution import local
 from pipeline.settings import Settings
 from warehouse.errors import RisoriusError
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 _LOW_DISK_GB = 5
 _SHOWN = 5
@@ -44,7 +44,7 @@ def examine(settings: Settings, *, verify: bool = False) -> list[Finding]:
         lambda: _tables(home),
         lambda: _engine(settings),
         lambda: _runs(settings),
-        lambda: _detector(packs.place_of(home, settings.detector)),
+        lambda: _detector(models.place_of(home, settings.detector)),
         lambda: _rater(settings.rater),
         _accelerator,
         lambda: _studio(settings),
@@ -105,7 +105,7 @@ def _home(home: Home) -> Finding:
 
 
 def _tables(home: Home) -> Finding:
-    from warehouse import tables
+    from warehouse.storage import tables
 
     counts = {name: tables.read(home, name).height for name in TABLES}
     full = ", ".join(f"{name} {n}" for name, n in counts.items() if n)
@@ -115,7 +115,7 @@ def _tables(home: Home) -> Finding:
 def _engine(settings: Settings) -> Finding:
     if settings.engine == "local":
         return Finding("engine", "ok", f"local, {settings.workers or local.cores()} processes")
-    from pipeline.engines.ray import connect
+    from pipeline.execution.ray import connect
 
     room = connect().cluster_resources()
     found = f"Ray: {room.get('CPU', 0):g} CPU, {room.get('GPU', 0):g} GPU"
@@ -125,14 +125,14 @@ def _engine(settings: Settings) -> Finding:
 def _runs(settings: Settings) -> Finding:
     if settings.dagster_postgres is None:
         return Finding("dagster runs", "ok", "SQLite in the home")
-    from pipeline.instance import open_instance
+    from pipeline.dagster_instance.instance import open_instance
 
     with open_instance(settings.place) as instance:
         return Finding("dagster runs", "ok", f"Postgres, {instance.get_runs_count()} runs")
 
 
 def _verified(home: Home) -> list[Finding]:
-    from warehouse.verify import verify
+    from warehouse.storage.integrity import verify
 
     found = []
     for kind, checked, wrong in verify(home):
@@ -166,7 +166,7 @@ def _accelerator() -> Finding:
 
 
 def _studio(settings: Settings) -> Finding:
-    from annotation.studio.address import Address
+    from annotation.label_studio.address import Address
     from pipeline import studio
 
     state = studio.status(settings)
@@ -178,7 +178,7 @@ def _studio(settings: Settings) -> Finding:
 
 
 def _pictures(settings: Settings) -> Finding:
-    from annotation.studio.sources import Folder
+    from annotation.label_studio.media import Folder
     from pipeline import studio
 
     what, source = "pictures to label", studio.source_of(settings)

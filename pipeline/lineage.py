@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.settings import Settings
-from warehouse.home import Home
+from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -45,7 +45,7 @@ def runs(
     """Asset to run id, the release last; without the release's own record, nothing is said."""
     if not (home.dagster / "history").is_dir():
         return {}
-    from pipeline.instance import open_instance
+    from pipeline.dagster_instance.instance import open_instance
 
     instance = open_instance(home)
     made = _release(instance, name, version)

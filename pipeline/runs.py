@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from pipeline.instance import PID_TAG, open_instance, own_pid_tag
+from pipeline.dagster_instance.instance import PID_TAG, open_instance, own_pid_tag
 from warehouse.errors import RisoriusError, SettingsError
-from warehouse.home import Home
 from warehouse.ids import check_batch
+from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -14,10 +14,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from pipeline.fanout import Needs
+from pipeline.execution import Needs
 from warehouse.errors import SettingsError
-from warehouse.home import Home
 from warehouse.ids import check_batch
+from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS
 
 CONFIG_FILE = "risorius.toml"

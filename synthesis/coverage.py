@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from synthesis.units import CONTRADICTIONS
+from synthesis.action_units import CONTRADICTIONS
 from warehouse.ids import sha256_of
 from warehouse.vocabulary import ACTION_UNITS, COMPOUNDS, EXPRESSIONS, PROTOTYPES
 

@@ -39,7 +39,7 @@ def index_of(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"a saved pipeline in {folder.name}",
             got=f"no readable model_index.json ({type(error).__name__})",
-            mend="run python -m synthesis.export, or name another folder",
+            mend="run python -m synthesis.training.export, or name another folder",
         ) from None
     return index if isinstance(index, dict) else {}
 

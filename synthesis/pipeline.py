@@ -2,7 +2,7 @@
 
 One class, two networks. Without a VAE the network works on pixels folded by a ``PixelCodec`` and
 reads nothing but expression and AU tokens; with a VAE and a text encoder it is a Stable Diffusion
-whose cross-attention layers got AU branches (``synthesis.adapter``). Conditioner, guidance,
+whose cross-attention layers got AU branches (``synthesis.au_adapter``). Conditioner, guidance,
 layout, seeds and output are the same.
 """
 
@@ -17,21 +17,21 @@ import torch
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
-from synthesis import reference as layouts
-from synthesis import wording
-from synthesis.assembly import DEFAULT, Assembly
-from synthesis.canvas import Canvas, as_uint8
-from synthesis.conditioner import Condition
-from synthesis.drawing import Batch, Painter, Wish
+from synthesis import img2img as layouts
+from synthesis import prompts as wording
+from synthesis.condition import Condition
 from synthesis.guidance import Guide, terms
+from synthesis.latents import Canvas, as_uint8
 from synthesis.request import Request, labels_of
-from synthesis.sampling import generators
+from synthesis.sampler import Batch, Painter, Wish
+from synthesis.serialization import DEFAULT, Assembly
+from synthesis.solver import generators
 from warehouse.errors import SettingsError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from synthesis.reference import Find, Picture
+    from synthesis.img2img import Find, Picture
     from synthesis.request import AUs, Expression
 
 __all__ = ["DEFAULT", "FaceAUOutput", "FaceAUPipeline"]

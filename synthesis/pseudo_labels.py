@@ -17,7 +17,7 @@ import polars as pl
 
 from synthesis.coverage import PRESENT
 from warehouse.errors import ModelError, SettingsError
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 KEPT, RELABELLED, DROPPED = "kept", "relabelled", "dropped"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthesis import units
+from synthesis import action_units
 from warehouse.errors import SettingsError
 from warehouse.vocabulary import EXPRESSIONS
 
 if TYPE_CHECKING:
-    from synthesis.conditioner import Condition
+    from synthesis.condition import Condition
 
     AUs = str | Mapping[int, float]
     Expression = str | Mapping[str, float] | np.ndarray | None
@@ -139,7 +139,7 @@ def _units(au: AUs) -> dict[int, float]:
         raise SettingsError(
             "action units as {12: 0.8} or 'AU12=0.8'", got=repr(au), mend="give {} to ask for none"
         )
-    return units.parse(au) if isinstance(au, str) else units.check(au)
+    return action_units.parse(au) if isinstance(au, str) else action_units.check(au)
 
 
 def _seeds(seed: int | Sequence[int], *, n: int, conditions: int) -> list[int]:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import duckdb
 
-    from warehouse.home import Home
+    from warehouse.storage.home import Home
 
 
 def connect(home: str | Home) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with one view per table of the home; see ``warehouse.lens``."""
-    from warehouse import lens
+    """An in-memory DuckDB with one view per table of the home; see ``warehouse.storage.views``."""
+    from warehouse.storage import views
 
-    return lens.connect(home)
+    return views.connect(home)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,11 +6,11 @@ import dataclasses
 import inspect
 from typing import Any
 
+from annotation.audit.base import AuditResult
 from annotation.audit.label_noise import LabelNoise
 from annotation.audit.near_duplicates import NearDuplicates
 from annotation.audit.open_set import OpenSet
 from annotation.audit.rater_drift import RaterDrift
-from annotation.audit.result import AuditResult
 from warehouse.errors import SettingsError
 
 __all__ = ["AUDITS", "AuditResult", "run"]

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotation.aggregate import crowdlab
-from annotation.audit import crossfit, inputs
+from annotation.aggregation import crowdlab
+from annotation.audit import cross_validation, inputs
+from annotation.audit.base import AuditResult, result_of
 from annotation.audit.inputs import Values
+from annotation.audit.leakage import Learned, refuse_seen
 from annotation.audit.margins import Case, margins, named_again, with_class
 from annotation.audit.nameless import nameless
-from annotation.audit.provenance import Learned, refuse_seen
-from annotation.audit.result import AuditResult, result_of
 from warehouse.errors import SettingsError
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -196,7 +196,7 @@ def _out_of_sample(
             stacklevel=4,
         )
     array = inputs.matrix(features, ids, name="features", column="feature")
-    return crossfit.probabilities(soft, array, groups=groups), _CROSSFITTED
+    return cross_validation.probabilities(soft, array, groups=groups), _CROSSFITTED
 
 
 def _heard(votes: pl.DataFrame, case: Case) -> crowdlab.Posterior | None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from annotation.audit.base import AuditResult, result_of
 from annotation.audit.inputs import stacked
+from annotation.audit.knn import Neighbours
 from annotation.audit.neighbours import Graph, graph
-from annotation.audit.result import AuditResult, result_of
-from annotation.audit.search import Neighbours
 from warehouse.errors import SettingsError, TableError
 
 _HEX = 16

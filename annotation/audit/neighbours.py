@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from annotation.audit.search import Neighbours, nearest
+from annotation.audit.knn import Neighbours, nearest
 
 _BITS = 64
 _NEIGHBOURS = 10

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from annotation.audit import inputs
+from annotation.audit.base import AuditResult, result_of
 from annotation.audit.inputs import Values
-from annotation.audit.openness import ClosedSet
-from annotation.audit.result import AuditResult, result_of
-from annotation.audit.search import Neighbours, nearest
+from annotation.audit.knn import Neighbours, nearest
+from annotation.audit.ood_score import ClosedSet
 from warehouse.errors import SettingsError, TableError
 
 _NEIGHBOURS = 10

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotation.aggregate.overlap import overlap
-from annotation.aggregate.quality import rater_quality
-from annotation.aggregate.votes import VoteTable, tally
-from annotation.audit.result import AuditResult
+from annotation.aggregation.overlap import overlap
+from annotation.aggregation.rater_quality import rater_quality
+from annotation.aggregation.votes import VoteTable, tally
+from annotation.audit.base import AuditResult
 from warehouse.errors import TableError
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 
 _TOO_MANY = 0.25
 _ALWAYS = 0.9

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from annotation.raters.faces import check_faces
+from annotation.raters.preprocess import check_faces
 from warehouse.errors import ModelError, SettingsError
 from warehouse.ids import sha256_of
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS, OPEN_SET
@@ -105,7 +105,7 @@ def load(name: str = "default", *, threads: int = 2) -> Rater:
         SettingsError: the name fits none of the three.
         ModelError: the weights are missing, damaged or do not fit.
     """
-    from annotation.raters.machine import SHIPPED, MachineRater, weights_of
+    from annotation.raters.onnx_rater import SHIPPED, MachineRater, weights_of
 
     if name in SHIPPED or name.endswith(".onnx"):
         return MachineRater(weights_of(name), threads=threads)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from warehouse import media, tables
 from warehouse.errors import MediaError
-from warehouse.home import Home
 from warehouse.ids import sha256_of
-from warehouse.schema import TABLES
+from warehouse.storage import media, tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 if TYPE_CHECKING:
     import numpy as np

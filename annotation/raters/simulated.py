@@ -14,12 +14,12 @@ from random import Random
 
 import polars as pl
 
-from annotation.studio import people
-from annotation.studio.address import Address
-from annotation.studio.answers import result_of
-from annotation.studio.client import Client
-from annotation.studio.people import Person
-from annotation.studio.push import task_ids
+from annotation.label_studio import users
+from annotation.label_studio.address import Address
+from annotation.label_studio.answers import result_of
+from annotation.label_studio.client import Client
+from annotation.label_studio.tasks import task_ids
+from annotation.label_studio.users import Person
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS, OPEN_SET
 
 DOMAIN = "simulated.risorius.test"
@@ -160,7 +160,7 @@ def simulate(
     shares = {face: set(assigned(raters, face, wanted_votes)) for face in faces}
     total, new, known = sum(map(len, shares.values())), 0, 0
     for rater in raters:
-        person = people.add(client, studio_dir, rater.email, kind="simulated")
+        person = users.add(client, studio_dir, rater.email, kind="simulated")
         answers = {
             face: decide(rater, face, truth.get(face)) for face in faces if rater in shares[face]
         }

@@ -18,7 +18,7 @@ app = typer.Typer(
     ),
 )
 
-from pipeline.cli import commands, inspecting, labelling, models, releasing, serving  # noqa: E402
+from pipeline.cli import commands, inspecting, label, models, release, server  # noqa: E402
 
-for module in (commands, labelling, releasing, serving, models, inspecting):
+for module in (commands, label, release, server, models, inspecting):
     module.register(app)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import forgetting, importing, keeping, synthesizing
-from pipeline.cli.session import Session, command
+from pipeline.cli import admin, forget, import_dataset, synth
+from pipeline.cli.context import Session, command
 
 BatchOption = Annotated[
     str | None, typer.Option("--batch", help="Name of the batch. Default: the folder's name.")
@@ -18,10 +18,10 @@ def register(app: typer.Typer) -> None:
     command(app, "demo")(demo)
     command(app, "ingest")(ingest)
     command(app, "audit")(audit)
-    forgetting.register(app)
-    synthesizing.register(app)
-    importing.register(app)
-    keeping.register(app)
+    forget.register(app)
+    synth.register(app)
+    import_dataset.register(app)
+    admin.register(app)
 
 
 def demo(
@@ -53,7 +53,8 @@ def ingest(
     (https, s3 and whatever fsspec knows) fetched into the batch; run it again, and only what
     changed is. A file that cannot be read ends as a line of the summary, not as a failure.
     """
-    from pipeline import intake, runs
+    from pipeline import runs
+    from pipeline.ingest import intake
 
     settings = session.settings()
     home = settings.place

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.session import Session, command
+from pipeline.cli.context import Session, command
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +28,11 @@ def sql(
     import duckdb
     import polars as pl
 
-    from warehouse import lens
     from warehouse.errors import SettingsError
+    from warehouse.storage import views
 
     try:
-        frame = lens.ask(session.home(), query)
+        frame = views.ask(session.home(), query)
     except duckdb.Error as error:
         raise SettingsError(
             "a query DuckDB understands",

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.session import Session, command
+from pipeline.cli.context import Session, command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline.packs import Pack
+    from pipeline.models import Pack
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def list_(session: Session) -> None:
     """What ships with Risorius and what was added: its purpose, its licence, its state."""
-    from pipeline import packs
+    from pipeline import models as packs
 
     found = packs.listed(session.home())
     facts = [_facts(pack) for pack in found]
@@ -59,7 +59,7 @@ def add(
     Then name it: RISORIUS_DETECTOR=buffalo_l. Weights of InsightFace's model zoo are for
     non-commercial research only, and every release they touch says so.
     """
-    from pipeline import packs
+    from pipeline import models as packs
 
     plan = packs.plan(source, name=name, licence=licence)
     if not accept and not (sys.stdin.isatty() and typer.confirm(f"{plan.question} Accept?")):
@@ -74,14 +74,14 @@ def remove(
     session: Session, name: Annotated[str, typer.Argument(help="As `models list` shows it.")]
 ) -> None:
     """Delete a pack that was added; what it found stays."""
-    from pipeline import packs
+    from pipeline import models as packs
 
     pack = packs.remove(session.home(), name)
     session.answer({"removed": pack.name}, lambda console: console.print(f"removed {pack.name}"))
 
 
 def _facts(pack: Pack) -> dict[str, Any]:
-    from pipeline import packs
+    from pipeline import models as packs
 
     return {
         "name": pack.name,
@@ -98,7 +98,7 @@ def _show(console: Console, found: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from pipeline import packs
+    from pipeline import models as packs
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("pack", "what for", "licence", "from"):

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline.clips import cutting, sound, speech, words
-from pipeline.clips.episodes import METHOD, Episode, EpisodeOptions, episodes, movement
-from warehouse import atomic, store, tables, tombstones
+from pipeline.clips import asr as speech
+from pipeline.clips import audio, export, transcripts
+from pipeline.clips.segmentation import METHOD, Episode, EpisodeOptions, episodes, movement
 from warehouse.errors import MediaError, ModelError
-from warehouse.home import Home
 from warehouse.ids import file_sha256, sha256_of
-from warehouse.schema import TABLES
+from warehouse.privacy import tombstones
+from warehouse.storage import atomic, mirror, tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 Say = Callable[[str, int, int], None]
@@ -68,7 +70,7 @@ def find_clips(home: Home, batch: str, options: ClipOptions, *, say: Say | None 
     for orphan in tables.parts(home, "clips", batch=batch) - set(videos["video_id"]):
         tables.remove(home, "clips", part=orphan, batch=batch)
         for folder in (SOUNDS, MOVIES):
-            store.refresh(home.media / folder)
+            mirror.refresh(home.media / folder)
             for path in sorted((home.media / folder).glob(f"{orphan}-*")):
                 atomic.remove(path)
     worked, standing = 0, tombstones.standing(home)
@@ -80,7 +82,7 @@ def find_clips(home: Home, batch: str, options: ClipOptions, *, say: Say | None 
         mute = standing.shares(video=video["video_id"]) is not None
         own = replace(options, keep_audio=False, speech=None, movies=False) if mute else options
         # Somebody who left is seen and heard in it: nothing but the curves of the others is used.
-        transcript = None if mute else words.transcript_of(Path(video["uri"]))
+        transcript = None if mute else transcripts.transcript_of(Path(video["uri"]))
         video = video | {"transcript": transcript}
         stamp = _stamp(video, mine, seen, own)
         place = {"part": video["video_id"], "batch": batch}
@@ -112,13 +114,15 @@ def _of_video(
         if rated.height > 1:
             best = max(found, key=lambda row: row["apex_intensity"] or 0.0)
             times = rated["time_s"].to_numpy()
-            windows.append(cutting.window(str(track), times, apex_s=best["apex_s"]))
+            windows.append(export.window(str(track), times, apex_s=best["apex_s"]))
     kept = [row for row in rows if row["verdict"] == "kept"]
     heard = _heard(video, options) if kept else None
     said, wrong = _said(video, heard, options, recogniser) if kept else (None, None)
     for row in kept:
         span = {"start_s": row["start_s"], "end_s": row["end_s"]}
-        row["words"] = None if said is None else [asdict(one) for one in words.cut(said, **span)]
+        row["words"] = (
+            None if said is None else [asdict(one) for one in transcripts.cut(said, **span)]
+        )
         row["reason"] = wrong
     _keep_sounds(home, video["video_id"], kept, heard if options.keep_audio else None)
     _keep_movies(home, video, faces, windows, options)
@@ -186,7 +190,7 @@ def _heard(video: dict[str, Any], options: ClipOptions) -> np.ndarray | None:
     if not (wanted and video["has_audio"]):
         return None
     try:
-        return sound.load(video["uri"])
+        return audio.load(video["uri"])
     except MediaError:
         return None
 
@@ -196,15 +200,15 @@ def _said(
     heard: np.ndarray | None,
     options: ClipOptions,
     recogniser: speech.Recogniser | None,
-) -> tuple[list[words.Said] | None, str | None]:
+) -> tuple[list[transcripts.Said] | None, str | None]:
     """What is said, None where nobody knows; and what went wrong."""
     try:
         if video["transcript"]:
-            return words.read(video["transcript"]), None
+            return transcripts.read(video["transcript"]), None
         if recogniser is None or heard is None:
             return None, None
         samples = heard.astype(np.float32) / 32768
-        return speech.recognise(recogniser, samples, sound.RATE, name=str(options.speech)), None
+        return speech.recognise(recogniser, samples, audio.RATE, name=str(options.speech)), None
     except MediaError as error:
         return None, f"{error.got}; {error.mend}"
     except ModelError as error:
@@ -215,13 +219,13 @@ def _keep_sounds(
     home: Home, video_id: str, rows: list[dict[str, Any]], heard: np.ndarray | None
 ) -> None:
     folder = home.media / SOUNDS
-    store.refresh(folder)
+    mirror.refresh(folder)
     stale = set(folder.glob(f"{video_id}-*.flac"))
     for row in rows if heard is not None else []:
-        samples = sound.cut(heard, start_s=row["start_s"], end_s=row["end_s"])  # type: ignore[arg-type]
+        samples = audio.cut(heard, start_s=row["start_s"], end_s=row["end_s"])  # type: ignore[arg-type]
         if len(samples):
             path = folder / f"{row['clip_id']}.flac"
-            sound.write(path, samples)
+            audio.write(path, samples)
             row["sound"] = f"{SOUNDS}/{path.name}"
             stale.discard(path)
     for path in stale:
@@ -232,7 +236,7 @@ def _keep_movies(
     home: Home,
     video: dict[str, Any],
     faces: pl.DataFrame,
-    windows: list[cutting.Window],
+    windows: list[export.Window],
     options: ClipOptions,
 ) -> None:
     folder = home.media / MOVIES
@@ -242,7 +246,7 @@ def _keep_movies(
         if options.movies and path.name not in wanted:
             atomic.remove(path)
     if wanted:
-        cutting.cut(video["uri"], windows, faces, folder, blur=options.blur_bystanders)
+        export.cut(video["uri"], windows, faces, folder, blur=options.blur_bystanders)
 
 
 def _stamp(

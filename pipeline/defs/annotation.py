@@ -8,15 +8,16 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from annotation.queue import next_faces
-from pipeline import asking, pictures, progress, studio
+from annotation.sampling.queue import next_faces
+from pipeline import label_sync, progress, studio
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.identities import identities
 from pipeline.defs.rating import near_duplicates
 from pipeline.defs.resources import Workplace
-from warehouse import lens, tables
+from pipeline.reporting import tables as pictures
 from warehouse.errors import StudioError
-from warehouse.home import Home
+from warehouse.storage import tables, views
+from warehouse.storage.home import Home
 
 _HINT_S, _POLL_S = 5, 60
 
@@ -36,14 +37,14 @@ def label_queue(workplace: Workplace) -> dg.MaterializeResult:
     home, settings = workplace.home(), workplace.settings()
     audits = tables.read(home, "audits")
     queued = next_faces(
-        lens.ask(
+        views.ask(
             home,
             """SELECT faces.face_id, verdict, yaw, pitch, identities.subject_id
                FROM faces LEFT JOIN identities ON identities.face_id = faces.face_id
                WHERE verdict = 'kept'""",
         ),
         tables.read(home, "ratings"),
-        votes=lens.ask(home, "SELECT * FROM votes"),
+        votes=views.ask(home, "SELECT * FROM votes"),
         near_duplicates=audits.filter(pl.col("audit") == "near_duplicates"),
         doubted=_doubted(home),
         reask_votes=settings.reask_votes,
@@ -76,7 +77,7 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
     setting says so.
 
     A face that has a task gets no second one, unless an audit asks for it."""
-    asked = asking.push_faces(
+    asked = label_sync.push_faces(
         workplace.settings(), progress=partial(progress.say, "studio_tasks", "")
     )
     stepped = asked.stepped
@@ -110,27 +111,27 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
     that ever stood is here, skips too. The current vote is the view `current_votes`."""
     home, settings = workplace.home(), workplace.settings()
     told, new, failed = {}, 0, []
-    for project, found in asking.pull_votes(settings, now=datetime.now(UTC)):
+    for project, found in label_sync.pull_votes(settings, now=datetime.now(UTC)):
         if isinstance(found, StudioError):
             failed.append(found)
             continue
         told[str(project.id)], new = found.n_on_server, new + found.n_events
     if failed:
         raise failed[0]
-    asking.step_if_queued(settings)
+    label_sync.step_if_queued(settings)
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": lens.ask(home, "SELECT count(*) FROM annotations").item(),
+            "dagster/row_count": views.ask(home, "SELECT count(*) FROM annotations").item(),
             "new events": new,
             "events": dg.MetadataValue.md(
                 pictures.table(
-                    lens.ask(
+                    views.ask(
                         home,
                         "SELECT event, count(*) AS n FROM annotations GROUP BY ALL ORDER BY ALL",
                     )
                 )
             ),
-            "votes_standing": lens.ask(home, "SELECT count(*) FROM current_votes").item(),
+            "votes_standing": views.ask(home, "SELECT count(*) FROM current_votes").item(),
             "annotations_on_server": sum(told.values()),
             "on server, by project": dg.MetadataValue.json(told),
         }
@@ -145,7 +146,7 @@ def no_vote_lost(
 
     Votes of a project that was deleted by hand stand here on: our copy is then the only one."""
     home = workplace.home()
-    n_events = lens.ask(home, "SELECT count(*) FROM annotations").item()
+    n_events = views.ask(home, "SELECT count(*) FROM annotations").item()
     newest = context.instance.get_latest_materialization_event(annotations.key)
     said = newest.asset_materialization.metadata if newest and newest.asset_materialization else {}
     if "on server, by project" not in said:
@@ -153,7 +154,7 @@ def no_vote_lost(
     told: dict[str, int] = said["on server, by project"].value
     counted = int(said["dagster/row_count"].value)
     stand = dict(
-        lens.ask(
+        views.ask(
             home, "SELECT project_id, count(*) FROM standing_annotations GROUP BY ALL"
         ).iter_rows()
     )
@@ -180,7 +181,7 @@ def votes_are_their_raters_own(workplace: Workplace) -> dg.AssetCheckResult:
 
     The open-source server lets every member do both. Such events are kept and told here; they are
     no votes: the rater's own last answer stands. A warning, for nothing is lost."""
-    found = lens.ask(workplace.home(), "SELECT * FROM edits_by_others")
+    found = views.ask(workplace.home(), "SELECT * FROM edits_by_others")
     return dg.AssetCheckResult(
         passed=found.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
@@ -222,7 +223,7 @@ def votes_came_in(
 
 def _doubted(home: Home) -> pl.DataFrame:
     """Faces that audits flag, the doubt being about their label, with the answers they have."""
-    return lens.ask(
+    return views.ask(
         home,
         """SELECT DISTINCT audits.face_id, coalesce(n_answers, 0) AS n_answers
            FROM audits

@@ -5,14 +5,15 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from pipeline import pictures, progress
+from pipeline import progress
 from pipeline.clips import batch as stage
-from pipeline.clips import plot
 from pipeline.defs.automation import AFTER_BATCH
 from pipeline.defs.partitions import batches
 from pipeline.defs.rating import ratings
 from pipeline.defs.resources import Workplace
-from warehouse import tables
+from pipeline.reporting import clip_curves
+from pipeline.reporting import tables as pictures
+from warehouse.storage import tables
 
 
 @dg.asset(
@@ -45,7 +46,7 @@ def clips(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
             "dagster/row_count": found.height,
             "verdicts": dg.MetadataValue.md(pictures.table(_verdicts(found))),
             "movements": dg.MetadataValue.md(pictures.table(_strongest(found))),
-            "curves": dg.MetadataValue.md(plot.curves(home, found)),
+            "curves": dg.MetadataValue.md(clip_curves.curves(home, found)),
         }
     )
 

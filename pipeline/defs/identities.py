@@ -5,9 +5,11 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from pipeline import identifying, packs, pictures
+from pipeline import models
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.resources import Workplace
+from pipeline.faces import identities as identifying
+from pipeline.reporting import tables
 
 
 @dg.asset(
@@ -24,13 +26,13 @@ def identities(workplace: Workplace) -> dg.MaterializeResult:
     With the setting `recogniser` persons are found by their faces. A declared subject counts;
     without either all faces of a video are held together."""
     home, named = workplace.home(), workplace.settings().recogniser
-    found = identifying.identify(home, Path(packs.place_of(home, named)) if named else None)
+    found = identifying.identify(home, Path(models.place_of(home, named)) if named else None)
     shown = found.group_by("subject_id", "method").len("faces")
     shown = shown.sort("faces", "subject_id", descending=[True, False])
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": found.height,
-            "subjects": dg.MetadataValue.md(pictures.table(shown.head(50))),
+            "subjects": dg.MetadataValue.md(tables.table(shown.head(50))),
             "embedded": int(found.select(pl.col("embedding").is_not_null().sum()).item()),
         }
     )

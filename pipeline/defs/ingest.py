@@ -6,15 +6,17 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from pipeline import packs, pictures, progress, refusing
+from pipeline import models, progress
 from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
 from pipeline.defs.partitions import NAME, batches
 from pipeline.defs.resources import Workplace
-from pipeline.faces import batch as stage
-from pipeline.faces import hardware
-from warehouse import lens, tables
+from pipeline.ingest import batch as stage
+from pipeline.ingest import blocklist
+from pipeline.reporting import tables as pictures
+from pipeline.video import hwaccel
 from warehouse.errors import SettingsError
 from warehouse.ids import check_batch
+from warehouse.storage import tables, views
 
 _SETTLE_S = 5.0
 """A folder that changed less than this long ago may still be being copied."""
@@ -36,7 +38,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
     settings, home = workplace.settings(), workplace.home()
     for key in context.partition_keys:
         say = partial(progress.say, "raw_videos")
-        refusing.readmit(home, key)
+        blocklist.readmit(home, key)
         count = stage.register(
             home,
             key,
@@ -45,7 +47,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
             needs=settings.needs,
             say=say,
         )
-        if refused := refusing.refuse(home, key):
+        if refused := blocklist.refuse(home, key):
             context.log.warning(f"{key}: {refused} files show people who were forgotten")
         context.log.info(f"{key}: {count.done} sources read, {count.skipped} known before")
     videos = _of_batches("videos", home, context.partition_keys)
@@ -74,13 +76,13 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
     settings, home = workplace.settings(), workplace.home()
     options = stage.FaceOptions(
         sample_fps=settings.sample_fps,
-        detector=packs.place_of(home, settings.detector),
+        detector=models.place_of(home, settings.detector),
         gate=settings.gate.moved(),
         blur_bystanders=settings.blur_bystanders,
     )
-    context.log.info(hardware.told(wanted=settings.hardware_decoding == "auto"))
+    context.log.info(hwaccel.told(wanted=settings.hardware_decoding == "auto"))
     for key in context.partition_keys:
-        refusing.refuse(home, key)
+        blocklist.refuse(home, key)
         count = stage.find_faces(
             home,
             key,
@@ -121,7 +123,7 @@ def faces_add_up(workplace: Workplace) -> dg.AssetCheckResult:
     """Every face has a verdict, every readable video was searched, no face id stands twice."""
     home = workplace.home()
     found = tables.read(home, "faces")
-    searched = lens.ask(
+    searched = views.ask(
         home,
         """SELECT count(*) AS n FROM videos
            WHERE verdict = 'kept' AND video_id NOT IN (SELECT video_id FROM faces)""",

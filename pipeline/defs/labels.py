@@ -5,13 +5,14 @@ import math
 import dagster as dg
 import polars as pl
 
-from annotation import aggregate, agreement
-from pipeline import pictures
+from annotation import aggregation
+from annotation.aggregation import agreement
 from pipeline.defs.annotation import annotations
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.resources import Workplace
-from warehouse import lens, tables
-from warehouse.home import Home
+from pipeline.reporting import tables as pictures
+from warehouse.storage import tables, views
+from warehouse.storage.home import Home
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
 
@@ -28,10 +29,10 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
 
     Also fills `rater_quality`: how far each rater agrees with the others."""
     home, settings = workplace.home(), workplace.settings()
-    votes = lens.ask(home, "SELECT * FROM votes")
-    labels = _with_units(aggregate.soft_labels(votes, method=settings.aggregation), home)
+    votes = views.ask(home, "SELECT * FROM votes")
+    labels = _with_units(aggregation.soft_labels(votes, method=settings.aggregation), home)
     tables.write(home, "soft_labels", labels, part="current")
-    tables.write(home, "rater_quality", aggregate.rater_quality(votes, labels), part="current")
+    tables.write(home, "rater_quality", aggregation.rater_quality(votes, labels), part="current")
     shown = labels.join(tables.read(home, "faces").select("face_id", "crop"), on="face_id")
     shown = shown.sort("entropy", "face_id", nulls_last=True)
     return dg.MaterializeResult(
@@ -66,7 +67,7 @@ def soft_labels_sum_to_one(workplace: Workplace) -> dg.AssetCheckResult:
 
 def _with_units(labels: pl.DataFrame, home: Home) -> pl.DataFrame:
     """Soft labels with ``au``: the mean intensity people coded per unit, NaN where nobody did."""
-    coded = lens.ask(
+    coded = views.ask(
         home,
         "SELECT face_id, unit, avg(intensity) AS mean FROM au_votes GROUP BY ALL ORDER BY ALL",
     )

@@ -8,13 +8,14 @@ import polars as pl
 
 from annotation import audit, raters
 from annotation.raters.batch import rate_batch
-from pipeline import pictures, progress
+from pipeline import progress
 from pipeline.defs.automation import AFTER_BATCH, WHEN_SETTLED
 from pipeline.defs.ingest import faces
 from pipeline.defs.partitions import batches
 from pipeline.defs.resources import Workplace
-from pipeline.gallery import repeats
-from warehouse import lens, tables
+from pipeline.reporting import tables as pictures
+from pipeline.reporting.contact_sheet import repeats
+from warehouse.storage import tables, views
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 
@@ -59,7 +60,7 @@ def ratings_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
     rated = tables.read(home, "ratings")
     values = rated["expression"].to_numpy().astype(float).reshape(-1, len(EXPRESSIONS))
     bad = int((~(np.abs(values.sum(axis=1) - 1) < 1e-3)).sum())
-    unrated = lens.ask(
+    unrated = views.ask(
         home,
         """SELECT count(*) FROM faces WHERE verdict = 'kept'
            AND face_id NOT IN (SELECT face_id FROM ratings)""",
@@ -82,7 +83,7 @@ def near_duplicates(workplace: Workplace) -> dg.MaterializeResult:
     """One row per kept face: does it repeat another? Runs before the queue, so that people see
     each picture once; of two alike, the one people have voted on stays."""
     home = workplace.home()
-    rated = lens.ask(
+    rated = views.ask(
         home,
         """SELECT faces.face_id, phash, feature, sharpness, coalesce(n, 0) AS n_votes
            FROM faces JOIN ratings USING (face_id)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from pipeline import releasing
+from pipeline import release_inputs
 from pipeline.defs.audit import curated_faces
 from pipeline.defs.clips import clips
 from pipeline.defs.resources import Workplace
@@ -21,7 +21,7 @@ def release(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mater
     """One row per curated face, in Hub dataset layout, split by subject, with every vote.
 
     With nothing new since the last version, no version is made."""
-    made = releasing.create(workplace.settings())
+    made = release_inputs.create(workplace.settings())
     context.log.info(f"{made.name} {made.version} at {made.path}, new: {made.created}")
     return dg.MaterializeResult(
         metadata={

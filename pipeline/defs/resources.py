@@ -7,10 +7,10 @@ import dagster as dg
 from pydantic import SecretStr
 
 from pipeline import settings
-from pipeline.fanout import fan_out
-from warehouse import store
-from warehouse.home import Home
+from pipeline.execution import fan_out
 from warehouse.masking import mask, remember
+from warehouse.storage import mirror
+from warehouse.storage.home import Home
 
 
 class Workplace(dg.ConfigurableResource):
@@ -28,7 +28,7 @@ class Workplace(dg.ConfigurableResource):
 
     def home(self) -> Home:
         place = self.settings().place
-        store.refresh(place.root)
+        mirror.refresh(place.root)
         return place
 
     def each(self) -> partial:

@@ -7,14 +7,16 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from pipeline import pictures, progress, synthesizing
+from pipeline import progress
 from pipeline.defs.audit import curated_faces
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.resources import Workplace
-from pipeline.maker import readers
-from synthesis import sheet
-from warehouse import lens, media, tables
-from warehouse.home import Home
+from pipeline.reporting import tables as pictures
+from pipeline.synthesis import jobs
+from pipeline.synthesis.generator import readers
+from synthesis import image_grid
+from warehouse.storage import media, tables, views
+from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 
@@ -29,7 +31,7 @@ def coverage_gaps(workplace: Workplace) -> dg.MaterializeResult:
     """One row per expression, action unit, pair of units and pose: how many curated faces show it,
     and how many too few. Nothing is stored, so it cannot disagree with `curated_faces`."""
     settings, home = workplace.settings(), workplace.home()
-    found = synthesizing.lacking(home, synthesizing.maker_of(settings).taught)
+    found = jobs.lacking(home, jobs.maker_of(settings).taught)
     short = found.filter(pl.col("missing") > 0)
     return dg.MaterializeResult(
         metadata={
@@ -60,10 +62,10 @@ def synthetic_faces(
 
     A face made before is not made again; `RISORIUS_SYNTH_FACES` says how many are wanted."""
     settings, home = workplace.settings(), workplace.home()
-    maker = synthesizing.maker_of(settings)
-    asked = synthesizing.plan(home, maker, settings.synth_faces)
+    maker = jobs.maker_of(settings)
+    asked = jobs.plan(home, maker, settings.synth_faces)
     say = partial(progress.say, "synthesis")
-    count = synthesizing.make_faces(home, maker, asked, each=workplace.each(), say=say)
+    count = jobs.make_faces(home, maker, asked, each=workplace.each(), say=say)
     context.log.info(f"{count.drawn} faces drawn, {count.known} known, {count.gone} let go")
     made = tables.read(home, "synthetic_faces").join(
         asked.select("face_id", "gap"), on="face_id", how="left"
@@ -93,10 +95,10 @@ def synthetic_labels(
     """One row per synthetic face: measured action units, the label that raters bear out, and
     whether it was kept, relabelled or dropped. Whoever guided the drawing is not among them."""
     settings, home = workplace.settings(), workplace.home()
-    maker = synthesizing.maker_of(settings)
+    maker = jobs.maker_of(settings)
     raters = readers(settings.rater, guide_id=maker.guide_id)
     say = partial(progress.say, "reading")
-    labelled = synthesizing.label_faces(home, maker, raters, each=workplace.each(), say=say)
+    labelled = jobs.label_faces(home, maker, raters, each=workplace.each(), say=say)
     context.log.info(f"{labelled} faces read by {len(raters)} raters")
     made = tables.read(home, "synthetic_faces").sort("action", "face_id", nulls_last=True)
     told = made["reason"].fill_null("kept").str.split(":").list.first()
@@ -104,8 +106,8 @@ def synthetic_labels(
         metadata={
             "dagster/row_count": made.height,
             "raters": ", ".join(rater.rater_id for rater in raters),
-            **synthesizing.facts(home),
-            "reasons": dg.MetadataValue.md(pictures.table(lens.ask(home, "SELECT * FROM made"))),
+            **jobs.facts(home),
+            "reasons": dg.MetadataValue.md(pictures.table(views.ask(home, "SELECT * FROM made"))),
             "contact_sheet": dg.MetadataValue.md(_sheet(home, made, told)),
         }
     )
@@ -162,14 +164,14 @@ def _heat_map(home: Home, found: pl.DataFrame) -> str:
     """Expressions and poses, then units against units; the diagonal is each unit by itself,
     and what was never measured stays white."""
     codes = [unit.code for unit in ACTION_UNITS]
-    have = synthesizing.pairs(home)
+    have = jobs.pairs(home)
     have[np.triu_indices(len(codes), 1)] = np.nan
     target = {(row["kind"], row["name"]): row["wanted"] for row in found.to_dicts()}
     wanted = np.full(have.shape, float(found.filter(pl.col("kind") == "pair")["wanted"][0]))
     np.fill_diagonal(wanted, [target["unit", code] for code in codes])
-    units = sheet.heat_map(have, wanted, columns=[code[2:] for code in codes], rows=codes)
+    units = image_grid.heat_map(have, wanted, columns=[code[2:] for code in codes], rows=codes)
     shown = found.filter(pl.col("kind").is_in(["expression", "pose"]))
-    others = sheet.heat_map(
+    others = image_grid.heat_map(
         shown.select("have").to_numpy(),
         shown.select("wanted").to_numpy(),
         columns=["all"],

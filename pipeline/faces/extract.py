@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline.faces import align, bystanders, quality, video
+from pipeline.faces import align, anonymize, quality
+from pipeline.faces.adaptive_detection import watch
 from pipeline.faces.detect import Detector
-from pipeline.faces.track import Tracker
-from pipeline.faces.watch import watch
+from pipeline.faces.tracker import Tracker
+from pipeline.video import reader
 from warehouse import ids
 from warehouse.errors import MediaError
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 
 Keep = Callable[[str, np.ndarray], str]
 """Stores one picture, ``keep(kind, image)``, and returns its media key."""
@@ -66,7 +67,7 @@ def extract(
     tracker, rows = Tracker(fps=fps), _Rows()
     broken, n_frames = None, 0
     try:
-        frames = video.sample(path, fps=fps, hardware=hardware)
+        frames = reader.sample(path, fps=fps, hardware=hardware)
         for sight in watch(frames, detector=detector, fps=fps):
             n_frames += 1
             frame, boxes = sight.frame, sight.boxes
@@ -76,7 +77,7 @@ def extract(
             for subject, number in enumerate(numbers):
                 seen = frame.image
                 if blur_bystanders:
-                    seen = bystanders.blur_others(
+                    seen = anonymize.blur_others(
                         frame.image, boxes=boxes, subject=subject, reach=align.AROUND
                     )
                 points = sight.keypoints[subject]
@@ -121,7 +122,7 @@ class _Rows:
 
 
 def _face(
-    frame: video.Frame,
+    frame: reader.Frame,
     seen: np.ndarray,
     *,
     box: np.ndarray,

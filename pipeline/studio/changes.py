@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 from pipeline.settings import Settings
 from pipeline.studio.project import all_projects
 from pipeline.studio.server import client_of
-from warehouse.home import Home
+from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
-    from annotation.studio.hints import Bell
+    from annotation.label_studio.webhook import Bell
 
 
 def last_change(settings: Settings) -> str | None:
     """When anything in any project last moved; None when nothing runs or nothing is there."""
-    from annotation.studio import project, server
+    from annotation.label_studio import projects, server
 
     if not settings.label_studio_url and server.running(settings.place.studio) is None:
         return None
     with client_of(settings) as client:
         every = all_projects(settings, client)
-        moments = [project.last_change(client, found.id) for found in every]
+        moments = [projects.last_change(client, found.id) for found in every]
     return max(filter(None, moments), default=None)
 
 
@@ -32,7 +32,7 @@ def last_change(settings: Settings) -> str | None:
 def bell(settings: Settings) -> Iterator[Bell | None]:
     """Rings while the block runs when the home's own server says that something moved; each ring
     also touches the hint that the sensor looks at. None for a server that runs elsewhere."""
-    from annotation.studio import hints
+    from annotation.label_studio import webhook
 
     if settings.label_studio_url:
         yield None
@@ -43,7 +43,7 @@ def bell(settings: Settings) -> Iterator[Bell | None]:
         def numbers() -> list[int]:
             return [found.id for found in all_projects(settings, client)]
 
-        with hints.listening(client, numbers, on_ring=ring) as made:
+        with webhook.listening(client, numbers, on_ring=ring) as made:
             yield made
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.settings import Settings
-from warehouse import media, store
-from warehouse.bucket import Place
 from warehouse.errors import SettingsError
+from warehouse.storage import media, mirror
+from warehouse.storage.object_store import Place
 
 if TYPE_CHECKING:
-    from annotation.studio.sources import Source
+    from annotation.label_studio.media import Source
 
 _AS_SET_THERE = "server"
 _MEDIA = "media/"
@@ -26,7 +26,7 @@ def source_of(settings: Settings) -> Source:
     Raises:
         SettingsError: the home is on no S3 store, or half of a pair of keys is missing.
     """
-    from annotation.studio.sources import Bucket, Folder
+    from annotation.label_studio.media import Bucket, Folder
 
     if not from_store(settings):
         return Folder()
@@ -61,7 +61,7 @@ def from_store(settings: Settings) -> bool:
     """Whether the server reads the bucket; asks no server."""
     if settings.media_from is not None:
         return settings.media_from == "store"
-    url = store.url_of(settings.place.root) or ""
+    url = mirror.url_of(settings.place.root) or ""
     return bool(settings.label_studio_url) and url.startswith(("s3://", "s3a://"))
 
 
@@ -72,5 +72,5 @@ def bring(settings: Settings, keys: Iterable[str | None]) -> None:
 
 
 def _place(settings: Settings) -> Place | None:
-    shared = store.of(settings.place.media)
+    shared = mirror.of(settings.place.media)
     return shared.bucket.place() if shared is not None else None

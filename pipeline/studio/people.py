@@ -12,10 +12,10 @@ from warehouse.errors import StudioError
 from warehouse.ids import pseudonym
 
 if TYPE_CHECKING:
-    from annotation.studio.people import Person
-    from annotation.studio.pull import User
+    from annotation.label_studio.pull import User
+    from annotation.label_studio.users import Person
 
-_ELSEWHERE = "people.json of the machine that made the account"
+_ELSEWHERE = "users.json of the machine that made the account"
 
 
 def filmed(settings: Settings, *, removed: bool = False) -> list[Person]:
@@ -34,18 +34,18 @@ def title_of(settings: Settings, person: Person) -> str:
 
 def rater_of(settings: Settings) -> Callable[[User], tuple[str, str]]:
     """From an account to the pseudonym and kind that tables and releases show."""
-    from annotation.studio import people
+    from annotation.label_studio import users
 
     home = settings.place
     salt = home.salt()
     roster.share(settings, _own_entries(settings))
     known = {entry.rater_id: entry for entry in roster.entries(settings)}
     by_id = {entry.user_id: entry for entry in known.values()}
-    own = people.rater_of(home.studio, salt=salt)
+    own = users.rater_of(home.studio, salt=salt)
 
     def name(user: User) -> tuple[str, str]:
         if user.email:
-            names = [pseudonym(kind, salt, user.email.lower()) for kind in people.KINDS]
+            names = [pseudonym(kind, salt, user.email.lower()) for kind in users.KINDS]
             found = next((known[one] for one in names if one in known), None)
         else:
             found = by_id.get(user.id)
@@ -63,7 +63,7 @@ def add_person(settings: Settings, email: str, *, subject: str | None = None) ->
     Raises:
         StudioError: no address, a refusal, or another subject for an account of another machine.
     """
-    from annotation.studio import people
+    from annotation.label_studio import users
 
     studio, kind = settings.place.studio, "self" if subject else "person"
     if (there := _elsewhere(settings, email)) is not None:
@@ -71,9 +71,9 @@ def add_person(settings: Settings, email: str, *, subject: str | None = None) ->
             raise _made_elsewhere(email)
         return _shown(settings, there) | {"email": email, "password_file": _ELSEWHERE}
     with client_of(settings) as client:
-        made = people.add(client, studio, email, kind=kind, subject=subject)
+        made = users.add(client, studio, email, kind=kind, subject=subject)
     roster.share(settings, [_entry(settings, made)])
-    return _shown(settings, made) | {"password_file": str(studio / "people.json")}
+    return _shown(settings, made) | {"password_file": str(studio / "users.json")}
 
 
 def list_people(settings: Settings) -> list[dict[str, str]]:
@@ -90,12 +90,12 @@ def remove_person(settings: Settings, email: str) -> bool:
     Raises:
         StudioError: another machine made the account, and has the token that must end.
     """
-    from annotation.studio import people
+    from annotation.label_studio import users
 
     if _elsewhere(settings, email) is not None:
         raise _made_elsewhere(email)
     with client_of(settings) as client:
-        removed = people.remove(client, settings.place.studio, email)
+        removed = users.remove(client, settings.place.studio, email)
     roster.share(settings, _own_entries(settings))
     return removed
 
@@ -107,9 +107,9 @@ def pseudonym_of(settings: Settings, person: Person) -> str:
 
 def _everybody(settings: Settings) -> list[Person]:
     """Accounts made here, and after them those made by other machines, without their address."""
-    from annotation.studio import people
+    from annotation.label_studio import users
 
-    own = people.list_people(settings.place.studio)
+    own = users.list_people(settings.place.studio)
     names = {pseudonym_of(settings, person) for person in own}
     others = [entry for entry in roster.entries(settings) if entry.rater_id not in names]
     return own + [_person(entry) for entry in others]
@@ -117,7 +117,7 @@ def _everybody(settings: Settings) -> list[Person]:
 
 def _elsewhere(settings: Settings, email: str) -> Person | None:
     """The account of an address that another machine made, if there is one."""
-    from annotation.studio.people import KINDS
+    from annotation.label_studio.users import KINDS
 
     address, salt = email.strip().lower(), settings.place.salt()
     names = {pseudonym(kind, salt, address) for kind in KINDS}
@@ -135,7 +135,7 @@ def _made_elsewhere(email: str) -> StudioError:
 
 
 def _person(entry: roster.Entry) -> Person:
-    from annotation.studio.people import Person
+    from annotation.label_studio.users import Person
 
     return Person(
         email="", user_id=entry.user_id, kind=entry.kind, removed=entry.removed, token="",
@@ -144,9 +144,9 @@ def _person(entry: roster.Entry) -> Person:
 
 
 def _own_entries(settings: Settings) -> list[roster.Entry]:
-    from annotation.studio import people
+    from annotation.label_studio import users
 
-    every = people.list_people(settings.place.studio)
+    every = users.list_people(settings.place.studio)
     return [_entry(settings, one) for one in every if one.url == roster.url_of(settings)]
 
 

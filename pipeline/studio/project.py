@@ -11,14 +11,14 @@ import polars as pl
 from pipeline.settings import Settings
 from pipeline.studio.people import filmed, title_of
 from pipeline.studio.server import client_of
-from warehouse import tables
-from warehouse.home import Home
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
-    from annotation.studio.client import Client
-    from annotation.studio.page import Page
-    from annotation.studio.people import Person
-    from annotation.studio.project import Project
+    from annotation.label_studio.client import Client
+    from annotation.label_studio.page import Page
+    from annotation.label_studio.projects import Project
+    from annotation.label_studio.users import Person
 
 
 def page_of(settings: Settings, *, clip: bool = False) -> Page:
@@ -27,7 +27,7 @@ def page_of(settings: Settings, *, clip: bool = False) -> Page:
     Raises:
         SettingsError: they ask for something unknown.
     """
-    from annotation.studio.page import Page
+    from annotation.label_studio.page import Page
 
     return Page(
         label_set=settings.label_set,
@@ -64,7 +64,7 @@ def ensure(
     Raises:
         StudioError: the server refuses, or somebody changed the labeling config by hand.
     """
-    from annotation.studio import project
+    from annotation.label_studio import projects as project
 
     home = settings.place
     return project.ensure_project(
@@ -93,7 +93,7 @@ def all_projects(settings: Settings, client: Client) -> list[Project]:
 
 
 def _projects(settings: Settings, client: Client, titles: list[str]) -> list[Project]:
-    from annotation.studio import project
+    from annotation.label_studio import projects as project
 
     return project.find_projects(client, titles=titles, owner=settings.place.salt())
 
@@ -107,7 +107,8 @@ def restore_configs(settings: Settings) -> list[int]:
     Raises:
         StudioError: the server refuses, because votes exist that the config has no place for.
     """
-    from annotation.studio import project, storages
+    from annotation.label_studio import projects as project
+    from annotation.label_studio import storages
 
     with client_of(settings) as client:
         every = all_projects(settings, client)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from pipeline.settings import Settings
 from pipeline.studio.project import projects
 from pipeline.studio.server import client_of, status
-from warehouse.store import SALT
+from warehouse.storage.mirror import SALT
 
 if TYPE_CHECKING:
-    from annotation.studio.sources import Bucket
+    from annotation.label_studio.media import Bucket
 
 
 def tried(settings: Settings, bucket: Bucket) -> tuple[str, str, str | None]:
@@ -18,8 +18,8 @@ def tried(settings: Settings, bucket: Bucket) -> tuple[str, str, str | None]:
 
     A picture and the salt of the pseudonyms are asked for as a member would, a byte of each.
     """
-    from annotation.studio.drawings import FOLDER
-    from annotation.studio.reach import reach
+    from annotation.label_studio.drawings import FOLDER
+    from annotation.label_studio.reach import reach
 
     where = bucket.address("")
     how = "by signed addresses" if bucket.presign else "through Label Studio"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pipeline.settings import Settings
-from warehouse import atomic, store
+from warehouse.storage import atomic, mirror
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def entries(settings: Settings) -> list[Entry]:
     folder = _folder(settings)
     if folder is None:
         return []
-    store.refresh(folder)
+    mirror.refresh(folder)
     found = [Entry(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
     return [entry for entry in found if entry.url == url_of(settings)]
 
@@ -65,6 +65,6 @@ def url_of(settings: Settings) -> str:
 
 
 def _folder(settings: Settings) -> Path | None:
-    folder = settings.place.root / store.PEOPLE
-    shared = settings.label_studio_url and store.url_of(settings.place.root)
+    folder = settings.place.root / mirror.PEOPLE
+    shared = settings.label_studio_url and mirror.url_of(settings.place.root)
     return folder if shared else None

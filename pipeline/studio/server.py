@@ -11,8 +11,8 @@ from pipeline.studio.media import source_of
 from warehouse.errors import StudioError
 
 if TYPE_CHECKING:
-    from annotation.studio.client import Client
-    from annotation.studio.server import Address
+    from annotation.label_studio.client import Client
+    from annotation.label_studio.server import Address
 
 
 def address(settings: Settings, *, say: Callable[[str], None] | None = None) -> Address:
@@ -21,7 +21,7 @@ def address(settings: Settings, *, say: Callable[[str], None] | None = None) -> 
     Raises:
         StudioError: it cannot be started, or URL and key do not come together.
     """
-    from annotation.studio import server
+    from annotation.label_studio import server
 
     if settings.label_studio_url:
         key = settings.label_studio_api_key
@@ -42,7 +42,7 @@ def address(settings: Settings, *, say: Callable[[str], None] | None = None) -> 
 
 def status(settings: Settings) -> str | None:
     """One line about the server; None when it does not run."""
-    from annotation.studio import server
+    from annotation.label_studio import server
 
     if settings.label_studio_url:
         with client_of(settings) as client:
@@ -57,7 +57,7 @@ def down(settings: Settings) -> bool:
     Raises:
         StudioError: the settings name a server that is not ours to stop.
     """
-    from annotation.studio import server
+    from annotation.label_studio import server
 
     if settings.label_studio_url:
         raise StudioError(
@@ -70,7 +70,7 @@ def down(settings: Settings) -> bool:
 
 def login(settings: Settings) -> dict[str, str]:
     """How a person signs in to the home's own server; the password stays in its file."""
-    from annotation.studio import server
+    from annotation.label_studio import server
 
     if settings.label_studio_url:
         return {"email": "your own account", "password_file": "-", "hint": "with your own account"}
@@ -86,7 +86,7 @@ def client_of(settings: Settings) -> Iterator[Client]:
     Raises:
         SettingsError: pictures are to come from a store, and the settings do not say how.
     """
-    from annotation.studio.client import connect
+    from annotation.label_studio.client import connect
 
     media = source_of(settings)
     with connect(address(settings), media=media) as client:

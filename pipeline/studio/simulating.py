@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pipeline.settings import Settings
 from pipeline.studio.project import session
-from warehouse import tables
+from warehouse.storage import tables
 
 
 def simulate(settings: Settings, *, count: int, say: Callable[[int, int], None]) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.agreement import (
+from annotation.aggregation.agreement import (
     alpha_by_expression,
     alpha_by_rater,
     alpha_by_unit,

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.queue import next_faces
-from annotation.relabel import activelab_scores
+from annotation.sampling.queue import next_faces
+from annotation.sampling.relabel import activelab_scores
 from warehouse.errors import SettingsError, TableError
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
 
 CERTAIN = {"happy": [0, 1, 0, 0, 0, 0, 0, 0], "afraid": [0, 0, 0, 0, 0, 0, 1, 0]}

@@ -10,9 +10,9 @@ import pytest
 
 from annotation import raters
 from annotation.raters.batch import rate_batch
-from warehouse import media, tables
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage import media, tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 
 @pytest.fixture

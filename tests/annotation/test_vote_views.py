@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline import labelling
+from pipeline import label_progress
 from pipeline.settings import Settings
-from warehouse import lens, tables
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage import tables, views
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 START = datetime(2024, 5, 7, tzinfo=UTC)
 NEW = ("label_set", "labels", "compounds", "free_label", "au", "edited_by")
@@ -40,7 +40,7 @@ def home_with(root: Path, *events: dict[str, Any]) -> Home:
 
 
 def labels(home: Home) -> list[tuple[str, str]]:
-    return lens.ask(home, "SELECT rater_id, label FROM votes ORDER BY ALL").rows()
+    return views.ask(home, "SELECT rater_id, label FROM votes ORDER BY ALL").rows()
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,13 @@ def test_answers_are_counted_per_question_and_people_once(tmp_path: Path) -> Non
         event(4, "person-a", None, label_set="coarse", labels=["negative"]),
         event(5, "self-c", "fear"), event(6, "person-d", None),
     )  # fmt: skip
-    found = lens.ask(home, "SELECT label_set, n_answers, n_raters FROM answers_given ORDER BY ALL")
+    found = views.ask(home, "SELECT label_set, n_answers, n_raters FROM answers_given ORDER BY ALL")
     assert found.rows() == [("coarse", 1, 1), ("expressions", 3, 2)]
     for reason, owed in (("coverage", 2), ("audit", 1)):
         queue = [("f", 1, 0.5, reason, 4)]
         frame = pl.DataFrame(queue, schema=TABLES["queue"].schema, orient="row")
         tables.write(home, "queue", frame, part="current")
-        assert lens.ask(home, "SELECT owed FROM votes_owed").rows() == [(owed,)]
+        assert views.ask(home, "SELECT owed FROM votes_owed").rows() == [(owed,)]
 
 
 def test_tables_of_an_older_version_are_read(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_tables_of_an_older_version_are_read(tmp_path: Path) -> None:
     pl.read_parquet(path).drop(NEW).write_parquet(path)
     assert labels(home) == [("person-a", "fear"), ("person-b", "anger")]
     assert tables.read(home, "annotations").select(NEW).null_count().row(0) == (2,) * len(NEW)
-    assert labelling.progress_of(Settings(home=home.root))["votes"] == 2
+    assert label_progress.progress_of(Settings(home=home.root))["votes"] == 2
     # Beside a file with the new columns both are whole.
     newer = pl.DataFrame(
         [event(3, "person-c", "fear", au=[{"unit": 12, "intensity": 0.5}])],
@@ -116,6 +116,6 @@ def test_tables_of_an_older_version_are_read(tmp_path: Path) -> None:
     )  # fmt: skip
     tables.write(home, "annotations", newer, part="two")
     assert len(labels(home)) == 3
-    assert lens.ask(home, "SELECT rater_id, unit, intensity FROM au_votes").rows() == [
+    assert views.ask(home, "SELECT rater_id, unit, intensity FROM au_votes").rows() == [
         ("person-c", 12, 0.5)
     ]

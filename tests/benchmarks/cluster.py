@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.faces.batch import FaceOptions, find_faces, register
-from pipeline.fanout import fan_out
+from pipeline.execution import fan_out
+from pipeline.ingest.batch import FaceOptions, find_faces, register
 from tests.media_files import coded, package_file
 from tests.pipeline.ray_cluster import Cluster, cluster
-from warehouse import atomic, tables
-from warehouse.home import Home
-from warehouse.provenance import hardware, revision
+from warehouse.build_info import hardware, revision
+from warehouse.storage import atomic, tables
+from warehouse.storage.home import Home
 
 RESULTS = Path(__file__).parent / "results"
 ITEM_S = 0.2

@@ -23,12 +23,12 @@ import numpy as np
 
 from annotation import raters
 from annotation.raters.batch import rate_batch
-from pipeline.faces.batch import FaceOptions, find_faces, register
-from pipeline.maker import BATCH, Maker, Order, faceless, read, readers
+from pipeline.ingest.batch import FaceOptions, find_faces, register
+from pipeline.synthesis.generator import BATCH, Maker, Order, faceless, read, readers
 from tests.media_files import coded, package_file
-from warehouse import atomic, tables
-from warehouse.home import Home
-from warehouse.provenance import hardware, revision
+from warehouse.build_info import hardware, revision
+from warehouse.storage import atomic, tables
+from warehouse.storage.home import Home
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -109,7 +109,7 @@ def cpu_s(work: Callable[[], object]) -> float:
 
 
 def _png_bytes(crops: np.ndarray) -> float:
-    from warehouse import media
+    from warehouse.storage import media
 
     return float(np.mean([len(media.encode(crop, ".png")) for crop in crops]))
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import faults_fuzz, faults_kill, faults_secrets, faults_services
-from warehouse import atomic
-from warehouse.provenance import hardware, revision
+from warehouse.build_info import hardware, revision
+from warehouse.storage import atomic
 
 RESULTS = Path(__file__).parent / "results"
 _ROUNDS = 8
@@ -98,7 +98,7 @@ def _object_store(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _label_studio(options: argparse.Namespace) -> dict[str, Any]:
-    from annotation.studio import server
+    from annotation.label_studio import server
 
     with tempfile.TemporaryDirectory() as name:
         media = Path(name) / "media"

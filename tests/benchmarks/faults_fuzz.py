@@ -103,14 +103,15 @@ Judge = Callable[[str, bytes], str]
 
 
 def _media(folder: Path) -> Judge:
-    from pipeline.faces import detect, extract, quality, sources
+    from pipeline.faces import detect, extract, quality
+    from pipeline.ingest import manifest
 
     detector = detect.load("centerface", threshold=0.5)
 
     def judge(suffix: str, data: bytes) -> str:
         path = folder / f"damaged{suffix}"
         path.write_bytes(data)
-        row = sources.describe(sources.Source(path.name, uri=str(path)), batch="day")
+        row = manifest.describe(manifest.Source(path.name, uri=str(path)), batch="day")
         if row["verdict"] != "kept":
             return f"{row['verdict']} {_code(row['reason'])}"
         found = extract.extract(
@@ -123,8 +124,7 @@ def _media(folder: Path) -> Judge:
 
 
 def _metadata(folder: Path) -> Judge:
-    from pipeline import metadata
-    from pipeline.faces import sources
+    from pipeline.ingest import manifest, metadata
     from warehouse.errors import SettingsError
 
     def judge(suffix: str, data: bytes) -> str:
@@ -135,7 +135,7 @@ def _metadata(folder: Path) -> Judge:
             if suffix.startswith("metadata"):
                 metadata.read(place)
             else:
-                sources.list_sources(place)
+                manifest.list_sources(place)
         except SettingsError as error:
             return "refused" if error.mend else "crash: an error without a way out"
         return "read"
@@ -146,8 +146,8 @@ def _metadata(folder: Path) -> Judge:
 def _annotations(folder: Path) -> Judge:
     import polars as pl
 
-    from annotation.studio.events import Raters, Standing, frame
-    from annotation.studio.ledger import Ledger
+    from annotation.label_studio.event_log import Raters, Standing, frame
+    from annotation.label_studio.ledger import Ledger
 
     raters = Raters(named={1: ("person-1", "person")}, other=lambda _: ("person-0", "person"))
     sound = json.loads(next(sound_annotations(folder))[1])

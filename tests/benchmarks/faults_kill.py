@@ -44,8 +44,8 @@ class Killed:
 
 def run(trials: int, *, seed: int, until: float | None = None) -> dict[str, Killed]:
     """``trials`` kills, spread over the stages; fewer when ``until`` (monotonic) has passed."""
-    from annotation.studio import server
-    from warehouse.home import Home
+    from annotation.label_studio import server
+    from warehouse.storage.home import Home
 
     chance = random.Random(seed)
     told = {stage: Killed() for stage in STAGES}
@@ -104,7 +104,7 @@ def _trial(
     homes: Path,
     chance: random.Random,
 ) -> None:
-    from warehouse.home import Home
+    from warehouse.storage.home import Home
 
     source, wanted = before[stage]
     home = Home.at(homes / f"trial-{number}")
@@ -180,7 +180,7 @@ def _enlist(home: Any) -> None:
     import cv2
 
     from tests.media_files import SIX_PEOPLE
-    from warehouse import atomic
+    from warehouse.storage import atomic
 
     # Beside the homes: what a file is called in the tables must not depend on the trial.
     folder = home.root.parent.parent / "films"
@@ -253,7 +253,7 @@ def _state(home: Any, stage: str) -> Any:
 
     state = end_state(home.root)
     # A killed run leaves drafts to the next run that finds it dead.
-    from pipeline.instance import open_instance
+    from pipeline.dagster_instance.instance import open_instance
 
     _at(home)
     open_instance(home)

@@ -112,7 +112,7 @@ def _sound_metadata(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def sound_annotations(folder: Path) -> Iterator[tuple[str, bytes]]:
     """A task with two annotations, as the server tells it."""
-    from annotation.studio.answers import result_of
+    from annotation.label_studio.answers import result_of
 
     annotation = {
         "id": 7, "completed_by": 1, "updated_by": 1, "was_cancelled": False, "lead_time": 2.5,

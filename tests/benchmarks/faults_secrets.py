@@ -73,7 +73,7 @@ def search(folder: Path) -> dict[str, Any]:
         commands given, files searched, and every place where a planted word stands.
     """
     from tests.warehouse.people_home import people_home, release
-    from warehouse.home import Home
+    from warehouse.storage.home import Home
 
     home, released = Home.at(folder / "home"), people_home(Home.at(folder / "released"))
     release(released)

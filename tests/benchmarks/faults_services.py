@@ -27,8 +27,9 @@ def object_store(*, share: float, seed: int) -> dict[str, Any]:
     against the same in a local folder; then read on another machine."""
     import warehouse
     from tests.warehouse.people_home import people_home, release
-    from warehouse import releases, store
-    from warehouse.home import Home
+    from warehouse import releases
+    from warehouse.storage import mirror
+    from warehouse.storage.home import Home
 
     with tempfile.TemporaryDirectory() as name, s3_server() as url:
         local = people_home(Home.at(Path(name) / "local"))
@@ -46,7 +47,7 @@ def object_store(*, share: float, seed: int) -> dict[str, Any]:
             people_home(mine)
             shared = release(mine)
             for folder in (other.root, other.media):
-                store.refresh(folder, force=True)
+                mirror.refresh(folder, force=True)
             seconds = time.monotonic() - started
             wanted, got = (
                 {table: _rows(warehouse.connect(home), table) for table in ("faces", "annotations")}
@@ -58,7 +59,7 @@ def object_store(*, share: float, seed: int) -> dict[str, Any]:
                 == releases.versions.manifest(shared.path)["files"]
                 == seen["files"]
             )
-        store._opened.cache_clear()
+        mirror._opened.cache_clear()
     return {
         **_faults(told), "lost": sum(wanted[t] != got[t] for t in wanted),
         "release identical": same and not seen["problems"], "seconds": round(seconds, 1),
@@ -75,13 +76,13 @@ def label_studio(
     """
     import polars as pl
 
-    from annotation.studio import people, project
-    from annotation.studio.address import Address
-    from annotation.studio.answers import result_of
-    from annotation.studio.client import Client
-    from annotation.studio.pull import User, pull
-    from annotation.studio.push import push
-    from warehouse.schema import TABLES
+    from annotation.label_studio import projects, users
+    from annotation.label_studio.address import Address
+    from annotation.label_studio.answers import result_of
+    from annotation.label_studio.client import Client
+    from annotation.label_studio.pull import User, pull
+    from annotation.label_studio.tasks import push
+    from warehouse.storage.schema import TABLES
 
     title = f"faults {seed} {time.time_ns() % 10**8}"
     rows = pl.DataFrame({"face_id": [f"fault-0000-{n}" for n in range(faces)]}).with_columns(
@@ -99,7 +100,7 @@ def label_studio(
                 return again(lambda: work(client), ends)
 
         made = through(
-            lambda client: project.ensure_project(
+            lambda client: projects.ensure_project(
                 client, title=title, wanted_votes=votes, media_dir=media_dir
             )
         )
@@ -109,7 +110,7 @@ def label_studio(
             for task in straight.tasks(made.id, include="id,data", task_only=True)
         ]
         raters = [
-            people.add(straight, media_dir.parent / "people", f"r{seed}-{n}@example.org")
+            users.add(straight, media_dir.parent / "people", f"r{seed}-{n}@example.org")
             for n in range(votes)
         ]
         for rater in raters:
@@ -142,8 +143,8 @@ def at_once(*, runs: int, partitions: int) -> dict[str, Any]:
     import polars as pl
 
     from tests.media_files import pattern
-    from warehouse import tables
-    from warehouse.home import Home
+    from warehouse.storage import tables
+    from warehouse.storage.home import Home
 
     with tempfile.TemporaryDirectory() as name:
         home = Home.at(Path(name) / "home")
@@ -179,8 +180,8 @@ import sys
 import polars as pl
 from pipeline.faces import batch
 from warehouse import tables
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 home, run, runs, partitions = Home.at(sys.argv[1]), *map(int, sys.argv[2:])
 table = TABLES["tombstones"]
 for number in range(run, partitions, runs):

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from rich.progress import track
 
-from annotation.raters import data, placing, targets
+from annotation.raters.training import alignment, ferplus, targets
 from pipeline.faces import find
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -32,15 +32,15 @@ def crops_of(parquet: Path) -> tuple[np.ndarray, np.ndarray]:
     images = pl.read_parquet(parquet, columns=["image"])["image"]
     crops, found = np.zeros((len(images), 224, 224, 3), np.uint8), np.zeros(len(images), bool)
     for row, image in enumerate(track(images, "finding faces")):
-        gray = data.decode(image)
-        size = (placing.ENLARGED, placing.ENLARGED)
+        gray = ferplus.decode(image)
+        size = (alignment.ENLARGED, alignment.ENLARGED)
         large = cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC)
         faces = find(np.repeat(large[:, :, None], 3, axis=2))
         found[row] = bool(faces)
         if faces:
             crops[row] = max(faces, key=lambda face: face.score).crop
         else:
-            frame = cv2.resize(placing.lay(gray, placing.usual_place()), (224, 224))
+            frame = cv2.resize(alignment.lay(gray, alignment.usual_place()), (224, 224))
             crops[row] = frame[:, :, None]
     return crops, found
 

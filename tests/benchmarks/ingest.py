@@ -18,8 +18,8 @@ from typing import Any
 
 from tests.benchmarks import ingest_cuts, ingest_gate, ingest_scale, ingest_speed
 from tests.benchmarks.ingest_page import page
-from warehouse import atomic
-from warehouse.provenance import hardware, revision
+from warehouse.build_info import hardware, revision
+from warehouse.storage import atomic
 
 RESULTS = Path(__file__).parent / "results"
 SHARED = Path(os.environ.get("RISORIUS_SHARED", Path(__file__).parents[2] / ".." / "shared"))

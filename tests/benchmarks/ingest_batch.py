@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.faces import batch as stage
-from warehouse import tables
-from warehouse.home import Home
+from pipeline.ingest import batch as stage
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 
 def main() -> None:

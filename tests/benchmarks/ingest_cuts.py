@@ -17,7 +17,7 @@ import av
 import cv2
 import numpy as np
 
-from pipeline.faces.cuts import Cuts
+from pipeline.video.shots import Cuts
 from tests.media_files import CARPHONE, SIX_PEOPLE
 
 SIZE = (320, 240)

@@ -14,7 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.faces import align, detect, quality, video
+from pipeline.faces import align, detect, quality
+from pipeline.video import reader
 from tests.benchmarks import ingest_occlusion, ingest_sharpness
 from tests.media_files import CARPHONE, SIX_PEOPLE, coded
 
@@ -82,7 +83,7 @@ def _fer(shared: Path, detector: detect.Detector) -> dict[str, Any]:
 
 def _scenes() -> list[np.ndarray]:
     photo = cv2.imread(str(SIX_PEOPLE))[:, :, ::-1]
-    call = [frame.image for frame in video.sample(str(CARPHONE), fps=1.0)]
+    call = [frame.image for frame in reader.sample(str(CARPHONE), fps=1.0)]
     large = [cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for image in call]
     return [_even(image) for image in (photo, *large)]
 
@@ -113,7 +114,7 @@ def _coded(
             folder / f"{codec}-{level}-{number}.mkv", [image] * 2, codec=codec, options=quantiser,
             pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p",
         )  # fmt: skip
-        frame = next(iter(video.sample(str(path), fps=1.0)))
+        frame = next(iter(reader.sample(str(path), fps=1.0)))
         for box, points in zip(*detector.detect(image), strict=True):
             crop, stored = align.align(frame.image, points), frame.picture.stored(box)
             found.append(

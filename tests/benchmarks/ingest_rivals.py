@@ -14,9 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.faces import detect, video
-from pipeline.faces.track import Tracker
-from pipeline.faces.watch import watch
+from pipeline.faces import detect
+from pipeline.faces.adaptive_detection import watch
+from pipeline.faces.tracker import Tracker
+from pipeline.video import reader as video
 
 Seen = list[tuple[float, np.ndarray]]
 """Per looked-at frame: seconds, and boxes float[n, 5], ``x1 y1 x2 y2 score``."""

@@ -14,7 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.faces import align, detect, quality, video
+from pipeline.faces import align, detect, quality
+from pipeline.video import reader
 from tests.media_files import CARPHONE, SIX_PEOPLE
 
 Measure = Callable[[np.ndarray], float]
@@ -170,7 +171,7 @@ def scenes(shared: Path, *, faces: int = _FACES) -> Iterator[tuple[str, np.ndarr
     import polars as pl
 
     yield "photo", np.ascontiguousarray(cv2.imread(str(SIX_PEOPLE))[:, :, ::-1])
-    for frame in video.sample(str(CARPHONE), fps=1.0):
+    for frame in reader.sample(str(CARPHONE), fps=1.0):
         yield "call", frame.image
     table = pl.read_parquet(shared / "data" / "ferplus-valid.parquet")
     for data in table.filter(pl.col("NF") == 0).sample(faces, seed=1)["image"]:
@@ -181,7 +182,7 @@ def scenes(shared: Path, *, faces: int = _FACES) -> Iterator[tuple[str, np.ndarr
 
 def _clip(name: str) -> Iterator[np.ndarray]:
     detector = detect.load(threshold=0.6)
-    for frame in video.sample(str(CARPHONE.parent / name), fps=5.0):
+    for frame in reader.sample(str(CARPHONE.parent / name), fps=5.0):
         for points in detector.detect(frame.image)[1]:
             yield align.align(frame.image, points)
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.faces import detect, video
-from pipeline.faces.decoding import Decoding, Ticks
-from pipeline.faces.detect.shape import NEAR_SIDE
-from pipeline.faces.opening import opened, picture_stream
-from pipeline.faces.watch import watch
+from pipeline.faces import detect
+from pipeline.faces.adaptive_detection import watch
+from pipeline.faces.detect.base import NEAR_SIDE
+from pipeline.video import reader
+from pipeline.video.container import opened, picture_stream
+from pipeline.video.decoding import Decoding, Ticks
 from tests.benchmarks import ingest_rivals as rivals
 from tests.benchmarks.ingest_clips import clips
 
@@ -147,7 +148,7 @@ class _Recorded:
 def _limit(path: Path, *, threads: int) -> dict[str, Any]:
     """Decoding alone and looking alone, and what we take, at five samples a second."""
     model = _Recorded(detect.load(threshold=0.5, threads=threads))
-    frames = list(video.sample(str(path), fps=SAMPLED))
+    frames = list(reader.sample(str(path), fps=SAMPLED))
     for _ in watch(frames, detector=model, fps=SAMPLED):
         pass
     whole = detect.load(threshold=0.5, threads=threads)

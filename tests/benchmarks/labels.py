@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from annotation.aggregate.pooled import shipped
+from annotation.aggregation.dirichlet_mixture import shipped
 from tests.benchmarks import (
     labels_data,
     labels_noise,
@@ -25,8 +25,8 @@ from tests.benchmarks import (
     labels_scale,
     labels_soft,
 )
-from warehouse import atomic
-from warehouse.provenance import hardware, revision
+from warehouse.build_info import hardware, revision
+from warehouse.storage import atomic
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("soft", "noise", "open", "scale")
@@ -43,7 +43,11 @@ def main() -> None:
     add("--limit", type=int, help="read so many rows of the files, to see whether it runs")
     add("--large", action="store_true", help="14 million votes, 100 passes of Dawid-Skene")
     add("--cache", type=Path, default=Path(".cache/labels"))
-    add("--aligned", type=Path, help="cache of annotation.raters.train, for aligned features")
+    add(
+        "--aligned",
+        type=Path,
+        help="cache of annotation.raters.training.train, for aligned features",
+    )
     add("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     root = Path(__file__).parents[2]

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from annotation.raters import data, load
-from annotation.raters.machine import MachineRater
+from annotation.raters import load
+from annotation.raters.onnx_rater import MachineRater
+from annotation.raters.training import ferplus
 from warehouse.vocabulary import EXPRESSIONS, canonical
 
 VOTES = (*EXPRESSIONS, "unknown", "NF")
@@ -61,7 +62,8 @@ def read(
 
     Args:
         limit: the first so many rows of train and an eighth as many of valid; all by default.
-        aligned: the cache of ``annotation.raters.train``; then gradients are taken from aligned
+        aligned: the cache of ``annotation.raters.training.train``; then gradients are taken from
+        aligned
             faces, as the pipeline would have them, else from the pictures as they are.
     """
     frames = [
@@ -69,7 +71,7 @@ def read(
         for name, rows in (("train", limit), ("valid", limit and limit // 8))
     ]
     both, n = pl.concat(frames), len(frames[0])
-    gray = np.stack([data.decode(image) for image in both["image"]])
+    gray = np.stack([ferplus.decode(image) for image in both["image"]])
     name = f"labels-features-{'aligned' if aligned else 'raw'}-{limit or 'all'}.npz"
 
     def describe() -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +115,7 @@ def rater_features(folder: Path, cache: Path, *, aligned: Path, rater: str) -> n
         parts = []
         for name in ("train", "valid"):
             path = folder / f"ferplus-{name}.parquet"
-            gray = data.prepare(path, cache=aligned, find="pipeline.faces:find", workers=2).gray
+            gray = ferplus.prepare(path, cache=aligned, find="pipeline.faces:find", workers=2).gray
             for start in range(0, len(gray), 256):
                 faces = np.repeat(gray[start : start + 256, :, :, None], 3, axis=3)
                 parts.append(chosen.rate(faces).feature.astype(np.float32))
@@ -150,7 +152,7 @@ def _aligned(folder: Path, cache: Path, limit: int | None) -> np.ndarray:
     parts = []
     for name, rows in (("train", limit), ("valid", limit and limit // 8)):
         path = folder / f"ferplus-{name}.parquet"
-        found = data.prepare(path, cache=cache, find="pipeline.faces:find", workers=2)
+        found = ferplus.prepare(path, cache=cache, find="pipeline.faces:find", workers=2)
         parts.append(found.gray[:rows])
     return np.stack([cv2.resize(one, (64, 64), interpolation=cv2.INTER_AREA)
                      for one in np.concatenate(parts)])  # fmt: skip

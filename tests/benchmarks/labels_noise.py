@@ -9,10 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from annotation.audit import crossfit
+from annotation.audit import cross_validation
+from annotation.audit.base import AuditResult
+from annotation.audit.knn import nearest
 from annotation.audit.label_noise import LabelNoise
-from annotation.audit.result import AuditResult
-from annotation.audit.search import nearest
 from tests.benchmarks.labels_data import Split, interval
 from tests.benchmarks.labels_soft import _pooled
 from warehouse.vocabulary import EXPRESSIONS
@@ -97,7 +97,9 @@ def _within(
 
 def _crossfitted(some: Split, label: np.ndarray, *, passes: int) -> np.ndarray:
     soft = np.eye(_CLASSES)[label]
-    return crossfit.probabilities(soft, some.features, groups=some.groups.tolist(), passes=passes)
+    return cross_validation.probabilities(
+        soft, some.features, groups=some.groups.tolist(), passes=passes
+    )
 
 
 def _cleanlab(label: np.ndarray, belief: np.ndarray, method: str) -> np.ndarray:

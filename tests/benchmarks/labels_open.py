@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from annotation.audit.openness import ClosedSet, cycled
+from annotation.audit.ood_score import ClosedSet, cycled
 from tests.benchmarks.labels_data import Split, interval
 from warehouse.vocabulary import EXPRESSIONS
 

@@ -8,16 +8,16 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from annotation.audit import search
-from annotation.audit.search import Neighbours
+from annotation.audit import knn
+from annotation.audit.knn import Neighbours
 
 
 def _ours(features: np.ndarray, k: int) -> Neighbours:
-    return search.nearest(features, k=k, exact=0)
+    return knn.nearest(features, k=k, exact=0)
 
 
 def _all_pairs(features: np.ndarray, k: int) -> Neighbours:
-    return search.nearest(features, k=k, exact=len(features))
+    return knn.nearest(features, k=k, exact=len(features))
 
 
 def _faiss_cells(features: np.ndarray, k: int, *, probes: int) -> Neighbours:

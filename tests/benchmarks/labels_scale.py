@@ -15,10 +15,10 @@ import polars as pl
 from threadpoolctl import threadpool_limits
 
 from annotation import audit
-from annotation.aggregate.dawid_skene import DawidSkene
-from annotation.aggregate.votes import VoteTable
-from annotation.audit import search
-from annotation.audit.search import Neighbours
+from annotation.aggregation.dawid_skene import DawidSkene
+from annotation.aggregation.votes import VoteTable
+from annotation.audit import knn
+from annotation.audit.knn import Neighbours
 from tests.benchmarks.labels_data import Split
 from tests.benchmarks.labels_rivals import RIVALS
 from warehouse.vocabulary import EXPRESSIONS
@@ -160,7 +160,7 @@ def _audits(features: np.ndarray) -> dict[str, Any]:
     named = [EXPRESSIONS[index] for index in label.tolist()]
     given = {"features": features, "face_ids": ids}
     cpu: dict[str, float] = {}
-    near = _timed(cpu, "neighbours", lambda: search.nearest(features, k=10, exact=0))
+    near = _timed(cpu, "neighbours", lambda: knn.nearest(features, k=10, exact=0))
     _timed(cpu, "open_set", lambda: audit.run("open_set", labels=named, neighbours=near, **given))
     _timed(
         cpu, "near_duplicates", lambda: audit.run("near_duplicates", faces=faces, neighbours=near)
@@ -181,7 +181,7 @@ def _recall(features: np.ndarray, near: Neighbours) -> float:
     asked = np.random.default_rng(2).choice(
         len(features), min(_ASKED, len(features)), replace=False
     )
-    true = search.nearest_in(features, features[asked], k=near.row.shape[1] + 1)
+    true = knn.nearest_in(features, features[asked], k=near.row.shape[1] + 1)
     hits = [
         len((set(row.tolist()) - {face}) & set(near.row[face].tolist()))
         for face, row in zip(asked.tolist(), true.row, strict=True)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from annotation import aggregate
-from annotation.aggregate.pooled import Pooled
-from annotation.aggregate.votes import tally
+from annotation import aggregation
+from annotation.aggregation.dirichlet_mixture import Pooled
+from annotation.aggregation.votes import tally
 from tests.benchmarks.labels_data import Split, interval
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS
 
 _CLASSES = 9
@@ -146,7 +146,7 @@ def _crowdlab(drawn: np.ndarray, belief: np.ndarray) -> np.ndarray:
             key: TABLES["ratings"].schema[key] for key in ("face_id", "expression", "open_set")
         },
     )
-    labels = aggregate.soft_labels(votes, method="crowdlab", machine=machine)
+    labels = aggregation.soft_labels(votes, method="crowdlab", machine=machine)
     closed = np.zeros((len(drawn), len(EXPRESSIONS)))
     known = labels.filter(pl.col("expression").is_not_null())
     rows = known["face_id"].cast(pl.Int64).to_numpy()
@@ -181,10 +181,10 @@ def _simulated(valid: Split, *, n: int = 2000, each: int = 3) -> dict[str, float
     )  # fmt: skip
     found = {}
     for method in ("vote_share", "one_coin", "dawid_skene", "pooled"):
-        labels = aggregate.soft_labels(votes, method=method)["expression"].to_list()
+        labels = aggregation.soft_labels(votes, method=method)["expression"].to_list()
         found[method] = float((np.array(labels).argmax(axis=1) == truth).mean())
-    weighted = aggregate.weighted(votes, aggregate.rater_quality(votes))
-    labels = aggregate.soft_labels(weighted)["expression"].to_list()
+    weighted = aggregation.weighted(votes, aggregation.rater_quality(votes))
+    labels = aggregation.soft_labels(weighted)["expression"].to_list()
     found["vote_share weighted by rater_quality"] = float(
         (np.array(labels).argmax(axis=1) == truth).mean()
     )

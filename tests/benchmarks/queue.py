@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from annotation import raters, vote_value
+from annotation import raters
+from annotation.sampling import active_learning
 from tests.benchmarks.ferplus import crops_of, valid, votes_and_proxies
 from tests.benchmarks.queue_page import BUDGETS, page
 from tests.benchmarks.queue_policies import POLICIES, WANTED, Policy, by_queue
-from warehouse import atomic
-from warehouse.provenance import hardware, revision
+from warehouse.build_info import hardware, revision
+from warehouse.storage import atomic
 from warehouse.vocabulary import ANSWERS
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,7 +72,7 @@ def errors(counts: np.ndarray, truth: np.ndarray, machine: np.ndarray) -> dict[s
     those where ten votes have one.
     """
     whole = truth / truth.sum(axis=1, keepdims=True)
-    belief = vote_value.MACHINE_VOTES * machine + counts
+    belief = active_learning.MACHINE_VOTES * machine + counts
     belief = belief / belief.sum(axis=1, keepdims=True)
     top = np.sort(truth, axis=1)
     clear = top[:, -1] > top[:, -2]
@@ -128,7 +129,7 @@ def measured(parquet: Path, kept: Path | None, faces: int | None) -> dict[str, A
         "hardware": hardware(),
         "faces": len(truth),
         "seeds": SEEDS,
-        "machine_votes": vote_value.MACHINE_VOTES,
+        "machine_votes": active_learning.MACHINE_VOTES,
         "policies": {
             name: mean_rows([spent(policy, truth, machine, seed) for seed in range(SEEDS)])
             for name, policy in POLICIES.items()
@@ -146,13 +147,13 @@ def measured(parquet: Path, kept: Path | None, faces: int | None) -> dict[str, A
 def strengths(truth: np.ndarray, machine: np.ndarray) -> dict[str, list[dict[str, float]]]:
     """The queue's budget with the machine counting as more or fewer votes, on one half: the even
     rows. The constant is chosen there."""
-    chosen, found = vote_value.MACHINE_VOTES, {}
+    chosen, found = active_learning.MACHINE_VOTES, {}
     try:
         for strength in STRENGTHS:
-            vote_value.MACHINE_VOTES = strength
+            active_learning.MACHINE_VOTES = strength
             found[f"{strength:g}"] = spent(by_queue, truth[::2], machine[::2], seed=7)
     finally:
-        vote_value.MACHINE_VOTES = chosen
+        active_learning.MACHINE_VOTES = chosen
     return found
 
 

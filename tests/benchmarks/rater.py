@@ -19,12 +19,12 @@ import numpy as np
 from rich.progress import track
 
 from annotation import raters
-from annotation.raters import measure, targets
-from annotation.raters.machine import SHIPPED, MachineRater, weights_of
+from annotation.raters.onnx_rater import SHIPPED, MachineRater, weights_of
+from annotation.raters.training import metrics, targets
 from tests.benchmarks.ferplus import crops_of, valid, votes_and_proxies
 from tests.benchmarks.rater_page import RESAMPLES, SPEED_BATCH, SPEED_ROUNDS, gallery, page
-from warehouse import atomic
-from warehouse.provenance import hardware, revision
+from warehouse.build_info import hardware, revision
+from warehouse.storage import atomic
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 RESULTS = Path(__file__).parent / "results"
@@ -48,9 +48,9 @@ def with_interval(
 
 
 def per_class(answers: np.ndarray, votes: np.ndarray) -> list[dict[str, Any]]:
-    rows, label = measure.truth(votes)
-    table = measure.confusion(label[rows], answers[rows, : len(EXPRESSIONS)].argmax(axis=1))
-    scores, mistakes = measure.f1(table), table - np.diag(np.diag(table))
+    rows, label = metrics.truth(votes)
+    table = metrics.confusion(label[rows], answers[rows, : len(EXPRESSIONS)].argmax(axis=1))
+    scores, mistakes = metrics.f1(table), table - np.diag(np.diag(table))
     shares = votes / votes.sum(axis=1, keepdims=True)
     return [
         {
@@ -139,11 +139,11 @@ def measured(name: str, parquet: Path, *, crops: np.ndarray, found: np.ndarray) 
     au = ratings.au[:, columns]
 
     def of(rows: np.ndarray) -> dict[str, float]:
-        by_unit = measure.correlations(list(scale), au[rows], wanted[rows])
-        figures = measure.figures(answers[rows], votes[rows], power=ratings.plurality_power)
-        return {**figures, "au": measure.mean_reliable(by_unit)}
+        by_unit = metrics.correlations(list(scale), au[rows], wanted[rows])
+        figures = metrics.figures(answers[rows], votes[rows], power=ratings.plurality_power)
+        return {**figures, "au": metrics.mean_reliable(by_unit)}
 
-    rows, label = measure.truth(votes)
+    rows, label = metrics.truth(votes)
     closed = ratings.plurality[rows]
     right = closed.argmax(axis=1) == label[rows]
     weights = weights_of(name)
@@ -160,11 +160,11 @@ def measured(name: str, parquet: Path, *, crops: np.ndarray, found: np.ndarray) 
         "images": len(votes),
         "images_of_the_protocol": int(rows.sum()),
         "face_found": float(found.mean()),
-        "vote_entropy": float(measure.entropy(votes / votes.sum(axis=1, keepdims=True)).mean()),
+        "vote_entropy": float(metrics.entropy(votes / votes.sum(axis=1, keepdims=True)).mean()),
         "figures": with_interval(rater.rater_id, of, len(votes)),
         "classes": per_class(answers, votes),
-        "calibration": measure.calibration(closed.max(axis=1), right),
-        "au": {str(k): v for k, v in measure.correlations(list(scale), au, wanted).items()},
+        "calibration": metrics.calibration(closed.max(axis=1), right),
+        "au": {str(k): v for k, v in metrics.correlations(list(scale), au, wanted).items()},
         "megabytes": weights.stat().st_size / 1e6,
         **speed(rater, crops),
     }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from annotation import raters
-from annotation.raters import targets
+from annotation.raters.training import targets
 from tests.benchmarks.ferplus import votes_and_proxies
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 

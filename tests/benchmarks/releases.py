@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from warehouse import atomic, media, releases
-from warehouse.home import Home
+from warehouse import releases
+from warehouse.build_info import hardware, revision
 from warehouse.ids import sha256_of
-from warehouse.provenance import hardware, revision
-from warehouse.releases.contract import features
+from warehouse.releases.schema import features
+from warehouse.storage import atomic, media
+from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 RESULTS = Path(__file__).parent / "results"

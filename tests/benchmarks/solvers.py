@@ -23,10 +23,10 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from synthesis import sampling
+from synthesis import solver as sampling
 from synthesis.pipeline import FaceAUPipeline
-from warehouse import atomic
-from warehouse.provenance import hardware, revision
+from warehouse.build_info import hardware, revision
+from warehouse.storage import atomic
 from warehouse.vocabulary import PROTOTYPES
 
 RESULTS = Path(__file__).parent / "results"
@@ -159,7 +159,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.run:
-        from synthesis.export import assemble
+        from synthesis.training.export import assemble
 
         pipeline, about = assemble(options.run)
         weights = f"a training run after {about['step']} steps"

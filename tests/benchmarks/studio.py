@@ -24,16 +24,16 @@ from typing import Any
 
 import polars as pl
 
-from annotation.studio import database, people, project, server
-from annotation.studio.address import Address
-from annotation.studio.answers import result_of
-from annotation.studio.client import Client
-from annotation.studio.pull import User, gather, pull
-from annotation.studio.push import push
-from warehouse import atomic, tables
-from warehouse.home import Home
-from warehouse.provenance import hardware, revision
-from warehouse.schema import TABLES
+from annotation.label_studio import database, projects, server, users
+from annotation.label_studio.address import Address
+from annotation.label_studio.answers import result_of
+from annotation.label_studio.client import Client
+from annotation.label_studio.pull import User, gather, pull
+from annotation.label_studio.tasks import push
+from warehouse.build_info import hardware, revision
+from warehouse.storage import atomic, tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,7 +62,7 @@ def faces_of(count: int) -> pl.DataFrame:
 
 def voted_project(client: Client, home: Home, count: int, raters: list[int]) -> int:
     """A project of ``count`` tasks that each rater has answered, imported with its votes."""
-    made = project.ensure_project(
+    made = projects.ensure_project(
         client, title=f"votes {count}", wanted_votes=VOTES, media_dir=home.media
     )
     names = faces_of(count)["face_id"].to_list()
@@ -117,8 +117,10 @@ def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
 def pushing(client: Client, home: Home, address: Address, count: int) -> dict[str, float]:
     from label_studio_sdk import LabelStudio
 
-    ours = project.ensure_project(client, title="push", wanted_votes=VOTES, media_dir=home.media)
-    theirs = project.ensure_project(client, title="rival", wanted_votes=VOTES, media_dir=home.media)
+    ours = projects.ensure_project(client, title="push", wanted_votes=VOTES, media_dir=home.media)
+    theirs = projects.ensure_project(
+        client, title="rival", wanted_votes=VOTES, media_dir=home.media
+    )
     took, pushed = seconds(lambda: push(client, ours.id, faces_of(count)))
     assert pushed.new == count
     again, pushed = seconds(lambda: push(client, ours.id, faces_of(count)))
@@ -211,7 +213,7 @@ def memory(
 
     found = []
     for size in sizes:
-        empty = project.ensure_project(
+        empty = projects.ensure_project(
             client, title=f"memory {size}", wanted_votes=VOTES, media_dir=home.media
         )
         voted = voted_project(client, home, size, [person.user_id for person in voters])
@@ -233,7 +235,7 @@ def measured(count: int) -> dict[str, Any]:
         try:
             with Client(address) as client:
                 voters = [
-                    people.add(client, home.studio, f"voter-{number}@example.org")
+                    users.add(client, home.studio, f"voter-{number}@example.org")
                     for number in range(VOTES)
                 ]
                 return {

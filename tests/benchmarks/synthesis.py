@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from annotation import raters
-from pipeline.maker import Maker
+from pipeline.synthesis.generator import Maker
 from tests.benchmarks import synthesis_draws as draws
 from tests.benchmarks import synthesis_steps
 from tests.benchmarks import synthesis_trainer as trainer
@@ -30,9 +30,9 @@ from tests.benchmarks.synthesis_figures import (
     speed,
 )
 from tests.benchmarks.synthesis_page import page
-from warehouse import atomic
+from warehouse.build_info import hardware, revision
 from warehouse.ids import file_sha256
-from warehouse.provenance import hardware, revision
+from warehouse.storage import atomic
 
 RESULTS = Path(__file__).parent / "results"
 

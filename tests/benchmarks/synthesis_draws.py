@@ -11,10 +11,10 @@ import numpy as np
 from rich.progress import track
 
 from annotation.raters import Rater, Ratings
-from pipeline.maker import Maker, Order
-from synthesis.evaluate import LEVELS
-from warehouse import atomic
+from pipeline.synthesis.generator import Maker, Order
+from synthesis.evaluation import LEVELS
 from warehouse.ids import sha256_of
+from warehouse.storage import atomic
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS, PROTOTYPES
 
 CHUNK = 64

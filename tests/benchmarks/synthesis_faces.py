@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from annotation.raters import data, measure
-from annotation.raters.lesson import lesson_of
-from annotation.raters.targets import rescale
-from pipeline import teaching
-from synthesis.teaching import Teaching
-from warehouse import atomic
+from annotation.raters.training import ferplus, metrics
+from annotation.raters.training.dataset import lesson_of
+from annotation.raters.training.targets import rescale
+from pipeline.synthesis import training_data
+from synthesis.training.training_data import Teaching
+from warehouse.storage import atomic
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
 SIDE = 48
@@ -37,19 +37,19 @@ def real_faces(folder: Path, cache: Path, *, kept: Path) -> tuple[Teaching, Teac
 
 def _keep_real_faces(folder: Path, cache: Path, path: Path) -> None:
     valid, train = (
-        data.prepare(folder / f"ferplus-{split}.parquet", cache=cache, find=teaching.FIND)
+        ferplus.prepare(folder / f"ferplus-{split}.parquet", cache=cache, find=training_data.FIND)
         for split in ("valid", "train")
     )
     lesson = lesson_of(train, valid)
-    real = teaching.from_lesson(lesson, side=SIDE)
-    rows, label = measure.truth(valid.votes)
+    real = training_data.from_lesson(lesson, side=SIDE)
+    rows, label = metrics.truth(valid.votes)
     rows &= valid.found
     au = np.full((len(valid), len(AU_INDEX)), np.nan, dtype=np.float32)
     proxies = rescale(valid.units, valid.proxies, lesson.scale)
     au[:, [AU_INDEX[unit] for unit in lesson.scale]] = proxies
     votes = valid.votes[rows, : len(EXPRESSIONS)].astype(np.float32)
     test = {
-        "gray": teaching.shrink(valid.gray[rows], side=SIDE),
+        "gray": training_data.shrink(valid.gray[rows], side=SIDE),
         "expression": votes / votes.sum(axis=1, keepdims=True),
         "au": au[rows],
         "digest": valid.digests[rows],

@@ -12,12 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from annotation.raters import measure
-from annotation.raters.targets import UNRELIABLE
-from pipeline.maker import BATCH, Order
-from synthesis import evaluate, likeness
-from synthesis.evaluate import LEVELS
-from synthesis.teaching import Teaching
+from annotation.raters.training import metrics
+from annotation.raters.training.targets import UNRELIABLE
+from pipeline.synthesis.generator import BATCH, Order
+from synthesis import evaluation, fidelity
+from synthesis.evaluation import LEVELS
+from synthesis.training.training_data import Teaching
 from tests.benchmarks import synthesis_draws as draws
 from tests.benchmarks.synthesis_draws import Easel
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
@@ -34,27 +34,27 @@ def control(easel: Easel, real: Teaching, options: argparse.Namespace) -> dict[s
     )
     own = np.stack([sweep[:, :, column] for sweep, column in zip(bare, columns, strict=True)])
     own_beside = np.stack([s[:, :, column] for s, column in zip(beside, columns, strict=True)])
-    responses = [evaluate.response(levels, unit) for unit in own]
-    slopes = np.stack([evaluate.slope(levels, sweep[:, :, columns]) for sweep in bare])
-    selective, by_unit = evaluate.selectivity(units, slopes)
+    responses = [evaluation.response(levels, unit) for unit in own]
+    slopes = np.stack([evaluation.slope(levels, sweep[:, :, columns]) for sweep in bare])
+    selective, by_unit = evaluation.selectivity(units, slopes)
     paired = own[:, : options.seeds_labelled]
-    alone, with_label = (evaluate.mean_response(levels, part) for part in (paired, own_beside))
+    alone, with_label = (evaluation.mean_response(levels, part) for part in (paired, own_beside))
     asked, measured = draws.swapped(easel, real.au, pairs=options.pairs)
     return {
-        "au_response": asdict(evaluate.mean_response(levels, own)),
+        "au_response": asdict(evaluation.mean_response(levels, own)),
         "au_response_pooled": float(np.mean([one.pooled for one in responses])),
-        "au_coverage": evaluate.coverage(responses),
+        "au_coverage": evaluation.coverage(responses),
         "au_alone_ratio": alone.value / with_label.value if with_label.value else float("nan"),
         "selectivity": selective,
-        "swaps": asdict(evaluate.figure(evaluate.swaps(asked, measured).mean(axis=1))),
+        "swaps": asdict(evaluation.figure(evaluation.swaps(asked, measured).mean(axis=1))),
         "swaps_unbiased": asdict(
-            evaluate.figure(evaluate.swaps_unbiased(asked, measured).astype(float))
+            evaluation.figure(evaluation.swaps_unbiased(asked, measured).astype(float))
         ),
         "units": {
             str(unit): {
                 "r": asdict(one.r), "p": one.p, "slope": one.slope, "pooled": one.pooled,
                 "selectivity": by_unit.get(unit),
-                "beside_label": evaluate.response(levels, labelled).r.value,
+                "beside_label": evaluation.response(levels, labelled).r.value,
             }
             for unit, one, labelled in zip(units, responses, own_beside, strict=True)
         },
@@ -66,11 +66,11 @@ def ceilings(easel: Easel, test: Teaching, label: np.ndarray) -> dict[str, Any]:
     found: dict[str, Any] = {"accuracy": {}}
     for role in easel.raters:
         ratings = easel.read(test.gray, role)
-        hits = evaluate.agreement(label, ratings.expression)
+        hits = evaluation.agreement(label, ratings.expression)
         found["accuracy"][role] = float(hits.mean())
         if role == "judge":
             numbers = list(AU_INDEX)
-            found["au"] = measure.correlations(numbers, ratings.au, test.au)
+            found["au"] = metrics.correlations(numbers, ratings.au, test.au)
             found["recall"] = [float(hits[label == k].mean()) for k in range(len(EXPRESSIONS))]
     return found
 
@@ -81,7 +81,7 @@ def annotating(
     """Who reads real faces best: each rater, the annotator, and their means."""
     answers = {role: easel.read(test.gray, role).expression for role in easel.raters}
     if folder is not None:
-        from synthesis.annotator import Annotator
+        from synthesis.expression_head import Annotator
 
         answers["annotator"] = Annotator.load(folder, easel.maker.pipeline).rate(test.gray)
     sides = [*combinations(answers, 1), *combinations(answers, 2)]
@@ -89,10 +89,10 @@ def annotating(
     found = {}
     for side in sides:
         mean = np.mean([answers[name] for name in side], axis=0)
-        hits = evaluate.agreement(label, mean)
+        hits = evaluation.agreement(label, mean)
         recall = [hits[label == k].mean() for k in range(len(EXPRESSIONS)) if (label == k).any()]
         found[" + ".join(side)] = {
-            "accuracy": asdict(evaluate.figure(hits.astype(float))),
+            "accuracy": asdict(evaluation.figure(hits.astype(float))),
             "mean_recall": float(np.mean(recall)),
         }
     return found
@@ -103,7 +103,7 @@ def expression(easel: Easel, ceiling: dict[str, Any], *, each: int) -> dict[str,
     parts = {name: draws.expressions(easel, each=each, guided=name == "on")
              for name in ("off", "on")}  # fmt: skip
     hits = {
-        (name, role): evaluate.agreement(part["asked"], part[role])
+        (name, role): evaluation.agreement(part["asked"], part[role])
         for name, part in parts.items()
         for role in easel.raters
     }
@@ -113,7 +113,8 @@ def expression(easel: Easel, ceiling: dict[str, Any], *, each: int) -> dict[str,
     return {
         **{
             f"expression_{name}": asdict(
-                evaluate.figure(hits[name, "judge"].astype(float), lambda r: float(r.mean()) / fair)
+                evaluation.figure(hits[name, "judge"].astype(float), lambda hit: float(hit.mean()) / fair
+                )
             )
             for name in ("off", "on")
         },
@@ -122,7 +123,7 @@ def expression(easel: Easel, ceiling: dict[str, Any], *, each: int) -> dict[str,
         },
         "agreement": {f"{name} {role}": value for (name, role), value in rate.items()},
         "judge_mean_recall": fair,
-        "honesty_gap": evaluate.honesty_gap(
+        "honesty_gap": evaluation.honesty_gap(
             guide=(rate["off", "guide"], rate["on", "guide"]),
             judge=(rate["off", "judge"], rate["on", "judge"]),
         ),
@@ -156,11 +157,11 @@ def closeness(easel: Easel, made: np.ndarray, real: Teaching, test: Teaching) ->
     train = feature["train"][:n]
     return {
         "n": n,
-        "frechet_ratio": likeness.frechet_ratio(feature["made"], train, feature["test"]),
-        "frechet_ratio_blurred": likeness.frechet_ratio(feature["blurred"], train, feature["test"]),
-        "kernel_distance": likeness.kernel_distance(feature["made"], feature["test"]),
-        "kernel_distance_train": likeness.kernel_distance(train, feature["test"]),
-        "memorisation": likeness.memorisation(feature["made"], feature["train"], feature["test"]),
+        "frechet_ratio": fidelity.frechet_ratio(feature["made"], train, feature["test"]),
+        "frechet_ratio_blurred": fidelity.frechet_ratio(feature["blurred"], train, feature["test"]),
+        "kernel_distance": fidelity.kernel_distance(feature["made"], feature["test"]),
+        "kernel_distance_train": fidelity.kernel_distance(train, feature["test"]),
+        "memorisation": fidelity.memorisation(feature["made"], feature["train"], feature["test"]),
     }
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from synthesis import evaluate
-from synthesis.teaching import Teaching
+from synthesis import evaluation
+from synthesis.training.training_data import Teaching
 from tests.benchmarks import synthesis_draws as draws
 from tests.benchmarks.synthesis_draws import Easel
 from tests.benchmarks.synthesis_figures import closeness, control
@@ -41,7 +41,7 @@ def _figures(easel: Easel, *, real: Teaching, test: Teaching) -> dict[str, float
         "swap accuracy": shown["swaps"]["value"],
         "selectivity": shown["selectivity"],
         "expression agreement, no guidance": float(
-            np.mean(evaluate.agreement(asked["asked"], asked["judge"]))
+            np.mean(evaluation.agreement(asked["asked"], asked["judge"]))
         ),
         "Fréchet ratio": near["frechet_ratio"],
         "memorisation": near["memorisation"],

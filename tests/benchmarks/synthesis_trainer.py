@@ -13,14 +13,14 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.maker import faceless, read
+from pipeline.synthesis.generator import faceless, read
 from synthesis.pseudo_labels import rectify
 from tests.benchmarks import synthesis_draws as draws
 from tests.benchmarks.synthesis_draws import Easel
 from warehouse.vocabulary import EXPRESSIONS
 
 if TYPE_CHECKING:
-    from synthesis.teaching import Teaching
+    from synthesis.training.training_data import Teaching
 
 BATCH = 128
 _RATE = 3e-3

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from annotation.studio.installation import VERSION as STUDIO_VERSION
-from pipeline.instance import POSTGRES
+from annotation.label_studio.installation import VERSION as STUDIO_VERSION
+from pipeline.dagster_instance.instance import POSTGRES
 from pipeline.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import warehouse
-from warehouse.home import Home
+from warehouse.storage.home import Home
 
 _FACTS = {
     "videos": "select video_id, verdict, reason from videos order by all",

@@ -11,8 +11,8 @@ import pytest
 from tests.end_to_end.conftest import DemoHome, risorius
 from tests.end_to_end.state import end_state
 from tests.object_store import BUCKET, KEYS, s3_server
-from warehouse.bucket import Bucket
-from warehouse.home import Home
+from warehouse.storage.home import Home
+from warehouse.storage.object_store import Bucket
 
 URL = f"s3://{BUCKET}/demo"
 

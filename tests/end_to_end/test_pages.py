@@ -35,8 +35,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dagster(demo: DemoHome) -> Iterator[str]:
     """The webserver over the demo's instance, on a free port."""
     programs()
-    from pipeline.instance import workspace
-    from warehouse.home import Home
+    from pipeline.dagster_instance.instance import workspace
+    from warehouse.storage.home import Home
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -12,12 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from annotation.studio.answers import columns_of, result_of
-from annotation.studio.events import frame
-from pipeline import metadata
-from pipeline.faces import sources
+from annotation.label_studio.answers import columns_of, result_of
+from annotation.label_studio.event_log import frame
+from pipeline.ingest import manifest, metadata
 from warehouse.errors import RisoriusError
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 
 QUICK = settings(
     max_examples=100,
@@ -88,13 +87,13 @@ def test_metadata(tmp_path: Path, rows: list[Any]) -> None:
 @QUICK
 @given(rows=st.lists(LINE, max_size=4))
 def test_a_listing(tmp_path: Path, rows: list[Any]) -> None:
-    (tmp_path / "sources.jsonl").write_text(lines(rows))
+    (tmp_path / "manifest.jsonl").write_text(lines(rows))
     try:
-        listed = sources.list_sources(tmp_path)
+        listed = manifest.list_sources(tmp_path)
     except RisoriusError:
         return
     for source in listed:
-        row = sources.describe(source, batch="day")
+        row = manifest.describe(source, batch="day")
         assert row["verdict"] == "failed"
         pl.DataFrame([row], schema=TABLES["videos"].schema)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pipeline.maker import Maker
+    from pipeline.synthesis.generator import Maker
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +24,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def maker(network: Path) -> Maker:
-    from pipeline.maker import Maker
+    from pipeline.synthesis.generator import Maker
 
     return Maker(name=str(network), steps=2)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import intake
-from pipeline.faces import batch as stage
+from pipeline.ingest import batch as stage
+from pipeline.ingest import intake
 from tests.media_files import CARPHONE, SIX_PEOPLE, damaged_batch, video
-from warehouse import lens, media, tables
 from warehouse.errors import SettingsError
-from warehouse.home import Home
+from warehouse.storage import media, tables, views
+from warehouse.storage.home import Home
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def verdicts(home: Home) -> dict[str, tuple[str, str | None]]:
-    rows = lens.ask(
+    rows = views.ask(
         home, "SELECT split_part(uri, '/', -1), verdict, split_part(reason, ':', 1) FROM videos"
     ).rows()
     return {name: (verdict, reason) for name, verdict, reason in rows}
@@ -88,7 +88,7 @@ def test_the_same_bytes_twice_are_one_video(home: Home, tmp_path: Path) -> None:
         (folder / file).write_bytes(SIX_PEOPLE.read_bytes())
     ingest(home, intake.enlist(home, [str(folder)]))
     ingest(home, intake.enlist(home, [str(folder / "b.jpg")], batch="other"))
-    rows = lens.ask(home, "SELECT batch, verdict, reason FROM videos ORDER BY ALL").rows()
+    rows = views.ask(home, "SELECT batch, verdict, reason FROM videos ORDER BY ALL").rows()
     same = "duplicate: the same bytes as a.jpg in batch twice"
     assert rows == [
         ("other", "dropped", same),

@@ -13,13 +13,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline import intake
-from pipeline.faces import arriving, batch
-from pipeline.faces.fetching import FetchLimits
+from pipeline.ingest import batch, intake, materialize
+from pipeline.ingest.download import FetchLimits
 from tests.media_files import SIX_PEOPLE, video
 from tests.pipeline.faces.file_server import Served, serving
-from warehouse import arrivals, erase, tables
-from warehouse.home import Home
+from warehouse.privacy import erase
+from warehouse.storage import downloads, tables
+from warehouse.storage.home import Home
 
 QUICK = partial(FetchLimits, attempts=2, pause_s=0.01, timeout_s=5.0)
 
@@ -37,7 +37,7 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.faces.arriving.FetchLimits", QUICK)
+    monkeypatch.setattr("pipeline.ingest.materialize.FetchLimits", QUICK)
 
 
 def clip(path: Path, frames: int = 4) -> bytes:
@@ -152,7 +152,7 @@ def test_addresses_are_fetched_side_by_side_and_one_named_twice_once_at_a_time(
     (home.inbox / "net" / "videos.csv").write_text(
         "file_name\n" + "\n".join([*addresses, *addresses]) + "\n"
     )
-    arriving.bring(home.inbox / "net", say=lambda *told: seen.append(told))
+    materialize.bring(home.inbox / "net", say=lambda *told: seen.append(told))
     assert seen[-1][1] == seen[-1][2] == len(seen)
     assert {status for _, _, status in server.asked[3:]} == {304}
 
@@ -168,7 +168,7 @@ def test_who_stops_a_fetch_waits_no_longer_and_the_next_goes_on(
 
     limits = QUICK(at_once=1)
     with pytest.raises(KeyboardInterrupt):
-        arriving.bring(home.inbox / name, fetch=limits, say=stop)
+        materialize.bring(home.inbox / name, fetch=limits, say=stop)
     assert limits.stopped.is_set()
     asked = len(server.asked)
     assert asked < 4
@@ -264,5 +264,5 @@ def test_who_leaves_goes_out_of_what_arrived_and_the_others_stay(
     assert [path.name for path in folder.rglob("*.mp4")] == ["bob.mp4"]
     register(home, "day")
     assert rows(home, "day") == {"bob.mp4": ("dropped", "no_face")}
-    assert [one.origin for _, one in arrivals.every(folder)] == [None]
-    assert arriving.bring(folder) == 0
+    assert [one.origin for _, one in downloads.every(folder)] == [None]
+    assert materialize.bring(folder) == 0

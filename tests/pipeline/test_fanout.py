@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.fanout import fan_out
+from pipeline.execution import fan_out
 from warehouse.errors import MediaError, RisoriusError, SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ def test_settings_that_do_not_fit_are_refused_at_once(given: dict, said: str) ->
 
 SCRIPT = """
     import os, signal, sys, time
-    from pipeline.fanout import fan_out
+    from pipeline.execution import fan_out
 
     # Tests run in the background inherit that Ctrl-C is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)

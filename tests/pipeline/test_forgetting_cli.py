@@ -11,7 +11,7 @@ import pytest
 
 from tests.warehouse.people_home import people_home, release
 from warehouse import releases
-from warehouse.home import Home
+from warehouse.storage.home import Home
 
 RISORIUS = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 

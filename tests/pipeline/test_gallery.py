@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline import gallery
-from warehouse import media, tables
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from pipeline.reporting import contact_sheet
+from warehouse.storage import media, tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 FACE, TILE = 112, 176
 
@@ -36,7 +36,7 @@ def test_faces_stand_in_order_with_their_lines_below(home: Home) -> None:
     shades = [30, 90, 150, 210, 60, 120, 180]
     lines = [["neutral 60%", "> sadness", "0.12 of 1"], *([[]] * 6)]
     faces = pl.DataFrame({"crop": [crop(home, shade) for shade in shades], "lines": lines})
-    sheet = decoded(gallery.gallery(home, faces, limit=6))
+    sheet = decoded(contact_sheet.gallery(home, faces, limit=6))
     assert sheet.shape == (TILE, 6 * 152)
     middles = [sheet[FACE // 2, 152 * at + FACE // 2] for at in range(6)]
     assert middles == pytest.approx(shades[:6], abs=6)
@@ -61,7 +61,7 @@ def test_what_is_repeated_stands_beside_the_least_alike_first(home: Home) -> Non
             "detail": [None, "a", "d", None],
         }
     )
-    sheet = decoded(gallery.repeats(home, audited))
+    sheet = decoded(contact_sheet.repeats(home, audited))
     half, wide = FACE // 2, sheet.shape[1] // 2
     places = [half, half + FACE + 2, wide + half, wide + half + FACE + 2]
     assert [sheet[half, place] for place in places] == pytest.approx([150, 210, 90, 30], abs=6)
@@ -70,15 +70,15 @@ def test_what_is_repeated_stands_beside_the_least_alike_first(home: Home) -> Non
 def test_a_lost_crop_is_gray_and_no_faces_are_said_in_words(home: Home) -> None:
     faces = pl.DataFrame({"crop": [crop(home, 10)], "lines": [["x"]]})
     media.path_of(home, faces["crop"][0]).unlink()
-    assert decoded(gallery.gallery(home, faces))[50, 50] == pytest.approx(200, abs=6)
-    assert gallery.gallery(home, faces.head(0)) == "_no faces_"
+    assert decoded(contact_sheet.gallery(home, faces))[50, 50] == pytest.approx(200, abs=6)
+    assert contact_sheet.gallery(home, faces.head(0)) == "_no faces_"
 
 
 def test_a_full_gallery_still_fits_an_event(home: Home) -> None:
     noise = np.random.default_rng(0)
     keys = [
         media.store(home, "crops", noise.integers(0, 255, (224, 224, 3), dtype=np.uint8))
-        for _ in range(gallery.SHOWN)
+        for _ in range(contact_sheet.SHOWN)
     ]
     many = pl.DataFrame({"crop": keys * 3, "lines": [["some words below the face"] * 3] * 72})
-    assert len(gallery.gallery(home, many)) < 300_000
+    assert len(contact_sheet.gallery(home, many)) < 300_000

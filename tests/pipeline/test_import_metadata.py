@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline import metadata
+from pipeline.ingest import metadata
 from warehouse.errors import SettingsError
 
 

@@ -10,12 +10,12 @@ import cv2
 import pytest
 from rich.console import Console
 
-from pipeline import audits, importing, runs
+from pipeline import audits, import_dataset, runs
 from pipeline.settings import load
 from tests.media_files import CARPHONE, SIX_PEOPLE, pattern
-from warehouse import lens, tables
 from warehouse.errors import SettingsError
-from warehouse.home import Home
+from warehouse.storage import tables, views
+from warehouse.storage.home import Home
 
 
 def dataset(folder: Path) -> Path:
@@ -41,10 +41,12 @@ def write(folder: Path, *rows: tuple[str, dict[str, int]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Path, importing.Imported]:
+def imported(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Home, Path, import_dataset.Imported]:
     folder = dataset(tmp_path_factory.mktemp("data") / "my set")
     home = tmp_path_factory.mktemp("home")
-    return Home.at(home), folder, importing.run(load(home=home, workers=1), str(folder))
+    return Home.at(home), folder, import_dataset.run(load(home=home, workers=1), str(folder))
 
 
 def test_every_picture_and_every_vote_is_accounted_for(imported) -> None:
@@ -62,7 +64,7 @@ def test_every_picture_and_every_vote_is_accounted_for(imported) -> None:
 
 def test_labels_are_those_of_the_votes_and_curated_as_imported(imported) -> None:
     home, *_ = imported
-    labels = lens.ask(
+    labels = views.ask(
         home,
         """SELECT split_part(uri, '/', -1) AS file, soft_labels.* FROM soft_labels
            JOIN faces USING (face_id) JOIN videos USING (video_id, batch)
@@ -72,7 +74,7 @@ def test_labels_are_those_of_the_votes_and_curated_as_imported(imported) -> None
     # The same bytes are one picture; a seat that votes on both of its files has one vote.
     assert labels["n_votes"].to_list() == [3, 4, 3, 1]
     assert labels["expression"][2][3] == 1
-    curated = lens.ask(home, "SELECT source, count(*) AS n FROM curated_faces GROUP BY ALL")
+    curated = views.ask(home, "SELECT source, count(*) AS n FROM curated_faces GROUP BY ALL")
     assert curated.rows() == [("imported", 4)]
     raters = tables.read(home, "annotations")["rater_id"].unique()
     assert raters.str.contains(r"^person-seat-0\d-[0-9a-f]{8}$").all()
@@ -98,20 +100,20 @@ def test_audits_judge_what_was_imported(imported, monkeypatch: pytest.MonkeyPatc
 
 def test_again_changes_nothing_and_new_metadata_becomes_events(imported) -> None:
     home, folder, told = imported
-    said = importing.metadata.read(folder)
+    said = import_dataset.metadata.read(folder)
     before = tables.read(home, "annotations").height
-    events, on_faces = importing.record(home, folder, said, batch="my-set")
+    events, on_faces = import_dataset.record(home, folder, said, batch="my-set")
     assert (events.height, on_faces) == (0, told.on_faces)
     write(folder, ("man0.png", {"happy": 2, "neutral": 1}), ("man40.png", {"sad": 2, "fear": 1}))
-    said = importing.metadata.read(folder)
-    events, _ = importing.record(home, folder, said, batch="my-set")
+    said = import_dataset.metadata.read(folder)
+    events, _ = import_dataset.record(home, folder, said, batch="my-set")
     kinds = dict(events["event"].value_counts().iter_rows())
     assert kinds["created"] >= 1
     assert kinds["deleted"] >= 9
     assert tables.read(home, "annotations").height == before + events.height
-    votes = lens.ask(home, "SELECT label, count(*) AS n FROM votes GROUP BY ALL ORDER BY label")
+    votes = views.ask(home, "SELECT label, count(*) AS n FROM votes GROUP BY ALL ORDER BY label")
     assert votes.rows() == [("fear", 1), ("happiness", 2), ("neutral", 1), ("sadness", 2)]
-    again, _ = importing.record(home, folder, said, batch="my-set")
+    again, _ = import_dataset.record(home, folder, said, batch="my-set")
     assert again.height == 0
 
 
@@ -119,22 +121,22 @@ def test_enlisting_twice_is_enlisting_once_and_foreign_batches_are_left_alone(im
     home, folder, _ = imported
     listing = home.inbox / "my-set" / "sources.jsonl"
     before = listing.read_text()
-    said = importing.metadata.read(folder)
-    importing.enlist(home, folder, said, batch="my-set")
+    said = import_dataset.metadata.read(folder)
+    import_dataset.enlist(home, folder, said, batch="my-set")
     assert listing.read_text() == before
     other = home.inbox / "filmed" / "sources.jsonl"
     other.parent.mkdir(parents=True)
     other.write_text(json.dumps({"uri": str(CARPHONE)}) + "\n")
     with pytest.raises(SettingsError, match="--name"):
-        importing.enlist(home, folder, said, batch="filmed")
+        import_dataset.enlist(home, folder, said, batch="filmed")
 
 
 @pytest.mark.parametrize("rater", ["ada@example.org", "Ada Lovelace"])
 def test_no_rater_is_shown_by_name(tmp_path: Path, rater: str) -> None:
     home = Home.at(tmp_path / "home")
     (tmp_path / "metadata.csv").write_text(f"file_name,rater_id,label\na.png,{rater},fear\n")
-    said = importing.metadata.read(tmp_path)
-    importing.record(home, tmp_path, said, batch="b")
+    said = import_dataset.metadata.read(tmp_path)
+    import_dataset.record(home, tmp_path, said, batch="b")
     told = tables.read(home, "annotations")
     assert rater not in str(told.to_dicts())
     assert told["rater_id"].str.contains(r"^person-[0-9a-f]{8}$").all()
@@ -142,4 +144,4 @@ def test_no_rater_is_shown_by_name(tmp_path: Path, rater: str) -> None:
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="folder of pictures"):
-        importing.run(load(home=tmp_path), str(tmp_path / "nowhere"))
+        import_dataset.run(load(home=tmp_path), str(tmp_path / "nowhere"))

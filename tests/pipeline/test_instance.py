@@ -8,9 +8,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from pipeline.instance import PID_TAG, configure, open_instance, own_pid_tag
-from warehouse import writers
-from warehouse.home import Home
+from pipeline.dagster_instance.instance import PID_TAG, configure, open_instance, own_pid_tag
+from warehouse.storage import writers
+from warehouse.storage.home import Home
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from pipeline import doctor
 from pipeline.cli.app import app
 from pipeline.settings import load
-from warehouse import media, tables, versions
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage import media, schema_version, tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 runner = CliRunner()
 
@@ -57,7 +57,7 @@ def test_migrate_says_what_it_did(home: Home) -> None:
     pl.read_parquet(path).drop("phash").write_parquet(path)
     assert ask("migrate", home=home) == {
         "before": 1,
-        "after": versions.SCHEMA,
+        "after": schema_version.SCHEMA,
         "rewritten": 1,
         "current": 0,
     }

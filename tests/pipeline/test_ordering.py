@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.maker import Maker
-from pipeline.ordering import RECORD, deliver
-from pipeline.wish import Wish
+from pipeline.synthesis.generator import Maker
+from pipeline.synthesis.options import Wish
+from pipeline.synthesis.service import RECORD, deliver
 from warehouse.errors import MediaError, SettingsError
 
 RISORIUS = [sys.executable, "-c", "from pipeline.cli import main; main()"]

@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from annotation.studio import database
-from annotation.studio import server as studio
-from pipeline import instance
+from annotation.label_studio import database
+from annotation.label_studio import server as studio
+from pipeline.dagster_instance import instance
 from tests import postgres_server
 from warehouse.errors import SettingsError, StudioError
-from warehouse.home import Home
+from warehouse.storage.home import Home
 
 ABSENT = postgres_server.ABSENT or (
     None if find_spec("dagster_postgres") else "dagster-postgres is not installed (extra cluster)"
@@ -53,7 +53,7 @@ def test_two_machines_see_the_same_runs_and_batches(
     with instance.open_instance(other) as there:
         assert there.get_dynamic_partitions("batches") == ["monday"]
     # And what is run here is recorded there.
-    script = "from pipeline import runs; from warehouse.home import Home; import sys\n"
+    script = "from pipeline import runs; from warehouse.storage.home import Home; import sys\n"
     script += "runs.materialize(Home.at(sys.argv[1]), 'weigh')"
     subprocess.run(
         [sys.executable, "-c", script, str(home.root)],

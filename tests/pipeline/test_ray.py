@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.fanout import Needs, fan_out
+from pipeline.execution import Needs, fan_out
 from tests.pipeline.ray_cluster import ABSENT, Cluster, cluster
 from warehouse.errors import MediaError, RisoriusError, SettingsError
 
@@ -130,7 +130,7 @@ class TestOnTwoNodes:
 
     def test_a_program_outside_the_cluster_is_served_too(self, two_nodes: Cluster) -> None:
         # In a process of its own: Ray cannot be a driver and a client in one.
-        code = "import math; from pipeline.fanout import fan_out; "
+        code = "import math; from pipeline.execution import fan_out; "
         code += "print(sorted(fan_out(math.sqrt, [1, 4], engine='ray')))"
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -147,8 +147,8 @@ class TestOnTwoNodes:
     def test_what_fits_nowhere_is_told(
         self, two_nodes: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pipeline.engines.ray.START_S", 1.0)
-        monkeypatch.setattr("pipeline.engines.ray._LOOK_S", 0.5)
+        monkeypatch.setattr("pipeline.execution.ray.START_S", 1.0)
+        monkeypatch.setattr("pipeline.execution.ray._LOOK_S", 0.5)
         with pytest.raises(SettingsError, match="1 CPU and 3 GPU"):
             list(fan_out(work, [1], engine="ray", needs=Needs(gpus=3)))
 
@@ -210,7 +210,7 @@ def _pids(folder: Path) -> set[int]:
 SCRIPT = """
     import os, pathlib, sys, time
     from functools import partial
-    from pipeline.fanout import fan_out
+    from pipeline.execution import fan_out
 
     def slow(item, folder):
         pathlib.Path(folder, f"pid-{os.getpid()}").touch()

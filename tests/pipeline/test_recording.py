@@ -11,13 +11,13 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickData, TickStatus
 from dagster._utils.error import SerializableErrorInfo
 
-from pipeline.faces import batch as stage
-from pipeline.instance import open_instance
-from pipeline.recording import MaskedInstance
+from pipeline.dagster_instance.instance import open_instance
+from pipeline.dagster_instance.redaction import MaskedInstance
+from pipeline.ingest import batch as stage
 from tests.benchmarks.faults_secrets import held_by
 from tests.media_files import SIX_PEOPLE
 from tests.warehouse.people_home import people_home
-from warehouse.home import Home
+from warehouse.storage.home import Home
 
 WORDS = {
     "value": 'planted-"value"-7731',

@@ -9,14 +9,15 @@ import cv2
 import polars as pl
 import pytest
 
-from pipeline import intake, refusing
-from pipeline.faces import batch as stage
+from pipeline.ingest import batch as stage
+from pipeline.ingest import blocklist, intake
 from tests.warehouse.conftest import drawn_face
 from tests.warehouse.people_home import people_home, video_id
-from warehouse import erase, tables, tombstones
-from warehouse.home import Home
 from warehouse.ids import file_sha256
-from warehouse.schema import TABLES
+from warehouse.privacy import erase, tombstones
+from warehouse.storage import tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 
 @pytest.fixture
@@ -39,9 +40,9 @@ def clips(tmp_path: Path, **subjects: str | None) -> Path:
 def taken_in(home: Home, folder: Path, *, batch: str = "one") -> dict[str, dict]:
     """What the asset raw_videos does; file name to row."""
     intake.enlist(home, [str(folder)], batch=batch)
-    refusing.readmit(home, batch)
+    blocklist.readmit(home, batch)
     stage.register(home, batch, workers=1)
-    refusing.refuse(home, batch)
+    blocklist.refuse(home, batch)
     rows = tables.read(home, "videos", batch=batch).to_dicts()
     assert len({row["uri"] for row in rows}) == len(rows)
     return {Path(row["uri"]).name: row for row in rows}
@@ -76,7 +77,7 @@ def test_a_second_look_changes_nothing_and_a_return_reads_them(home: Home, tmp_p
     erase.forget(home, "subject", "ann")
     refused = taken_in(home, folder)
     assert taken_in(home, folder) == refused
-    assert refusing.refuse(home, "one") == 0
+    assert blocklist.refuse(home, "one") == 0
     tombstones.lift(home, "subject", "ann")
     back = taken_in(home, folder)["mine.png"]
     assert (back["verdict"], back["sha256"], back["subject_id"]) == ("kept", digest, "ann")
@@ -90,7 +91,7 @@ def test_killed_between_the_two_rows_the_next_run_leaves_one(home: Home, tmp_pat
     taken_in(home, folder)
     frame = pl.DataFrame([kept], schema=TABLES["videos"].schema)
     tables.write(home, "videos", frame, part=kept["video_id"], batch="one")
-    assert refusing.refuse(home, "one") == 1
+    assert blocklist.refuse(home, "one") == 1
     assert len(taken_in(home, folder)) == 2
 
 
@@ -115,7 +116,7 @@ def test_a_shared_video_keeps_the_others_and_is_never_searched_again(home: Home)
     erase.forget(home, "subject", "ann")
     others = tables.read(home, "faces").filter(pl.col("video_id") == video)
     assert others.height > 0
-    assert refusing.refuse(home, "day") == 0
+    assert blocklist.refuse(home, "day") == 0
     # Other settings would look for faces anew, and find who left.
     changed = stage.FaceOptions(sample_fps=1.0)
     assert stage.find_faces(home, "day", changed).done == 0
@@ -123,4 +124,4 @@ def test_a_shared_video_keeps_the_others_and_is_never_searched_again(home: Home)
     assert now.equals(others)
     for name in ("faces", "tracks"):
         tables.remove(home, name, **place)
-    assert refusing.refuse(home, "day") == 1
+    assert blocklist.refuse(home, "day") == 1

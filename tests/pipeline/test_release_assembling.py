@@ -9,16 +9,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline import releasing, runs
+from pipeline import release_inputs, runs
+from pipeline.dagster_instance.instance import open_instance
 from pipeline.defs.release import release_terms_allow_its_use
 from pipeline.defs.resources import Workplace
-from pipeline.instance import open_instance
 from pipeline.lineage import trace
 from pipeline.settings import Settings
 from tests.warehouse.people_home import face_id, people_home, release, video_id
-from warehouse import releases, tables
-from warehouse.home import Home
+from warehouse import releases
 from warehouse.licences import LICENCES
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 ANN, BOB, CID = (face_id(clip, clip[:3], 0) for clip in ("ann-b", "bob-d", "cid-f"))
 HASHES = {ANN: "0" * 16, BOB: "000000000000000f", CID: "00000000000000ff"}
@@ -46,10 +47,10 @@ def unlabelled(home: Home, face: str) -> None:
 def test_faces_near_a_third_that_is_not_released_are_one_group(home: Home) -> None:
     hashed(home, HASHES)
     unlabelled(home, BOB)
-    rows = releasing.rows(home)
+    rows = release_inputs.rows(home)
     groups = dict(rows.select("face_id", "near_group").drop_nulls().iter_rows())
     assert groups == dict.fromkeys((ANN, CID), min(ANN, CID))
-    made = releasing.create(Settings(home=home.root))
+    made = release_inputs.create(Settings(home=home.root))
     split = {
         row["face_id"]: name
         for name, part in releases.load("faces", home=home).items()
@@ -63,7 +64,7 @@ def test_faces_near_a_third_that_is_not_released_are_one_group(home: Home) -> No
 def test_a_face_near_none_that_is_released_stands_alone(home: Home) -> None:
     hashed(home, {ANN: HASHES[ANN], BOB: HASHES[BOB]})
     unlabelled(home, BOB)
-    assert releasing.rows(home)["near_group"].null_count() == releasing.rows(home).height
+    assert release_inputs.rows(home)["near_group"].null_count() == release_inputs.rows(home).height
 
 
 def test_the_run_that_made_a_version_is_told(home: Home) -> None:
@@ -90,7 +91,7 @@ def test_the_run_that_made_a_version_is_told(home: Home) -> None:
 def test_the_check_stops_what_the_register_forbids_by_now(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    releasing.create(Settings(home=home.root, release_use="commercial"))
+    release_inputs.create(Settings(home=home.root, release_use="commercial"))
     monkeypatch.setenv("RISORIUS_HOME", str(home.root))
     assert release_terms_allow_its_use(Workplace()).passed
     stricter = replace(LICENCES["mit"], commercial=False)

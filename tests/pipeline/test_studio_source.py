@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from annotation.studio.sources import FOLDER, Bucket, Folder, bases, key_of, moved, moved_guide
+from annotation.label_studio.media import FOLDER, Bucket, Folder, bases, key_of, moved, moved_guide
 from pipeline import settings
 from pipeline.studio import source_of
 from tests.object_store import KEYS
-from warehouse import store
 from warehouse.errors import SettingsError
+from warehouse.storage import mirror
 
 ENDPOINT = "http://127.0.0.1:9"
 ELSEWHERE = {"LABEL_STUDIO_URL": "https://labels.example.org", "LABEL_STUDIO_API_KEY": "k" * 40}
@@ -28,7 +28,7 @@ def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / "work"))
     yield
-    store._opened.cache_clear()
+    mirror._opened.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline import runs, synthesizing
-from pipeline.maker import Maker, readers
+from pipeline import runs
+from pipeline.synthesis import jobs
+from pipeline.synthesis.generator import Maker, readers
 from tests.synthesis.tiny_models import pixel_pipeline
-from warehouse import lens, media, tables
 from warehouse.errors import ModelError, SettingsError
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage import media, tables, views
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 TABLE = "synthetic_faces"
 
@@ -29,9 +30,9 @@ def state(home: Home) -> pl.DataFrame:
 
 
 def test_an_empty_home_lacks_everything_and_gets_what_it_may_have(home: Home, maker: Maker) -> None:
-    asked = synthesizing.plan(home, maker, 9)
+    asked = jobs.plan(home, maker, 9)
     assert asked.height == 9
-    count = synthesizing.make_faces(home, maker, asked)
+    count = jobs.make_faces(home, maker, asked)
     assert count == (9, 0, 0)
     made = state(home)
     assert made["face_id"].to_list() == sorted(asked["face_id"])
@@ -39,40 +40,40 @@ def test_an_empty_home_lacks_everything_and_gets_what_it_may_have(home: Home, ma
     assert made["model"].str.starts_with("risorius-face-").all()
     assert media.load(home, made["crop"][0]).shape == (224, 224, 3)
     assert made["action"].null_count() == 9
-    assert lens.ask(home, "SELECT * FROM made_faces").is_empty()
+    assert views.ask(home, "SELECT * FROM made_faces").is_empty()
 
 
 def test_the_second_time_nothing_is_drawn_and_no_file_is_touched(home: Home, maker: Maker) -> None:
-    asked = synthesizing.plan(home, maker, 5)
-    synthesizing.make_faces(home, maker, asked)
+    asked = jobs.plan(home, maker, 5)
+    jobs.make_faces(home, maker, asked)
     files = sorted(home.root.rglob("*.*"))
     before = {file: file.stat().st_mtime_ns for file in files if file.is_file()}
-    assert synthesizing.make_faces(home, maker, asked) == (0, 5, 0)
+    assert jobs.make_faces(home, maker, asked) == (0, 5, 0)
     assert {f: f.stat().st_mtime_ns for f in home.root.rglob("*.*") if f.is_file()} == before
 
 
 def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(
     tmp_path: Path, maker: Maker, home: Home
 ) -> None:
-    asked, other = synthesizing.plan(home, maker, 20), Home.at(tmp_path / "other")
-    synthesizing.make_faces(other, maker, asked)
+    asked, other = jobs.plan(home, maker, 20), Home.at(tmp_path / "other")
+    jobs.make_faces(other, maker, asked)
 
     def stop(part: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesizing.make_faces(home, maker, asked, say=stop)
+        jobs.make_faces(home, maker, asked, say=stop)
     assert state(home).height == 16
-    assert synthesizing.make_faces(home, maker, asked) == (4, 16, 0)
+    assert jobs.make_faces(home, maker, asked) == (4, 16, 0)
     assert state(home).equals(state(other))
 
 
 def test_a_lost_picture_is_drawn_again_and_is_the_same(home: Home, maker: Maker) -> None:
-    asked = synthesizing.plan(home, maker, 4)
-    synthesizing.make_faces(home, maker, asked)
+    asked = jobs.plan(home, maker, 4)
+    jobs.make_faces(home, maker, asked)
     before = state(home)
     media.path_of(home, before["crop"][0]).unlink()
-    assert synthesizing.make_faces(home, maker, asked).drawn == 1
+    assert jobs.make_faces(home, maker, asked).drawn == 1
     assert state(home).equals(before)
     assert media.path_of(home, before["crop"][0]).is_file()
 
@@ -80,30 +81,30 @@ def test_a_lost_picture_is_drawn_again_and_is_the_same(home: Home, maker: Maker)
 def test_faces_no_longer_wanted_leave_and_the_others_keep_their_labels(
     home: Home, maker: Maker
 ) -> None:
-    asked = synthesizing.plan(home, maker, 8)
-    synthesizing.make_faces(home, maker, asked)
-    synthesizing.label_faces(home, maker, readers("default"))
+    asked = jobs.plan(home, maker, 8)
+    jobs.make_faces(home, maker, asked)
+    jobs.label_faces(home, maker, readers("default"))
     foreign = state(home).head(1).with_columns(face_id=pl.lit("syn-" + "0" * 16))
     tables.write(home, TABLE, foreign, part="elsewhere")
     before = state(home)
     gap = asked["gap"][0]
     fewer = asked.filter(pl.col("gap") != gap)
-    count = synthesizing.make_faces(home, maker, fewer)
+    count = jobs.make_faces(home, maker, fewer)
     assert (count.drawn, count.known) == (0, fewer.height)
     kept = [*fewer["face_id"], "syn-" + "0" * 16]
     assert state(home).equals(before.filter(pl.col("face_id").is_in(kept)))
 
 
 def test_raters_give_every_face_an_action_once(home: Home, maker: Maker) -> None:
-    asked = synthesizing.plan(home, maker, 6)
-    synthesizing.make_faces(home, maker, asked)
+    asked = jobs.plan(home, maker, 6)
+    jobs.make_faces(home, maker, asked)
     lost = state(home)["crop"][0]
     media.path_of(home, lost).unlink()
     raters = readers("default")
-    assert synthesizing.label_faces(home, maker, raters) == 6
-    assert synthesizing.label_faces(home, maker, raters) == 0
+    assert jobs.label_faces(home, maker, raters) == 6
+    assert jobs.label_faces(home, maker, raters) == 0
     made = state(home)
-    assert sum(synthesizing.facts(home).values()) == 6
+    assert sum(jobs.facts(home).values()) == 6
     gone = made.filter(pl.col("crop") == lost)
     assert gone["action"].to_list() == ["dropped"] * gone.height
     assert gone["reason"].str.starts_with("crop_gone").all()
@@ -111,12 +112,12 @@ def test_raters_give_every_face_an_action_once(home: Home, maker: Maker) -> None
     assert np.allclose(read["soft_label"].to_numpy().sum(axis=1), 1, atol=1e-3)
     # A network of random weights draws noise, in which no finder finds a face.
     assert (read["reason"] == "not_a_face: none is found").all()
-    assert lens.ask(home, "SELECT * FROM made_faces").is_empty()
-    assert lens.ask(home, "SELECT sum(n) FROM made").item() == 6
+    assert views.ask(home, "SELECT * FROM made_faces").is_empty()
+    assert views.ask(home, "SELECT sum(n) FROM made").item() == 6
 
 
 def test_what_decides_a_face_decides_its_id(network: Path, maker: Maker, tmp_path: Path) -> None:
-    from pipeline.maker import Order
+    from pipeline.synthesis.generator import Order
 
     order = Order({12: 0.8, 4: 0.0}, "happiness", 3)
     same = Order({4: 0.0, 12: 0.8}, "happiness", 3)
@@ -144,7 +145,7 @@ def test_a_guide_is_never_among_the_raters(home: Home, network: Path) -> None:
     left = readers("default", guide_id=guided.guide_id)
     assert guided.guide_id not in {rater.rater_id for rater in left}
     with pytest.raises(SettingsError, match="did not guide"):
-        synthesizing.label_faces(home, guided, readers("default"))
+        jobs.label_faces(home, guided, readers("default"))
 
 
 def test_no_weights_are_an_error_that_says_so(tmp_path: Path) -> None:

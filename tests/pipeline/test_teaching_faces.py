@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from annotation.raters.data import Faces
-from annotation.raters.lesson import Lesson
-from pipeline import teaching
+from annotation.raters.training.dataset import Lesson
+from annotation.raters.training.ferplus import Faces
+from pipeline.synthesis import training_data
 from warehouse.vocabulary import ACTION_UNITS, ANSWERS, AU_INDEX
 
 
@@ -45,20 +45,20 @@ def lesson() -> Lesson:
 
 
 def test_rows_that_show_no_expression_or_no_found_face_stay_out(lesson: Lesson) -> None:
-    taught = teaching.from_lesson(lesson, side=48)
+    taught = training_data.from_lesson(lesson, side=48)
     assert taught.digest.tolist() == [f"{0:064x}", f"{3:064x}"]
     assert taught.gray.shape == (2, 48, 48)
     assert taught.gray[:, 0, 0].tolist() == [0, 3]
 
 
 def test_votes_become_shares_over_the_eight(lesson: Lesson) -> None:
-    expression = teaching.from_lesson(lesson, side=16).expression
+    expression = training_data.from_lesson(lesson, side=16).expression
     assert expression[0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
     assert expression[1].tolist() == [0, 0, 0, 0, 0.75, 0.25, 0, 0]
 
 
 def test_units_stand_at_their_place_and_the_others_are_unknown(lesson: Lesson) -> None:
-    au = teaching.from_lesson(lesson, side=16).au
+    au = training_data.from_lesson(lesson, side=16).au
     assert au.shape == (2, len(ACTION_UNITS))
     assert au[0, AU_INDEX[12]] == np.float32(0.9)
     assert au[0, AU_INDEX[4]] == np.float32(0.1)
@@ -76,12 +76,12 @@ def test_units_stand_at_their_place_and_the_others_are_unknown(lesson: Lesson) -
     ],
 )
 def test_a_tie_with_unknown_is_no_expression(votes: np.ndarray, out: bool) -> None:
-    assert teaching.outvoted(votes[None]).tolist() == [out]
+    assert training_data.outvoted(votes[None]).tolist() == [out]
 
 
 def test_the_guide_leads_back_to_the_pixels() -> None:
     gray = torch.rand(2, 1, 48, 48, generator=torch.Generator().manual_seed(0)) * 255
-    answers, au = teaching.guide()(gray.requires_grad_())
+    answers, au = training_data.guide()(gray.requires_grad_())
     known = torch.isfinite(au)
     assert answers.shape == (2, len(ANSWERS))
     assert known[:, AU_INDEX[12]].all()

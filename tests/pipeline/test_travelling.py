@@ -12,11 +12,11 @@ import pytest
 
 from annotation import raters
 from annotation.raters.batch import rate_batch
-from pipeline.fanout import fan_out
-from pipeline.maker import Maker
-from warehouse import media, store, tables
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from pipeline.execution import fan_out
+from pipeline.synthesis.generator import Maker
+from warehouse.storage import media, mirror, tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 
 def sent(thing: object) -> object:
@@ -34,8 +34,8 @@ def test_a_shared_home_travels_as_its_url(tmp_path: Path, monkeypatch: pytest.Mo
         return Home(tmp_path / "there" / str(url).replace("/", "-"))
 
     home = Home(tmp_path / "here")
-    (home.root / store._OWN).mkdir(parents=True)
-    (home.root / store._OWN / "url").write_text("s3://bucket/home")
+    (home.root / mirror._OWN).mkdir(parents=True)
+    (home.root / mirror._OWN / "url").write_text("s3://bucket/home")
     assert home.__reduce__() == (Home.at, ("s3://bucket/home",))
     monkeypatch.setattr(Home, "at", at)
     assert home.__reduce__()[0](*home.__reduce__()[1]).root.parent == tmp_path / "there"

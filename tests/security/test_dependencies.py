@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from annotation.studio import installation
+from annotation.label_studio import installation
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.faces import sources
+from pipeline.ingest import manifest
 from tests.media_files import video
 
 
@@ -55,7 +55,7 @@ def test_a_file_that_claims_too_much_is_refused_before_it_is_decoded(
 ) -> None:
     name, make, code = CLAIMS[claim]
     make(tmp_path / name)
-    row = sources.describe(sources.Source(name, uri=str(tmp_path / name)), batch="day")
+    row = manifest.describe(manifest.Source(name, uri=str(tmp_path / name)), batch="day")
     assert row["verdict"] == "failed"
     assert row["reason"].startswith(code), row["reason"]
 
@@ -73,6 +73,6 @@ LISTS = {
 def test_a_playlist_opens_nothing(name: str, tmp_path: Path) -> None:
     good = video(tmp_path / "good1.mp4")
     (tmp_path / name).write_text(LISTS[name].format(good=good))
-    row = sources.describe(sources.Source(name, uri=str(tmp_path / name)), batch="day")
+    row = manifest.describe(manifest.Source(name, uri=str(tmp_path / name)), batch="day")
     assert row["verdict"] == "failed", row
     assert row["duration_s"] is None

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from annotation.studio.config import labeling_config
-from annotation.studio.page import Page
-from pipeline import pictures
+from annotation.label_studio.labeling_config import labeling_config
+from annotation.label_studio.page import Page
+from pipeline.reporting import tables
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -25,7 +25,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_tables_for_the_dagster_page_hold_text_alone(text: str) -> None:
-    shown = pictures.table(pl.DataFrame({"file": [text], "reason": ["no_face: none in 3 frames"]}))
+    shown = tables.table(pl.DataFrame({"file": [text], "reason": ["no_face: none in 3 frames"]}))
     head, rule, *rows = shown.splitlines()
     assert (head, rule) == ("| file | reason |", "| --- | --- |")
     (row,) = rows

@@ -20,13 +20,13 @@ PACKAGES = ("annotation", "pipeline", "synthesis", "warehouse")
 
 MAY_UNPICKLE = {
     # Pipes and Ray channels between our own processes; no file and no network peer of others.
-    "pipeline/engines/crew.py",
-    "pipeline/engines/ray.py",
+    "pipeline/execution/pool.py",
+    "pipeline/execution/ray.py",
     # Names of errors alone: ``torch.load`` raises one.
-    "annotation/raters/checkpoint.py",
-    "synthesis/checkpoint.py",
-    "synthesis/train_adapter.py",
-    "pipeline/engines/local.py",
+    "annotation/raters/training/checkpoint.py",
+    "synthesis/training/checkpoint.py",
+    "synthesis/training/train_adapter.py",
+    "pipeline/execution/local.py",
 }
 
 

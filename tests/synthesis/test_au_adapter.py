@@ -18,9 +18,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from synthesis import adapter, train_adapter
-from synthesis.lesson import Lesson
+from synthesis import au_adapter
 from synthesis.pipeline import FaceAUPipeline
+from synthesis.training import train_adapter
+from synthesis.training.dataset import Lesson
 from tests.synthesis.tiny_models import (
     SIDE,
     TAUGHT,
@@ -110,7 +111,7 @@ def test_an_untrained_adapter_changes_nothing(base: Path) -> None:
     pipeline = _pipeline(base)
     images = _images(pipeline, guidance=4.0)
     assert images.shape == (2, SIDE, SIDE, 3)
-    adapter.set_scale(pipeline.unet, 0.0)
+    au_adapter.set_scale(pipeline.unet, 0.0)
     assert np.array_equal(images, _images(pipeline, guidance=4.0))
 
 
@@ -145,7 +146,7 @@ def test_units_matter_and_every_token_has_its_own_say(
     # Only the AU tokens differ: the words of the prompt are the same.
     faint, strong = _images(pipeline, au=[{12: 0.0}, {12: 1.0}], expression=None, guidance=5.0)
     assert not np.array_equal(faint, strong)
-    name, branch = next(adapter._branches(pipeline.unet))
+    name, branch = next(au_adapter._branches(pipeline.unet))
     assert branch.num_tokens == [25] or tuple(branch.num_tokens) == (25,), name
 
 
@@ -173,7 +174,7 @@ def test_the_whole_pipeline_saves_and_loads_with_its_adapter(
     pipeline, _, _ = trained
     before = _images(pipeline)
     pipeline.save_pretrained(tmp_path)
-    assert adapter.installed(pipeline.unet)
+    assert au_adapter.installed(pipeline.unet)
     assert np.array_equal(before, _images(pipeline))
     again = quiet(FaceAUPipeline.from_pretrained(tmp_path))
     assert np.array_equal(before, _images(again))
@@ -239,7 +240,7 @@ def test_references_and_the_guide_work_through_the_vae(
 
 
 def _spoil(folder: Path, *, version: int = 1, change: Any = None) -> None:
-    path = folder / adapter.WEIGHTS
+    path = folder / au_adapter.WEIGHTS
     weights = load_file(path)
     if change:
         change(weights)
@@ -256,9 +257,9 @@ def _spoil(folder: Path, *, version: int = 1, change: Any = None) -> None:
             lambda folder: _spoil(folder, change=lambda w: w.update(extra=torch.zeros(1))),
             "the first extra",
         ),
-        (lambda folder: save_file({}, folder / adapter.WEIGHTS), "format version None"),
-        (lambda folder: (folder / adapter.WEIGHTS).write_bytes(b"cut"), "unreadable"),
-        (lambda folder: os.remove(folder / adapter.WEIGHTS), "unreadable"),
+        (lambda folder: save_file({}, folder / au_adapter.WEIGHTS), "format version None"),
+        (lambda folder: (folder / au_adapter.WEIGHTS).write_bytes(b"cut"), "unreadable"),
+        (lambda folder: os.remove(folder / au_adapter.WEIGHTS), "unreadable"),
         (lambda folder: os.remove(folder / "conditioner/config.json"), "conditioner"),
     ],
 )
@@ -270,7 +271,7 @@ def test_adapters_that_do_not_fit(
     says: str,
 ) -> None:
     pipeline, _, _ = trained
-    adapter.save(pipeline.unet, pipeline.conditioner, tmp_path / "adapter")
+    au_adapter.save(pipeline.unet, pipeline.conditioner, tmp_path / "adapter")
     harm(tmp_path / "adapter")
     with pytest.raises(ModelError, match=says):
         _pipeline(base, tmp_path / "adapter")
@@ -279,7 +280,7 @@ def test_adapters_that_do_not_fit(
 def test_what_cannot_take_an_adapter(base: Path, tmp_path: Path) -> None:
     plain = pixel_pipeline()
     with pytest.raises(ModelError, match="a plain one"):
-        adapter.save(plain.unet, plain.conditioner, tmp_path)
+        au_adapter.save(plain.unet, plain.conditioner, tmp_path)
     with pytest.raises(ModelError, match="a pipeline without"):
         train_adapter.train(plain, Lesson(faces(), balance=0.5), _recipe(), tmp_path)
     plain.save_pretrained(tmp_path / "ours")

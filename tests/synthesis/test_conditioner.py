@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from synthesis.conditioner import AUConditioner, Condition
+from synthesis.condition import AUConditioner, Condition
 from warehouse.errors import ModelError, SettingsError
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
 

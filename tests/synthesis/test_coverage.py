@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from synthesis import coverage, units
+from synthesis import action_units, coverage
 from synthesis.coverage import Wanted
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS, PROTOTYPES
 
@@ -18,7 +18,9 @@ def three_faces() -> pl.DataFrame:
     """A smile, half a smile half neutral, and one nobody could label; AU17 was never measured."""
     label = np.full((3, 8), np.nan)
     label[0], label[1] = np.eye(8)[1], [0.5, 0.5, 0, 0, 0, 0, 0, 0]
-    au = np.stack([units.vector({6: 0.5, 12: 0.9}), units.vector({12: 0.25, 6: 0.24})] * 2)[:3]
+    au = np.stack(
+        [action_units.vector({6: 0.5, 12: 0.9}), action_units.vector({12: 0.25, 6: 0.24})] * 2
+    )[:3]
     au = np.nan_to_num(au, nan=0.0)
     au[:, AU_INDEX[17]], au[1:, AU_INDEX[4]] = np.nan, np.nan
     return coverage.gaps(label, au, np.array([0.0, -40.0, np.nan]), wanted=FEW, taught=TAUGHT)
@@ -67,11 +69,11 @@ def test_pairs_are_possible_ones_that_some_expression_holds() -> None:
     assert (5, 43) not in pairs
     assert (26, 27) not in pairs
     for a, b in pairs:
-        units.check({a: 1.0, b: 1.0})
+        action_units.check({a: 1.0, b: 1.0})
 
 
 def test_counts_hold_units_on_the_diagonal() -> None:
-    au = np.stack([units.vector({6: 0.5, 12: 0.9}), units.vector({12: 0.25})])
+    au = np.stack([action_units.vector({6: 0.5, 12: 0.9}), action_units.vector({12: 0.25})])
     table = coverage.counts(au)
     assert table[AU_INDEX[12], AU_INDEX[12]] == 2
     assert table[AU_INDEX[6], AU_INDEX[12]] == table[AU_INDEX[12], AU_INDEX[6]] == 1
@@ -96,7 +98,7 @@ def test_a_plan_has_as_many_faces_as_it_may_and_never_more_than_are_missing(n: i
 def test_every_request_of_a_plan_can_be_drawn() -> None:
     for row in coverage.plan(three_faces(), 500, taught=TAUGHT).iter_rows(named=True):
         au = {pair["unit"]: pair["intensity"] for pair in row["au"]}
-        assert units.check(au) == au
+        assert action_units.check(au) == au
         assert set(au) <= set(TAUGHT)
         assert row["expression"] is None or row["expression"] in EXPRESSIONS
         assert au or row["expression"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthesis import evaluate
+from synthesis import evaluation
 
-LEVELS = np.array(evaluate.LEVELS)
+LEVELS = np.array(evaluation.LEVELS)
 RNG = np.random.default_rng(7)
 FOLLOWS = 0.3 + 0.5 * LEVELS + RNG.normal(0, 0.3, (64, 1))
 NOISE = RNG.random((64, 5))
@@ -24,7 +24,7 @@ NOISE = RNG.random((64, 5))
     ids=["follows", "opposes", "never moves", "half of the seeds follow"],
 )
 def test_response_is_the_mean_within_seeds(measured: np.ndarray, r: float, slope: float) -> None:
-    found = evaluate.response(LEVELS, measured)
+    found = evaluation.response(LEVELS, measured)
     assert found.r.value == pytest.approx(r, abs=1e-9)
     assert found.slope == pytest.approx(slope)
     assert found.r.low <= found.r.value <= found.r.high
@@ -32,28 +32,28 @@ def test_response_is_the_mean_within_seeds(measured: np.ndarray, r: float, slope
 
 def test_offsets_between_seeds_do_not_hide_a_response() -> None:
     far = FOLLOWS + RNG.normal(0, 100, (64, 1))
-    assert evaluate.response(LEVELS, far).r.value == pytest.approx(1.0)
+    assert evaluation.response(LEVELS, far).r.value == pytest.approx(1.0)
     pooled = np.corrcoef(np.tile(LEVELS, 64), far.ravel())[0, 1]
     assert abs(pooled) < 0.1
-    assert evaluate.response(LEVELS, far).pooled == pytest.approx(pooled)
+    assert evaluation.response(LEVELS, far).pooled == pytest.approx(pooled)
 
 
 def test_chance_is_no_coverage_and_a_response_is() -> None:
-    chance = evaluate.response(LEVELS, NOISE)
-    assert chance.p > evaluate.SURE
+    chance = evaluation.response(LEVELS, NOISE)
+    assert chance.p > evaluation.SURE
     assert abs(chance.r.value) < 0.3
-    strong = evaluate.response(LEVELS, FOLLOWS)
-    assert strong.p < evaluate.SURE
-    assert evaluate.coverage([strong, chance, chance, strong]) == 0.5
+    strong = evaluation.response(LEVELS, FOLLOWS)
+    assert strong.p < evaluation.SURE
+    assert evaluation.coverage([strong, chance, chance, strong]) == 0.5
 
 
 def test_one_seed_is_never_sure() -> None:
-    assert evaluate.response(LEVELS, FOLLOWS[:1]).p > 0.5
+    assert evaluation.response(LEVELS, FOLLOWS[:1]).p > 0.5
 
 
 def test_mean_response_resamples_the_seeds_of_all_units_together() -> None:
     both = np.stack([FOLLOWS, np.vstack([FOLLOWS[:32], 1 - FOLLOWS[32:]])])
-    found = evaluate.mean_response(LEVELS, both)
+    found = evaluation.mean_response(LEVELS, both)
     assert found.value == pytest.approx(0.5)
     assert found.low < 0.45
     assert found.high > 0.55
@@ -61,12 +61,12 @@ def test_mean_response_resamples_the_seeds_of_all_units_together() -> None:
 
 def test_figure_brackets_the_mean_of_a_known_sample() -> None:
     rows = np.random.default_rng(0).normal(3, 2, 400)
-    found = evaluate.figure(rows)
+    found = evaluation.figure(rows)
     assert found.value == pytest.approx(rows.mean())
     # 1.96 standard errors of 2 / 20 on either side.
     assert found.low == pytest.approx(rows.mean() - 0.196, abs=0.03)
     assert found.high == pytest.approx(rows.mean() + 0.196, abs=0.03)
-    assert evaluate.figure(rows) == found
+    assert evaluation.figure(rows) == found
 
 
 @pytest.mark.parametrize(
@@ -75,16 +75,16 @@ def test_figure_brackets_the_mean_of_a_known_sample() -> None:
 def test_selectivity_compares_with_absolute_slopes_off_target(off: float, wanted: float) -> None:
     slopes = np.full((3, 3), off)
     np.fill_diagonal(slopes, 0.5)
-    whole, by_unit = evaluate.selectivity([4, 15, 26], slopes)
+    whole, by_unit = evaluation.selectivity([4, 15, 26], slopes)
     assert whole == pytest.approx(wanted)
     assert by_unit == pytest.approx({4: wanted, 15: wanted, 26: wanted})
 
 
 def test_selectivity_leaves_out_coupled_pairs() -> None:
     slopes = np.array([[0.5, 0.5, 0.1], [0.5, 0.5, 0.1], [0.1, 0.1, 0.5]])
-    assert evaluate.selectivity([25, 26, 4], slopes)[0] == pytest.approx(5)
-    assert evaluate.selectivity([15, 26, 4], slopes)[0] < 5
-    assert all(a < b for a, b in evaluate.COUPLED)
+    assert evaluation.selectivity([25, 26, 4], slopes)[0] == pytest.approx(5)
+    assert evaluation.selectivity([15, 26, 4], slopes)[0] < 5
+    assert all(a < b for a, b in evaluation.COUPLED)
 
 
 def test_swaps() -> None:
@@ -92,26 +92,26 @@ def test_swaps() -> None:
     measured = asked.copy()
     measured[1] = measured[1, ::-1]
     measured[:, :, 2] = [[0.0, 9.0]] * 2
-    assert evaluate.swaps(asked, measured).tolist() == [[True, True], [False, False]]
-    assert evaluate.swaps_unbiased(asked, measured).tolist() == [True, False]
+    assert evaluation.swaps(asked, measured).tolist() == [[True, True], [False, False]]
+    assert evaluation.swaps_unbiased(asked, measured).tolist() == [True, False]
 
 
 def test_a_biased_judge_loses_swaps_but_not_the_unbiased_ones() -> None:
     rng = np.random.default_rng(1)
     asked = rng.random((500, 2, 6))
     low = 0.3 * asked
-    assert evaluate.swaps(asked, low).mean() < 0.8
-    assert evaluate.swaps_unbiased(asked, low).all()
-    chance = evaluate.swaps_unbiased(asked, rng.random((500, 2, 6))).mean()
+    assert evaluation.swaps(asked, low).mean() < 0.8
+    assert evaluation.swaps_unbiased(asked, low).all()
+    chance = evaluation.swaps_unbiased(asked, rng.random((500, 2, 6))).mean()
     assert chance == pytest.approx(0.5, abs=0.07)
 
 
 def test_agreement_counts_no_tie_as_a_hit() -> None:
     answers = np.eye(8)[[1, 2, 3]]
     answers[2, :] = 1 / 8
-    assert evaluate.agreement(np.array([1, 3, 0]), answers).tolist() == [True, False, False]
+    assert evaluation.agreement(np.array([1, 3, 0]), answers).tolist() == [True, False, False]
 
 
 def test_honesty_gap_is_what_only_the_guide_believes() -> None:
-    gap = evaluate.honesty_gap(guide=(0.5, 0.9), judge=(0.5, 0.6))
+    gap = evaluation.honesty_gap(guide=(0.5, 0.9), judge=(0.5, 0.6))
     assert gap == pytest.approx(0.3)

@@ -13,7 +13,7 @@ import torch
 from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
-from synthesis import drawing
+from synthesis import sampler
 from synthesis.guidance import Term
 from synthesis.pipeline import FaceAUPipeline
 from tests.synthesis.tiny_models import SIDE, TAUGHT, TinyGuide, pixel_pipeline, quiet
@@ -104,9 +104,9 @@ def test_one_of_the_two_stands_for_all(pipeline: FaceAUPipeline) -> None:
 def test_evaluations_per_step(
     pipeline: FaceAUPipeline, monkeypatch: pytest.MonkeyPatch, scales: Any, rows: int
 ) -> None:
-    seen, ask = [], drawing.ask
+    seen, ask = [], sampler.ask
     monkeypatch.setattr(
-        drawing, "ask", lambda unet, x, t, c: (seen.append(len(x)), ask(unet, x, t, c))[1]
+        sampler, "ask", lambda unet, x, t, c: (seen.append(len(x)), ask(unet, x, t, c))[1]
     )
     _draw(pipeline, {12: 1}, "fear", guidance=scales[0], au_guidance=scales[1], steps=3)
     assert seen == [rows] * 3
@@ -114,12 +114,12 @@ def test_evaluations_per_step(
 
 def test_guided_answer_is_the_formula(pipeline: FaceAUPipeline) -> None:
     """Checked against three separate evaluations put together by hand."""
-    from synthesis.conditioner import Condition
+    from synthesis.condition import Condition
     from synthesis.guidance import terms
-    from synthesis.sampling import generators, noise
+    from synthesis.solver import generators, noise
 
     painter = pipeline.painter
-    batch = drawing.Batch(Condition.of([{12: 1.0}], ["fear"]), generators([0]))
+    batch = sampler.Batch(Condition.of([{12: 1.0}], ["fear"]), generators([0]))
     noisy = noise(generators([1]), (4, 8, 8))
     with torch.no_grad():
         nothing, expression, full = (

@@ -3,34 +3,35 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synthesis import network, schedule
+from synthesis import noise_schedule
+from synthesis import unet as network
 from synthesis.codec import PixelCodec
 from warehouse.errors import ModelError, SettingsError
 
 
 def test_nothing_is_left_at_the_end_and_the_share_only_falls() -> None:
-    kept = schedule.kept()
-    assert len(kept) == schedule.MOMENTS
+    kept = noise_schedule.kept()
+    assert len(kept) == noise_schedule.MOMENTS
     assert kept[0] > 0.999
     assert kept[-1] == 0
     assert (kept.diff() < 0).all()
 
 
-@pytest.mark.parametrize("moment", [0, 300, 700, schedule.MOMENTS - 1])
+@pytest.mark.parametrize("moment", [0, 300, 700, noise_schedule.MOMENTS - 1])
 def test_face_and_noise_come_back_from_the_velocity(moment: int) -> None:
     torch.manual_seed(moment)
     face, noise = torch.randn(2, 3, 1, 4, 4)
-    kept = schedule.kept()[[moment] * 3]
-    noisy, velocity = schedule.noised(face, noise, kept)
-    assert torch.allclose(schedule.cleaned(noisy, velocity, kept), face, atol=1e-5)
+    kept = noise_schedule.kept()[[moment] * 3]
+    noisy, velocity = noise_schedule.noised(face, noise, kept)
+    assert torch.allclose(noise_schedule.cleaned(noisy, velocity, kept), face, atol=1e-5)
 
 
 def test_the_scheduler_agrees_on_noise_and_velocity() -> None:
     torch.manual_seed(0)
     face, noise = torch.randn(2, 4, 1, 4, 4)
     moment = torch.tensor([0, 10, 500, 999])
-    noisy, velocity = schedule.noised(face, noise, schedule.kept()[moment])
-    theirs = schedule.scheduler()
+    noisy, velocity = noise_schedule.noised(face, noise, noise_schedule.kept()[moment])
+    theirs = noise_schedule.scheduler()
     assert torch.allclose(noisy, theirs.add_noise(face, noise, moment), atol=1e-6)
     assert torch.allclose(velocity, theirs.get_velocity(face, noise, moment), atol=1e-6)
 
@@ -40,7 +41,7 @@ def test_the_scheduler_agrees_on_noise_and_velocity() -> None:
     [(0.0, 1.0), (0.5, 1.0), (5 / 6, 1.0), (0.9, 0.6), (0.99, 0.06), (1.0, 0.0)],
 )
 def test_only_moments_with_little_noise_count_less(kept: float, weight: float) -> None:
-    assert float(schedule.weight(torch.tensor(kept))) == pytest.approx(weight, abs=1e-6)
+    assert float(noise_schedule.weight(torch.tensor(kept))) == pytest.approx(weight, abs=1e-6)
 
 
 @pytest.mark.parametrize(("side", "patch"), [(48, 3), (48, 2), (16, 1), (12, 4)])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.faces import find
-from synthesis.reference import check_layout, read
+from synthesis.img2img import check_layout, read
 from warehouse.errors import MediaError, SettingsError
 
 

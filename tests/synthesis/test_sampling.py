@@ -12,7 +12,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from synthesis.sampling import (
+from synthesis.solver import (
     Levels,
     course,
     ddim_course,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synthesis import sheet
+from synthesis import image_grid
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from synthesis import sheet
 def test_size(
     n: int, columns: int, captions: bool, heads: bool, rows: bool, shape: tuple[int, int]
 ) -> None:
-    found = sheet.faces(
+    found = image_grid.faces(
         np.zeros((n, 8, 8), np.uint8),
         columns=columns,
         captions=["x"] * n if captions else (),
@@ -36,15 +36,15 @@ def test_size(
 def test_faces_stand_row_by_row() -> None:
     tones = np.array([10, 60, 110, 160], np.uint8)
     images = np.broadcast_to(tones[:, None, None], (4, 8, 8)).copy()
-    found = sheet.faces(images, columns=2)
+    found = image_grid.faces(images, columns=2)
     assert [found[y, x, 0] for y in (48, 144) for x in (48, 144)] == tones.tolist()
-    colour = sheet.faces(np.full((1, 8, 8, 3), (1, 2, 3), np.uint8), columns=1)
+    colour = image_grid.faces(np.full((1, 8, 8, 3), (1, 2, 3), np.uint8), columns=1)
     assert colour[48, 48].tolist() == [1, 2, 3]
 
 
 def test_heat_map_is_red_where_nothing_is_and_blue_where_enough_is() -> None:
     have, wanted = np.array([[0.0, 50.0, 999.0, np.nan]]), np.full((1, 4), 50.0)
-    picture = sheet.heat_map(have, wanted, columns=list("abcd"), rows=["row"]).astype(int)
+    picture = image_grid.heat_map(have, wanted, columns=list("abcd"), rows=["row"]).astype(int)
     corner = [picture[46, 80 + 22 * at + 20] for at in range(4)]
     assert corner[0][0] > corner[0][2] + 50
     assert corner[1][2] > corner[1][0] + 50
@@ -56,7 +56,7 @@ def test_pictures_survive_their_file(tmp_path: Path) -> None:
     import cv2
 
     image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
-    sheet.write(tmp_path / "deep" / "x.png", image)
+    image_grid.write(tmp_path / "deep" / "x.png", image)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "deep" / "x.png"))[..., ::-1], image)
-    sheet.write(tmp_path / "gray.png", image[..., 0])
+    image_grid.write(tmp_path / "gray.png", image[..., 0])
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "gray.png"), 0), image[..., 0])

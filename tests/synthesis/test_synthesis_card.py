@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from synthesis.card import card
+from synthesis.training.model_card import card
 from warehouse.errors import ModelError
 
 SHA = "ab" * 32

@@ -17,20 +17,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from synthesis import network, teaching
-from synthesis.checkpoint import FILE, Run, trained
-from synthesis.export import RECORD, export
-from synthesis.lesson import MOST_OFTEN, Lesson, chances
+from synthesis import unet
 from synthesis.pipeline import FaceAUPipeline
-from synthesis.recipe import WARM_UP, Recipe
-from synthesis.teaching import Teaching
-from synthesis.train import Trainer, finish, main, train
+from synthesis.training import training_data
+from synthesis.training.checkpoint import FILE, Run, trained
+from synthesis.training.config import WARM_UP, Recipe
+from synthesis.training.dataset import MOST_OFTEN, Lesson, chances
+from synthesis.training.export import RECORD, export
+from synthesis.training.train import Trainer, finish, main, train
+from synthesis.training.training_data import Teaching
 from warehouse.errors import ModelError, SettingsError, TableError
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX, EXPRESSIONS
 
 SIDE = 16
 _HERE = Path(__file__).parent
-TINY = network.Tier(side=SIDE, patch=2, widths=(16, 16, 16), tokens=8)
+TINY = unet.Tier(side=SIDE, patch=2, widths=(16, 16, 16), tokens=8)
 RECIPE = Recipe(tier="tiny", minutes=0, steps=6, batch=8, average=0.5, guide_weight=0.0)
 
 
@@ -72,7 +73,7 @@ def drawn(folder: Path | None = None, *, n: int = 96) -> Teaching:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A size for tests; and one thread, because two would mostly wait for each other."""
-    monkeypatch.setitem(network.TIERS, "tiny", TINY)
+    monkeypatch.setitem(unet.TIERS, "tiny", TINY)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -264,10 +265,12 @@ def test_teaching_of_another_shape_is_refused(field: str, value: np.ndarray) -> 
         replace(drawn(), **{field: value})
 
 
-@pytest.mark.parametrize("name", ["nowhere:faces", "synthesis.units:nothing", "", "synthesis"])
+@pytest.mark.parametrize(
+    "name", ["nowhere:faces", "synthesis.action_units:nothing", "", "synthesis"]
+)
 def test_a_name_that_leads_nowhere_is_told(name: str) -> None:
     with pytest.raises(ModelError, match=r"package\.module:function"):
-        teaching.resolve(name)
+        training_data.resolve(name)
 
 
 def test_the_command_trains_and_says_on_what(

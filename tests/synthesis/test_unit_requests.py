@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthesis import units
+from synthesis import action_units
 from warehouse.errors import SettingsError
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
 
@@ -20,7 +20,7 @@ from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
     ],
 )
 def test_a_request_is_read(text: str, asked: dict[int, float]) -> None:
-    assert units.parse(text) == asked
+    assert action_units.parse(text) == asked
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,17 @@ def test_a_request_is_read(text: str, asked: dict[int, float]) -> None:
 )
 def test_a_request_that_cannot_be_met_is_refused(text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        units.parse(text)
+        action_units.parse(text)
 
 
 @pytest.mark.parametrize("value", [True, "much", None, 2])
 def test_only_numbers_are_intensities(value: object) -> None:
     with pytest.raises(SettingsError, match="intensity of AU12"):
-        units.check({12: value})  # type: ignore[dict-item]
+        action_units.check({12: value})  # type: ignore[dict-item]
 
 
 def test_absent_and_unknown_are_two_things() -> None:
-    row = units.vector({12: 0.8, 6: 0})
+    row = action_units.vector({12: 0.8, 6: 0})
     assert row.dtype == np.float32
     assert row.shape == (len(ACTION_UNITS),)
     assert row[AU_INDEX[12]] == np.float32(0.8)

@@ -20,9 +20,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from synthesis.codec import PixelCodec
-from synthesis.conditioner import AUConditioner
+from synthesis.condition import AUConditioner
 from synthesis.pipeline import FaceAUPipeline
-from synthesis.teaching import Teaching
+from synthesis.training.training_data import Teaching
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 UNITS = tuple(unit.number for unit in ACTION_UNITS)

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from warehouse import media
-from warehouse.home import Home
+from warehouse.storage import media
+from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from tests.warehouse.conftest import drawn_face
-from warehouse import atomic, lens, media, releases, tables
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse import releases
+from warehouse.storage import atomic, media, tables, views
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
 FACES = {"ann-b": ("ann",), "ann-c": ("ann",), "bob-d": ("bob",), "mix-e": ("ann", "bob"),
@@ -70,8 +71,8 @@ def people_home(home: Home) -> Home:
 
 def release(home: Home, *, name: str = "faces", only: str | None = None) -> releases.Release:
     """The next version, of everybody or of one subject."""
-    rows = lens.ask(home, "SELECT * FROM curated_faces")
-    votes = lens.ask(
+    rows = views.ask(home, "SELECT * FROM curated_faces")
+    votes = views.ask(
         home,
         """SELECT face_id, rater_id, rater_kind, answer.expressions AS expressions,
                   answer.confidence AS confidence, answer.valence AS valence,

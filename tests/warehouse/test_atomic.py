@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from warehouse import atomic
+from warehouse.storage import atomic
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from warehouse import media, store, tables
-from warehouse.backup import LISTING, backup, restore
 from warehouse.errors import TableError
-from warehouse.home import Home
-from warehouse.schema import TABLES
-from warehouse.verify import verify
+from warehouse.storage import media, mirror, tables
+from warehouse.storage.backup import LISTING, backup, restore
+from warehouse.storage.home import Home
+from warehouse.storage.integrity import verify
+from warehouse.storage.schema import TABLES
 
 
 def face(home: Home, number: int) -> None:
@@ -201,7 +201,7 @@ def test_what_cannot_be_backed_up_is_told(home: Home, tmp_path: Path, place: str
     elif place == "no home":
         home = Home.at(tmp_path / "nothing")
     else:
-        mark = home.root / store._OWN / "url"
+        mark = home.root / mirror._OWN / "url"
         mark.parent.mkdir()
         mark.write_text("s3://bucket/home")
     with pytest.raises(TableError):

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from tests.warehouse.people_home import FACES, PER_TRACK, face_id, people_home, release, video_id
-from warehouse import absence, erase, leaving, media, releases, tables
+from warehouse import releases
 from warehouse.errors import ReleaseError, SettingsError
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.privacy import data_subject, erase, verify
+from warehouse.storage import media, tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 ANNS = [clip for clip, people in FACES.items() if people == ("ann",)]
 
@@ -221,7 +223,7 @@ def test_when_an_outside_system_refuses_nothing_is_touched(home: Home) -> None:
     release(home)
     before = everything(home)
 
-    def refuse(leaver: leaving.Leaver) -> dict[str, int]:
+    def refuse(leaver: data_subject.Leaver) -> dict[str, int]:
         raise SettingsError("Label Studio", got="nothing", mend="start it")
 
     with pytest.raises(SettingsError, match="Label Studio"):
@@ -238,8 +240,8 @@ def test_when_an_outside_system_refuses_nothing_is_touched(home: Home) -> None:
 def test_the_search_finds_what_an_erasure_would_have_missed(home: Home) -> None:
     people_home(home)
     release(home)
-    leaver = leaving.find(home, "subject", "ann")
-    found = absence.search(home, leaver)
+    leaver = data_subject.find(home, "subject", "ann")
+    found = verify.search(home, leaver)
     assert not found.proved
     told = "\n".join(found.traces)
     for part in ("tables/faces", "tables/annotations", "releases/faces/v1/data", "inbox/day"):
@@ -250,7 +252,7 @@ def test_the_search_finds_what_an_erasure_would_have_missed(home: Home) -> None:
     copy.parent.mkdir()
     crop = media.load(home, leaver.crops[0])
     Image.fromarray(crop).resize((112, 112)).save(copy, quality=88)
-    assert any("left/thumb.jpg" in line for line in absence.search(home, leaver).alike)
+    assert any("left/thumb.jpg" in line for line in verify.search(home, leaver).alike)
 
 
 def test_the_address_of_a_shared_video_is_no_trace_and_that_of_their_own_is(home: Home) -> None:
@@ -260,7 +262,7 @@ def test_the_address_of_a_shared_video_is_no_trace_and_that_of_their_own_is(home
         # As it is for short addresses, which Parquet also keeps beside its compressed pages.
         pl.read_parquet(path, glob=False).write_parquet(path, compression="uncompressed")
     leaver = erase.plan(home, "subject", "ann")
-    traces = absence.search(home, leaver).traces
+    traces = verify.search(home, leaver).traces
     assert any("/ann-b.mp4" in trace and "tables/videos" in trace for trace in traces)
     assert not any("/mix-e.mp4" in trace and "tables/videos" in trace for trace in traces)
     assert erase.forget(home, "subject", "ann").absence.proved

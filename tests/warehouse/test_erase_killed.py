@@ -11,13 +11,15 @@ import polars as pl
 import pytest
 
 from tests.warehouse.people_home import people_home, release
-from warehouse import erase, releases, tables
-from warehouse.home import Home
+from warehouse import releases
+from warehouse.privacy import erase
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 KILLED = """
 import os, signal, sys
 from warehouse import erase
-from warehouse.home import Home
+from warehouse.storage.home import Home
 
 left = int(sys.argv[2])
 def watch(event, arguments):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from warehouse.errors import SettingsError
-from warehouse.home import Home
+from warehouse.storage.home import Home
 
 
 def test_a_home_is_made_by_nobody_looking_at_it(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 import warehouse
-from warehouse import lens, tables
 from warehouse.errors import TableError
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage import tables, views
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -58,7 +58,7 @@ def votes_after(home: Home, events: list[dict[str, Any]]) -> list[tuple[str, str
     frame = pl.DataFrame(events, schema=TABLES["annotations"].schema, strict=False)
     for index in range(len(frame)):
         tables.write(home, "annotations", frame[index], part=f"pull-{index}")
-    found = lens.ask(home, "SELECT face_id, rater_id, answer.expressions AS e FROM current_votes")
+    found = views.ask(home, "SELECT face_id, rater_id, answer.expressions AS e FROM current_votes")
     return sorted(
         (face, rater, "+".join(answers or [])) for face, rater, answers in found.iter_rows()
     )
@@ -100,21 +100,21 @@ def test_which_vote_stands(home: Home, events: list[dict[str, Any]], stand: list
 
 def test_several_answers_share_one_vote(home: Home) -> None:
     votes_after(home, [event(1, "created", 0, says="fear+disgust")])
-    found = lens.ask(home, "SELECT label, weight FROM votes ORDER BY label")
+    found = views.ask(home, "SELECT label, weight FROM votes ORDER BY label")
     assert found.rows() == [("disgust", 0.5), ("fear", 0.5)]
 
 
 def test_every_view_answers_on_an_empty_home(home: Home) -> None:
     connection = warehouse.connect(home)
-    for name in [*TABLES, *lens.queries()]:
+    for name in [*TABLES, *views.queries()]:
         assert connection.execute(f'SELECT * FROM "{name}"').fetchall() == []
     assert not home.root.exists()
 
 
 def test_columns_have_the_same_type_with_and_without_files(home: Home) -> None:
-    before = dict(lens.ask(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
+    before = dict(views.ask(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
     tables.write(home, "ratings", rating("f", "0012"), part="v", batch="0012")
-    after = dict(lens.ask(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
+    after = dict(views.ask(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
     assert before == after
 
 
@@ -123,7 +123,7 @@ def test_every_batch_is_seen_and_stays_text(tmp_path: Path, folder: str) -> None
     home = Home.at(tmp_path / folder)
     for batch in ("0012", "b"):
         tables.write(home, "ratings", rating(f"f-{batch}", batch), part="v", batch=batch)
-    found = lens.ask(home, "SELECT batch, face_id, feature[1] AS x FROM ratings ORDER BY ALL")
+    found = views.ask(home, "SELECT batch, face_id, feature[1] AS x FROM ratings ORDER BY ALL")
     assert found.rows() == [("0012", "f-0012", 0.5), ("b", "f-b", 0.5)]
 
 
@@ -131,8 +131,8 @@ def test_a_damaged_file_is_named(home: Home) -> None:
     path = tables.write(home, "ratings", rating("f", "b"), part="hurt", batch="b")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TableError, match=r"damaged .*hurt\.parquet"):
-        lens.connect(home)
+        views.connect(home)
 
 
 def test_a_statement_without_an_answer_is_no_crash(home: Home) -> None:
-    assert lens.ask(home, "SET threads = 1").is_empty()
+    assert views.ask(home, "SET threads = 1").is_empty()

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from warehouse import media
 from warehouse.errors import MediaError
-from warehouse.home import Home
+from warehouse.storage import media
+from warehouse.storage.home import Home
 
 Draw = Callable[..., np.ndarray]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from warehouse import provenance
+from warehouse import build_info
 
 
 def git(folder: Path, *words: str) -> str:
@@ -20,13 +20,13 @@ def git(folder: Path, *words: str) -> str:
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of its own in which ``provenance`` believes to lie."""
-    for name in ("warehouse/provenance.py", "tests/benchmarks/results/a.json", "other/code.py"):
+    for name in ("warehouse/build_info.py", "tests/benchmarks/results/a.json", "other/code.py"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("1")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "x")
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "warehouse" / "provenance.py"))
+    monkeypatch.setattr(build_info, "__file__", str(tmp_path / "warehouse" / "build_info.py"))
     return tmp_path
 
 
@@ -44,20 +44,20 @@ def test_the_commit_and_whether_the_code_is_that_of_it(
 ) -> None:
     if changed:
         (checkout / changed).write_text("2")
-    assert provenance.revision() == git(checkout, "rev-parse", "--short=12", "HEAD") + mark
+    assert build_info.revision() == git(checkout, "rev-parse", "--short=12", "HEAD") + mark
 
 
 def test_outside_of_a_checkout_nobody_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setattr(build_info, "__file__", str(tmp_path / "build_info.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.revision() == "unknown"
+    assert build_info.revision() == "unknown"
 
 
 def test_hardware_tells_cores_and_no_host() -> None:
     import socket
 
-    said = provenance.hardware()
+    said = build_info.hardware()
     assert re.match(r"\d+ cores ", said)
     assert socket.gethostname() not in said

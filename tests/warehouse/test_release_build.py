@@ -14,10 +14,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from warehouse import media, releases, tables
+from warehouse import releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
-from warehouse.releases.contract import VOTES
+from warehouse.releases.schema import VOTES
+from warehouse.storage import media, tables
+from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 Inputs = Callable[..., dict[str, Any]]

@@ -14,12 +14,14 @@ import polars as pl
 import pytest
 
 from tests.warehouse import people_home as people
-from warehouse import atomic, erase, lens, media, releases, tables
+from warehouse import releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
-from warehouse.releases import clips, optical
+from warehouse.privacy import erase
+from warehouse.releases import clips, optical_flow
 from warehouse.releases.clips import CLIPS
-from warehouse.schema import TABLES
+from warehouse.storage import atomic, media, tables, views
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 Inputs = Callable[..., dict[str, Any]]
@@ -178,15 +180,15 @@ def test_clips_that_look_alike_are_in_one_split() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", optical.METHODS)
+@pytest.mark.parametrize("method", optical_flow.METHODS)
 def test_flow_says_how_far_and_where_to(method: str) -> None:
     noise = np.random.default_rng(3).integers(0, 255, (112, 112), dtype=np.uint8)
     still = cv2.GaussianBlur(noise, (0, 0), 3)
     moved = np.roll(still, (1, 2), axis=(0, 1))
     frames = [cv2.imencode(".png", image)[1].tobytes() for image in (still, moved, moved)]
     first, second = (
-        optical.displacement(cv2.imdecode(np.frombuffer(data, np.uint8), 1)[:, :, ::-1])
-        for data in optical.pictures(frames, method)
+        optical_flow.displacement(cv2.imdecode(np.frombuffer(data, np.uint8), 1)[:, :, ::-1])
+        for data in optical_flow.pictures(frames, method)
     )
     assert np.median(first[:, :, 0]) == pytest.approx(2, abs=0.45)
     assert np.median(first[:, :, 1]) == pytest.approx(1, abs=0.45)
@@ -232,7 +234,7 @@ def clips_of(home: Home) -> None:
 def test_who_leaves_is_taken_out_of_clips_their_sound_and_the_release(home: Home) -> None:
     people.people_home(home)
     clips_of(home)
-    rows = lens.ask(home, "SELECT * FROM curated_faces")
+    rows = views.ask(home, "SELECT * FROM curated_faces")
     votes = pl.DataFrame(
         {"face_id": rows["face_id"], "rater_id": "person-1", "rater_kind": "person"}
     ).with_columns(
@@ -240,7 +242,7 @@ def test_who_leaves_is_taken_out_of_clips_their_sound_and_the_release(home: Home
         **{name: pl.lit(None) for name in ("confidence", "valence", "arousal", "lead_time_s")},
         was_cancelled=pl.lit(False), updated_at=pl.lit(None),
     )  # fmt: skip
-    made = lens.ask(home, "SELECT * FROM clip_frames")
+    made = views.ask(home, "SELECT * FROM clip_frames")
     assert made["face_ids"].list.len().to_list() == [people.PER_TRACK] * 6
     releases.build(
         home, name="faces", rows=rows, votes=votes, facts={}, settings={}, code_version="test",

@@ -11,7 +11,7 @@ import pytest
 
 from warehouse import releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
+from warehouse.storage.home import Home
 
 Inputs = Callable[..., dict[str, Any]]
 

@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from warehouse import releases, tables
-from warehouse.home import Home
+from warehouse import releases
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 BUILDER = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from conftest import release_inputs
 from warehouse import releases
-from warehouse.home import Home
+from warehouse.storage.home import Home
 home = Home.at(sys.argv[1])
 print("ready", flush=True)
 release = releases.build(home, **release_inputs(home, {"ann": 60, "bob": 9}), shard_bytes=4000)

@@ -15,10 +15,11 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from warehouse import licences, media, releases
+from warehouse import licences, releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
 from warehouse.ids import file_sha256
+from warehouse.storage import media
+from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
 
 Inputs = Callable[..., dict[str, Any]]

@@ -6,10 +6,11 @@ import polars as pl
 import pytest
 
 from tests.warehouse.people_home import face_id, people_home, release, video_id
-from warehouse import lens, releases, tables
+from warehouse import releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage import tables, views
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 
 def test_a_face_is_traced_to_its_second_and_its_votes(home: Home) -> None:
@@ -54,7 +55,7 @@ def test_chains_of_near_duplicates_end_at_one_face_and_stay_together(
     ]  # fmt: skip
     frame = pl.DataFrame(rows, schema=TABLES["audits"].schema)
     tables.write(home, "audits", frame, part="current")
-    curated = lens.ask(home, "SELECT face_id, duplicate_of FROM curated_faces")
+    curated = views.ask(home, "SELECT face_id, duplicate_of FROM curated_faces")
     told = dict(curated.filter(pl.col("duplicate_of").is_not_null()).iter_rows())
     assert told == {faces[one]: faces[other] for one, other in ends.items()}
     release(home)
@@ -76,6 +77,6 @@ def test_a_circle_of_repeats_ends(home: Home) -> None:
     ]
     frame = pl.DataFrame(rows, schema=TABLES["audits"].schema)
     tables.write(home, "audits", frame, part="current")
-    curated = lens.ask(home, "SELECT * FROM curated_faces")
+    curated = views.ask(home, "SELECT * FROM curated_faces")
     assert curated.height == curated["face_id"].n_unique()
     assert releases.leaks(release(home).path) == []

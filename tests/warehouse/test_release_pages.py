@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from warehouse import releases
-from warehouse.home import Home
-from warehouse.releases.card import escape
+from warehouse.releases.dataset_card import escape
 from warehouse.releases.evidence import evidence
-from warehouse.releases.flow import flow
+from warehouse.releases.sankey import flow
+from warehouse.storage.home import Home
 
 Inputs = Callable[..., dict[str, Any]]
 

@@ -16,9 +16,11 @@ import pytest
 
 from tests.warehouse.hub_server import TOKEN, Hub, serving
 from tests.warehouse.people_home import people_home, release, video_id
-from warehouse import erase, releases, tables
+from warehouse import releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
+from warehouse.privacy import erase
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 Inputs = Callable[..., dict[str, Any]]
 Publish = Callable[..., releases.Publication]

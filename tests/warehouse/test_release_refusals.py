@@ -10,9 +10,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from warehouse import media, releases
+from warehouse import releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
+from warehouse.storage import media
+from warehouse.storage.home import Home
 
 Inputs = Callable[..., dict[str, Any]]
 

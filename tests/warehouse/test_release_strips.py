@@ -12,9 +12,9 @@ import pytest
 from tests.warehouse.test_release_clips import sequences
 from tests.warehouse.test_release_pages import Tags
 from warehouse import releases
-from warehouse.home import Home
 from warehouse.releases.clips import CLIPS
-from warehouse.releases.strips import HEIGHT, WIDTH, strips
+from warehouse.releases.filmstrip import HEIGHT, WIDTH, strips
+from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS
 
 Inputs = Callable[..., dict[str, Any]]

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from warehouse import lens, media, releases, tables
+from warehouse import releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage import media, tables, views
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
 
 Inputs = Callable[..., dict[str, Any]]
@@ -45,7 +46,9 @@ def with_made(home: Home, given: dict[str, Any], rows: pl.DataFrame) -> dict[str
     tables.write(
         home, "synthetic_faces", rows.select(list(TABLES["synthetic_faces"].columns)), part="x"
     )
-    found = lens.ask(home, "SELECT * FROM made_faces").with_columns(licence=pl.lit("research-only"))
+    found = views.ask(home, "SELECT * FROM made_faces").with_columns(
+        licence=pl.lit("research-only")
+    )
     return given | {"rows": pl.concat([given["rows"], found], how="diagonal_relaxed")}
 
 

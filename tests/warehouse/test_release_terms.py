@@ -12,8 +12,8 @@ import pytest
 
 from warehouse import consent, releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
 from warehouse.licences import origin, permits, terms
+from warehouse.storage.home import Home
 
 Inputs = Callable[..., dict[str, Any]]
 

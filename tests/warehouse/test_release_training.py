@@ -13,10 +13,11 @@ import polars as pl
 import pytest
 import torch
 
-from warehouse import media, releases
+from warehouse import releases
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
 from warehouse.releases.batches import sample
+from warehouse.storage import media
+from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
 
 Inputs = Callable[..., dict[str, Any]]

@@ -16,11 +16,13 @@ import pytest
 from tests.object_store import BUCKET, KEYS, failing, s3_server
 from tests.warehouse.conftest import drawn_face, release_inputs
 from tests.warehouse.people_home import people_home, release, video_id
-from warehouse import atomic, erase, lens, media, releases, store, tables, writers
-from warehouse.bucket import Bucket, StoreError, url_of
+from warehouse import releases
 from warehouse.errors import SettingsError
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.privacy import erase
+from warehouse.storage import atomic, media, mirror, tables, views, writers
+from warehouse.storage.home import Home
+from warehouse.storage.object_store import Bucket, StoreError, url_of
+from warehouse.storage.schema import TABLES
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def machine(
         return Home.at(f"s3://{BUCKET}/{prefix}")
 
     yield at
-    store._opened.cache_clear()
+    mirror._opened.cache_clear()
 
 
 def bucket_of(home: Home) -> Bucket:
@@ -53,7 +55,7 @@ def bucket_of(home: Home) -> Bucket:
 def look(*homes: Home) -> None:
     for home in homes:
         for folder in (home.root, home.media):
-            store.refresh(folder, force=True)
+            mirror.refresh(folder, force=True)
 
 
 def tombstone(number: int) -> pl.DataFrame:
@@ -66,7 +68,7 @@ def tombstone(number: int) -> pl.DataFrame:
 def files(home: Home) -> dict[str, bytes]:
     return {
         str(path.relative_to(home.root)): path.read_bytes()
-        for name in (*store.FOLDERS, store.SALT)
+        for name in (*mirror.FOLDERS, mirror.SALT)
         for path in (home.root / name, *(home.root / name).rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
@@ -98,7 +100,7 @@ def test_rows_pictures_and_salt_of_one_machine_are_there_on_another(machine) -> 
     assert (media.load(b, key) == media.load(a, key)).all()
     tables.write(b, "tombstones", tombstone(2), part="one")
     look(a)
-    assert lens.ask(a, "SELECT what FROM tombstones").item() == "subject-2"
+    assert views.ask(a, "SELECT what FROM tombstones").item() == "subject-2"
     tables.remove(a, "tombstones", part="one")
     look(b)
     assert tables.read(b, "tombstones").is_empty()
@@ -134,8 +136,8 @@ WRITER = """
 import sys
 import polars as pl
 from warehouse import tables
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 home, who = Home.at(sys.argv[1]), int(sys.argv[2])
 table = TABLES["tombstones"]
 for number in range(int(sys.argv[3])):
@@ -182,7 +184,7 @@ def test_a_fetch_that_comes_late_does_not_undo_a_newer_write(machine) -> None:
     a = machine("a")
     tables.write(a, "tombstones", tombstone(1), part="one")
     path = tables.path_of(a, "tombstones", part="one")
-    key, shared = str(path.relative_to(a.root)), store.of(path)
+    key, shared = str(path.relative_to(a.root)), mirror.of(path)
     assert shared is not None
     before = path.read_bytes()
     with shared.held() as held:
@@ -271,7 +273,7 @@ def test_somebody_forgotten_on_one_machine_is_gone_from_bucket_and_other_machine
     assert [found.version for found in releases.list_releases(a)] == ["v1.1"]
     index = (a.root / ".store" / "index.sqlite").read_bytes()
     assert video_id("ann-b").encode() not in index
-    store.Store(b.root)._forget()
+    mirror.Store(b.root)._forget()
     assert not (b.cache / "copy").exists()
 
 
@@ -283,7 +285,7 @@ def test_a_store_that_fails_one_call_in_ten_loses_nothing(
         a, b = machine("a"), machine("b")
         people_home(a)
         look(b)
-        store._opened.cache_clear()
+        mirror._opened.cache_clear()
         assert files(b).keys() >= {name for name in files(a) if not name.endswith(".mp4")}
         tables.remove(a, "soft_labels", part="current")
         look(b)
@@ -295,12 +297,12 @@ def test_a_store_that_fails_one_call_in_ten_loses_nothing(
 def test_a_store_that_is_away_or_refuses_is_named_once_and_clearly(
     machine, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("warehouse.bucket._ATTEMPTS", 2)
+    monkeypatch.setattr("warehouse.storage.object_store._ATTEMPTS", 2)
     machine("a")
     nowhere = Home.at("s3://no-such-bucket/home")
     with pytest.raises(StoreError, match="make it, or name another"):
         tables.write(nowhere, "tombstones", tombstone(1), part="one")
-    store._opened.cache_clear()
+    mirror._opened.cache_clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     away = Home.at(f"s3://{BUCKET}/away")
     with pytest.raises(StoreError, match="run the same command again") as refused:

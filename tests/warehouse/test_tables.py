@@ -12,15 +12,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from warehouse import tables
 from warehouse.errors import SettingsError, TableError
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.storage import tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 WRITER = """
 import sys, polars as pl
 from warehouse import tables
-from warehouse.home import Home
+from warehouse.storage.home import Home
 home, who, times = Home.at(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 queue = pl.DataFrame({"face_id": [f"{who}-{i}" for i in range(20000)], "round": 0, "priority": 0.5,
                       "reason": "coverage", "wanted_votes": 3})

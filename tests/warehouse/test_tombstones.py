@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.warehouse.people_home import people_home, video_id
-from warehouse import erase, tables, tombstones
 from warehouse.errors import SettingsError
-from warehouse.home import Home
+from warehouse.privacy import erase, tombstones
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 
 @pytest.fixture

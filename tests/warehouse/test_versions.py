@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from warehouse import lens, tables, versions
 from warehouse.errors import TableError
-from warehouse.home import Home
-from warehouse.migrate import migrate
-from warehouse.schema import TABLES
+from warehouse.storage import schema_version, tables, views
+from warehouse.storage.home import Home
+from warehouse.storage.migrations import migrate
+from warehouse.storage.schema import TABLES
 
 QUEUE = {"face_id": "f1", "round": 1, "priority": 0.5, "reason": "coverage", "wanted_votes": 5}
 YOUNG = ("label_set", "labels", "compounds", "free_label", "au", "edited_by")
@@ -37,51 +37,51 @@ def old(tmp_path: Path) -> Home:
 
 def marks(home: Home) -> dict[str, int]:
     return {
-        str(path.relative_to(home.tables)): versions.of_file(pl.read_parquet_metadata(path))
+        str(path.relative_to(home.tables)): schema_version.of_file(pl.read_parquet_metadata(path))
         for path in sorted(home.tables.rglob("*.parquet"))
     }
 
 
 def test_a_new_home_and_its_files_carry_the_schema(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
-    assert versions.of_home(home.tables) == versions.SCHEMA
+    assert schema_version.of_home(home.tables) == schema_version.SCHEMA
     assert not home.tables.exists()
     tables.write(home, "queue", pl.DataFrame([QUEUE]), part="one", metadata={"fingerprint": "9"})
-    assert (home.tables / "version").read_text() == f"{versions.SCHEMA}\n"
-    assert marks(home) == {"queue/one.parquet": versions.SCHEMA}
+    assert (home.tables / "version").read_text() == f"{schema_version.SCHEMA}\n"
+    assert marks(home) == {"queue/one.parquet": schema_version.SCHEMA}
     assert tables.metadata(home, "queue", part="one")["fingerprint"] == "9"
 
 
 def test_an_older_home_opens_and_can_be_written(old: Home) -> None:
-    assert versions.of_home(old.tables) == 1
+    assert schema_version.of_home(old.tables) == 1
     assert tables.read(old, "annotations")["label_set"].to_list() == [None, None]
     tables.write(old, "annotations", events(3), part="two")
-    assert versions.of_home(old.tables) == 1
+    assert schema_version.of_home(old.tables) == 1
     assert marks(old) == {
         "annotations/one.parquet": 1,
-        "annotations/two.parquet": versions.SCHEMA,
+        "annotations/two.parquet": schema_version.SCHEMA,
         "queue/one.parquet": 1,
     }
     assert tables.read(old, "annotations").height == 3
 
 
 def test_views_of_an_older_home_have_the_columns_added_since(old: Home) -> None:
-    found = lens.ask(old, "SELECT annotation_id, edited_by, au FROM annotations ORDER BY ALL")
+    found = views.ask(old, "SELECT annotation_id, edited_by, au FROM annotations ORDER BY ALL")
     assert found.rows() == [(1, None, None), (2, None, None)]
-    assert lens.ask(old, "SELECT count(*) FROM current_votes").item() == 0
+    assert views.ask(old, "SELECT count(*) FROM current_votes").item() == 0
 
 
 def test_migration_rewrites_what_is_old_once(old: Home) -> None:
     before = tables.read(old, "annotations")
     tables.write(old, "annotations", events(3), part="two")
-    assert migrate(old) == (1, versions.SCHEMA, 2, 1)
-    assert set(marks(old).values()) == {versions.SCHEMA}
-    assert versions.of_home(old.tables) == versions.SCHEMA
+    assert migrate(old) == (1, schema_version.SCHEMA, 2, 1)
+    assert set(marks(old).values()) == {schema_version.SCHEMA}
+    assert schema_version.of_home(old.tables) == schema_version.SCHEMA
     assert tables.metadata(old, "queue", part="one")["fingerprint"] == "9"
     one = pl.read_parquet(old.tables / "annotations" / "one.parquet")
     assert one.columns == list(TABLES["annotations"].columns)
     assert one.equals(before.select(one.columns))
-    assert migrate(old) == (versions.SCHEMA, versions.SCHEMA, 0, 3)
+    assert migrate(old) == (schema_version.SCHEMA, schema_version.SCHEMA, 0, 3)
 
 
 def test_a_damaged_file_is_named_and_the_others_are_migrated(old: Home) -> None:
@@ -89,10 +89,10 @@ def test_a_damaged_file_is_named_and_the_others_are_migrated(old: Home) -> None:
     hurt.write_bytes(b"PAR1 no more")
     with pytest.raises(TableError, match=r"hurt\.parquet"):
         migrate(old)
-    assert versions.of_home(old.tables) == 1
+    assert schema_version.of_home(old.tables) == 1
     hurt.unlink()
     assert migrate(old).rewritten == 0
-    assert versions.of_home(old.tables) == versions.SCHEMA
+    assert schema_version.of_home(old.tables) == schema_version.SCHEMA
 
 
 def test_what_is_written_amid_a_migration_is_not_lost(
@@ -117,7 +117,7 @@ def test_a_newer_home_is_refused_whoever_asks(old: Home, text: str, said: str) -
     for ask in (
         lambda: tables.read(old, "queue"),
         lambda: tables.write(old, "queue", pl.DataFrame([QUEUE]), part="two"),
-        lambda: lens.connect(old),
+        lambda: views.connect(old),
         lambda: migrate(old),
     ):
         with pytest.raises(TableError, match=said):

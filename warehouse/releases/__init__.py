@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from warehouse.releases.admission import breaches
 from warehouse.releases.build import build
+from warehouse.releases.dataloader import torch_dataset
 from warehouse.releases.diff import Difference, diff
+from warehouse.releases.eligibility import breaches
 from warehouse.releases.evaluation import evaluate
-from warehouse.releases.exporting import export
+from warehouse.releases.export import export
+from warehouse.releases.hub import Publication, publish
 from warehouse.releases.lineage import lineage
 from warehouse.releases.load import leaks, list_releases, load, show, verify
-from warehouse.releases.publish import Publication, publish
-from warehouse.releases.training import torch_dataset
+from warehouse.releases.unpublish import withdraw, withdraw_all
 from warehouse.releases.versions import Release
-from warehouse.releases.withdrawal import withdraw, withdraw_all
 
 __all__ = [
     "Difference",

@@ -11,24 +11,24 @@ from typing import Any
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
 from warehouse.releases import (
-    admission,
-    card,
     clips,
+    dataset_card,
     diff,
+    eligibility,
     manifest,
-    optical,
+    optical_flow,
     report,
     shards,
     splits,
     versions,
 )
-from warehouse.releases.contract import SPLITS, check_facts, check_name, fit_rows, fit_votes
 from warehouse.releases.coverage import curation
 from warehouse.releases.load import verify
-from warehouse.releases.summary import summarise
+from warehouse.releases.schema import SPLITS, check_facts, check_name, fit_rows, fit_votes
+from warehouse.releases.statistics import summarise
 from warehouse.releases.versions import Release
+from warehouse.storage.home import Home
 
 SHARD_BYTES = 256 << 20
 """Pictures per Parquet file; a row group holds 16 MB, and that is what stands in memory."""
@@ -78,7 +78,7 @@ def build(
         shard_bytes: pictures per file.
         sequences: columns of ``clips.CLIPS``, one row per clip: they become config ``clips``, as
             far as their videos have a face in the release. Without any there is no such config.
-        clip_flow: add optical flow to clips, by a method of ``optical.METHODS``.
+        clip_flow: add optical flow to clips, by a method of ``optical_flow.METHODS``.
 
     Raises:
         ReleaseError: the name, rows, votes or facts do not fit; nothing can be released; the use
@@ -88,9 +88,9 @@ def build(
     place = Home.at(home)
     check_name(name)
     check_facts(facts)
-    optical.check(clip_flow)
+    optical_flow.check(clip_flow)
     given, cast = fit_rows(rows), fit_votes(votes)
-    admitted = admission.admit(
+    admitted = eligibility.admit(
         given,
         models=facts.get("models", []),
         drop_flagged=drop_flagged,
@@ -226,11 +226,11 @@ def write(
         )
         for place in shards.CONFIGS.values()
     }
-    (draft / card.FILE).write_text(card.render(contents, stored=stored))
+    (draft / dataset_card.FILE).write_text(dataset_card.render(contents, stored=stored))
     (draft / report.FILE).write_text(
         report.render(contents, rows=rows, votes=votes, home=home, sequences=sequences)
     )
-    sums = shards.checksums(draft, [*files, card.FILE, report.FILE])
+    sums = shards.checksums(draft, [*files, dataset_card.FILE, report.FILE])
     contents["checksums"] = shards.by_config(sums)
     contents["files"] = {
         file: facts | ({"rows": files[file]} if file in files else {})
@@ -256,7 +256,7 @@ def _counts(
     ]
 
 
-def _labelled(given: pl.DataFrame, admitted: admission.Admission) -> pl.DataFrame:
+def _labelled(given: pl.DataFrame, admitted: eligibility.Admission) -> pl.DataFrame:
     """What is released and what flags alone kept out."""
     flagged = [
         face for face, why in admitted.left_out.items() if why in ("label_issue", "open_set")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from warehouse import atomic, store
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
 from warehouse.ids import sha256_of
-from warehouse.releases import manifest, optical, shards, versions
-from warehouse.releases.contract import SPLITS
-from warehouse.schema import FLOAT, INT, TEXT, WORDS
+from warehouse.releases import manifest, optical_flow, shards, versions
+from warehouse.releases.schema import SPLITS
+from warehouse.storage import atomic, mirror
+from warehouse.storage.home import Home
+from warehouse.storage.schema import FLOAT, INT, TEXT, WORDS
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def write(
 
     Args:
         clips: as ``divided`` gives them.
-        method: of optical flow, see ``optical.METHODS``; None for none.
+        method: of optical flow, see ``optical_flow.METHODS``; None for none.
 
     Returns:
         rows per file; and what the manifest says: ``rows, frames, sounds, words, flow, sizes``.
@@ -202,7 +202,7 @@ def _restored(home: Home, heard: dict[str, Any] | None) -> str | None:
     if heard is None:
         return None
     key = f"sound/{PurePosixPath(heard['path']).name}"
-    if not (target := store.bring(home.media / key)).exists():
+    if not (target := mirror.bring(home.media / key)).exists():
         atomic.write_bytes(target, heard["bytes"])
     return key
 
@@ -217,7 +217,7 @@ def sound(home: Home, key: str) -> bytes:
     try:
         if len(parts) != 2 or parts[0] != "sound" or ".." in parts:
             raise FileNotFoundError(2, "no key of a sound")
-        return store.bring(home.media / key).read_bytes()
+        return mirror.bring(home.media / key).read_bytes()
     except OSError as error:
         raise ReleaseError(
             f"the sound {key} in the media folder",
@@ -255,7 +255,7 @@ def _table(clips: pl.DataFrame, schema: pa.Schema, *, home: Home, method: str | 
             [
                 {"bytes": data, "path": f"{number}.png"}
                 for number, data in enumerate(
-                    optical.pictures([frame["bytes"] for frame in sequence], method)
+                    optical_flow.pictures([frame["bytes"] for frame in sequence], method)
                 )
             ]
             for sequence in frames

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from warehouse.home import Home
 from warehouse.releases import versions
-from warehouse.releases.contract import SPLITS
+from warehouse.releases.schema import SPLITS
+from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
 
 COLUMNS = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from warehouse.releases.contract import SPLITS
+from warehouse.releases.schema import SPLITS
 from warehouse.vocabulary import EXPRESSIONS
 
 _FACES, _VOTES = "'data/*.parquet'", "'votes/*.parquet'"

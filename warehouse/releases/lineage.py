@@ -7,11 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from warehouse import lens
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
 from warehouse.releases import versions
-from warehouse.releases.contract import SPLITS
+from warehouse.releases.schema import SPLITS
+from warehouse.storage import views
+from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
 
 _ORIGIN = """
@@ -93,6 +93,6 @@ def _votes(path: Path, face: str) -> list[dict[str, Any]]:
 
 
 def _ask(home: Home, sql: str, face: str) -> list[dict[str, Any]]:
-    relation = lens.connect(home).execute(sql, {"face": face})
+    relation = views.connect(home).execute(sql, {"face": face})
     names = [column[0] for column in relation.description or []]
     return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]

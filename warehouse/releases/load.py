@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from warehouse import store
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
 from warehouse.ids import file_sha256
 from warehouse.releases import splits, versions
-from warehouse.releases.contract import SPLITS
+from warehouse.releases.schema import SPLITS
 from warehouse.releases.shards import CONFIGS
 from warehouse.releases.versions import Release
+from warehouse.storage import mirror
+from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -94,7 +94,7 @@ def list_releases(
 ) -> list[Release]:
     """Every version on disk (of one release), by name and number; damaged ones say so."""
     place = Home.at(home)
-    store.refresh(place.releases)
+    mirror.refresh(place.releases)
     if not place.releases.is_dir():
         return []
     folders = sorted(entry for entry in place.releases.iterdir() if entry.is_dir())

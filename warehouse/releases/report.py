@@ -9,14 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from warehouse import media
-from warehouse.home import Home
-from warehouse.releases import strips
-from warehouse.releases.card import title
-from warehouse.releases.contract import SPLITS
+from warehouse.releases import filmstrip
+from warehouse.releases.dataset_card import title
 from warehouse.releases.diff import CHANGES
-from warehouse.releases.flow import diagram, flow
 from warehouse.releases.pages import environment
+from warehouse.releases.sankey import diagram, flow
+from warehouse.releases.schema import SPLITS
+from warehouse.storage import media
+from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
 
 FILE = "report.html"
@@ -63,8 +63,8 @@ def render(
         open_set=_cards(_worst(rows, "is_open_set", "open_set_score"), home, said),
         duplicates=_pairs(rows, home, said),
         beside=_beside(rows, home, said),
-        strips=[] if sequences is None else strips.strips(sequences, partial(_thumb, home)),
-        drawing=(strips.WIDTH, strips.HEIGHT),
+        strips=[] if sequences is None else filmstrip.strips(sequences, partial(_thumb, home)),
+        drawing=(filmstrip.WIDTH, filmstrip.HEIGHT),
         changes=CHANGES,
     )
 

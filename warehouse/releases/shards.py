@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from warehouse import atomic, media
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
 from warehouse.ids import file_sha256, sha256_of
-from warehouse.releases.contract import features, vote_features
+from warehouse.releases.schema import features, vote_features
+from warehouse.storage import atomic, media
+from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.releases.contract import SPLITS
+from warehouse.releases.schema import SPLITS
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from warehouse import atomic, store, tables
 from warehouse.errors import ReleaseError
-from warehouse.home import Home
 from warehouse.ids import file_sha256
-from warehouse.releases.contract import check_name
-from warehouse.schema import TABLES
+from warehouse.releases.schema import check_name
+from warehouse.storage import atomic, mirror, tables
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 MANIFEST = "manifest.json"
 _FOLDER = re.compile(r"v([1-9][0-9]*)(?:\.([1-9][0-9]*))?")
@@ -74,7 +74,7 @@ def locked(home: Home, name: str) -> Iterator[Path]:
         for pattern in (f"{_DRAFT}*", f"{_WITHDRAWN}*"):
             for left in folder.glob(pattern):
                 shutil.rmtree(left, ignore_errors=True)
-        store.settle_folder(folder)
+        mirror.settle_folder(folder)
         yield folder
 
 
@@ -107,7 +107,7 @@ def publish(path: Path, target: Path) -> None:
 
 def numbers(folder: Path) -> list[Number]:
     """Every version number a folder bears, sound or not, in order."""
-    store.refresh(folder)
+    mirror.refresh(folder)
     if not folder.is_dir():
         return []
     found = (_FOLDER.fullmatch(entry.name) for entry in folder.iterdir())

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
+from pipeline.faces.detect.base import LONGEST_SIDE, NEAR_SIDE, THRESHOLD, overlap
 from pipeline.faces.detect.centerface import CenterFace, shipped_weights
-from pipeline.faces.detect.shape import LONGEST_SIDE, NEAR_SIDE, THRESHOLD, overlap
-from pipeline.faces.detect.zoo import InsightFace
+from pipeline.faces.detect.insightface import InsightFace
 from warehouse.errors import ModelError
 
 __all__ = ["LONGEST_SIDE", "THRESHOLD", "CenterFace", "Detector", "InsightFace", "load", "overlap"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.faces.detect import runtime
-from pipeline.faces.detect.shape import (
+from pipeline.faces.detect.base import (
     LONGEST_SIDE,
     NEAR_SIDE,
     NO_BOXES,

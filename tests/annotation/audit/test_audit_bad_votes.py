@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation import aggregate, audit
+from annotation import aggregation, audit
 from warehouse.errors import TableError
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -52,7 +52,7 @@ ODD = {
 @pytest.mark.parametrize("votes", ODD.values(), ids=ODD.keys())
 def test_odd_votes_are_judged_and_nobody_is_accused(votes: list[tuple[int, str, str]]) -> None:
     frame = table(*votes)
-    labels = aggregate.soft_labels(frame)
+    labels = aggregation.soft_labels(frame)
     plurality = [EXPRESSIONS[int(np.argmax(row))] for row in labels["expression"].to_list()]
     drift = audit.run("rater_drift", votes=frame)
     assert set(drift.statistics["drift"]) == set(frame["rater_id"])
@@ -73,20 +73,20 @@ def test_odd_votes_are_judged_and_nobody_is_accused(votes: list[tuple[int, str, 
 
 def test_repeated_votes_count_once() -> None:
     once, twice = table(*by("a", "b", "c")), table(*by("a", "b", "c"), *by("a", "b", "c"))
-    assert aggregate.soft_labels(twice).equals(aggregate.soft_labels(once))
-    assert aggregate.rater_quality(twice).equals(aggregate.rater_quality(once))
+    assert aggregation.soft_labels(twice).equals(aggregation.soft_labels(once))
+    assert aggregation.rater_quality(twice).equals(aggregation.rater_quality(once))
     drift = [audit.run("rater_drift", votes=votes).statistics for votes in (once, twice)]
     assert drift[0] == drift[1]
 
 
 def test_no_machine_rater_at_all_leaves_peoples_own_evidence() -> None:
     frame = table(*by("a", "b"), *((face, "c", "unknown") for face in range(N)))
-    labels = aggregate.soft_labels(frame)
+    labels = aggregation.soft_labels(frame)
     opened = audit.run("open_set", labels=labels)
     assert opened.rows["score"].to_list() == pytest.approx([2 / 3] * N)
     assert opened.statistics["evidence"] == "people"
-    assert aggregate.soft_labels(frame, "pooled").height == N
-    assert aggregate.uncertainty(frame)["more_votes"].min() >= 0
+    assert aggregation.soft_labels(frame, "pooled").height == N
+    assert aggregation.uncertainty(frame)["more_votes"].min() >= 0
 
 
 @pytest.mark.parametrize("name", ["rater_drift", "label_noise"])

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation import aggregate, audit
+from annotation import aggregation, audit
 from warehouse.errors import SettingsError, TableError
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
 
@@ -125,7 +125,7 @@ def test_label_noise_refuses_garbage(inputs: dict, said: str) -> None:
 
 def test_frames_are_aligned_by_face_and_holes_are_named() -> None:
     ids = ["c", "a", "b"]
-    labels = aggregate.soft_labels(
+    labels = aggregation.soft_labels(
         pl.DataFrame({"face_id": ids, "rater_id": ["r"] * 3, "label": ["fear", "anger", "fear"]})
     )
     order = ["fear", "anger", "fear"]

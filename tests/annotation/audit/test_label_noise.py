@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation import aggregate, audit
-from annotation.audit import crossfit
+from annotation import aggregation, audit
+from annotation.audit import cross_validation
 from warehouse.errors import SettingsError
 from warehouse.ids import pseudonym
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
 N = 40
@@ -59,7 +59,7 @@ def test_planted_errors_are_flagged_with_the_label_they_should_have() -> None:
 
 
 def test_a_soft_label_is_judged_by_its_plurality_and_a_tie_by_its_mean() -> None:
-    labels = aggregate.soft_labels(
+    labels = aggregation.soft_labels(
         votes(
             ("clear", "a", "anger"), ("clear", "b", "anger"), ("clear", "c", "fear"),
             ("tie", "a", "anger"), ("tie", "b", "fear"),
@@ -98,7 +98,7 @@ def test_crowdlab_believes_good_raters_and_doubts_a_constant_one() -> None:
     truth = [EXPRESSIONS[face % 3] for face in range(30)] + ["happiness"]
     result = audit.run(
         "label_noise",
-        labels=aggregate.soft_labels(table),
+        labels=aggregation.soft_labels(table),
         probabilities=belief(truth),
         votes=table,
         out_of_sample=True,
@@ -128,7 +128,7 @@ def test_the_names_of_raters_change_no_bit_of_a_score() -> None:
         table = votes(*((face, names[rater], label) for face, rater, label in said))
         result = audit.run(
             "label_noise",
-            labels=aggregate.soft_labels(table),
+            labels=aggregation.soft_labels(table),
             probabilities=belief(truth, sure=0.613),
             votes=table.sort("rater_id", "face_id"),
             out_of_sample=True,
@@ -150,7 +150,7 @@ def test_crowdlab_leaves_out_open_set_votes_and_several_answers() -> None:
     )  # fmt: skip
     result = audit.run(
         "label_noise",
-        labels=aggregate.soft_labels(table),
+        labels=aggregation.soft_labels(table),
         probabilities=belief(["anger", "fear", "fear"]),
         votes=table,
         out_of_sample=True,
@@ -238,7 +238,7 @@ def test_groups_are_never_on_both_sides_of_a_cross_fit() -> None:
     soft = np.eye(8)[label]
 
     def right(groups: list[str] | None) -> float:
-        found = crossfit.probabilities(soft, features, groups=groups)
+        found = cross_validation.probabilities(soft, features, groups=groups)
         return float((found.argmax(axis=1) == label).mean())
 
     assert right(None) > 0.8

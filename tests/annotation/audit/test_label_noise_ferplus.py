@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from annotation import audit
-from annotation.audit import crossfit
+from annotation.audit import cross_validation
 from warehouse.vocabulary import EXPRESSIONS, canonical
 
 SHARED = Path(os.environ.get("RISORIUS_SHARED", Path(__file__).parents[3] / ".." / "shared"))
@@ -68,6 +68,6 @@ def test_what_is_contradicted_is_better_not_taught_again(ferplus: pl.DataFrame) 
     features = np.array(ferplus["blendshapes"].to_list())
     precision = []
     for passes in (1, 2):
-        found = crossfit.probabilities(np.eye(8)[label], features, passes=passes)
+        found = cross_validation.probabilities(np.eye(8)[label], features, passes=passes)
         precision.append(average_precision_score(wrong, 1 - found[np.arange(N), label]))
     assert precision[1] > precision[0]

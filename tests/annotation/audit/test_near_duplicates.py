@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from annotation import audit
-from annotation.audit import neighbours, search
+from annotation.audit import knn, neighbours
 from warehouse.errors import TableError
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 
 SAME_WAY, OTHER_WAY = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
 
@@ -155,7 +155,7 @@ def test_nearest_is_what_sorting_all_pairs_gives() -> None:
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     all_pairs = unit @ unit.T
     np.fill_diagonal(all_pairs, -np.inf)
-    near = search.nearest(features, k=4)
+    near = knn.nearest(features, k=4)
     assert (near.row == np.argsort(-all_pairs, axis=1)[:, :4]).all()
     assert near.cosine == pytest.approx(np.take_along_axis(all_pairs, near.row, axis=1), abs=1e-6)
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation import aggregate, audit
+from annotation import aggregation, audit
 
 
 def votes(*answers: str) -> pl.DataFrame:
@@ -73,7 +73,7 @@ def test_evidence_is_combined_as_documented(
 ) -> None:
     given = {name: np.array(value) for name, value in machine.items()}
     if answers:
-        given["labels"] = aggregate.soft_labels(votes(*answers))
+        given["labels"] = aggregation.soft_labels(votes(*answers))
     result = audit.run("open_set", face_ids=["f"], **given)
     (row,) = result.rows.iter_rows(named=True)
     assert row["score"] == pytest.approx(score, abs=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from annotation import audit
-from annotation.audit.openness import FUSED, SCORES, ClosedSet, cycled
+from annotation.audit.ood_score import FUSED, SCORES, ClosedSet, cycled
 
 N, WIDTH = 60, 20
 

@@ -11,7 +11,7 @@ import pytest
 
 from annotation import audit
 from warehouse.errors import TableError
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
 START = datetime(2025, 1, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from annotation import audit
-from annotation.audit import search
+from annotation.audit import knn
 from warehouse.errors import TableError
 
 RNG = np.random.default_rng(0)
@@ -15,23 +15,23 @@ CENTRES = RNG.normal(size=(40, 24))
 FEATURES = (CENTRES[RNG.integers(0, 40, 3000)] + 0.4 * RNG.normal(size=(3000, 24))).astype("f4")
 
 
-def recall(found: search.Neighbours, true: search.Neighbours) -> float:
+def recall(found: knn.Neighbours, true: knn.Neighbours) -> float:
     pairs = zip(found.row, true.row, strict=True)
     return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs]))
 
 
 @pytest.fixture(scope="module")
-def exact() -> search.Neighbours:
-    return search.nearest(FEATURES, k=10)
+def exact() -> knn.Neighbours:
+    return knn.nearest(FEATURES, k=10)
 
 
 @pytest.fixture(scope="module")
-def approximate() -> search.Neighbours:
-    return search.nearest(FEATURES, k=10, exact=0)
+def approximate() -> knn.Neighbours:
+    return knn.nearest(FEATURES, k=10, exact=0)
 
 
 def test_the_index_finds_nearly_all_and_never_the_face_itself(
-    exact: search.Neighbours, approximate: search.Neighbours
+    exact: knn.Neighbours, approximate: knn.Neighbours
 ) -> None:
     assert recall(approximate, exact) > 0.98
     assert (approximate.row != np.arange(3000)[:, None]).all()
@@ -42,16 +42,16 @@ def test_the_index_finds_nearly_all_and_never_the_face_itself(
     assert approximate.cosine == pytest.approx(told, abs=1e-5)
 
 
-def test_the_index_says_the_same_again(approximate: search.Neighbours) -> None:
-    again = search.nearest(FEATURES, k=10, exact=0)
+def test_the_index_says_the_same_again(approximate: knn.Neighbours) -> None:
+    again = knn.nearest(FEATURES, k=10, exact=0)
     assert (again.row == approximate.row).all()
     assert (again.cosine == approximate.cosine).all()
 
 
 def test_the_index_answers_about_other_faces() -> None:
     asked = FEATURES[:200] + np.float32(0.01)
-    true = search.nearest_in(FEATURES, asked, k=5)
-    found = search.nearest_in(FEATURES, asked, k=5, exact=0)
+    true = knn.nearest_in(FEATURES, asked, k=5)
+    found = knn.nearest_in(FEATURES, asked, k=5, exact=0)
     assert recall(found, true) > 0.98
     assert (true.row[:, 0] == np.arange(200)).mean() > 0.95
 
@@ -60,20 +60,20 @@ def test_many_copies_of_one_face_are_found_as_copies() -> None:
     """A video that stands still: copies that fill an index hide some of the rest, not most."""
     still = np.repeat(FEATURES[:1], 300, axis=0)
     faces = np.vstack([FEATURES[:700], still])
-    found = search.nearest(faces, k=10, exact=0)
+    found = knn.nearest(faces, k=10, exact=0)
     copies = [0, *range(700, 1000)]
     assert (found.cosine[copies] > 0.9999).all()
     assert (found.row != np.arange(1000)[:, None]).all()
-    others = search.nearest(FEATURES[:700], k=10)
+    others = knn.nearest(FEATURES[:700], k=10)
     rest = [row for row in range(1, 700) if 0 not in others.row[row]]
-    kept = search.Neighbours(found.cosine[rest], found.row[rest])
-    assert recall(kept, search.Neighbours(others.cosine[rest], others.row[rest])) > 0.85
+    kept = knn.Neighbours(found.cosine[rest], found.row[rest])
+    assert recall(kept, knn.Neighbours(others.cosine[rest], others.row[rest])) > 0.85
 
 
 @pytest.mark.parametrize("exact", [0, 100])
 @pytest.mark.parametrize(("n", "k"), [(0, 0), (1, 0), (2, 1), (5, 4)])
 def test_few_faces_have_few_neighbours(n: int, k: int, exact: int) -> None:
-    found = search.nearest(FEATURES[:n], k=10, exact=exact)
+    found = knn.nearest(FEATURES[:n], k=10, exact=exact)
     assert found.row.shape == found.cosine.shape == (n, k)
     assert all(sorted([row, *near]) == list(range(n)) for row, near in enumerate(found.row))
 
@@ -81,12 +81,12 @@ def test_few_faces_have_few_neighbours(n: int, k: int, exact: int) -> None:
 @pytest.mark.parametrize("exact", [0, 100])
 def test_a_feature_of_zeros_is_like_nobody(exact: int) -> None:
     faces = np.vstack([FEATURES[:20], np.zeros((1, 24), "f4")])
-    assert search.nearest(faces, k=3, exact=exact).cosine[20] == pytest.approx(0)
+    assert knn.nearest(faces, k=3, exact=exact).cosine[20] == pytest.approx(0)
 
 
 def test_one_search_serves_every_audit() -> None:
     some, ids = FEATURES[:400], [f"{row:04d}" for row in range(400)]
-    near = search.nearest(some, k=10)
+    near = knn.nearest(some, k=10)
     given = {"features": some, "probabilities": np.full((400, 8), 0.125), "face_ids": ids}
     alone = audit.run("open_set", **given).rows
     shared = audit.run("open_set", **given, neighbours=near).rows
@@ -100,10 +100,10 @@ def test_one_search_serves_every_audit() -> None:
     assert shared.rows["flag"].sum() > 100
 
 
-def test_cleanlab_takes_the_same_graph(exact: search.Neighbours) -> None:
+def test_cleanlab_takes_the_same_graph(exact: knn.Neighbours) -> None:
     from cleanlab import Datalab
 
-    copies = search.nearest(np.vstack([FEATURES[:200], FEATURES[:3]]), k=10)
+    copies = knn.nearest(np.vstack([FEATURES[:200], FEATURES[:3]]), k=10)
     lab = Datalab({"name": [str(row) for row in range(203)]}, verbosity=0)
     lab.find_issues(knn_graph=copies.knn_graph(), issue_types={"near_duplicate": {}, "outlier": {}})
     found = lab.get_issues("near_duplicate")["is_near_duplicate_issue"]
@@ -114,7 +114,7 @@ def test_cleanlab_takes_the_same_graph(exact: search.Neighbours) -> None:
     assert exact.knn_graph().nnz == 30_000
 
 
-def test_neighbours_of_other_faces_are_refused(exact: search.Neighbours) -> None:
+def test_neighbours_of_other_faces_are_refused(exact: knn.Neighbours) -> None:
     faces = pl.DataFrame({"face_id": ["a", "b"], "feature": FEATURES[:2].tolist()})
     with pytest.raises(TableError, match="of the same 2 faces"):
         audit.run("near_duplicates", faces=faces, neighbours=exact)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from annotation.raters.data import Faces, prepare
+from annotation.raters.training.ferplus import Faces, prepare
 from tests.annotation.raters import ferplus_drawn
 
 

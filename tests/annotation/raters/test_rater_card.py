@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from annotation.raters.card import card
-from annotation.raters.machine import SHIPPED, read_card, weights_of
+from annotation.raters.onnx_rater import SHIPPED, read_card, weights_of
+from annotation.raters.training.model_card import card
 from warehouse.errors import ModelError
 
 FIGURES = "# Machine raters on FER+ valid\n\nthe figures"

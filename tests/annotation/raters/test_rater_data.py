@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.raters import augment, data, placing
-from annotation.raters.data import Faces
+from annotation.raters.training import alignment, augment, ferplus
+from annotation.raters.training.ferplus import Faces
 from tests.annotation.raters import ferplus_drawn
 from warehouse.errors import ModelError, TableError
 
@@ -31,19 +31,21 @@ def test_the_crop_is_the_one_insightface_cuts(drawn: tuple[Faces, Faces]) -> Non
     from insightface.utils.face_align import norm_crop
 
     image = ferplus_drawn.drawn_face(0.5, np.random.default_rng(3))
-    large = cv2.resize(image, (placing.ENLARGED, placing.ENLARGED), interpolation=cv2.INTER_CUBIC)
-    place, found = placing.align(image, ferplus_drawn.find_drawn)
+    large = cv2.resize(
+        image, (alignment.ENLARGED, alignment.ENLARGED), interpolation=cv2.INTER_CUBIC
+    )
+    place, found = alignment.align(image, ferplus_drawn.find_drawn)
     points = ferplus_drawn.find_drawn(np.repeat(large[:, :, None], 3, axis=2))[0].keypoints
     theirs = norm_crop(large, points.astype(np.float32), image_size=112)
     inside = augment._inside(place)
     assert found
     assert inside.mean() > 0.5
-    difference = np.abs(placing.lay(image, place).astype(int) - theirs)[inside]
+    difference = np.abs(alignment.lay(image, place).astype(int) - theirs)[inside]
     assert difference.mean() < 1
 
 
 def test_a_frame_without_a_face_is_laid_in_the_usual_place() -> None:
-    place, found = placing.align(np.zeros((48, 48), np.uint8), ferplus_drawn.find_drawn)
+    place, found = alignment.align(np.zeros((48, 48), np.uint8), ferplus_drawn.find_drawn)
     assert not found
     centre_of_eyes = place @ np.array([23.6 * 4, 19.0 * 4, 1])
     assert centre_of_eyes == pytest.approx([55.9, 51.6], abs=2)
@@ -53,13 +55,13 @@ def test_the_cache_is_used_and_a_lost_shard_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = ferplus_drawn.write_ferplus(tmp_path, "train", 12, seed=5)
-    monkeypatch.setattr(data, "_SHARD", 5)
-    first = data.prepare(path, cache=tmp_path / "cache", find=FINDER, workers=0)
+    monkeypatch.setattr(ferplus, "_SHARD", 5)
+    first = ferplus.prepare(path, cache=tmp_path / "cache", find=FINDER, workers=0)
     shards = sorted((tmp_path / "cache").rglob("*.npz"))
     assert len(shards) == 3
     shards[1].unlink()
     made: list[int] = []
-    again = data.prepare(
+    again = ferplus.prepare(
         path, cache=tmp_path / "cache", find=FINDER, workers=0, say=lambda done, of: made.append(of)
     )
     assert made == [1]
@@ -68,7 +70,7 @@ def test_the_cache_is_used_and_a_lost_shard_made_again(
 
 def test_identical_pictures_count_once(drawn: tuple[Faces, Faces]) -> None:
     rows = np.concatenate([np.arange(len(drawn[0])), [0, 1, 2]])
-    first = data.first_of_each(drawn[0].take(rows))
+    first = ferplus.first_of_each(drawn[0].take(rows))
     assert first.sum() == len(drawn[0])
     assert not first[-3:].any()
 
@@ -77,13 +79,13 @@ def test_identical_pictures_count_once(drawn: tuple[Faces, Faces]) -> None:
 def test_a_finder_that_is_not_there(tmp_path: Path, find: str) -> None:
     path = ferplus_drawn.write_ferplus(tmp_path, "train", 2, seed=0)
     with pytest.raises(ModelError, match="mend --find"):
-        data.prepare(path, cache=tmp_path, find=find)
+        ferplus.prepare(path, cache=tmp_path, find=find)
 
 
 def test_a_file_without_votes(tmp_path: Path) -> None:
     pl.DataFrame({"name": ["a"], "image": [b""]}).write_parquet(tmp_path / "x.parquet")
     with pytest.raises(TableError, match="columns name, image"):
-        data.prepare(tmp_path / "x.parquet", cache=tmp_path, find=FINDER)
+        ferplus.prepare(tmp_path / "x.parquet", cache=tmp_path, find=FINDER)
 
 
 def test_augmented_faces_are_repeatable_and_differ(drawn: tuple[Faces, Faces]) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from annotation import raters
-from annotation.raters import differentiable
-from annotation.raters.machine import weights_of
+from annotation.raters import torch_rater
+from annotation.raters.onnx_rater import weights_of
 from warehouse.errors import ModelError
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
@@ -19,7 +19,7 @@ HAPPY = EXPRESSIONS.index("happiness")
 
 @pytest.mark.parametrize("name", ["default", "judge"])
 def test_it_says_what_the_served_rater_says(name: str) -> None:
-    served, twin = raters.load(name), differentiable.load(name)
+    served, twin = raters.load(name), torch_rater.load(name)
     side = twin.served.network.shape.side
     faces = np.random.default_rng(0).integers(0, 256, (3, side, side), dtype=np.uint8)
     wanted = served.rate(np.repeat(faces[..., None], 3, axis=3))
@@ -31,7 +31,7 @@ def test_it_says_what_the_served_rater_says(name: str) -> None:
 
 @pytest.mark.parametrize("side", [40, 48, 64, 112])
 def test_following_its_gradient_makes_a_face_happier(side: int) -> None:
-    twin = differentiable.load()
+    twin = torch_rater.load()
     torch.manual_seed(0)
     face = (torch.rand(1, 1, side, side) * 255).requires_grad_()
     before, au = twin(face)
@@ -42,7 +42,7 @@ def test_following_its_gradient_makes_a_face_happier(side: int) -> None:
 
 
 def test_its_weights_stay_as_they_are() -> None:
-    twin = differentiable.load()
+    twin = torch_rater.load()
     twin.train()
     assert not twin.training
     assert not twin.served.network.training
@@ -56,4 +56,4 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     card["shape"]["blocks"] = [1, 2, 2, 2]
     path.with_suffix(".json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match="network described in other"):
-        differentiable.load(str(path))
+        torch_rater.load(str(path))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from annotation.raters import measure
+from annotation.raters.training import metrics
 
 VOTES = np.array(
     [
@@ -17,13 +17,13 @@ VOTES = np.array(
 
 
 def test_protocol_leaves_out_ties_and_open_set() -> None:
-    rows, label = measure.truth(VOTES)
+    rows, label = metrics.truth(VOTES)
     assert rows.tolist() == [True, True, False, False, False]
     assert label[rows].tolist() == [0, 1]
 
 
 def test_a_rater_that_repeats_the_votes_is_perfect() -> None:
-    figures = measure.figures(VOTES / 10, VOTES)
+    figures = metrics.figures(VOTES / 10, VOTES)
     assert figures["accuracy"] == figures["macro_f1"] == 1
     assert figures["divergence"] == pytest.approx(0, abs=1e-9)
     assert figures["calibration_votes"] == pytest.approx(0)
@@ -34,13 +34,13 @@ def test_a_rater_that_repeats_the_votes_is_perfect() -> None:
 def test_divergence_by_hand() -> None:
     shares, answers = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
     expected = 0.5 * np.log(2) + 0.5 * np.log(2 / 3)
-    assert measure.divergence(shares, answers)[0] == pytest.approx(expected)
+    assert metrics.divergence(shares, answers)[0] == pytest.approx(expected)
 
 
 def test_f1_by_hand() -> None:
-    table = measure.confusion(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
-    assert measure.f1(table)[:2].tolist() == pytest.approx([2 / 3, 0.8])
-    assert np.isnan(measure.f1(table)[2:]).all()
+    table = metrics.confusion(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
+    assert metrics.f1(table)[:2].tolist() == pytest.approx([2 / 3, 0.8])
+    assert np.isnan(metrics.f1(table)[2:]).all()
 
 
 @pytest.mark.parametrize(
@@ -48,28 +48,28 @@ def test_f1_by_hand() -> None:
     [([1.0, 1.0], [1, 1], 0.0), ([0.9, 0.9], [1, 0], 0.4), ([0.1, 0.9], [0, 1], 0.1)],
 )
 def test_calibration_error(confidence: list[float], right: list[int], error: float) -> None:
-    rows = measure.calibration(np.array(confidence), np.array(right))
+    rows = metrics.calibration(np.array(confidence), np.array(right))
     assert sum(row["faces"] for row in rows) == len(right)
-    assert measure.calibration_error(rows) == pytest.approx(error)
+    assert metrics.calibration_error(rows) == pytest.approx(error)
 
 
 def test_correlation_skips_unknown_and_constant() -> None:
     guess = np.array([[0.1, 0.5], [0.2, 0.5], [0.9, 0.5], [0.3, 0.5]])
     target = np.array([[0.2, 0.1], [0.4, 0.2], [1.8, 0.3], [np.nan, 0.4]])
-    by_unit = measure.correlations([12, 5], guess, target)
+    by_unit = metrics.correlations([12, 5], guess, target)
     assert by_unit[12] == pytest.approx(1)
     assert np.isnan(by_unit[5])
 
 
 def test_unreliable_units_stay_out_of_the_mean() -> None:
-    assert measure.mean_reliable({12: 0.8, 1: 0.6, 5: -1.0, 9: -1.0}) == pytest.approx(0.7)
+    assert metrics.mean_reliable({12: 0.8, 1: 0.6, 5: -1.0, 9: -1.0}) == pytest.approx(0.7)
 
 
 def test_temperature_undoes_overconfidence() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1, (400, 10))
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert measure.best_temperature(logits * 2, shares) == pytest.approx(2, abs=0.02)
+    assert metrics.best_temperature(logits * 2, shares) == pytest.approx(2, abs=0.02)
 
 
 def test_power_turns_shares_into_the_chance_to_be_the_plurality() -> None:
@@ -78,9 +78,9 @@ def test_power_turns_shares_into_the_chance_to_be_the_plurality() -> None:
     votes = np.stack([rng.multinomial(10, row) for row in shares])
     votes = np.hstack([votes, np.zeros((3000, 2), dtype=int)])
     answers = np.hstack([shares, np.zeros((3000, 2))])
-    power = measure.best_power(shares, votes)
-    modest = measure.figures(answers, votes)
-    apt = measure.figures(answers, votes, power=power)
+    power = metrics.best_power(shares, votes)
+    modest = metrics.figures(answers, votes)
+    apt = metrics.figures(answers, votes, power=power)
     assert power > 1.5
     assert apt["calibration_plurality"] < 0.03 < modest["calibration_plurality"]
     # Sharpening is an answer to another question; the shares themselves stay what they were.

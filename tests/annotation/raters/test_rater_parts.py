@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.raters import augment, data, out_of_sample, parts
-from annotation.raters.data import Faces
-from annotation.raters.lesson import lesson_of
-from annotation.raters.machine import MachineRater, weights_of
+from annotation.raters.onnx_rater import MachineRater, weights_of
+from annotation.raters.training import augment, ferplus, out_of_sample
+from annotation.raters.training import folds as parts
+from annotation.raters.training.dataset import lesson_of
+from annotation.raters.training.ferplus import Faces
 from warehouse.errors import SettingsError
 
 
@@ -64,7 +65,7 @@ def test_a_part_that_is_none(part: str) -> None:
 
 def test_held_out_rows_keep_groups_together(drawn: tuple[Faces, Faces]) -> None:
     groups = parts.groups(drawn[0].and_(nearly(drawn[0])))
-    aside = data.held_out(groups)
+    aside = ferplus.held_out(groups)
     assert 0 < aside.sum() < len(groups) / 4
     assert np.array_equal(aside[: len(drawn[0])], aside[len(drawn[0]) :])
 

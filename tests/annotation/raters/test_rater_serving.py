@@ -12,8 +12,8 @@ import pytest
 
 from annotation import raters
 from annotation.raters import Ratings
-from annotation.raters.faces import to_gray
-from annotation.raters.machine import MachineRater, weights_of
+from annotation.raters.onnx_rater import MachineRater, weights_of
+from annotation.raters.preprocess import to_gray
 from tests.annotation.raters.ferplus_drawn import drawn_face
 from warehouse.errors import ModelError, SettingsError
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
@@ -152,7 +152,7 @@ def test_damaged_weights_are_never_used(copied: Path, damage, said: str) -> None
 
 
 def test_importing_is_light() -> None:
-    heavy = "torch", "onnxruntime", "cv2", "annotation.raters.machine"
+    heavy = "torch", "onnxruntime", "cv2", "annotation.raters.onnx_rater"
     code = f"import sys, annotation.raters; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from annotation.raters import targets
+from annotation.raters.training import targets
 from tests.annotation.raters.ferplus_drawn import SHAPES
 from warehouse.errors import TableError
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from annotation.raters import augment, checkpoint
-from annotation.raters.data import Faces
-from annotation.raters.examine import finish, predict
-from annotation.raters.export import export
-from annotation.raters.lesson import Lesson, batches, lesson_of
-from annotation.raters.machine import MachineRater
 from annotation.raters.network import RaterNetwork, Served, Shape, standardise
-from annotation.raters.recipe import Recipe
-from annotation.raters.train import train
+from annotation.raters.onnx_rater import MachineRater
+from annotation.raters.training import augment, checkpoint
+from annotation.raters.training.config import Recipe
+from annotation.raters.training.dataset import Lesson, batches, lesson_of
+from annotation.raters.training.evaluate import finish, predict
+from annotation.raters.training.export import export
+from annotation.raters.training.ferplus import Faces
+from annotation.raters.training.train import train
 from tests.annotation.raters import ferplus_drawn
 from warehouse.errors import ModelError, SettingsError
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
@@ -186,7 +186,7 @@ def test_export_of_a_run_that_did_not_end(lesson: Lesson, tmp_path: Path) -> Non
 def test_the_command_from_parquet_to_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from annotation.raters import train as script
+    from annotation.raters.training import train as script
 
     for split, seed in (("train", 0), ("valid", 1)):
         ferplus_drawn.write_ferplus(tmp_path, split, 60, seed=seed)

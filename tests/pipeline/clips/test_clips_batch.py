@@ -13,15 +13,16 @@ import pytest
 
 from annotation import raters
 from annotation.raters.batch import rate_batch
-from pipeline import intake
 from pipeline.clips import batch as stage
-from pipeline.clips import plot
-from pipeline.faces import batch as faces
+from pipeline.ingest import batch as faces
+from pipeline.ingest import intake
+from pipeline.reporting import clip_curves
 from tests.media_files import CARPHONE, pattern
 from tests.pipeline.clips.filmed import beeping
-from warehouse import erase, lens, tables
-from warehouse.home import Home
-from warehouse.schema import TABLES
+from warehouse.privacy import erase
+from warehouse.storage import tables, views
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import AU_INDEX
 
 SRT = "1\n00:00:01,000 --> 00:00:01,400\nwell\n\n2\n00:00:03,500 --> 00:00:03,900\nlater\n"
@@ -106,7 +107,7 @@ def test_every_track_leaves_with_a_verdict_and_movements_with_their_times(home: 
 
 
 def svg(home: Home) -> str:
-    told = plot.curves(home, tables.read(home, "clips"))
+    told = clip_curves.curves(home, tables.read(home, "clips"))
     return base64.b64decode(told.split(",")[1][:-1]).decode()
 
 
@@ -192,7 +193,7 @@ def test_frames_of_a_clip_are_its_kept_faces_in_order(home: Home) -> None:
         schema=TABLES["identities"].schema,
     )
     tables.write(home, "identities", frame, part="current")
-    row = lens.ask(home, "SELECT * FROM clip_frames").row(0, named=True)
+    row = views.ask(home, "SELECT * FROM clip_frames").row(0, named=True)
     assert row["times"] == sorted(row["times"])
     assert row["times"][0] == row["start_s"]
     assert row["times"][-1] == row["end_s"]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.clips.cutting import LONGEST_S, SIDE, Window, cut, window
+from pipeline.clips.export import LONGEST_S, SIDE, Window, cut, window
 from tests.pipeline.clips.filmed import beeping
 
 NOISE = np.random.default_rng(2).integers(0, 255, (60, 60, 3), dtype=np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.clips.episodes import EpisodeOptions, episodes, movement
+from pipeline.clips.segmentation import EpisodeOptions, episodes, movement
 
 UNITS = (1, 12, 43)
 

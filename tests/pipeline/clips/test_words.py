@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.clips.words import Said, cut, read, transcript_of
+from pipeline.clips.transcripts import Said, cut, read, transcript_of
 from warehouse.errors import MediaError
 
 SRT = """1

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from pipeline.faces.ahead import ahead
+from pipeline.video.prefetch import ahead
 
 
 class Source:

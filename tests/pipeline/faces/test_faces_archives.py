@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.faces.archives import ArchiveLimits, unpack
+from pipeline.ingest.archive import ArchiveLimits, unpack
 from warehouse.errors import MediaError
 
 Entry = tuple[str, bytes]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.faces import attempts
-from pipeline.faces import batch as stage
+from pipeline.ingest import attempts
+from pipeline.ingest import batch as stage
 from tests import media_files
-from warehouse import tables
 from warehouse.errors import MediaError, RisoriusError
-from warehouse.home import Home
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 LATE = RisoriusError("an item", got="timeout: its worker was ended", mend="allow it more time")
 DEAD = RisoriusError("a worker", got="one that was ended by SIGKILL", mend="watch memory")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.faces import batch as stage
-from warehouse import tables
-from warehouse.home import Home
+from pipeline.ingest import batch as stage
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 
 def test_copies_of_the_same_broken_bytes_keep_a_row_each(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.faces import align, detect, find, video
-from pipeline.faces.bystanders import blur_others
+from pipeline.faces import align, detect, find
+from pipeline.faces.anonymize import blur_others
+from pipeline.video import reader
 from tests.media_files import SIX_PEOPLE
 
 
@@ -66,7 +67,7 @@ def test_boxes_at_and_beyond_the_border_are_no_trouble(box: list[float]) -> None
 
 
 def test_nobody_is_found_in_the_contexts_of_six_people_but_their_subject() -> None:
-    image = next(iter(video.sample(str(SIX_PEOPLE)))).image
+    image = next(iter(reader.sample(str(SIX_PEOPLE)))).image
     boxes, _ = detect.load("centerface", threshold=0.5).detect(image)
     assert len(boxes) == 6
     crowd = 0

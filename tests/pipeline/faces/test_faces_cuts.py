@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.faces.cuts import GRID, Cuts
-from pipeline.faces.video import sample
+from pipeline.video.reader import sample
+from pipeline.video.shots import GRID, Cuts
 from tests import media_files
 
 

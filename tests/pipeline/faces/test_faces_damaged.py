@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.faces import batch as stage
 from pipeline.faces import quality
 from pipeline.faces.extract import extract
+from pipeline.ingest import batch as stage
 from tests import media_files
-from warehouse import tables
-from warehouse.home import Home
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 EXPECTED = {
     "picture.mp4": ("kept", None),

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.faces import decoding
-from pipeline.faces.video import Frame, sample
+from pipeline.video import decoding
+from pipeline.video.reader import Frame, sample
 from tests import media_files
 
 CODINGS = {
@@ -55,7 +55,7 @@ def test_frames_numbers_and_times_are_those_of_decoding_all(
 
 
 def test_b_frames_are_indeed_left_out(coded: dict[str, Path]) -> None:
-    from pipeline.faces.opening import opened, picture_stream
+    from pipeline.video.container import opened, picture_stream
 
     with opened(str(coded["b-frames"])) as container:
         ticks = decoding.Ticks(1.0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.faces import detect
-from pipeline.faces.video import sample
+from pipeline.video.reader import sample
 from tests import media_files
 from warehouse.errors import ModelError
 

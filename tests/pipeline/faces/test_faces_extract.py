@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.faces import detect, quality
 from pipeline.faces.extract import Extraction, extract
-from pipeline.faces.video import sample
+from pipeline.video.reader import sample
 from tests import media_files
-from warehouse.schema import TABLES
+from warehouse.storage.schema import TABLES
 
 CLIPS = media_files.CARPHONE.parent
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.faces.fetching import FetchLimits, fetch, is_address, name_of
+from pipeline.ingest.download import FetchLimits, fetch, is_address, name_of
 from tests.pipeline.faces.file_server import Served, serving
 from warehouse.errors import MediaError
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
-from pipeline.faces import hardware, video
-from pipeline.faces.picture import Picture, gray_plane
+from pipeline.video import hwaccel as hardware
+from pipeline.video import reader
+from pipeline.video.frames import Picture, gray_plane
 from tests import media_files
 
 
@@ -39,8 +40,8 @@ def test_what_ffmpeg_was_built_with_is_not_taken_for_a_device() -> None:
 def test_auto_gives_the_same_frames_where_no_device_is() -> None:
     if hardware.device() is not None:
         pytest.skip("there is a device here")
-    plain = list(video.sample(str(media_files.CARPHONE), fps=2.0))
-    auto = list(video.sample(str(media_files.CARPHONE), fps=2.0, hardware=True))
+    plain = list(reader.sample(str(media_files.CARPHONE), fps=2.0))
+    auto = list(reader.sample(str(media_files.CARPHONE), fps=2.0, hardware=True))
     assert [frame.index for frame in auto] == [frame.index for frame in plain]
     for one, other in zip(auto, plain, strict=True):
         assert np.array_equal(one.image, other.image)
@@ -53,9 +54,9 @@ def test_a_device_that_cannot_be_opened_costs_no_file(
         pytest.skip("needs an FFmpeg that knows CUDA and a machine without it")
     # A device that was there when asked and is not now: full, reset, or taken away.
     monkeypatch.setattr(hardware, "device", lambda: "cuda")
-    expected = [frame.index for frame in video.sample(str(media_files.CARPHONE), fps=2.0)]
-    with caplog.at_level(logging.INFO, logger="pipeline.faces.video"):
-        frames = list(video.sample(str(media_files.CARPHONE), fps=2.0, hardware=True))
+    expected = [frame.index for frame in reader.sample(str(media_files.CARPHONE), fps=2.0)]
+    with caplog.at_level(logging.INFO, logger="pipeline.video.reader"):
+        frames = list(reader.sample(str(media_files.CARPHONE), fps=2.0, hardware=True))
     assert [frame.index for frame in frames] == expected
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("software decodes in place of the device: ")
@@ -65,7 +66,7 @@ def test_a_device_that_cannot_be_opened_costs_no_file(
 def test_a_codec_the_device_does_not_know_is_opened_all_the_same(tmp_path: Path) -> None:
     path = media_files.coded(tmp_path / "a.mkv", media_files.patterns(6), codec="ffv1")
     accelerator = HWAccel("cuda", allow_software_fallback=True)
-    frames = list(video._sampled(str(path), fps=25.0, hwaccel=accelerator))
+    frames = list(reader._sampled(str(path), fps=25.0, hwaccel=accelerator))
     assert len(frames) == 6
 
 
@@ -74,16 +75,16 @@ def test_a_device_lost_midway_gives_every_frame_once(tmp_path: Path) -> None:
     whole = media_files.coded(tmp_path / "whole.mkv", media_files.patterns(60), codec="mpeg4")
     half = tmp_path / "half.mkv"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    real, passes = video._sampled, []
+    real, passes = reader._sampled, []
 
-    def sampled(path: str, *, fps: float, hwaccel: HWAccel | None = None) -> Iterator[video.Frame]:
+    def sampled(path: str, *, fps: float, hwaccel: HWAccel | None = None) -> Iterator[reader.Frame]:
         passes.append(hwaccel)
         return real(str(half if hwaccel else path), fps=fps)
 
     accelerator = HWAccel("cuda")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video, "_sampled", sampled)
-        frames = list(video._with_fallback(str(whole), fps=10.0, accelerator=accelerator))
+        patch.setattr(reader, "_sampled", sampled)
+        frames = list(reader._with_fallback(str(whole), fps=10.0, accelerator=accelerator))
     assert passes == [accelerator, None]
     expected = [frame.index for frame in real(str(whole), fps=10.0)]
     assert [frame.index for frame in frames] == expected

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.faces import batch as stage
+from pipeline.ingest import batch as stage
 from tests import media_files
-from warehouse import tables
-from warehouse.home import Home
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 
 @pytest.mark.parametrize(

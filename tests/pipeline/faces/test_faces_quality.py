@@ -11,7 +11,7 @@ import pytest
 from pipeline.faces import align, detect
 from pipeline.faces.align import Pose
 from pipeline.faces.quality import Gate, Measures, blockiness, measure, sharpness
-from pipeline.faces.video import sample
+from pipeline.video.reader import sample
 from tests import media_files
 
 GOOD = Measures(

@@ -11,16 +11,15 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import identifying
-from pipeline.faces import batch as stage
-from pipeline.faces import recognise
+from pipeline.faces import identities, recognition
+from pipeline.ingest import batch as stage
 from tests import media_files
-from warehouse import tables
 from warehouse.errors import ModelError
-from warehouse.home import Home
+from warehouse.storage import tables
+from warehouse.storage.home import Home
 
 
-def network(path: Path, *, width: int = recognise.WIDTH, side: int = 112) -> Path:
+def network(path: Path, *, width: int = recognition.WIDTH, side: int = 112) -> Path:
     """A model with ArcFace's interface: means of 64 patches, mixed at random."""
     mixed = np.random.default_rng(0).normal(size=(192, width)).astype(np.float32)
     nodes = [
@@ -48,12 +47,12 @@ def crops(*seeds: int) -> np.ndarray:
 
 
 def test_embeddings_are_of_length_one_and_tell_looks_apart(tmp_path: Path) -> None:
-    model = recognise.Recogniser(network(tmp_path / "tiny.onnx"))
+    model = recognition.Recogniser(network(tmp_path / "tiny.onnx"))
     vectors = model.embed(crops(1, 2, 1))
     assert vectors.shape == (3, 512)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
     assert vectors[0] == pytest.approx(vectors[2])
-    assert vectors[0] @ vectors[1] < recognise.SAME
+    assert vectors[0] @ vectors[1] < recognition.SAME
     assert model.embed(np.empty((0, 224, 224, 3), np.uint8)).shape == (0, 512)
 
 
@@ -68,7 +67,7 @@ def test_what_is_no_recogniser_is_refused(tmp_path: Path, kind: str) -> None:
         path = tmp_path / "pack"
         path.mkdir()
     with pytest.raises(ModelError):
-        recognise.Recogniser(path).embed(crops(1))
+        recognition.Recogniser(path).embed(crops(1))
 
 
 X, Y, Z = np.eye(512, dtype=np.float32)[:3]
@@ -120,9 +119,9 @@ def table(*rows: tuple[str, float, str | None, np.ndarray | None]) -> pl.DataFra
     ],
 )  # fmt: skip
 def test_persons(rows: list, expected: dict[str, str]) -> None:
-    found = recognise.persons(table(*rows))
+    found = recognition.persons(table(*rows))
     assert dict(zip(found["track_id"], found["subject_id"], strict=True)) == expected
-    turned = recognise.persons(table(*rows[::-1]))
+    turned = recognition.persons(table(*rows[::-1]))
     assert turned.equals(found)
 
 
@@ -150,7 +149,7 @@ def test_the_same_six_are_six_persons(
     two_photos: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = network(tmp_path / "tiny.onnx")
-    rows = identifying.identify(two_photos, weights)
+    rows = identities.identify(two_photos, weights)
     assert rows.height == 12
     assert set(rows["method"]) == {"recognised"}
     one, two = by_place(two_photos, rows)
@@ -158,9 +157,9 @@ def test_the_same_six_are_six_persons(
     assert one == two
     assert tables.read(two_photos, "identities").equals(rows)
     # Again: what was embedded before is not embedded anew.
-    monkeypatch.delattr(recognise.Recogniser, "embed")
-    assert identifying.identify(two_photos, weights).equals(rows)
-    without = identifying.identify(two_photos)
+    monkeypatch.delattr(recognition.Recogniser, "embed")
+    assert identities.identify(two_photos, weights).equals(rows)
+    without = identities.identify(two_photos)
     assert set(without["method"]) == {"video"}
     assert without["embedding"].null_count() == 12
     assert without["subject_id"].n_unique() == 2

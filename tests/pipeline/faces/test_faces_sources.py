@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.faces.sources import Source, describe, list_sources
+from pipeline.ingest.manifest import Source, describe, list_sources
 from tests import media_files
-from warehouse import arrivals
-from warehouse.arrivals import Arrival
 from warehouse.errors import SettingsError
 from warehouse.ids import file_sha256, unreadable_video_id
-from warehouse.schema import TABLES
+from warehouse.storage import downloads
+from warehouse.storage.downloads import Arrival
+from warehouse.storage.schema import TABLES
 
 
 def write(folder: Path, **files: str | bytes) -> Path:
@@ -160,9 +160,9 @@ def test_folders_below_are_looked_into_and_a_transcript_is_no_source(tmp_path: P
 def test_what_came_from_elsewhere_names_no_files_of_this_machine(tmp_path: Path) -> None:
     (tmp_path / "mine.mp4").touch()
     batch = tmp_path / "batch"
-    folder = arrivals.place(batch, "/x.zip")
+    folder = downloads.place(batch, "/x.zip")
     folder.mkdir(parents=True)
-    arrivals.keep(batch, Arrival("/x.zip", "x.zip", single=False))
+    downloads.keep(batch, Arrival("/x.zip", "x.zip", single=False))
     write(
         folder,
         good__mp4="g",

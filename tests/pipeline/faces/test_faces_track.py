@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.faces.track import Tracker
+from pipeline.faces.tracker import Tracker
 
 Square = tuple[float, float, float]
 """x, y and side in pixels."""
@@ -76,7 +76,7 @@ def test_every_box_of_a_crowd_gets_one_number_each() -> None:
 
 def test_importing_the_tracker_is_light() -> None:
     code = (
-        "import sys, pipeline.faces.track, pipeline.faces.detect, pipeline.faces.extract;"
+        "import sys, pipeline.faces.tracker, pipeline.faces.detect, pipeline.faces.extract;"
         "print([m for m in ('trackers', 'cv2', 'insightface', 'onnxruntime', 'torch', 'dagster',"
         " 'av', 'PIL') if m in sys.modules])"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.faces.video import Frame, VideoFacts, probe, sample
+from pipeline.video.reader import Frame, VideoFacts, probe, sample
 from tests import media_files
 from warehouse.errors import MediaError
 

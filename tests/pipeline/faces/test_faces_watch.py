@@ -9,10 +9,11 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.faces import detect, video
-from pipeline.faces.detect.shape import NEAR_SIDE, WIDE_SIDE, cutout, overlap
-from pipeline.faces.picture import Picture
-from pipeline.faces.watch import Sight, watch
+from pipeline.faces import detect
+from pipeline.faces.adaptive_detection import Sight, watch
+from pipeline.faces.detect.base import NEAR_SIDE, WIDE_SIDE, cutout, overlap
+from pipeline.video import reader
+from pipeline.video.frames import Picture
 from tests import media_files
 from warehouse.errors import MediaError
 
@@ -62,12 +63,12 @@ class Told:
         return found, np.zeros((len(expected), 5, 2), np.float32)
 
 
-def frames(scene: Scene, *, cuts: tuple[int, ...] = ()) -> Iterator[video.Frame]:
+def frames(scene: Scene, *, cuts: tuple[int, ...] = ()) -> Iterator[reader.Frame]:
     for number in range(len(scene)):
         image = np.full((HEIGHT, WIDTH, 3), number, np.uint8)
         source = av.VideoFrame.from_ndarray(image, format="rgb24")
         picture = Picture(source, mirrored=False, turns=0, ratio=1.0)
-        yield video.Frame(number, number / 8, picture, cut=number in cuts)
+        yield reader.Frame(number, number / 8, picture, cut=number in cuts)
 
 
 def seen(scene: Scene, *, cuts: tuple[int, ...] = ()) -> tuple[list[Sight], Told]:
@@ -133,7 +134,7 @@ def test_a_cut_is_looked_at_from_both_sides() -> None:
 
 
 def test_what_came_before_an_error_is_given() -> None:
-    def broken() -> Iterator[video.Frame]:
+    def broken() -> Iterator[reader.Frame]:
         yield from frames(STILL[:5])
         raise MediaError("a video", got="truncated: early", mend="copy it")
 
@@ -175,7 +176,7 @@ def test_a_cutout_shows_the_box_and_no_more_border_than_it_must(
 
 def test_a_face_cut_by_the_border_is_found_near_where_it_is_found_whole() -> None:
     detector = detect.load(threshold=0.5)
-    image = next(video.sample(str(media_files.SIX_PEOPLE))).image
+    image = next(reader.sample(str(media_files.SIX_PEOPLE))).image
     whole, _ = detector.detect(image)
     for x1, y1, x2, y2, _ in whole:
         cut = np.ascontiguousarray(image[:, int(x1 + 0.3 * (x2 - x1)) :])
@@ -190,7 +191,7 @@ def test_a_face_cut_by_the_border_is_found_near_where_it_is_found_whole() -> Non
 @pytest.mark.parametrize("shift", [(0, 0), (8, -6)])
 def test_a_near_look_agrees_with_the_whole(shift: tuple[int, int]) -> None:
     detector = detect.load(threshold=0.5)
-    image = next(video.sample(str(media_files.SIX_PEOPLE))).image
+    image = next(reader.sample(str(media_files.SIX_PEOPLE))).image
     boxes, keypoints = detector.detect(image)
     expected = boxes.copy()
     expected[:, :4] += np.tile(shift, 2)
@@ -208,7 +209,7 @@ def test_a_near_look_agrees_with_the_whole(shift: tuple[int, int]) -> None:
 @pytest.mark.parametrize("side", [NEAR_SIDE, WIDE_SIDE])
 def test_looks_at_several_pictures_are_those_at_each_to_the_bit(side: int) -> None:
     detector = detect.load(threshold=0.5)
-    photo = next(video.sample(str(media_files.SIX_PEOPLE))).image
+    photo = next(reader.sample(str(media_files.SIX_PEOPLE))).image
     images = [photo, photo[:, ::-1].copy(), photo[::2, ::2].copy(), photo]
     places = [detector.detect(image)[0] for image in images[:3]] + [np.empty((0, 5), np.float32)]
     # More than go into one inference.
@@ -222,7 +223,7 @@ def test_looks_at_several_pictures_are_those_at_each_to_the_bit(side: int) -> No
 
 
 def test_threads_do_not_change_what_is_found() -> None:
-    image = next(video.sample(str(media_files.SIX_PEOPLE))).picture.small(640)
+    image = next(reader.sample(str(media_files.SIX_PEOPLE))).picture.small(640)
     one, other = (detect.load(threads=threads).detect(image) for threads in (1, 2))
     assert np.array_equal(one[0], other[0])
     assert np.array_equal(one[1], other[1])

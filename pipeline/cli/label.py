@@ -1,0 +1,159 @@
+"""Commands about people's labels: label push, pull, status."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.context import Session, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WatchOption = Annotated[
+    bool,
+    typer.Option("--watch", help="Go on every 30 seconds, and when a vote comes in, until Ctrl-C."),
+]
+BudgetOption = Annotated[
+    int | None,
+    typer.Option("--budget", min=0, help="Votes to ask for, spent where they buy most."),
+]
+ReaskOption = Annotated[
+    int | None,
+    typer.Option("--reask", min=0, help="More votes for every face that an audit doubts."),
+]
+RestoreOption = Annotated[
+    bool,
+    typer.Option(
+        "--restore-config",
+        help="Put back a labeling page edited by hand, and the addresses of its pictures.",
+    ),
+]
+_PAUSE_S = 30
+_LINK = re.compile(r"\[(\S+)\]\((\S+)\)")
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="Faces to people, votes back.", no_args_is_help=True)
+    app.add_typer(group, name="label")
+    command(group, "push")(push)
+    command(group, "pull")(pull)
+    command(group, "status")(status)
+
+
+def push(
+    session: Session,
+    watch: WatchOption = False,
+    budget: BudgetOption = None,
+    reask: ReaskOption = None,
+    restore_config: RestoreOption = False,
+) -> None:
+    """Send queued faces to Label Studio; a face already there is not sent again."""
+    settings = session.settings(vote_budget=budget, reask_votes=reask)
+    if restore_config:
+        from pipeline import studio
+
+        for number in studio.restore_configs(settings):
+            session.console.print(f"put back the labeling config of project {number}")
+    _repeat(session, ("queue",), ("label_queue", "studio_tasks"), pause=_plain if watch else None)
+
+
+def pull(session: Session, watch: WatchOption = False) -> None:
+    """Fetch every vote, edit and deletion since the last pull, and make soft labels of them."""
+    jobs, assets = ("believe", "requeue"), ("annotations", "soft_labels", "label_queue")
+    if not watch:
+        _repeat(session, jobs, assets, pause=None)
+        return
+    from pipeline import studio
+
+    with studio.bell(session.settings()) as bell:
+        _repeat(session, jobs, assets, pause=bell.wait if bell is not None else _plain)
+
+
+def status(session: Session) -> None:
+    """How far labelling has come: faces, votes, who owes how many, agreement."""
+    from pipeline.label_progress import progress_of
+
+    facts = progress_of(session.settings())
+    session.answer(facts, partial(_show_status, facts))
+
+
+def _show_status(facts: dict[str, Any], console: Console) -> None:
+    alphas = {name: value for name, value in facts.items() if "alpha" in name}
+    raters = {name: value for name, value in facts.items() if name.startswith("votes of ")}
+    _show({name: facts[name] for name in facts if name not in alphas | raters}, console)
+    console.print("\nagreement beyond chance: 1 where all agree, 0 as by chance")
+    for name, value in alphas.items():
+        told = _alpha(value)
+        console.print(f"  {name:<42} {told}")
+    console.print(f"\n{'who':<20} {'votes':>6} {'skips':>6} {'agrees':>7} {'open':>6} {'owes':>6}")
+    for name, row in raters.items():
+        console.print(
+            f"{name.removeprefix('votes of '):<20} {row['votes']:>6} {row['skipped']:>6} "
+            f"{_or_dash(row['agreement'], '.2f'):>7} {_or_dash(row['open'], 'd'):>6} "
+            f"{_or_dash(row['owed'], '.0f'):>6}"
+        )
+    console.print(
+        "open: faces a person can still be served; owes: an even share of the votes owed; "
+        "who is who: `risorius studio people list`"
+    )
+
+
+def _alpha(value: dict[str, Any] | float | None) -> str:
+    if value is None:
+        return "not defined yet: it takes two people on a face, and two different answers"
+    if isinstance(value, dict):
+        faces = value["faces"]
+        return f"{_alpha(value['alpha'])}  on {faces} {'face' if faces == 1 else 'faces'}"
+    # A hair below zero is not to be told as minus zero.
+    return f"{round(value, 2) + 0.0:>5.2f}"
+
+
+def _or_dash(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)
+
+
+def _show(facts: dict[str, Any], console: Console) -> None:
+    for name, value in facts.items():
+        console.print(f"{name:<44} {value}")
+
+
+def _plain(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def _repeat(
+    session: Session,
+    jobs: tuple[str, ...],
+    assets: tuple[str, ...],
+    *,
+    pause: Callable[[float], bool] | None,
+) -> None:
+    """Run the jobs; with ``pause``, again after each pause until Ctrl-C."""
+    from pipeline import runs
+
+    home = session.home()
+    while True:
+        with session.watching():
+            made = {
+                asset: told for job in jobs for asset, told in runs.materialize(home, job).items()
+            }
+        facts = {
+            f"{asset} {name.replace('dagster/row_count', 'rows')}": value
+            for asset in assets
+            for name, value in made.get(asset, {}).items()
+            # Tables and pictures are for the Dagster page.
+            if isinstance(value, int | str) and not str(value).startswith(("|", "!", "_", "-"))
+        }
+        links = str(made.get("studio_tasks", {}).get("own order", ""))
+        facts |= {f"link of {who}": url for who, url in _LINK.findall(links)}
+        session.answer(facts, partial(_show, facts))
+        if pause is None:
+            return
+        pause(_PAUSE_S)

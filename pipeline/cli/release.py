@@ -1,0 +1,240 @@
+"""Commands about releases: release create, list, show, diff, publish, export."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.context import Session, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from warehouse.releases import Publication
+
+NameArgument = Annotated[str | None, typer.Argument(help="Name of the dataset. Default: faces.")]
+VersionOption = Annotated[str, typer.Option("--version", help="v1, v2, … or latest.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="Immutable dataset versions.", no_args_is_help=True)
+    app.add_typer(group, name="release")
+    command(group, "create")(create)
+    command(group, "list")(list_)
+    command(group, "show")(show)
+    command(group, "diff")(diff)
+    command(group, "publish")(publish)
+    command(group, "export")(export)
+
+
+def create(
+    session: Session,
+    name: NameArgument = None,
+    drop_flagged: Annotated[
+        bool, typer.Option("--drop-flagged", help="Leave out what the audits flagged.")
+    ] = False,
+    use: Annotated[
+        str | None,
+        typer.Option("--use", help="commercial or research: refuse what the licences forbid."),
+    ] = None,
+    drop_forbidden: Annotated[
+        bool, typer.Option("--drop-forbidden", help="Leave such rows out instead of refusing.")
+    ] = False,
+) -> None:
+    """Write a new version of the dataset, unless nothing is new since the last one."""
+    from pipeline import runs
+
+    settings = session.settings(
+        release=name, drop_flagged=drop_flagged, release_use=use, drop_forbidden=drop_forbidden
+    )
+    with session.watching():
+        runs.materialize(settings.place, "audit")
+        made = runs.materialize(settings.place, "cut_release")["release"]
+    session.answer(
+        made,
+        lambda console: console.print(
+            f"{made['name']} {made['version']}: {made['rows']} faces at {made['path']}"
+            if made["created"]
+            else f"nothing new since {made['name']} {made['version']}; it stays as it is"
+        ),
+    )
+
+
+def list_(session: Session) -> None:
+    """Every version of every dataset in this home."""
+    from rich.table import Table
+
+    from warehouse import releases
+
+    found = releases.list_releases(session.home())
+
+    def show(console: Console) -> None:
+        if not found:
+            console.print("no release yet; make one with risorius release create")
+            return
+        table = Table(box=None, pad_edge=False)
+        for column in ("name", "version", "faces", "path"):
+            table.add_column(column)
+        for release in found:
+            table.add_row(release.name, release.version, str(release.rows), str(release.path))
+        console.print(table)
+
+    session.answer([vars(release) for release in found], show)
+
+
+def show(
+    session: Session,
+    name: NameArgument = None,
+    version: VersionOption = "latest",
+    face: Annotated[
+        str | None, typer.Option("--face", help="Trace one face back to its video and votes.")
+    ] = None,
+) -> None:
+    """What one version holds: splits, counts per stage and reason, and whether it is intact."""
+    from warehouse import releases
+
+    settings = session.settings(release=name)
+    if face is not None:
+        from pipeline.lineage import trace
+
+        traced = trace(settings, version=version, face=face)
+        session.answer(traced, partial(_print_lineage, traced))
+        return
+    facts = releases.show(settings.place, name=settings.release, version=version)
+    session.answer(facts, partial(_print_facts, facts))
+
+
+def diff(
+    session: Session,
+    old: Annotated[str, typer.Argument(help="The earlier version: v1, v2, …")],
+    new: Annotated[str, typer.Argument(help="The later version.")] = "latest",
+    name: Annotated[str | None, typer.Option("--name", help="Default: faces.")] = None,
+) -> None:
+    """What changed between two versions: who came, went, was read anew, by reason."""
+    from warehouse import releases
+
+    settings = session.settings(release=name)
+    found = releases.diff(settings.place, name=settings.release, old=old, new=new)
+    session.answer(found.document, lambda console: console.print(found.text(), markup=False))
+
+
+def publish(
+    session: Session,
+    repo: Annotated[str, typer.Option("--repo", help="namespace/name on the Hub.")],
+    name: NameArgument = None,
+    version: VersionOption = "latest",
+    endpoint: Annotated[
+        str | None, typer.Option("--endpoint", help="A Hub-compatible server. Default: the Hub.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Everybody may read it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+) -> None:
+    """Send a version to the Hugging Face Hub, private unless --public, with a tag of its name.
+
+    Stopped halfway, the same command goes on. The token is the one huggingface_hub knows.
+    """
+    from warehouse import releases
+
+    settings = session.settings(release=name)
+    done = releases.publish(
+        settings.place,
+        name=settings.release,
+        version=version,
+        repo=repo,
+        endpoint=endpoint,
+        public=public,
+        dry_run=dry_run,
+    )
+    session.answer(vars(done) | {"url": done.url}, partial(_print_publication, done, dry_run))
+
+
+def export(
+    session: Session,
+    to: Annotated[str, typer.Option("--to", help="A folder that is new or empty.")],
+    name: NameArgument = None,
+    version: VersionOption = "latest",
+    layout: Annotated[str, typer.Option("--layout", help="folder or webdataset.")] = "folder",
+) -> None:
+    """Copy the faces of a version out, for tools that read neither Parquet nor datasets."""
+    from warehouse import releases
+
+    settings = session.settings(release=name)
+    counts = releases.export(
+        settings.place, name=settings.release, version=version, to=to, layout=layout
+    )
+    told = ", ".join(f"{split} {n}" for split, n in counts.items())
+    session.answer(
+        {"to": to, "layout": layout, "splits": counts},
+        lambda console: console.print(f"{to}: {told}; delete it if somebody is forgotten"),
+    )
+
+
+def _print_publication(done: Publication, dry_run: bool, console: Console) -> None:
+    total = sum(done.files.values()) / 1e6
+    if dry_run:
+        for path, size in done.files.items():
+            console.print(f"{size:>12}  {path}", markup=False)
+        console.print(
+            f"would send {len(done.files)} files, {total:.1f} MB, to {done.repo} at "
+            f"{done.endpoint}, {'private' if done.private else 'public'}, tag {done.tag}"
+        )
+        return
+    console.print(
+        f"{done.tag} is at {done.url}" if done.new else f"{done.tag} was there already: {done.url}"
+    )
+    console.print(f'[dim]load_dataset("{done.repo}", revision="{done.tag}")[/]')
+
+
+def _print_lineage(traced: dict[str, Any], console: Console) -> None:
+    row, origin, made = traced["released"], traced["origin"], traced["made"]
+    console.print(
+        f"[bold]{row['face_id']}[/]  {row['split']}, {row['source']}, subject {row['subject_id']}"
+    )
+    shares = ", ".join(f"{share:.2f}" for share in row["soft_label"] or [])
+    console.print(f"label     {row['expression'] or 'none is the largest'}  \\[{shares}]")
+    if origin:
+        console.print(f"video     {origin['uri']} at {origin['time_s']:.2f} s", soft_wrap=True)
+        console.print(f"batch     {origin['batch']}, licence {row['licence']}")
+    elif made:
+        console.print(f"made by   {made['model']}, seed {made['seed']}, {made['action']}")
+    else:
+        console.print("video     no longer in the tables")
+    console.print(f"raters    {', '.join(traced['machine_raters']) or 'none'} (machine)")
+    for model in traced["models"]:
+        console.print(f"model     {model['name']}: {model['role']}, {model['licence']}")
+    for vote in traced["votes"]:
+        said = "skipped" if vote["was_cancelled"] else " + ".join(vote["expressions"] or [])
+        console.print(f"vote      {vote['rater_id']} ({vote['rater_kind']}): {said}")
+    for audit in traced["audits"]:
+        flag = "flagged" if audit["flag"] else "passed"
+        console.print(f"audit     {audit['audit']}: {flag}, {audit['score']:.3f}")
+    release = traced["release"]
+    console.print(f"release   {release['name']} {release['version']}, {release['code_version']}")
+    for asset, run in traced["runs"].items():
+        console.print(f"run       {run}  {asset}")
+    if not traced["runs"]:
+        console.print("run       no record: made elsewhere, or erased when somebody was forgotten")
+
+
+def _print_facts(facts: dict[str, Any], console: Console) -> None:
+    from pipeline.ingest.intake import stage_table
+
+    label = facts.get("label") or f"v{facts['version']}"
+    console.print(f"[bold]{facts['name']} {label}[/]  {facts['rows']} faces")
+    console.print(f"path      {facts['path']}")
+    console.print(f"report    {facts['path']}/report.html")
+    sizes = {name: size["rows"] for name, size in facts["splits"]["sizes"].items()}
+    console.print(f"votes     {sizes.pop('votes', 0)}")
+    console.print("splits    " + ", ".join(f"{split} {rows}" for split, rows in sizes.items()))
+    console.print(f"raters    {', '.join(facts['facts'].get('machine_raters', []))}")
+    bound = facts["summary"]["licence"]
+    console.print(f"terms     {bound['name']}: {bound['note']}")
+    if facts.get("replaces"):
+        console.print(f"replaces  {facts['replaces']}, which somebody left")
+    if checksum := facts.get("checksums", {}).get("default"):
+        console.print(f"checksum  {checksum} of the faces; equal: a model would learn the same")
+    console.print(f"intact    {'yes' if not facts['problems'] else '; '.join(facts['problems'])}")
+    columns = ("stage", "verdict", "reason", "n")
+    console.print(stage_table([tuple(row[name] for name in columns) for row in facts["counts"]]))

@@ -1,0 +1,146 @@
+"""What a ZIP archive holds, unpacked with suspicion."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from warehouse.errors import MediaError
+from warehouse.storage import atomic
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """What an archive may hold.
+
+    Attributes:
+        entries: files; an archive of more is refused whole.
+        file_bytes, total_bytes: unpacked.
+        ratio: an entry that grows by more is a bomb: video and pictures hardly shrink at all.
+    """
+
+    entries: int = 20_000
+    file_bytes: int = 50 << 30
+    total_bytes: int = 200 << 30
+    ratio: int = 200
+
+
+def is_archive(path: str) -> bool:
+    """Whether a file is to be unpacked: by name, for DOCX and APK are ZIP too."""
+    return path.lower().endswith(".zip")
+
+
+def unpack(
+    path: Path, folder: Path, *, limits: ArchiveLimits | None = None
+) -> tuple[set[str], dict[str, str]]:
+    """Write the files of an archive below ``folder``, each whole or not at all.
+
+    Nothing is written elsewhere: names that lead out, links, and whatever no folder could hold
+    are refused one by one; so are encrypted, damaged and repeated entries and bombs.
+
+    Returns:
+        names of the files that are there now, relative to ``folder``; refused entry to reason.
+
+    Raises:
+        MediaError: the archive cannot be read, or holds too many entries.
+    """
+    limits = limits or ArchiveLimits()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _all(archive, folder, limits)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise MediaError(
+            "a ZIP archive", got=f"bad_archive: {_said(error)}", mend="pack or copy it again"
+        ) from None
+
+
+def _all(
+    archive: zipfile.ZipFile, folder: Path, limits: ArchiveLimits
+) -> tuple[set[str], dict[str, str]]:
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len(entries) > limits.entries:
+        raise MediaError(
+            f"at most {limits.entries} files in an archive",
+            got=f"too_many: {len(entries)}",
+            mend="pack them in several",
+        )
+    written: set[str] = set()
+    refused: dict[str, str] = {}
+    left = limits.total_bytes
+    for entry in entries:
+        name = entry.filename.replace("\\", "/")
+        if _is_litter(name):
+            continue
+        reason = _against(entry, name, written, limits)
+        if reason is None:
+            try:
+                left -= _write(archive, entry, folder / name, most=min(limits.file_bytes, left))
+                written.add(name)
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MediaError) as error:
+                reason = f"bad_entry: {_said(error)}; pack it again"
+        if reason is not None:
+            refused[name] = reason
+    return written, refused
+
+
+def _is_litter(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return any(part.startswith(".") and part != ".." for part in parts) or "__MACOSX" in parts
+
+
+def _against(
+    entry: zipfile.ZipInfo, name: str, written: set[str], limits: ArchiveLimits
+) -> str | None:
+    parts = PurePosixPath(name).parts
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if ".." in parts or name.startswith("/") or ":" in parts[0] or "\0" in name:
+        return "unsafe_name: it leads out of the archive; pack it again without paths"
+    if max(len(part.encode()) for part in parts) > 255 or len(name) > 1000:
+        return "unsafe_name: it is too long for a file; rename it"
+    if kind not in (0, stat.S_IFREG):
+        return "no_file: a link or a device; pack the file itself"
+    if entry.flag_bits & 1:
+        return "encrypted: it needs a password; pack it without one"
+    if name in written or any(str(parent) in written for parent in PurePosixPath(name).parents):
+        return "repeated: the archive holds this name twice; rename one"
+    if name.lower().endswith(".zip"):
+        return "nested_archive: an archive inside an archive; unpack it first"
+    grown = entry.file_size / max(1, entry.compress_size)
+    if grown > limits.ratio and entry.file_size > _CHUNK:
+        return f"bomb: it would grow {grown:.0f} times; add it as it is"
+    if entry.file_size > limits.file_bytes:
+        return f"too_large: {entry.file_size} bytes unpacked; add it as it is"
+    return None
+
+
+def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, *, most: int) -> int:
+    """Write one entry and return its size; what its head promises is not believed."""
+    size = 0
+    with atomic.replacing(target) as draft:
+        with archive.open(entry) as source, open(draft, "wb") as sink:
+            while piece := source.read(_CHUNK):
+                size += len(piece)
+                if size > most:
+                    raise MediaError(
+                        "an archive within its limits",
+                        got="too_large: more than it may unpack to",
+                        mend="pack less",
+                    )
+                sink.write(piece)
+        # The time it was packed with: unpacked again, an entry that is the same looks the same.
+        moment = time.mktime((*entry.date_time, 0, 0, -1))
+        os.utime(draft, (moment, moment))
+    return size
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, MediaError):
+        return error.got
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

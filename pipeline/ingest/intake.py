@@ -1,0 +1,156 @@
+"""From paths a person names to a batch in the inbox, and what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.ingest import download, manifest
+from warehouse.errors import SettingsError
+from warehouse.ids import batch_from, check_batch
+from warehouse.storage import atomic, views
+from warehouse.storage.home import Home
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a batch.
+
+    Attributes:
+        stages: rows of (stage, verdict, reason code, count).
+        mishaps: rows of (file, verdict, reason) for every video that gave no usable face.
+    """
+
+    batch: str
+    stages: list[tuple[str, str, str | None, int]]
+    mishaps: list[tuple[str, str, str]]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "batch": self.batch,
+            "stages": [
+                dict(zip(("stage", "verdict", "reason", "count"), row, strict=True))
+                for row in self.stages
+            ],
+            "mishaps": [
+                dict(zip(("file", "verdict", "reason"), row, strict=True)) for row in self.mishaps
+            ],
+        }
+
+    def show(self, console: Console) -> None:
+        from rich.markup import escape
+
+        console.print(stage_table(self.stages))
+        for file, verdict, reason in self.mishaps:
+            console.print(f"  {verdict:<8} {escape(file)}: {escape(reason)}")
+
+
+def stage_table(stages: Sequence[tuple[str, str, str | None, int]]) -> Any:
+    """In, kept, dropped by reason, failed: one line per stage, as a rich table."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("stage")
+    for column in ("in", "kept", "dropped", "failed"):
+        table.add_column(column, justify="right")
+    table.add_column("why", overflow="fold")
+    for stage in dict.fromkeys(row[0] for row in stages):
+        rows = [row for row in stages if row[0] == stage]
+        count = {
+            verdict: sum(row[3] for row in rows if row[1] == verdict) for _, verdict, *_ in rows
+        }
+        why = ", ".join(f"{reason} {n}" for _, verdict, reason, n in rows if verdict != "kept")
+        cells = [str(count.get(verdict, 0)) for verdict in ("kept", "dropped", "failed")]
+        table.add_row(stage, str(sum(row[3] for row in rows)), *cells, why)
+    return table
+
+
+def enlist(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str:
+    """Write the files below ``paths`` into ``inbox/<batch>/sources.jsonl``; return the batch.
+
+    Files are named, not copied; what is behind an address or in an archive is fetched and
+    unpacked into the batch when it is ingested. Enlisting the same file again changes nothing.
+
+    Args:
+        paths: files, folders, archives, and addresses (``https://…``, ``s3://…``).
+
+    Raises:
+        SettingsError: a path is not there, a sidecar cannot be read, or nothing that could be a
+            video or image was found.
+    """
+    places = [_existing(path) for path in paths]
+    name = check_batch(batch) if batch else batch_from(_name(places[0]))
+    folder = home.inbox / name
+    lines = {}
+    listing = folder / "manifest.jsonl"
+    if listing.exists():
+        for text in listing.read_text().splitlines():
+            line = json.loads(text)
+            lines[line["uri"]] = line
+    for place in places:
+        if isinstance(place, Path) and place == folder.resolve():
+            continue
+        for line in _lines(place):
+            lines[line["uri"]] = line
+    if not lines and not folder.is_dir():
+        raise SettingsError(
+            "at least one file to ingest",
+            got=f"none below {', '.join(paths)}",
+            mend="name a folder that holds videos or images",
+        )
+    if lines:
+        ordered = [json.dumps(lines[uri], sort_keys=True) for uri in sorted(lines)]
+        atomic.write_text(listing, "\n".join(ordered) + "\n")
+    return name
+
+
+def summary(home: Home, batch: str) -> Summary:
+    """What became of every video and face of one batch."""
+    connection = views.connect(home)
+    stages = connection.execute(
+        """SELECT * FROM (
+             SELECT 'videos' AS stage, verdict, split_part(reason, ':', 1) AS reason, count(*) AS n
+             FROM videos WHERE batch = $batch GROUP BY ALL
+             UNION ALL
+             SELECT 'faces', verdict, split_part(reason, ':', 1), count(*)
+             FROM faces WHERE batch = $batch GROUP BY ALL
+           ) ORDER BY stage DESC, verdict, n DESC, reason""",
+        {"batch": batch},
+    ).fetchall()
+    mishaps = connection.execute(
+        """SELECT split_part(uri, '/', -1), verdict, reason FROM videos
+           WHERE batch = $batch AND verdict <> 'kept' ORDER BY verdict DESC, uri""",
+        {"batch": batch},
+    ).fetchall()
+    return Summary(batch=batch, stages=stages, mishaps=mishaps)
+
+
+def _existing(path: str) -> Path | str:
+    if download.is_address(path):
+        return path
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise SettingsError("a file or folder that is there", got=path, mend="check the path")
+    return place.resolve()
+
+
+def _name(place: Path | str) -> str:
+    return place.name if isinstance(place, Path) else download.name_of(place)
+
+
+def _lines(place: Path | str) -> Iterator[dict[str, Any]]:
+    """One line per source; a folder is searched with everything below it."""
+    if isinstance(place, str):
+        yield {"uri": place, "file_name": download.name_of(place)}
+        return
+    only = place.name if place.is_file() else None
+    for source in manifest.listed(place.parent if only else place, deep=not only):
+        if only is None or source.file_name == only:
+            yield {"uri": source.uri, "file_name": source.file_name, **source.declared}

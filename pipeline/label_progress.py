@@ -1,0 +1,152 @@
+"""How far labelling has come: votes cast and owed, by whom, and how far people agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from pipeline.settings import Settings
+from warehouse.storage import tables, views
+from warehouse.storage.home import Home
+
+
+def owed(settings: Settings) -> pl.DataFrame:
+    """``face_id, n_votes, owed`` of every face people are asked about now."""
+    if settings.label_set == "expressions":
+        return views.ask(settings.place, "SELECT face_id, n_votes, owed FROM votes_owed")
+    counted = views.ask(settings.place, "SELECT * FROM coarse_owed ORDER BY face_id")
+    missing = (settings.wanted_votes - pl.col("n_votes")).clip(0)
+    return counted.with_columns(owed=missing)
+
+
+def open_to(settings: Settings) -> pl.DataFrame:
+    """``rater_id, email, faces, share, votes, skips`` of every person with an account.
+
+    ``faces``: those that are owed votes and that the person has neither answered nor skipped.
+    ``share``: the person's part of what is owed, when each face's votes are divided evenly among
+    the people who can still give them.
+    """
+    from pipeline import studio
+
+    people = pl.DataFrame(
+        [
+            row
+            for row in studio.list_people(settings)
+            if row["state"] == "active" and row["kind"] in ("person", "simulated")
+        ],
+        schema={"email": pl.String, "rater_id": pl.String},
+    )
+    waiting = owed(settings).filter(pl.col("owed") > 0)
+    seen = views.ask(settings.place, "SELECT face_id, rater_id FROM seen_faces")
+    pairs = waiting.join(people, how="cross").join(seen, on=["face_id", "rater_id"], how="anti")
+    pairs = pairs.with_columns(
+        share=(pl.col("owed") / pl.len().over("face_id")).clip(upper_bound=1.0)
+    )
+    mine = pairs.group_by("rater_id").agg(faces=pl.len(), share=pl.col("share").sum())
+    cast = views.ask(
+        settings.place,
+        """SELECT rater_id, count(*) FILTER (NOT was_cancelled) AS votes,
+                  count(*) FILTER (was_cancelled) AS skips
+           FROM standing_annotations GROUP BY ALL""",
+    )
+    found = people.join(mine, on="rater_id", how="left").join(cast, on="rater_id", how="left")
+    found = found.with_columns(pl.col("faces", "share", "votes", "skips").fill_null(0))
+    return found.sort("email")
+
+
+def progress_of(settings: Settings) -> dict[str, Any]:
+    """Faces queued and voted on, votes cast and owed, agreement: one fact per name.
+
+    ``votes of <rater>`` holds what a person cast and owes; ``alpha of <answer>`` an alpha and the
+    number of faces it stands on.
+    """
+    home = settings.place
+    connection = views.connect(home)
+
+    def one(query: str) -> Any:
+        row = connection.execute(query).fetchone()
+        return row[0] if row else None
+
+    return {
+        "faces kept": one("SELECT count(*) FROM faces WHERE verdict = 'kept'"),
+        "faces still queued": one("SELECT count(*) FROM queue"),
+        "faces asked again": one("SELECT count(*) FROM queue WHERE reason = 'audit'"),
+        "faces with enough votes": one(
+            "SELECT count(*) FROM answers_given WHERE label_set = 'expressions' "
+            f"AND n_raters >= {settings.wanted_votes:d}"
+        ),
+        "faces with a vote": one("SELECT count(DISTINCT face_id) FROM current_votes"),
+        "votes": one("SELECT count(*) FROM current_votes"),
+        "votes still owed": one("SELECT coalesce(sum(owed), 0)::BIGINT FROM votes_owed"),
+        "skips": one("SELECT count(*) FROM standing_annotations WHERE was_cancelled"),
+        "self-reports": one("SELECT count(*) FROM self_reports"),
+        "malformed answers": one(
+            "SELECT count(*) FROM own_answers WHERE starts_with(answer.note, 'malformed: ')"
+        ),
+        "votes made beside a prediction": one(
+            "SELECT count(*) FROM current_votes WHERE saw_prediction"
+        ),
+        "annotations written by another account": one(
+            "SELECT count(DISTINCT (project_id, annotation_id)) FROM edits_by_others"
+        ),
+        **_agreement(home),
+        **_people(settings, connection),
+    }
+
+
+def _agreement(home: Home) -> dict[str, Any]:
+    from annotation.aggregation import agreement
+
+    votes = views.ask(home, "SELECT * FROM votes")
+    alpha = agreement.krippendorff_alpha(votes)
+    by_expression = agreement.alpha_by_expression(votes).filter(pl.col("n_faces") > 0)
+    moods = {
+        f"alpha of {name} (interval)": agreement.alpha_of_numbers(
+            votes.select("face_id", "rater_id", value=name).unique(), metric="interval"
+        )
+        for name in ("valence", "arousal")
+    }
+    au = views.ask(home, "SELECT * FROM au_votes")
+    units = agreement.alpha_by_unit(au) if au.height else au.clear()
+    return {
+        "krippendorff's alpha": _rounded(alpha),
+        **{
+            f"alpha of {name}": {"alpha": _rounded(value), "faces": n}
+            for name, value, n in by_expression.select("label", "alpha", "n_faces").iter_rows()
+            if value is not None
+        },
+        **{name: _rounded(value) for name, value in moods.items() if value is not None},
+        **{
+            f"alpha of AU{unit} (ordinal)": _rounded(value)
+            for unit, value in units.iter_rows()
+            if value is not None
+        },
+    }
+
+
+def _people(settings: Settings, connection: Any) -> dict[str, dict[str, Any]]:
+    quality = tables.read(settings.place, "rater_quality").select("rater_id", "agreement")
+    agreed = dict(quality.iter_rows())
+    listed = {row["rater_id"]: row for row in open_to(settings).iter_rows(named=True)}
+    voters = connection.execute(
+        """SELECT rater_id, count(*) FILTER (NOT was_cancelled), count(*) FILTER (was_cancelled)
+           FROM standing_annotations GROUP BY ALL ORDER BY ALL"""
+    ).fetchall()
+    cast = {rater: (votes, skips) for rater, votes, skips in voters}
+    found = {}
+    for rater in sorted(cast.keys() | listed.keys()):
+        votes, skips = cast.get(rater, (0, 0))
+        mine = listed.get(rater, {"faces": None, "share": None})
+        found[f"votes of {rater}"] = {
+            "votes": votes,
+            "skipped": skips,
+            "agreement": _rounded(agreed.get(rater)),
+            "open": mine["faces"],
+            "owed": _rounded(mine["share"]),
+        }
+    return found
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,182 @@
+"""What a drawing network knows of expressions: its features and attention maps, and a head on them.
+
+A light form of SynFER's FERAnno (Qi et al., 2024): the face is noised a little, the network looks
+at it once without any request, and a small head reads what it saw. The network is not changed.
+
+``python -m synthesis.expression_head --network DIR --data DIR --out DIR`` trains the head.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from synthesis.attention_features import GRID, observe
+from synthesis.pipeline import FaceAUPipeline
+from synthesis.training.training_data import Teaching, held_out, resolve
+from warehouse.errors import ModelError
+from warehouse.storage import atomic
+
+_BATCH = 64
+WEIGHTS = "annotator.safetensors"
+
+
+class Head(nn.Module):
+    """Two branches that attend to each other once, and a distribution.
+
+    Args:
+        channels: of the features at each of 16 places.
+        tokens: of the request, each with an attention map of 16 places per layer.
+        layers: of cross-attention.
+    """
+
+    def __init__(self, channels: int, tokens: int, layers: int, width: int = 96) -> None:
+        super().__init__()
+        self.shape = {"channels": channels, "tokens": tokens, "layers": layers, "width": width}
+        places = GRID * GRID
+        self.look = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
+        self.place = nn.Parameter(torch.randn(places, width) * 0.02)
+        self.map = nn.Sequential(nn.LayerNorm(layers * places), nn.Linear(layers * places, width))
+        self.token = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.ask_maps = nn.MultiheadAttention(width, 4, dropout=0.1, batch_first=True)
+        self.ask_looks = nn.MultiheadAttention(width, 4, dropout=0.1, batch_first=True)
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
+        self.answer = nn.Sequential(
+            nn.Linear(2 * width, width), nn.GELU(), nn.Dropout(0.2), nn.Linear(width, 8)
+        )
+
+    def forward(self, features: Tensor, maps: Tensor) -> Tensor:
+        """features [n, 16, channels] and maps [n, tokens, layers * 16] to logits [n, 8]."""
+        looks, asked = self.look(features) + self.place, self.map(maps) + self.token
+        one = self.norms[0](looks + self.ask_maps(looks, asked, asked, need_weights=False)[0])
+        two = self.norms[1](asked + self.ask_looks(asked, looks, looks, need_weights=False)[0])
+        return self.answer(torch.cat([one.mean(dim=1), two.mean(dim=1)], dim=1))
+
+
+class Annotator:
+    """A drawing network with a head trained for it."""
+
+    def __init__(self, pipeline: FaceAUPipeline, head: Head) -> None:
+        self.pipeline, self.head = pipeline, head.eval()
+
+    @classmethod
+    def load(cls, folder: Path, pipeline: FaceAUPipeline) -> Annotator:
+        """A head written by ``save``.
+
+        Raises:
+            ModelError: there is none, or it was made for another network.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            about = json.loads((folder / "annotator.json").read_text())
+            head = Head(**about["shape"])
+            head.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                f"an annotator in {folder.name}",
+                got=f"{type(error).__name__}",
+                mend="train it with python -m synthesis.expression_head",
+            ) from error
+        side = pipeline.codec.config.side
+        features, maps = observe(pipeline, np.zeros((1, side, side), np.uint8))
+        fits = {"channels": features.shape[2], "tokens": maps.shape[1]}
+        if any(about["shape"][name] != size for name, size in fits.items()):
+            raise ModelError(
+                f"an annotator for {fits}",
+                got=str(about["shape"]),
+                mend="train it for this network",
+            )
+        return cls(pipeline, head)
+
+    def save(self, folder: Path, about: dict[str, Any]) -> None:
+        """Weights and a record beside them."""
+        from safetensors.torch import save
+
+        atomic.write_bytes(folder / WEIGHTS, save(self.head.state_dict()))
+        text = json.dumps({"shape": self.head.shape, **about}, indent=1)
+        atomic.write_text(folder / "annotator.json", text + "\n")
+
+    @torch.inference_mode()
+    def rate(self, gray: np.ndarray) -> np.ndarray:
+        """Distributions float32[n, 8] for faces uint8[n, s, s] of the network's own side."""
+        parts = [
+            torch.softmax(self.head(*observe(self.pipeline, gray[at : at + _BATCH])), dim=1)
+            for at in range(0, len(gray), _BATCH)
+        ]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, 8), np.float32)
+
+
+def train(
+    pipeline: FaceAUPipeline, teaching: Teaching, *, minutes: float, steps: int = 0, seed: int = 0
+) -> tuple[Annotator, dict[str, Any]]:
+    """A head for a network, and how it did on the faces set aside.
+
+    Args:
+        minutes: of training after every face was looked at once; 0: until ``steps``.
+    """
+    torch.manual_seed(seed)
+    seen = [
+        observe(pipeline, teaching.gray[at : at + _BATCH]) for at in range(0, len(teaching), _BATCH)
+    ]
+    features, maps = (torch.cat([pair[side].half() for pair in seen]) for side in (0, 1))
+    aside = torch.from_numpy(held_out(teaching))
+    wanted = torch.from_numpy(teaching.expression)
+    layers = maps.shape[2] // (GRID * GRID)
+    head = Head(features.shape[2], maps.shape[1], layers)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.05)
+    learn, rng = torch.nonzero(~aside).flatten().numpy(), np.random.default_rng(seed)
+    start, step = time.monotonic(), 0
+    while (time.monotonic() - start < 60 * minutes) if minutes else step < steps:
+        rows = torch.from_numpy(rng.choice(learn, 2 * _BATCH))
+        loss = functional.cross_entropy(
+            head(features[rows].float(), maps[rows].float()), wanted[rows]
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        step += 1
+    annotator = Annotator(pipeline, head)
+    found: dict[str, Any] = {"steps": step, "faces": len(learn), "held_out": int(aside.sum())}
+    if aside.any():
+        answers = annotator.rate(teaching.gray[aside.numpy()])
+        right = answers.argmax(axis=1) == teaching.expression[aside.numpy()].argmax(axis=1)
+        found["accuracy"] = float(right.mean())
+    return annotator, found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m synthesis.expression_head", description=__doc__
+    )
+    add = parser.add_argument
+    add("--network", type=Path, required=True, help="folder of a saved pipeline")
+    add("--data", type=Path, required=True, help="given to --faces")
+    add("--out", type=Path, required=True)
+    add("--cache", type=Path, default=Path(".cache/ferplus"))
+    add("--faces", default="pipeline.synthesis.training_data:faces", help="package.module:function")
+    add("--most", type=int, default=8000, help="faces learned from; each takes 10 kB of memory")
+    add("--minutes", type=float, default=5.0)
+    add("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    pipeline = FaceAUPipeline.from_pretrained(options.network)
+    side = pipeline.codec.config.side
+    teaching = resolve(options.faces)(options.data, side=side, cache=options.cache)
+    rows = np.random.default_rng(0).permutation(len(teaching))[: options.most]
+    annotator, found = train(pipeline, teaching.take(np.sort(rows)), minutes=options.minutes)
+    annotator.save(options.out, found)
+    print(", ".join(f"{name} {value}" for name, value in found.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The parts of a pipeline: put together, saved, and loaded again.
+
+Load with ``FaceAUPipeline.from_pretrained``: ``DiffusionPipeline.from_pretrained`` looks for the
+class inside diffusers and does not find it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+# diffusers loads a component only if its module was imported before.
+import synthesis.codec  # noqa: F401
+from synthesis import au_adapter, loading
+from synthesis.condition import AUConditioner
+from warehouse.errors import ModelError
+
+DEFAULT = Path(__file__).parent / "weights" / "default"
+ADAPTER = "adapter"
+
+
+class Assembly(DiffusionPipeline):
+    """What ``FaceAUPipeline`` is made of; knows nothing of drawing.
+
+    Args:
+        unet, conditioner, scheduler: in every pipeline.
+        codec: for a network on pixels, instead of ``vae``.
+        vae, text_encoder, tokenizer: of a Stable Diffusion.
+
+    Raises:
+        ModelError: parts that do not go together.
+    """
+
+    unet: Any
+    conditioner: Any
+    scheduler: Any
+    codec: Any
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+
+    _optional_components = ["codec", "vae", "text_encoder", "tokenizer"]  # noqa: RUF012
+    model_cpu_offload_seq = "text_encoder->conditioner->unet->vae"  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        unet: Any,
+        conditioner: Any,
+        scheduler: Any,
+        codec: Any = None,
+        vae: Any = None,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        format_version: int = loading.FORMAT_VERSION,
+    ) -> None:
+        super().__init__()
+        loading.check_format(format_version)
+        if (codec is None) == (vae is None):
+            raise ModelError(
+                "either a codec or a VAE",
+                got="neither" if codec is None else "both",
+                mend="give codec=PixelCodec(...), or the vae of a Stable Diffusion",
+            )
+        if (text_encoder is None) != (tokenizer is None):
+            raise ModelError(
+                "text encoder and tokenizer together", got="one of them", mend="give both or none"
+            )
+        self.register_modules(
+            unet=unet,
+            conditioner=conditioner,
+            scheduler=scheduler,
+            codec=codec,
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+        )
+        self.register_to_config(format_version=format_version)
+
+    @classmethod
+    def from_default(cls) -> Self:
+        """The network that comes with the package.
+
+        Raises:
+            ModelError: its weights are missing or damaged.
+        """
+        return cls.from_pretrained(DEFAULT)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:  # type: ignore[override]
+        """A pipeline saved by ``save_pretrained``, with its AU adapter if it has one.
+
+        Raises:
+            ModelError: nothing usable is there, or it is of another version.
+        """
+        folder = Path(folder)
+        index = loading.index_of(folder)
+        if index.get("_class_name") != cls.__name__:
+            raise ModelError(
+                f"a saved {cls.__name__}",
+                got=f"a {index.get('_class_name')}",
+                mend="load a Stable Diffusion with FaceAUPipeline.from_stable_diffusion",
+            )
+        loading.check_format(index.get("format_version"))
+        pipeline = loading.load(super().from_pretrained, folder, **options)
+        if (folder / ADAPTER).is_dir():
+            au_adapter.load_attention(pipeline.unet, folder / ADAPTER)
+        return pipeline
+
+    @classmethod
+    def from_stable_diffusion(
+        cls,
+        folder: str | Path,
+        adapter_folder: str | Path | None = None,
+        *,
+        taught: Iterable[int] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A Stable Diffusion 1 or 2 in diffusers layout with an AU adapter.
+
+        Args:
+            adapter_folder: written by ``synthesis.training.train_adapter``. Without it the
+            adapter is
+                new and changes nothing until it is trained.
+            taught: for a new adapter, the units that its training will know; None: all.
+
+        Raises:
+            ModelError: the checkpoint or the adapter is missing or does not fit.
+        """
+        pipeline = loading.load(super().from_pretrained, Path(folder), conditioner=None, **options)
+        unet = pipeline.unet
+        if pipeline.vae is None or pipeline.text_encoder is None:
+            raise ModelError(
+                "a Stable Diffusion with VAE and text encoder",
+                got=f"{Path(folder).name}, which has not both",
+                mend="load the package's own kind with FaceAUPipeline.from_pretrained",
+            )
+        au_adapter.check(unet)
+        if adapter_folder is not None:
+            conditioner = au_adapter.load(unet, adapter_folder)
+        else:
+            known = {} if taught is None else {"taught": tuple(taught)}
+            conditioner = AUConditioner(width=unet.config.cross_attention_dim, **known)
+            au_adapter.install(unet, tokens=len(conditioner.config.units) + 1)
+        pipeline.register_modules(conditioner=conditioner.to(pipeline.device).eval())
+        return pipeline
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
+        """As in diffusers; the AU adapter goes into a folder of its own.
+
+        Inside ``unet/`` its weights would be written but not read back: diffusers drops them
+        with a warning and leaves plain attention.
+        """
+        if not au_adapter.installed(self.unet):
+            super().save_pretrained(save_directory, **options)
+            return
+        au_adapter.save_attention(self.unet, Path(save_directory) / ADAPTER)
+        branches = dict(self.unet.attn_processors)
+        au_adapter.remove(self.unet)
+        try:
+            super().save_pretrained(save_directory, **options)
+        finally:
+            self.unet.set_attn_processor(branches)

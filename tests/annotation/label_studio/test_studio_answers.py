@@ -1,0 +1,175 @@
+"""What a stored result means, one row per case, and nothing makes it crash."""
+
+from __future__ import annotations
+
+import pytest
+
+from annotation.label_studio.answers import answer_of, columns_of, result_of
+from warehouse.vocabulary import ACTION_UNITS
+
+
+def choice(name: object, *values: object) -> dict[str, object]:
+    value = {"choices": [*values]}
+    return {"from_name": name, "to_name": "crop", "type": "choices", "value": value}
+
+
+NOTE = {"from_name": "note", "type": "textarea", "value": {"text": ["odd light"]}}
+FACE = choice("validity", "face")
+
+
+@pytest.mark.parametrize(
+    ("result", "validity", "expressions", "confidence", "note"),
+    [
+        ([FACE, choice("expression", "anger")], "face", ["anger"], None, None),
+        (
+            [choice("expression", "fear", "surprise"), FACE, choice("confidence", "sure")],
+            "face", ["surprise", "fear"], "sure", None,
+        ),
+        ([choice("expression", "fear", "fear")], None, ["fear"], None, None),
+        ([FACE, choice("expression", "unknown"), NOTE], "face", ["unknown"], None, "odd light"),
+        ([choice("validity", "not_a_face")], "not_a_face", ["not_a_face"], None, None),
+        ([choice("validity", "unusable")], "unusable", ["unknown"], None, None),
+        # The page keeps what was picked before the rater changed the first answer.
+        (
+            [choice("validity", "not_a_face"), choice("expression", "anger")],
+            "not_a_face", ["not_a_face"], None, None,
+        ),
+    ],
+)  # fmt: skip
+def test_a_result_becomes_an_answer(result, validity, expressions, confidence, note) -> None:
+    assert answer_of(result) == {
+        "validity": validity,
+        "expressions": expressions,
+        "confidence": confidence,
+        "valence": None,
+        "arousal": None,
+        "note": note,
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ([], "no expression"),
+        ([FACE], "no expression"),
+        (None, "no answer to any question"),
+        ("happiness", "no answer to any question"),
+        ({"from_name": "expression"}, "no answer to any question"),
+        ([1, 2], "no answer to any question"),
+        ([{"value": 1}], "no answer to any question"),
+        ([FACE, choice("expression", "glee")], "'glee' is no expression"),
+        ([FACE, choice("expression", "not_a_face")], "'not_a_face' is no expression"),
+        ([choice("expression", 7)], "no answer to any question"),
+        ([choice("expression", {"a": 1})], "no answer to any question"),
+        ([choice(["x"], "anger")], "no answer to any question"),
+        (
+            [FACE, choice("expression", "anger"), choice("mood", "x")],
+            "'mood' is no question",
+        ),
+        ([choice("validity", "maybe"), choice("expression", "anger")], "'maybe' is no validity"),
+    ],
+)
+def test_a_malformed_result_is_no_vote_and_says_why(result, told) -> None:
+    answer = answer_of(result)
+    assert answer["expressions"] == []
+    assert answer["note"].startswith("malformed: ")
+    assert told in answer["note"]
+
+
+def test_a_skip_needs_no_answer() -> None:
+    assert answer_of([], was_cancelled=True)["note"] is None
+    assert answer_of([choice("expression", "fear")], was_cancelled=True)["expressions"] == ["fear"]
+
+
+def test_there_and_back() -> None:
+    for expressions, validity, confidence in (
+        (["neutral"], "face", None),
+        (["anger", "disgust"], "face", "likely"),
+        ([], "not_a_face", None),
+    ):
+        result = result_of(expressions, validity=validity, confidence=confidence)
+        answer = answer_of(result)
+        assert answer["expressions"] == (expressions or ["not_a_face"])
+        assert (answer["validity"], answer["confidence"]) == (validity, confidence)
+
+
+def number(name: str, value: object) -> dict[str, object]:
+    return {"from_name": name, "to_name": "crop", "type": "number", "value": {"number": value}}
+
+
+def test_everything_a_page_can_ask_comes_back() -> None:
+    said = columns_of(
+        result_of(
+            ["happiness+surprise", "fear"],
+            confidence="likely",
+            mood={"valence": 0.6, "arousal": -0.3},
+            au={12: 0.8, 6: 0.0, 1: 0.1},
+            free_label="awe",
+        )
+    )
+    assert said == {
+        "answer": {
+            "validity": "face",
+            "expressions": ["happiness", "surprise", "fear"],
+            "confidence": "likely",
+            "valence": 0.6,
+            "arousal": -0.3,
+            "note": None,
+        },
+        "label_set": "expressions",
+        "labels": None,
+        "compounds": ["happiness+surprise"],
+        "free_label": "awe",
+        "au": [
+            {"unit": 1, "intensity": 0.1},
+            {"unit": 6, "intensity": 0.0},
+            {"unit": 12, "intensity": 0.8},
+        ],
+    }
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 0.25, 0.5, 0.8, 1.0])
+def test_every_intensity_of_every_unit_comes_back(level: float) -> None:
+    units = {unit.number: level for unit in ACTION_UNITS}
+    coded = columns_of(result_of(["anger"], au=units))["au"]
+    assert {entry["unit"]: entry["intensity"] for entry in coded} == units
+
+
+def test_coarse_labels_are_no_expressions() -> None:
+    said = columns_of(result_of(["negative", "surprise"]), label_set="coarse")
+    assert (said["labels"], said["answer"]["expressions"]) == (["negative", "surprise"], [])
+    assert said["answer"]["note"] is None
+    told = columns_of(result_of(["anger"]), label_set="coarse")
+    assert told["labels"] == []
+    assert "'anger' is no expression" in told["answer"]["note"]
+    none = columns_of(result_of([], validity="not_a_face"), label_set="coarse")
+    assert none["labels"] == ["not_a_face"]
+
+
+def test_what_was_said_of_a_face_is_dropped_with_the_face() -> None:
+    result = [choice("validity", "not_a_face"), number("valence", 50), choice("au12", "C")]
+    said = columns_of(result)
+    assert said["answer"]["expressions"] == ["not_a_face"]
+    assert (said["answer"]["valence"], said["au"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (number("valence", 101), "101 is no valence"),
+        (number("arousal", "high"), "'high' is no arousal"),
+        (number("arousal", True), "True is no arousal"),
+        (number("valence", float("nan")), "nan is no valence"),
+        (choice("au12", "F"), "'F' is no au12"),
+        (choice("au99", "A"), "'au99' is no question"),
+        ({"from_name": "valence", "value": {}}, "no answer to any question"),
+    ],
+)
+def test_a_number_or_unit_that_does_not_fit_is_no_vote(part, told) -> None:
+    said = columns_of([FACE, choice("expression", "fear"), part])
+    assert told in said["answer"]["note"]
+    assert (said["answer"]["expressions"], said["answer"]["valence"], said["au"]) == (
+        [],
+        None,
+        None,
+    )

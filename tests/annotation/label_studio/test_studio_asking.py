@@ -1,0 +1,434 @@
+"""Faces to people and votes back over all projects of a home: rounds, pages, second asks, hands."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from annotation.label_studio import users
+from annotation.label_studio.answers import result_of
+from annotation.label_studio.client import Client
+from annotation.label_studio.pull import Gathered
+from annotation.label_studio.users import Person
+from pipeline import label_progress, label_sync, studio
+from pipeline.cli.label import _show_status
+from pipeline.settings import Settings
+from tests.annotation.label_studio.conftest import Studio, faces
+from warehouse.errors import StudioError
+from warehouse.storage import tables, views
+from warehouse.storage.schema import TABLES
+
+pytestmark = pytest.mark.studio
+
+
+class Office:
+    """A home with kept faces and a queue, whose server runs; settings may change as it goes."""
+
+    def __init__(self, running: Studio, title: str, count: int, **given: Any) -> None:
+        self.home, self.given = running.home, {"project": title, "wanted_votes": 2} | given
+        drawn = faces(running.home, count)
+        self.face_ids: list[str] = drawn["face_id"].to_list()
+        rows = drawn.drop("reason").with_columns(
+            track_id=pl.lit("drawn-0000"), video_id=pl.lit("drawn"), batch=pl.lit("b"),
+            verdict=pl.lit("kept"),
+        )  # fmt: skip
+        table = pl.concat([TABLES["faces"].empty(), rows], how="diagonal_relaxed")
+        tables.write(self.home, "faces", table, part="drawn", batch="b")
+        self.queue(dict.fromkeys(self.face_ids, "coverage"))
+
+    def settings(self, **more: Any) -> Settings:
+        self.given |= more
+        return Settings(home=self.home.root, **self.given)
+
+    def queue(self, reasons: dict[str, str], wanted: int = 2) -> None:
+        rows = [(face, 1, 0.5, reason, wanted) for face, reason in reasons.items()]
+        table = pl.DataFrame(rows, schema=TABLES["queue"].schema, orient="row")
+        tables.write(self.home, "queue", table, part="current")
+
+    def push(self, **more: Any) -> label_sync.Asked:
+        return label_sync.push_faces(self.settings(**more))
+
+    def pull(self, **more: Any) -> dict[int, Gathered | StudioError]:
+        settings = self.settings(**more)
+        found = {
+            project.id: pulled
+            for project, pulled in label_sync.pull_votes(settings, now=datetime.now(UTC))
+        }
+        label_sync.step_if_queued(settings)
+        return found
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        return views.ask(self.home, query).rows()
+
+
+@pytest.fixture
+def office(studio: Studio, request: pytest.FixtureRequest) -> Iterator[Callable[..., Office]]:
+    def make(count: int, **given: Any) -> Office:
+        return Office(studio, request.node.name[-45:], count, **given)
+
+    shutil.rmtree(studio.home.tables, ignore_errors=True)
+    yield make
+    shutil.rmtree(studio.home.tables, ignore_errors=True)
+
+
+def offered(client: Client, project_id: int) -> dict[str, int]:
+    """Face to the task the stream still offers; fails if one face is offered twice."""
+    found = [
+        (task["data"]["face_id"], task["id"])
+        for task in client.tasks(project_id, include="id,data,is_labeled", task_only=True)
+        if not task["is_labeled"]
+    ]
+    assert len({face for face, _ in found}) == len(found)
+    return dict(found)
+
+
+def vote(person: Person, client: Client, task: int, *expressions: str, **more: Any) -> int:
+    body = {"result": result_of(expressions), "lead_time": 2.0} | more
+    with Client(person.address(client.url)) as own:
+        return own.write("POST", f"/api/tasks/{task}/annotations/", body)["id"]
+
+
+def test_a_full_project_begins_the_next_and_votes_come_back_from_all(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(10, project_cap=4)
+    asked = made.push()
+    assert (asked.new, asked.known, list(asked.tasks.values())) == (10, 0, [4, 4, 2])
+    again = made.push()
+    assert (again.new, again.known, again.tasks) == (0, 10, asked.tasks)
+    where = {face: n for number in asked.tasks for face, n in offered(client, number).items()}
+    assert sorted(where) == sorted(made.face_ids)
+    for face in made.face_ids[::3]:
+        vote(voters[0], client, where[face], "fear")
+    pulled = made.pull()
+    assert {number: p.n_standing for number, p in pulled.items()} == dict(
+        zip(asked.tasks, (2, 1, 1), strict=True)
+    )
+    assert made.ask("SELECT count(*), sum(owed)::INT FROM votes_owed") == [(10, 16)]
+
+
+@pytest.mark.slow
+def test_two_pipelines_pushing_at_once_make_no_twins_over_rounds(
+    office: Callable[..., Office], client: Client
+) -> None:
+    made = office(30, project_cap=12)
+    made.push(project_cap=12)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: label_sync.push_faces(made.settings()), range(2)))
+    assert both[0].tasks == both[1].tasks
+    seen = Counter(face for number in both[0].tasks for face in offered(client, number))
+    assert seen == Counter(made.face_ids)
+
+
+def test_enough_votes_leave_the_stream_and_what_was_no_vote_is_asked_again(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(3)
+    (number,) = made.push().tasks
+    one, two, three = (offered(client, number)[face] for face in made.face_ids)
+    for person in voters[:2]:
+        vote(person, client, one, "anger")
+    # Twice malformed: the server counts two annotations, we count no vote.
+    for person in voters[:2]:
+        vote(person, client, two, result=result_of(["glee"]))
+    assert set(offered(client, number).values()) == {three}
+    made.pull()
+    assert set(offered(client, number).values()) == {two, three}
+    # The queue is told elsewhere that nobody wants the third face any more.
+    made.queue(dict.fromkeys(made.face_ids[:2], "coverage"))
+    made.push()
+    assert set(offered(client, number).values()) == {two}
+    assert made.ask("SELECT owed FROM votes_owed ORDER BY face_id") == [(0,), (2,)]
+
+
+def test_an_audit_asks_again_with_a_second_task_once(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(2)
+    (number,) = made.push().tasks
+    first = offered(client, number)
+    for person in voters[:2]:
+        for task in first.values():
+            vote(person, client, task, "anger")
+    made.pull()
+    assert made.push().new == 0
+    made.queue({made.face_ids[0]: "audit"}, wanted=4)
+    assert [made.push().new for _ in range(2)] == [1, 0]
+    (again,) = offered(client, number).values()
+    assert again not in first.values()
+    # The same two people may answer again: both answers are kept, the newest is the vote.
+    for person in voters[:2]:
+        vote(person, client, again, "disgust")
+    made.pull()
+    assert offered(client, number) == {}
+    assert made.ask("SELECT owed FROM votes_owed") == [(0,)]
+    assert made.push().new == 0 or offered(client, number) == {}
+    labels = "SELECT label, count(*) FROM votes GROUP BY ALL ORDER BY ALL"
+    assert made.ask(labels) == [("anger", 2), ("disgust", 2)]
+    assert made.ask("SELECT count(*) FROM standing_annotations") == [(6,)]
+
+
+def test_another_page_is_another_project_and_old_votes_stay(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(2)
+    (old,) = made.push().tasks
+    kept = vote(voters[0], client, offered(client, old)[made.face_ids[0]], "fear")
+    made.pull()
+    asked = made.push(ask_mood=True, ask_au=(12, 4), ask_compounds=True, ask_free_label=True)
+    (new,) = asked.tasks
+    assert new != old
+    assert offered(client, old) == {}
+    said = result_of(
+        ["happiness+surprise"], mood={"valence": 0.5, "arousal": -0.2}, au={4: 0.0, 12: 0.8},
+        free_label="glee",
+    )  # fmt: skip
+    vote(voters[1], client, offered(client, new)[made.face_ids[0]], result=said)
+    with Client(voters[0].address(client.url)) as ada:
+        ada.write("PATCH", f"/api/annotations/{kept}/", {"result": result_of(["sadness"])})
+    assert all(pulled.complete for pulled in made.pull().values())
+    votes = "SELECT label, weight, round(valence, 2) FROM votes ORDER BY label"
+    assert made.ask(votes) == [
+        ("happiness", 0.5, 0.5),
+        ("sadness", 1.0, None),
+        ("surprise", 0.5, 0.5),
+    ]
+    assert made.ask("SELECT unit, intensity FROM au_votes ORDER BY unit") == [(4, 0.0), (12, 0.8)]
+    extra = "SELECT compounds, free_label FROM current_votes WHERE free_label IS NOT NULL"
+    assert made.ask(extra) == [(["happiness+surprise"], "glee")]
+    # Both of its votes are there: nobody is asked for the first face on either page.
+    assert set(offered(client, new)) == {made.face_ids[1]}
+
+
+@pytest.mark.slow
+def test_the_coarse_question_is_asked_beside_the_fine_one(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(2)
+    (fine,) = made.push().tasks
+    (coarse,) = made.push(label_set="coarse").tasks
+    assert set(offered(client, fine)) == set(offered(client, coarse)) == set(made.face_ids)
+    for person in voters[:2]:
+        task = offered(client, coarse)[made.face_ids[0]]
+        vote(person, client, task, "negative")
+    made.pull()
+    assert set(offered(client, coarse)) == {made.face_ids[1]}
+    assert set(offered(client, fine)) == set(made.face_ids)
+    assert made.ask("SELECT label, label_set FROM coarse_votes") == [("negative", "coarse")] * 2
+    assert made.ask("SELECT count(*) FROM votes") == [(0,)]
+
+
+def test_a_config_edited_by_hand_stops_the_push_and_not_the_pull(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(2)
+    (number,) = made.push().tasks
+    task = offered(client, number)[made.face_ids[0]]
+    row = client.read(f"/api/projects/{number}/")
+    edited = row["label_config"].replace('alias="contempt"', 'alias="scorn"')
+    client.write("PATCH", f"/api/projects/{number}/", {"label_config": edited})
+    vote(voters[0], client, task, "fear")
+    vote(voters[1], client, task, result=[*result_of(["fear"])[:1], *result_of(["scorn"])[1:]])
+    with pytest.raises(StudioError, match=r"edited by hand.*--restore-config"):
+        made.push()
+    (pulled,) = made.pull().values()
+    assert pulled.complete
+    assert made.ask("SELECT label FROM votes") == [("fear",)]
+    assert [p.edited for p in studio.projects(made.settings(), client)] == [True]
+    assert studio.restore_configs(made.settings()) == [number]
+    assert made.push().known == 2
+
+
+def test_votes_beside_a_prediction_say_so_and_others_do_not(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(2)
+    rated = [
+        {"face_id": face, "rater_id": "machine-1", "batch": "b",
+         "expression": [0, 0, 0, 0, 0, 0, 1, 0]}
+        for face in made.face_ids[:1]
+    ]  # fmt: skip
+    table = pl.DataFrame(rated, schema_overrides=TABLES["ratings"].schema, strict=False)
+    table = pl.concat([TABLES["ratings"].empty(), table], how="diagonal_relaxed")
+    tables.write(made.home, "ratings", table, part="drawn", batch="b")
+    (blind,) = made.push().tasks
+    vote(voters[0], client, offered(client, blind)[made.face_ids[0]], "anger")
+    (shown,) = made.push(show_predictions=True).tasks
+    assert client.read(f"/api/projects/{shown}/")["show_collab_predictions"] is True
+    with Client(voters[1].address(client.url)) as ben:
+        served = [ben.read(f"/api/projects/{shown}/next")]
+        vote(voters[1], client, served[0]["id"], "fear")
+        served.append(ben.read(f"/api/projects/{shown}/next"))
+        vote(voters[1], client, served[1]["id"], "fear")
+    assert {task["data"]["face_id"]: len(task["predictions"]) for task in served} == {
+        made.face_ids[0]: 1, made.face_ids[1]: 0,
+    }  # fmt: skip
+    made.pull()
+    rows = "SELECT face_id, label_set, saw_prediction FROM current_votes ORDER BY ALL"
+    assert made.ask(rows) == [
+        (made.face_ids[0], "expressions", False),
+        (made.face_ids[0], "expressions", True),
+        (made.face_ids[1], "expressions", False),
+    ]
+
+
+def test_what_another_hand_wrote_is_told_and_is_no_vote(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(2)
+    (number,) = made.push().tasks
+    one, two = (offered(client, number)[face] for face in made.face_ids)
+    mine = vote(voters[0], client, one, "fear")
+    made.pull()
+    with Client(voters[1].address(client.url)) as ben:
+        ben.write("PATCH", f"/api/annotations/{mine}/", {"result": result_of(["anger"])})
+        forged = {"result": result_of(["disgust"]), "completed_by": voters[0].user_id}
+        ben.write("POST", f"/api/tasks/{two}/annotations/", forged)
+    assert all(pulled.complete for pulled in made.pull().values())
+    ada, ben = (studio.pseudonym_of(made.settings(), person) for person in voters[:2])
+    told = "SELECT face_id, rater_id, edited_by, what, expressions FROM edits_by_others ORDER BY 1"
+    assert made.ask(told) == [
+        (made.face_ids[0], ada, ben, "edited", ["anger"]),
+        (made.face_ids[1], ada, ben, "submitted in their name", ["disgust"]),
+    ]
+    assert made.ask("SELECT face_id, rater_id, label FROM votes") == [
+        (made.face_ids[0], ada, "fear")
+    ]
+    assert made.ask("SELECT count(*) FROM standing_annotations") == [(2,)]
+    with Client(voters[0].address(client.url)) as own:
+        own.write("PATCH", f"/api/annotations/{mine}/", {"result": result_of(["sadness"])})
+    made.pull()
+    assert made.ask("SELECT label FROM votes") == [("sadness",)]
+    facts = label_progress.progress_of(made.settings())
+    assert facts["annotations written by another account"] == 2
+
+
+def declare(made: Office, subjects: list[str | None]) -> None:
+    """Every face is of a track of its own, and the track of a declared subject, or of none."""
+    table = tables.read(made.home, "faces").sort("face_id").with_columns(track_id="face_id")
+    tables.write(made.home, "faces", table, part="drawn", batch="b")
+    rows = table.select("track_id", "video_id", "batch", subject_id=pl.Series(subjects))
+    tracks = pl.concat([TABLES["tracks"].empty(), rows], how="diagonal_relaxed")
+    tables.write(made.home, "tracks", tracks, part="drawn", batch="b")
+
+
+def test_filmed_people_are_served_their_own_faces_and_observers_keep_theirs(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(4)
+    mine, also_mine, other, nobodys = made.face_ids
+    declare(made, ["s-1", "s-1", "s-2", None])
+    given = {"kind": "self", "subject": "s-1"}
+    filmed = users.add(client, made.home.studio, "filmed@example.org", **given)
+    asked = made.push()
+    (shared,) = asked.tasks
+    assert set(offered(client, shared)) == set(made.face_ids)
+    (own,) = studio.projects(made.settings(), client, person=filmed)
+    assert set(offered(client, own.id)) == {mine, also_mine}
+    name = studio.pseudonym_of(made.settings(), filmed)
+    assert f"/projects/{own.id}/" in asked.links[name]
+    vote(filmed, client, offered(client, own.id)[mine], "contempt")
+    # In the observers' project, where nobody can be kept out, it takes no place either.
+    vote(filmed, client, offered(client, shared)[other], "anger")
+    vote(voters[0], client, offered(client, shared)[other], "neutral")
+    made.pull()
+    assert set(offered(client, shared)) == set(made.face_ids)
+    assert set(offered(client, own.id)) == {also_mine}
+    assert made.ask("SELECT face_id, label FROM votes") == [(other, "neutral")]
+    said = made.ask("SELECT face_id, answer.expressions FROM self_reports ORDER BY face_id")
+    assert said == [(mine, ["contempt"]), (other, ["anger"])]
+    owed = made.ask("SELECT face_id, owed FROM votes_owed ORDER BY face_id")
+    assert owed == [(mine, 2), (also_mine, 2), (other, 1), (nobodys, 2)]
+    # Told to be of another subject: from then on they are served that one's faces alone.
+    users.add(client, made.home.studio, "filmed@example.org", kind="self", subject="s-2")
+    made.push()
+    assert set(offered(client, own.id)) == set()
+    users.remove(client, made.home.studio, "filmed@example.org")
+
+
+def test_status_says_who_owes_what(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(3)
+    (number,) = made.push().tasks
+    tasks = offered(client, number)
+    vote(voters[0], client, tasks[made.face_ids[0]], "fear")
+    vote(voters[0], client, tasks[made.face_ids[1]], was_cancelled=True, result=[])
+    vote(voters[1], client, tasks[made.face_ids[0]], "fear")
+    made.pull()
+    found = {row["email"]: row for row in label_progress.open_to(made.settings()).to_dicts()}
+    ada, ben, cem = (found[person.email] for person in voters)
+    assert (ada["votes"], ada["skips"], ada["faces"]) == (1, 1, 1)
+    assert (ben["votes"], ben["skips"], ben["faces"]) == (1, 0, 2)
+    assert (cem["votes"], cem["skips"], cem["faces"]) == (0, 0, 2)
+    assert sum(row["share"] for row in found.values()) == pytest.approx(4)
+    facts = label_progress.progress_of(made.settings())
+    assert (facts["votes"], facts["votes still owed"], facts["skips"]) == (2, 4, 1)
+    rater = studio.pseudonym_of(made.settings(), voters[0])
+    assert facts[f"votes of {rater}"] == {
+        "votes": 1, "skipped": 1, "agreement": None, "open": 1,
+        "owed": pytest.approx(ada["share"], abs=1e-3),
+    }  # fmt: skip
+    page = io.StringIO()
+    _show_status(facts, Console(file=page, width=200))
+    assert re.search(rf"^{rater} +1 +1 +- +1 +\d$", page.getvalue(), re.MULTILINE)
+    # Two people who said the same of the only face they share: nothing to agree beyond.
+    assert re.search(r"krippendorff's alpha +not defined yet", page.getvalue())
+
+
+@pytest.mark.slow
+def test_a_project_deleted_by_hand_leaves_its_votes_and_does_not_stop_the_rest(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(4, project_cap=2)
+    first, second = made.push().tasks
+    for number in (first, second):
+        for task in offered(client, number).values():
+            vote(voters[0], client, task, "fear")
+    made.pull()
+    client.write("DELETE", f"/api/projects/{first}/")
+    assert list(made.pull()) == [second]
+    assert made.ask("SELECT count(*) FROM votes") == [(4,)]
+    # What was owed there is asked in a new project; what was answered there is not forgotten.
+    assert sum(made.push().tasks.values()) == 4
+    assert made.ask("SELECT sum(owed)::INT FROM votes_owed") == [(4,)]
+
+
+def test_each_person_walks_in_an_order_of_their_own(
+    office: Callable[..., Office], client: Client, voters: list[Person]
+) -> None:
+    made = office(12)
+    asked = made.push()
+    (number,) = asked.tasks
+    again = made.push()
+    assert again.links == asked.links
+    tabs = {tab["id"]: tab["data"] for tab in client.read("/api/dm/views/", project=number)}
+    walks = []
+    for person in voters:
+        link = asked.links[studio.pseudonym_of(made.settings(), person)]
+        tab = int(link.split("tab=")[1].split("&")[0])
+        body = {
+            "project": number, "ordering": tabs[tab]["ordering"],
+            "filters": tabs[tab]["filters"], "selectedItems": {"all": True, "excluded": []},
+        }  # fmt: skip
+        with Client(person.address(client.url)) as own:
+            walk = []
+            for _ in range(6):
+                path = f"/api/dm/actions/?id=next_task&project={number}&tabID={tab}"
+                task = own.write("POST", path, body)
+                walk.append(task["data"]["face_id"])
+                vote(person, client, task["id"], "fear")
+        walks.append(walk)
+    # Two votes close a face, so a later person cannot be given all of an earlier one's.
+    assert len({tuple(walk) for walk in walks}) == 3
+    assert walks[1][:3] != walks[0][:3]

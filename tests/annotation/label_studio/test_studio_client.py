@@ -1,0 +1,178 @@
+"""Failures become one clear sentence; reads are tried again, writes are not."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import hmac
+import http.server
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from annotation.label_studio.address import Address
+from annotation.label_studio.client import Client, LostAnswerError, connect
+from annotation.label_studio.tasks import push
+from tests.annotation.label_studio.conftest import Studio
+from warehouse.errors import StudioError
+
+pytestmark = pytest.mark.studio
+
+
+def personal_token(studio: Studio, *, expires: float, secret: str | None = None) -> str:
+    """A personal access token as the server makes them, signed with its own secret."""
+    lines = (studio.home.studio / "data" / ".env").read_text().splitlines()
+    keys = dict(line.split("=", 1) for line in lines if "=" in line)
+    secret = secret or keys["SECRET_KEY"].strip("'\"")
+    body = {"token_type": "refresh", "exp": int(expires), "iat": 1, "jti": "a" * 32, "user_id": 1}
+
+    def part(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    signed = f"{part(json.dumps({'alg': 'HS256', 'typ': 'JWT'}).encode())}"
+    signed += f".{part(json.dumps(body).encode())}"
+    signature = hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest()
+    return f"{signed}.{part(signature)}"
+
+
+def real_personal_token(studio: Studio) -> str:
+    """Made on the account page, as a person would."""
+    account = json.loads((studio.home.studio / "credentials.json").read_text())
+    with httpx.Client(base_url=studio.address.url) as browser:
+        browser.get("/user/login/")
+        form = {key: account[key] for key in ("email", "password")}
+        form |= {"csrfmiddlewaretoken": browser.cookies["csrftoken"], "persist_session": "on"}
+        referer = {"Referer": studio.address.url}
+        browser.post("/user/login/", data=form, headers=referer)
+        headers = referer | {"X-CSRFToken": browser.cookies["csrftoken"]}
+        return browser.post("/api/token/", headers=headers).json()["token"]
+
+
+def revoke(studio: Studio, token: str) -> None:
+    with Client(studio.address) as client:
+        client.write("POST", "/api/token/blacklist/", {"refresh": token})
+
+
+def test_a_personal_token_signs_in_until_it_is_revoked(studio: Studio) -> None:
+    token = real_personal_token(studio)
+    personal = dataclasses.replace(studio.address, token=token)
+    with connect(personal) as client:
+        assert client.whoami()["id"] == 1
+        # The access token it bought runs out after minutes; a spent one looks like this.
+        client._http.auth._access = "spent"  # type: ignore[union-attr]
+        assert client.whoami()["id"] == 1
+    revoke(studio, token)
+    with pytest.raises(StudioError, match=r"HTTP 401.*blacklisted") as refused:
+        connect(personal)
+    assert "LABEL_STUDIO_API_KEY" in refused.value.mend
+
+
+@pytest.mark.parametrize("kind", ["wrong", "expired", "forged"])
+def test_a_refused_token_is_named_and_never_shown(studio: Studio, kind: str) -> None:
+    token = {
+        "wrong": "0f" * 20,
+        "expired": personal_token(studio, expires=time.time() - 60),
+        "forged": personal_token(studio, expires=time.time() + 60, secret="guess"),
+    }[kind]
+    said = {"wrong": "Invalid token", "expired": "Token is expired", "forged": "Token is invalid"}
+    with pytest.raises(StudioError, match=rf"HTTP 401.*{said[kind]}") as refused:
+        connect(dataclasses.replace(studio.address, token=token))
+    assert "make a new one" in refused.value.mend
+    assert token not in str(refused.value)
+
+
+def test_a_server_that_is_down_says_how_to_start_it() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(StudioError, match=r"answer at .*ConnectError.*risorius studio up") as down:
+        connect(Address(url=url, token="5ecret" * 6), patience_s=0.5)
+    assert "5ecret" not in str(down.value)
+
+
+def test_what_is_gone_is_named(client: Client) -> None:
+    with pytest.raises(StudioError, match="project 99999 at"):
+        client.counts(99999)
+    with pytest.raises(StudioError, match=r"HTTP 404 for GET /api/projects/99999/"):
+        client.read("/api/projects/99999/")
+    with pytest.raises(StudioError, match=r"HTTP 404 for POST .*/import: 404 \| Label Studio"):
+        client.write("POST", "/api/projects/99999/import", [{"data": {}}])
+
+
+def test_a_request_it_cannot_use_says_which_field(client: Client) -> None:
+    with pytest.raises(StudioError, match=r"HTTP 400.*title.*at least 3 characters"):
+        client.write("POST", "/api/projects/", {"title": "x"})
+
+
+class _Failing(http.server.BaseHTTPRequestHandler):
+    """Answers 503 twice, then 200, and counts."""
+
+    calls: list[str]
+
+    def do_GET(self) -> None:
+        self.calls.append(self.command)
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(503 if len(self.calls) <= 2 else 200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(b'{"email": "a@b.org"}')
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def failing() -> Iterator[tuple[Address, list[str]]]:
+    calls: list[str] = []
+    handler = type("Handler", (_Failing,), {"calls": calls})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        yield Address(url=f"http://127.0.0.1:{one.server_address[1]}", token="t" * 40), calls
+        one.shutdown()
+
+
+def test_a_read_is_tried_again(failing: tuple[Address, list[str]]) -> None:
+    address, calls = failing
+    with Client(address) as client:
+        assert client.whoami() == {"email": "a@b.org"}
+    assert calls == ["GET"] * 3
+
+
+def test_a_write_is_not(failing: tuple[Address, list[str]]) -> None:
+    address, calls = failing
+    with Client(address) as client, pytest.raises(LostAnswerError, match="HTTP 503"):
+        client.write("POST", "/api/projects/", {})
+    assert calls == ["POST"]
+
+
+def test_paging_loses_no_task_when_earlier_ones_are_deleted_meanwhile(board) -> None:
+    made = board(7)
+    ids = list(push(made.client, made.id, made.faces).task_ids.values())
+    seen = []
+    for task in made.client.tasks(made.id, include="id", task_only=True, page_size=3):
+        seen.append(task["id"])
+        if len(seen) == 3:
+            made.client.write("DELETE", f"/api/tasks/{ids[0]}/")
+    assert seen == ids
+
+
+def test_local_pictures_are_served_to_members_only(studio: Studio, board) -> None:
+    made = board(1)
+    push(made.client, made.id, made.faces)
+    path = f"/data/local-files/?d={made.faces['crop'][0]}"
+    served = made.client._http.get(path)
+    assert served.status_code == 200
+    assert served.content == Path(studio.home.media / made.faces["crop"][0]).read_bytes()
+    assert httpx.get(f"{studio.address.url}{path}").status_code == 401
+    outside = made.client._http.get("/data/local-files/?d=../label-studio/credentials.json")
+    assert not outside.is_success
+    assert studio.address.token not in outside.text

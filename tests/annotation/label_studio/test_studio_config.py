@@ -1,0 +1,231 @@
+"""The labeling page is valid, asks in the vocabulary's words, and is linted by us."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from annotation.label_studio import labeling_config, projects
+from annotation.label_studio.answers import columns_of, result_of
+from annotation.label_studio.client import Client
+from annotation.label_studio.drawings import FOLDER, write_drawings
+from annotation.label_studio.guide import instruction
+from annotation.label_studio.marks import Mark, page_fingerprint, read_mark
+from annotation.label_studio.page import Page
+from tests.annotation.label_studio.conftest import Studio
+from warehouse.errors import SettingsError
+from warehouse.vocabulary import ACTION_UNITS, ANSWERS, EXPRESSIONS
+
+
+def choices(name: str) -> list[tuple[str, str]]:
+    root = ElementTree.fromstring(labeling_config.labeling_config())
+    (control,) = [tag for tag in root.iter("Choices") if tag.get("name") == name]
+    return [(choice.get("alias", ""), choice.get("hotkey", "")) for choice in control]
+
+
+def test_keys_one_to_eight_are_the_expressions_in_order() -> None:
+    assert choices("expression") == [
+        *((name, str(key)) for key, name in enumerate(EXPRESSIONS, start=1)),
+        ("unknown", "9"),
+    ]
+
+
+def test_every_answer_can_be_given() -> None:
+    aliases = {alias for name in ("expression", "validity") for alias, _ in choices(name)}
+    assert set(ANSWERS) <= aliases
+
+
+def test_the_sdk_accepts_the_config_and_every_answer() -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    page = LabelInterface(labeling_config.labeling_config())
+    page.validate()
+    for result in (
+        *(result_of([name]) for name in (*EXPRESSIONS, "unknown")),
+        result_of(["fear", "surprise"], confidence="guess"),
+        result_of([], validity="not_a_face"),
+        result_of([], validity="unusable"),
+    ):
+        assert page.validate_prediction({"result": result}, return_errors=True) == []
+
+
+@pytest.mark.studio
+def test_the_server_accepts_the_config(client: Client) -> None:
+    assert (
+        client.write(
+            "POST", "/api/projects/validate/", {"label_config": labeling_config.labeling_config()}
+        )
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "fault"),
+    [
+        ('<View><Image name="a" value="$x"/><Text name="b"/></View>', "unknown tag Text"),
+        ('<View><Image name="a"/><Image name="a"/></View>', "the name a is used twice"),
+        (
+            '<View><Image name="a"/><Choices name="c" toName="a"><Choice alias="x" hotkey="1"/>'
+            '<Choice alias="y" hotkey="1"/></Choices></View>',
+            "the key 1 is used twice",
+        ),
+        (
+            '<View><Image name="a"/><Choices name="c" toName="a"><Choice alias="x" hotkey="v"/>'
+            "</Choices></View>",
+            "the key v belongs to the viewer",
+        ),
+        (
+            '<View><Image name="a"/><Choices name="c" toName="a"><Choice alias="x"/>'
+            '<Choice alias="x"/></Choices></View>',
+            "c offers 'x' twice",
+        ),
+        (
+            '<View><Image name="a"/><Choices name="c" toName="a"><Choice value="x"/></Choices>'
+            "</View>",
+            "c has a choice without alias",
+        ),
+        (
+            '<View><Choices name="c" toName="gone"><Choice alias="x"/></Choices></View>',
+            "c points at gone, which is not there",
+        ),
+    ],
+)
+def test_lint_finds(broken: str, fault: str) -> None:
+    assert labeling_config.lint(broken) == [fault]
+
+
+def test_our_config_has_no_fault_and_a_stable_name() -> None:
+    text = labeling_config.labeling_config()
+    assert labeling_config.lint(text) == []
+    assert labeling_config.fingerprint(text) == labeling_config.fingerprint(
+        labeling_config.labeling_config()
+    )
+    assert labeling_config.fingerprint(text) != labeling_config.fingerprint(text + " ")
+
+
+@pytest.mark.studio
+def test_a_project_is_found_again_and_set_up_for_blind_votes(
+    studio: Studio, client: Client
+) -> None:
+    def ensure(wanted_votes: int, owner: str = "one") -> projects.Project:
+        return projects.ensure_project(
+            client,
+            title="the same title",
+            wanted_votes=wanted_votes,
+            media_dir=studio.home.media,
+            owner=owner,
+        )
+
+    first = ensure(3)
+    assert ensure(5) == first
+    assert ensure(5, owner="two").id != first.id
+    row = client.read(f"/api/projects/{first.id}/")
+    assert row["maximum_annotations"] == 5
+    assert row["show_collab_predictions"] is False
+    assert row["sampling"] == "Uniform sampling"
+    assert "cannot tell" in row["expert_instruction"]
+    storages = client.read("/api/storages/localfiles/", project=first.id)
+    assert sorted(item["title"] for item in storages) == [
+        "serve contexts",
+        "serve crops",
+        "serve guide",
+    ]
+    assert projects.last_change(client, first.id) is None
+
+
+@pytest.mark.studio
+def test_a_new_project_does_not_take_a_number_that_tables_know(
+    studio: Studio, client: Client
+) -> None:
+    highest = max(row["id"] for row in client.read("/api/projects/", page_size=1000)["results"])
+    taken = range(highest + 3)
+    made = projects.ensure_project(
+        client, title="numbers", wanted_votes=1, media_dir=studio.home.media, avoid=taken
+    )
+    assert made.id not in taken
+
+
+EVERYTHING = Page(
+    mood=True,
+    units=tuple(unit.number for unit in ACTION_UNITS),
+    compounds=True,
+    free_label=True,
+    clip=True,
+)
+PAGES = (Page(), EVERYTHING, Page(label_set="coarse"), Page(predictions=True))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_valid_and_takes_what_it_asks(page: Page) -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    text = labeling_config.labeling_config(page)
+    assert labeling_config.lint(text) == []
+    interface = LabelInterface(text)
+    interface.validate()
+    said: dict[str, Any] = {}
+    if page.mood:
+        said = {"mood": {"valence": -1.0, "arousal": 0.5}, "au": {12: 0.8, 4: 0.0}}
+        said["free_label"] = "awe"
+    for option in page.labels:
+        result = result_of([option.alias], **said)
+        assert interface.validate_prediction({"result": result}, return_errors=True) == []
+        back = columns_of(result, label_set=page.label_set)
+        assert back["answer"]["note"] is None
+
+
+def test_pages_are_told_apart_and_named_the_same_each_time() -> None:
+    marks = [page_fingerprint(page) for page in PAGES]
+    assert len(set(marks)) == len(PAGES)
+    assert marks == [page_fingerprint(page) for page in PAGES]
+
+
+@pytest.mark.studio
+@pytest.mark.parametrize("page", PAGES)
+def test_the_server_accepts_every_page(client: Client, page: Page) -> None:
+    body = {"label_config": labeling_config.labeling_config(page)}
+    assert client.write("POST", "/api/projects/validate/", body) is None
+
+
+@pytest.mark.parametrize(
+    "given", [{"label_set": "emotions"}, {"units": (12, 99)}], ids=["label set", "unit"]
+)
+def test_a_page_of_unknown_things_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        Page(**given)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_guide_explains_what_its_page_asks(page: Page) -> None:
+    text = instruction(page)
+    for option in page.labels:
+        if "+" not in option.alias:
+            assert f"({option.key})" in text, option.alias
+    assert ("Happily surprised" in text) == page.compounds
+    assert ("sliders" in text, "Action units" in text) == (page.mood, bool(page.units))
+    assert ("machine's guess" in text) == page.predictions
+    # The server keeps these; anything else would show as it is.
+    assert set(re.findall(r"</?(\w+)", text)) == {"b", "br", "table", "tr", "td", "img"}
+    drawn = {option.alias for option in page.labels} & set(EXPRESSIONS)
+    assert set(re.findall(r"guide/(\w+)\.svg", text)) == drawn
+
+
+def test_each_expression_is_drawn_in_its_own_way(tmp_path: Path) -> None:
+    write_drawings(tmp_path)
+    found = {path.stem: path.read_text() for path in (tmp_path / FOLDER).iterdir()}
+    assert set(found) == set(EXPRESSIONS)
+    assert len(set(found.values())) == len(EXPRESSIONS)
+    assert {ElementTree.fromstring(text).get("viewBox") for text in found.values()} == {
+        "0 0 100 100"
+    }
+
+
+@pytest.mark.parametrize("number", [1, 2, 17])
+def test_a_mark_is_read_back_from_a_description(number: int) -> None:
+    mark = Mark(page_fingerprint(Page()), "0" * 8, number)
+    assert read_mark(f"Facial expressions. {mark} and what somebody added") == mark
+    assert read_mark("risorius is nice [risorius]") is None

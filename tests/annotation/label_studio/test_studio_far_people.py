@@ -1,0 +1,116 @@
+"""Two machines, one home in a bucket, one Label Studio elsewhere: both know the same people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from annotation.label_studio.client import Client
+from annotation.label_studio.pull import User
+from pipeline import studio as pipeline_studio
+from pipeline.settings import Settings
+from tests.annotation.label_studio.conftest import Studio
+from tests.annotation.label_studio.far import Far, far_home, s3_url
+from tests.object_store import BUCKET
+from warehouse.errors import StudioError
+from warehouse.storage import mirror
+from warehouse.storage.home import Home
+from warehouse.storage.object_store import Bucket
+
+__all__ = ["s3_url"]
+
+pytestmark = pytest.mark.studio
+
+ANN, EVE = "ann.far@example.org", "eve.far@example.org"
+
+
+@pytest.fixture
+def far(studio: Studio, s3_url: str, tmp_path: Path) -> Iterator[Far]:
+    with far_home(studio, s3_url, tmp_path / "a", "people") as made:
+        yield made
+
+
+@pytest.fixture
+def machine(far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Settings]:
+    """``machine("b")``: what machine ``b`` is set to, having looked at the bucket just now."""
+
+    def at(name: str) -> Settings:
+        monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / name))
+        settings = Settings(home=Home.at(f"s3://{BUCKET}/{far.prefix}").root, **far.given)
+        mirror.refresh(settings.place.root, force=True)
+        return settings
+
+    return at
+
+
+def test_both_machines_name_every_rater_alike_and_the_bucket_holds_no_address_and_no_token(
+    far: Far, machine: Callable[[str], Settings], client: Client
+) -> None:
+    first = machine("a")
+    ann = pipeline_studio.add_person(first, ANN)
+    eve = pipeline_studio.add_person(first, EVE, subject="eve-1")
+    ids = {email: number for number, email in client.users().items()}
+
+    second = machine("b")
+    assert second.place.root != first.place.root
+    assert pipeline_studio.list_people(second) == [
+        {key: value for key, value in told.items() if key != "password_file"} | {"email": ""}
+        for told in sorted((ann, eve), key=lambda told: told["rater_id"])
+    ]
+    (filmed,) = pipeline_studio.filmed(second)
+    mine = pipeline_studio.filmed(first)[0]
+    assert filmed.subject == "eve-1"
+    titles = [
+        pipeline_studio.title_of(settings, person)
+        for settings, person in ((first, mine), (second, filmed))
+    ]
+    assert titles[0] == titles[1]
+
+    assert pipeline_studio.add_person(second, ANN)["rater_id"] == ann["rater_id"]
+    for refused in (
+        lambda: pipeline_studio.remove_person(second, EVE),
+        lambda: pipeline_studio.add_person(second, EVE, subject="eve-2"),
+    ):
+        with pytest.raises(StudioError, match="another machine"):
+            refused()
+    before = (first.place.studio / "people.json").read_text()
+    assert pipeline_studio.remove_person(first, EVE)
+    second = machine("b")
+    assert [told["state"] for told in pipeline_studio.list_people(second)] == [
+        "removed" if told is eve else "active"
+        for told in sorted((ann, eve), key=lambda told: told["rater_id"])
+    ]
+    for settings in (first, second):
+        name = pipeline_studio.rater_of(settings)
+        assert name(User(ids[ANN], ANN)) == (ann["rater_id"], "person")
+        # Of somebody removed the server hides the address.
+        assert name(User(ids[EVE], "")) == (eve["rater_id"], "self")
+
+    # An older copy of the accounts, put back, brings nobody back.
+    kept = (first.place.studio / "people.json").read_text()
+    (first.place.studio / "people.json").write_text(before)
+    pipeline_studio.rater_of(first)
+    assert pipeline_studio.list_people(machine("b")) == pipeline_studio.list_people(second)
+
+    objects = Bucket(f"s3://{BUCKET}/{far.prefix}")
+    stored = {key: objects.read(key) or b"" for key in objects.list("")}
+    assert {key for key in stored if key.startswith("people/")} == {
+        f"people/{told['rater_id']}.json" for told in (ann, eve)
+    }
+    assert ANN in kept
+    for key, data in stored.items():
+        assert b"@example.org" not in data, key
+        assert b"password" not in data, key
+        assert b"token" not in data, key
+
+
+def test_without_a_bucket_people_are_this_machines_own(
+    studio: Studio, client: Client, tmp_path: Path
+) -> None:
+    given = {"LABEL_STUDIO_URL": studio.address.url, "LABEL_STUDIO_API_KEY": studio.address.token}
+    settings = Settings(home=tmp_path / "home", **given)
+    made = pipeline_studio.add_person(settings, "own.far@example.org")
+    assert [told["email"] for told in pipeline_studio.list_people(settings)] == [made["email"]]
+    assert not (settings.place.root / "people").exists()

@@ -1,0 +1,148 @@
+"""The server dies or turns its back amid a push and a pull; a re-run ends with exact counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import psutil
+import pytest
+
+from annotation.label_studio import projects, server, users
+from annotation.label_studio.address import Address
+from annotation.label_studio.answers import result_of
+from annotation.label_studio.client import Client
+from annotation.label_studio.pull import User, pull
+from annotation.label_studio.tasks import push
+from annotation.label_studio.users import Person
+from tests.annotation.label_studio.conftest import Board, Studio, faces
+from warehouse.errors import StudioError
+from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
+from warehouse.vocabulary import EXPRESSIONS
+
+pytestmark = pytest.mark.studio
+
+NONE = TABLES["annotations"].empty()
+
+
+def named(user: User) -> tuple[str, str]:
+    return f"person-{user.id:08x}", "person"
+
+
+class Mortal(Client):
+    """Kills the server when it has read ``after`` pages of tasks."""
+
+    def __init__(self, address: Address, *, after: int) -> None:
+        super().__init__(address, patience_s=1)
+        root = psutil.Process(address.pid)
+        self._family, self._left = [root, *root.children(recursive=True)], after
+
+    def read(self, path: str, **params: Any) -> Any:
+        if path == "/api/tasks/" and params.get("fields") == "all":
+            self._left -= 1
+            if self._left < 0:
+                for process in reversed(self._family):
+                    process.kill()
+                psutil.wait_procs(self._family, timeout=10)
+                self._left = 10**6
+        return super().read(path, **params)
+
+
+def with_votes(client: Client, project_id: int, count: int, raters: list[int]) -> None:
+    """``count`` tasks, imported with a vote of each rater."""
+    for start in range(0, count, 250):
+        tasks = [
+            {
+                "data": {"face_id": f"voted-{number}", "crop": "", "context": "", "reason": ""},
+                "annotations": [
+                    {"completed_by": rater, "ground_truth": False,
+                     "result": result_of([EXPRESSIONS[(number + rater) % 8]])}
+                    for rater in raters
+                ],
+            }
+            for number in range(start, min(count, start + 250))
+        ]  # fmt: skip
+        client.write("POST", f"/api/projects/{project_id}/import?commit_to_project=true", tasks)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_amid_a_push_of_1000_and_a_pull_of_5000_nothing_is_lost_or_twice(
+    fresh_home: Home,
+) -> None:
+    def up() -> Address:
+        return server.up(fresh_home.studio, fresh_home.media)
+
+    address, everything = up(), faces(fresh_home, 1000)
+    given = {"wanted_votes": 5, "media_dir": fresh_home.media}
+    with Client(address) as client:
+        raters = [
+            users.add(client, fresh_home.studio, f"r{n}@example.org").user_id for n in range(5)
+        ]
+        pushed = projects.ensure_project(client, title="pushed", **given).id
+        voted = projects.ensure_project(client, title="voted", **given).id
+        with_votes(client, voted, 1000, raters)
+    with Mortal(address, after=10**6) as client:
+
+        def die(done: int, _: int) -> None:
+            if done == 500:
+                client._left = 0
+                with pytest.raises(StudioError):
+                    client.read("/api/tasks/", project=pushed, fields="all")
+
+        with pytest.raises(StudioError, match="risorius studio up"):
+            push(client, pushed, everything, progress=die)
+    with Mortal(up(), after=1) as client, pytest.raises(StudioError, match="risorius studio up"):
+        pull(client, voted, known=NONE, rater_of=named, now=datetime.now(UTC))
+    with Client(up()) as client:
+        done = push(client, pushed, everything)
+        assert (done.known, done.new) == (500, 500)
+        tasks = client.tasks(pushed, include="id,data", task_only=True)
+        assert Counter(task["data"]["face_id"] for task in tasks) == Counter(
+            everything["face_id"].to_list()
+        )
+        pulled = pull(client, voted, known=NONE, rater_of=named, now=datetime.now(UTC))
+        assert pulled.complete
+        assert pulled.events.height == 5000
+        assert pulled.events.select("face_id", "rater_id").n_unique() == 5000
+        again = pull(client, voted, known=pulled.events, rater_of=named, now=datetime.now(UTC))
+        assert again.events.is_empty()
+
+
+@pytest.fixture
+def office_worker(studio: Studio, client: Client) -> Person:
+    return users.add(client, studio.home.studio, "worker@example.org")
+
+
+def test_a_token_revoked_between_two_pulls_is_named_and_a_new_one_goes_on(
+    board: Callable[[int], Board], voters: list[Person], office_worker: Person
+) -> None:
+    made = board(2)
+    tasks = list(push(made.client, made.id, made.faces).task_ids.values())
+
+    def vote(task: int) -> None:
+        with Client(voters[0].address(made.client.url)) as ada:
+            ada.write("POST", f"/api/tasks/{task}/annotations/", {"result": result_of(["fear"])})
+
+    def pulled(client: Client, known: pl.DataFrame) -> pl.DataFrame:
+        return pull(client, made.id, known=known, rater_of=named, now=datetime.now(UTC)).events
+
+    vote(tasks[0])
+    with Client(office_worker.address(made.client.url), patience_s=1) as worker:
+        first = pulled(worker, NONE)
+        token = worker.write("POST", "/api/current-user/reset-token/")["token"]
+        vote(tasks[1])
+        with pytest.raises(StudioError, match=r"HTTP 401") as refused:
+            pulled(worker, first)
+        assert office_worker.token not in str(refused.value)
+        with pytest.raises(StudioError, match=r"HTTP 401"):
+            push(worker, made.id, made.faces)
+    with Client(Address(made.client.url, token)) as again:
+        second = pulled(again, first)
+        assert push(again, made.id, made.faces).new == 0
+    assert (first.height, second.height) == (1, 1)
+    assert set(second["task_id"]) == {tasks[1]}

@@ -1,0 +1,112 @@
+"""People have accounts of their own, made once, and stay pseudonymous after they leave."""
+
+from __future__ import annotations
+
+import json
+import stat
+
+import pytest
+
+from annotation.label_studio import pull, users
+from annotation.label_studio.client import Client, connect
+from annotation.label_studio.users import Person
+from tests.annotation.label_studio.conftest import Studio
+from warehouse.errors import StudioError
+from warehouse.ids import pseudonym
+
+pytestmark = pytest.mark.studio
+
+
+def test_each_signs_in_with_an_own_token(studio: Studio, voters: list[Person]) -> None:
+    assert len({person.token for person in voters} | {studio.address.token}) == 4
+    for person in voters:
+        with connect(person.address(studio.address.url)) as client:
+            assert client.whoami()["email"] == person.email
+            assert client.whoami()["id"] == person.user_id
+
+
+def test_adding_again_changes_nothing(studio: Studio, client: Client, voters: list[Person]) -> None:
+    members = client.users()
+    again = users.add(client, studio.home.studio, f" {voters[0].email.upper()} ")
+    assert again == voters[0]
+    assert client.users() == members
+    assert voters[0] in users.list_people(studio.home.studio)
+
+
+def test_secrets_stay_in_one_private_file(studio: Studio, voters: list[Person]) -> None:
+    path = studio.home.studio / "users.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert voters[0].token in path.read_text()
+    assert voters[0].token not in repr(voters)
+    assert voters[0].password not in repr(voters)
+
+
+@pytest.mark.parametrize("made_on_server", [False, True])
+def test_a_run_killed_while_adding_is_finished_by_the_next(
+    studio: Studio, client: Client, made_on_server: bool
+) -> None:
+    """Killed after the password was noted, before or after the server made the account."""
+    folder, email = studio.home.studio, f"killed-{made_on_server}@example.org".lower()
+    if made_on_server:
+        person = users.add(client, folder, email)
+    path = folder / "users.json"
+    accounts = json.loads(path.read_text())
+    noted = {"url": client.url, "kind": "person", "password": "noted-before-1"}
+    if made_on_server:
+        noted["password"] = person.password
+    path.write_text(json.dumps(accounts | {email: noted}))
+    assert email not in [person.email for person in users.list_people(folder)]
+    added = users.add(client, folder, email)
+    assert added.password == noted["password"]
+    with connect(added.address(client.url)) as own:
+        assert own.whoami()["email"] == email
+
+
+def test_who_was_removed_votes_no_more_and_keeps_the_pseudonym(
+    studio: Studio, client: Client
+) -> None:
+    folder = studio.home.studio
+    eve = users.add(client, folder, "eve@example.org")
+    assert users.remove(client, folder, "Eve@Example.org")
+    assert not users.remove(client, folder, "eve@example.org")
+    assert not users.remove(client, folder, "nobody@example.org")
+    with pytest.raises(StudioError, match="HTTP 401"):
+        connect(eve.address(client.url))
+    with pytest.raises(StudioError, match="who was removed"):
+        users.add(client, folder, "eve@example.org")
+    # The server hides the address of who was removed.
+    assert eve.user_id not in client.users()
+    name = users.rater_of(folder, salt="s")(pull.User(eve.user_id, ""))
+    assert name == (pseudonym("person", "s", "eve@example.org"), "person")
+    (kept,) = [person for person in users.list_people(folder) if person.email == eve.email]
+    assert (kept.removed, kept.token, kept.user_id) == (True, "", eve.user_id)
+
+
+def test_kinds_and_strangers(studio: Studio, client: Client) -> None:
+    folder = studio.home.studio
+    stand_in = users.add(client, folder, "stand-in@example.org", kind="simulated")
+    rater_of = users.rater_of(folder, salt="s")
+    own = rater_of(pull.User(stand_in.user_id, stand_in.email))
+    assert own == (pseudonym("simulated", "s", stand_in.email), "simulated")
+    assert own[0].startswith("simulated-")
+    stranger = rater_of(pull.User(4711, "guest@example.org"))
+    assert stranger == (pseudonym("person", "s", "guest@example.org"), "person")
+    assert rater_of(pull.User(4711, "")) != rater_of(pull.User(4712, ""))
+
+
+@pytest.mark.parametrize(
+    ("email", "kind"),
+    [("no address", "person"), ("a@b", "person"), ("", "person"), ("a@b.org", "machine")],
+)
+def test_what_is_no_address_or_kind_is_refused(
+    studio: Studio, client: Client, email: str, kind: str
+) -> None:
+    with pytest.raises(StudioError, match=r"name@example\.org"):
+        users.add(client, studio.home.studio, email, kind=kind)
+
+
+def test_an_account_made_by_hand_is_not_taken_over(studio: Studio, client: Client) -> None:
+    body = {"email": "hand@example.org", "username": "hand", "first_name": "", "last_name": ""}
+    client.write("POST", "/api/users/", body)
+    with pytest.raises(StudioError, match="made it by hand"):
+        users.add(client, studio.home.studio, "hand@example.org")

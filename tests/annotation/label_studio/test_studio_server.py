@@ -1,0 +1,200 @@
+"""The local server starts once, is recognised, moves off a taken port, and says why it fails."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from annotation.label_studio import database, installation, server
+from annotation.label_studio.client import connect
+from tests.annotation.label_studio.conftest import Studio
+from warehouse.errors import StudioError
+from warehouse.storage.home import Home
+
+pytestmark = pytest.mark.studio
+
+
+class _Healthy(http.server.BaseHTTPRequestHandler):
+    """Another program that answers as a healthy Label Studio would."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(b'{"status": "UP", "email": "someone@else.org"}')
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@contextmanager
+def foreign_server() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Healthy) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        try:
+            yield other.server_address[1]
+        finally:
+            other.shutdown()
+
+
+def remember(home: Home, *, port: int, pid: int) -> None:
+    record = {"url": f"http://127.0.0.1:{port}", "port": port, "pid": pid}
+    (home.studio / "server.json").write_text(json.dumps(record))
+
+
+def test_up_twice_is_one_server(studio: Studio) -> None:
+    again = studio.up()
+    assert again.url == studio.address.url
+    assert again.pid == studio.address.pid
+    assert not again.started
+    assert server.status(studio.home.studio) == server.Status("up", again.url, again.pid)
+    assert server.running(studio.home.studio) == again
+
+
+def test_it_listens_on_loopback_only(studio: Studio) -> None:
+    family = [psutil.Process(studio.address.pid)]
+    family += family[0].children(recursive=True)
+    bound = {
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert bound == {"127.0.0.1"}
+
+
+def test_the_shell_does_not_leak_into_it(studio: Studio) -> None:
+    names = psutil.Process(studio.address.pid).environ()
+    assert not {"DEBUG", "PORT", "HOST", "PASSWORD", "DJANGO_DB", "OTHER_PROGRAMS_SECRET"} & {
+        *names
+    }
+    assert names["LABEL_STUDIO_COLLECT_ANALYTICS"] == "false"
+
+
+def test_secrets_are_their_owners_only(studio: Studio) -> None:
+    path = studio.home.studio / "credentials.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(studio.home.studio.stat().st_mode) == 0o700
+    assert json.loads(path.read_text())["token"] not in repr(studio.address)
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_start_one_server(fresh_home: Home) -> None:
+    program = (
+        "import sys; from pathlib import Path; from annotation.label_studio import server\n"
+        "found = server.up(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "print(found.url, found.pid, found.started)"
+    )
+    command = [sys.executable, "-c", program, str(fresh_home.studio), str(fresh_home.media)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=200)[0].split() for process in running]
+    assert answers[0][:2] == answers[1][:2]
+    assert {answers[0][2], answers[1][2]} == {"True", "False"}
+    # Both callers are gone; the server is not.
+    assert httpx.get(f"{answers[0][0]}/health").json() == {"status": "UP"}
+    assert server.down(fresh_home.studio)
+    assert not psutil.pid_exists(int(answers[0][1]))
+    assert not server.down(fresh_home.studio)
+
+
+@pytest.mark.slow
+def test_a_port_lost_to_another_program_is_noticed(
+    fresh_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other program takes the port after we looked: the server then moves on silently."""
+    with foreign_server() as port:
+        remember(fresh_home, port=port, pid=os.getpid())
+        monkeypatch.setattr(server, "_is_free", lambda _: True)
+        found = server.up(fresh_home.studio, fresh_home.media)
+        assert found.url != f"http://127.0.0.1:{port}"
+        with connect(found) as client:
+            assert client.whoami()["email"] == server.EMAIL
+        server.down(fresh_home.studio)
+        assert httpx.get(f"http://127.0.0.1:{port}/health").is_success
+
+
+def test_a_port_that_is_taken_is_left_alone_or_refused(fresh_home: Home) -> None:
+    with foreign_server() as port:
+        assert server._free_port(port) != port
+        with pytest.raises(StudioError, match=f"expected port {port} .* to be free") as refused:
+            server.up(fresh_home.studio, fresh_home.media, port=port)
+        assert "RISORIUS_STUDIO_PORT" in refused.value.mend
+    assert server._free_port(port) == port
+    assert server.status(fresh_home.studio) == server.Status("down")
+
+
+def test_a_pid_that_was_given_to_another_program_is_no_server(fresh_home: Home) -> None:
+    with foreign_server() as port:
+        remember(fresh_home, port=port, pid=os.getpid())
+        assert server.status(fresh_home.studio) == server.Status("down")
+        assert server.running(fresh_home.studio) is None
+        assert not server.down(fresh_home.studio)
+
+
+def test_a_copied_home_does_not_take_the_first_ones_server(
+    studio: Studio, fresh_home: Home
+) -> None:
+    port = int(studio.address.url.rsplit(":", 1)[1])
+    remember(fresh_home, port=port, pid=studio.address.pid or 0)
+    assert server.status(fresh_home.studio) == server.Status("down")
+
+
+def test_a_server_that_dies_says_its_last_words(fresh_home: Home) -> None:
+    (fresh_home.studio / "data" / database.FILE).write_bytes(b"no database at all" * 99)
+    with pytest.raises(StudioError, match="file is not a database") as died:
+        server.up(fresh_home.studio, fresh_home.media)
+    account = json.loads((fresh_home.studio / "credentials.json").read_text())
+    assert account["token"] not in str(died.value)
+    assert "server.log" in died.value.mend
+    assert server.status(fresh_home.studio) == server.Status("down")
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_only_a_first_start_that_never_ended_begins_anew(tmp_path: Path, ended: bool) -> None:
+    """Killed among its migrations the server never starts again; afterwards nothing is wiped."""
+    file = tmp_path / "data" / database.FILE
+    database.prepare(tmp_path)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE half_migrated (id)")
+    if ended:
+        database.first_start_ended(tmp_path)
+    database.prepare(tmp_path)
+    with closing(sqlite3.connect(file)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert tables == ([("half_migrated",)] if ended else [])
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "told"),
+    [("label.example.org", "k" * 40, "set LABEL_STUDIO_URL"), ("https://x.org", " ", "no token")],
+)
+def test_an_external_server_needs_address_and_key(url: str, key: str, told: str) -> None:
+    with pytest.raises(StudioError, match=told) as refused:
+        server.external(url, key)
+    assert key.strip() == "" or key not in str(refused.value)
+
+
+def test_secrets_are_masked_in_what_is_shown() -> None:
+    text = f"got {'a1' * 20} and eyJhbGci.eyJzdWIi.c2ln from https://me:pw@host/x with s3cret"
+    assert installation.mask(text, "s3cret") == ("got *** and *** from https://***@host/x with ***")
+
+
+def test_the_pins_name_no_place(tmp_path: Path) -> None:
+    lines = installation.CONSTRAINTS.read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert f"label-studio=={installation.VERSION}" in pins
+    assert not [line for line in pins if "==" not in line or "://" in line or " @ " in line]

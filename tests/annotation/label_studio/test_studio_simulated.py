@@ -1,0 +1,154 @@
+"""Simulated raters: deterministic, fallible in known ways, and only ever themselves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from annotation.label_studio import users
+from annotation.label_studio.event_log import standing
+from annotation.label_studio.pull import User, pull
+from annotation.label_studio.tasks import push
+from annotation.raters import simulated
+from annotation.raters.simulated import Answer, SimulatedRater, Voted
+from tests.annotation.label_studio.conftest import Board, Studio
+from warehouse.storage.schema import TABLES
+from warehouse.vocabulary import ANSWERS, EXPRESSIONS
+
+HAPPY = tuple(0.9 if name == "happiness" else 0.1 / 9 for name in ANSWERS)
+TORN = tuple({"fear": 0.5, "surprise": 0.45}.get(name, 0.05 / 8) for name in ANSWERS)
+FACES = [f"face-{number}" for number in range(400)]
+
+
+def share(rater: SimulatedRater, answer: str, truth: tuple[float, ...] | None) -> float:
+    answers = [simulated.decide(rater, face, truth) for face in FACES]
+    return sum(answer in given.expressions for given in answers) / len(FACES)
+
+
+def test_the_same_rater_says_the_same_of_a_face_in_any_order() -> None:
+    rater = simulated.panel(3, seed=7)[1]
+    forward = {face: simulated.decide(rater, face, TORN) for face in FACES}
+    backward = {face: simulated.decide(rater, face, TORN) for face in reversed(FACES)}
+    assert forward == backward
+    assert len(set(forward.values())) > 10
+
+
+def test_raters_differ_and_a_bigger_panel_keeps_the_first_ones() -> None:
+    three, five = simulated.panel(3), simulated.panel(5)
+    assert five[:3] == three
+    assert len({rater.name for rater in five}) == 5
+    assert simulated.panel(3, seed=1) != three
+    one, two = ([simulated.decide(rater, f, TORN) for f in FACES] for rater in three[:2])
+    assert one != two
+
+
+def test_a_reliable_rater_is_right_more_often_and_a_biased_one_leans() -> None:
+    careful = SimulatedRater("careful", reliability=0.97, leaning="anger")
+    careless = SimulatedRater("careless", reliability=0.4, leaning="anger")
+    assert share(careful, "happiness", HAPPY) > 0.8
+    assert share(careless, "happiness", HAPPY) < share(careful, "happiness", HAPPY) - 0.2
+    assert share(careless, "anger", HAPPY) > 0.2
+    assert share(careless, "anger", HAPPY) > 2 * share(careless, "disgust", HAPPY)
+
+
+def test_all_kinds_of_answers_occur() -> None:
+    rater = SimulatedRater("one", reliability=0.9, leaning="neutral")
+    torn = [simulated.decide(rater, face, TORN) for face in FACES]
+    assert any(set(given.expressions) == {"fear", "surprise"} for given in torn)
+    assert 0 < sum(given.skipped for given in torn) < 0.06 * len(FACES)
+    assert {given.confidence for given in torn} >= {"likely", "guess"}
+    nothing = tuple(float(name == "not_a_face") for name in ANSWERS)
+    open_set = [simulated.decide(rater, face, nothing) for face in FACES]
+    assert Counter(given.validity for given in open_set)["not_a_face"] > 300
+    assert share(rater, "unknown", None) > 0.8
+
+
+def test_truth_is_a_distribution_over_all_answers() -> None:
+    even = [1 / 8] * 8
+    ratings = pl.DataFrame(
+        {
+            "face_id": ["closed", "half", "over"],
+            "expression": [even, even, even],
+            "open_set": [[0.0, 0.0], [0.3, 0.2], [0.9, 0.6]],
+        }
+    )
+    truth = simulated.truth_of(ratings)
+    assert {face: len(row) for face, row in truth.items()} == dict.fromkeys(truth, len(ANSWERS))
+    assert all(sum(row) == pytest.approx(1) for row in truth.values())
+    assert truth["half"][-2:] == pytest.approx((0.3, 0.2))
+    assert truth["over"] == pytest.approx((*[0.0] * 8, 0.6, 0.4))
+
+
+def test_every_face_is_given_to_as_many_raters_as_wanted() -> None:
+    raters = simulated.panel(6)
+    shares = [simulated.assigned(raters, face, 4) for face in FACES]
+    assert {len(set(given)) for given in shares} == {4}
+    load = Counter(rater.name for given in shares for rater in given)
+    assert len(load) == 6
+    assert max(load.values()) < 1.4 * min(load.values())
+    assert set(simulated.assigned(raters, "x", 9)) == set(raters)
+
+
+@pytest.mark.studio
+@pytest.mark.slow
+def test_votes_over_http_are_cast_once_by_whoever_casts_them(
+    studio: Studio, board: Callable[[int], Board]
+) -> None:
+    made = board(3)
+    push(made.client, made.id, made.faces)
+    raters = simulated.panel(4)
+    truth = dict.fromkeys(made.face_ids, TORN)
+
+    class PulledThePlugError(Exception):
+        pass
+
+    def stop_after_five(done: int, _: int) -> None:
+        if done == 5:
+            raise PulledThePlugError
+
+    def simulate(**more: object) -> Voted:
+        return simulated.simulate(
+            made.client, studio.home.studio, made.id, truth, raters=raters, wanted_votes=3, **more
+        )  # type: ignore[arg-type]
+
+    with pytest.raises(PulledThePlugError):
+        simulate(progress=stop_after_five)
+    told: list[tuple[int, int]] = []
+    assert simulate(progress=lambda *n: told.append(n)) == Voted(new=4, known=5)
+    assert told[-1] == (9, 9)
+    assert simulate() == Voted(new=0, known=9)
+
+    salted = users.rater_of(studio.home.studio, salt="s")
+    events = pull(
+        made.client,
+        made.id,
+        known=TABLES["annotations"].empty(),
+        rater_of=salted,
+        now=datetime.now(UTC),
+    ).events
+    votes = standing(events, made.id)
+    assert votes.select("face_id", "rater_id").is_duplicated().sum() == 0
+    assert set(votes["rater_kind"]) == {"simulated"}
+    accounts = {p.email: p for p in users.list_people(studio.home.studio)}
+    wanted = {}
+    for rater in raters:
+        person = accounts[rater.email]
+        rater_id, _ = salted(User(person.user_id, person.email))
+        for face in made.face_ids:
+            if rater in simulated.assigned(raters, face, 3):
+                wanted[face, rater_id] = expected(simulated.decide(rater, face, TORN))
+    cast = {
+        (row["face_id"], row["rater_id"]): (row["answer"]["expressions"], row["was_cancelled"])
+        for row in votes.iter_rows(named=True)
+    }
+    assert cast == wanted
+
+
+def expected(answer: Answer) -> tuple[list[str], bool]:
+    order = [*EXPRESSIONS, "unknown", "not_a_face"]
+    expressions = ["not_a_face"] if answer.validity == "not_a_face" else [*answer.expressions]
+    return sorted(expressions, key=order.index), answer.skipped
