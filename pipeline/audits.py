@@ -41,7 +41,7 @@ def thresholds() -> AuditSettings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]).upper()
         raise SettingsError(
-            "a threshold within 0 and 1", got=first["msg"], mend=f"change RISORIUS_AUDIT_{name}"
+            "a threshold within 0 and 1", got=first["msg"], hint=f"change RISORIUS_AUDIT_{name}"
         ) from None
 
 

@@ -26,7 +26,7 @@ class Finding:
     what: str
     state: str
     found: str
-    mend: str | None = None
+    hint: str | None = None
 
 
 def examine(settings: Settings, *, verify: bool = False) -> list[Finding]:
@@ -60,7 +60,7 @@ def _guarded(check: Callable[[], Finding]) -> Finding:
         return check()
     except RisoriusError as error:
         name = getattr(check, "__name__", "check").strip("_")
-        return Finding(name, "wrong", f"{error.got} (expected {error.expected})", error.mend)
+        return Finding(name, "wrong", f"{error.problem}: {error.got}", error.hint)
     except Exception as error:
         return Finding("check", "wrong", f"{type(error).__name__}: {error}", "run with --debug")
 
@@ -81,8 +81,8 @@ def _opencv() -> Finding:
         if _installed(name)
     ]
     if int(cv2.__version__.split(".")[0]) < 5 or len(wheels) > 1:
-        mend = f"uninstall all of {', '.join(wheels)}, then install opencv-python alone"
-        return Finding("opencv", "wrong", f"cv2 {cv2.__version__} of {' and '.join(wheels)}", mend)
+        hint = f"uninstall all of {', '.join(wheels)}, then install opencv-python alone"
+        return Finding("opencv", "wrong", f"cv2 {cv2.__version__} of {' and '.join(wheels)}", hint)
     return Finding("opencv", "ok", f"cv2 {cv2.__version__}")
 
 
@@ -140,9 +140,9 @@ def _verified(home: Home) -> list[Finding]:
         if wrong:
             more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
             said = f"{checked} read, {len(wrong)} wrong: {'; '.join(wrong[:_SHOWN])}{more}"
-        mend = "restore them from a backup, or delete them and run their stage again"
+        hint = "restore them from a backup, or delete them and run their stage again"
         state = "wrong" if wrong else "ok"
-        found.append(Finding(kind, state, said, mend if wrong else None))
+        found.append(Finding(kind, state, said, hint if wrong else None))
     return found
 
 
@@ -183,13 +183,13 @@ def _pictures(settings: Settings) -> Finding:
 
     what, source = "pictures to label", studio.source_of(settings)
     if not isinstance(source, Folder):
-        state, found, mend = studio.tried(settings, source)
-        return Finding(what, state, found, mend)
+        state, found, hint = studio.tried(settings, source)
+        return Finding(what, state, found, hint)
     found = f"files of {settings.place.media}"
     if not settings.label_studio_url:
         return Finding(what, "ok", found)
-    mend = "mount them there under the same path; with a home in a bucket no mount is needed: "
-    return Finding(what, "note", found, f"{mend}RISORIUS_MEDIA_FROM=store")
+    hint = "mount them there under the same path; with a home in a bucket no mount is needed: "
+    return Finding(what, "note", found, f"{hint}RISORIUS_MEDIA_FROM=store")
 
 
 def _browser() -> Finding:

@@ -85,7 +85,7 @@ def forget(settings: Settings, kind: str, name: str, *, why: str) -> Farewell:
         raise ReleaseError(
             "no trace of who left",
             got="; ".join(done.absence.traces[:_LISTED]),
-            mend="see to these files by hand; everything else is done and the tombstone is written",
+            hint="see to these files by hand; everything else is done and the tombstone is written",
         )
     return Farewell(done, hubs=withdraw(settings))
 
@@ -172,7 +172,7 @@ def _history(home: Home, leaver: Leaver) -> dict[str, int]:
         raise ReleaseError(
             "no run at work while its records are deleted",
             got="a run that is going on",
-            mend="wait for it or stop it in the Dagster UI, and run the same command again",
+            hint="wait for it or stop it in the Dagster UI, and run the same command again",
         )
     runs = instance.get_runs()
     for run in runs:
@@ -201,7 +201,7 @@ def _vacuum(path: Path) -> None:
             raise ReleaseError(
                 f"{path.name} free to be rewritten",
                 got=str(error),
-                mend="stop `risorius dev` and run the same command again",
+                hint="stop `risorius dev` and run the same command again",
             ) from error
     with contextlib.suppress(OSError):
         path.with_name(path.name + "-journal").unlink()

@@ -84,7 +84,7 @@ def run(settings: Settings, folder: str, *, name: str | None = None) -> Imported
     """
     place = Path(folder).expanduser()
     if not place.is_dir():
-        raise SettingsError("a folder of pictures with metadata", got=folder, mend="check the path")
+        raise SettingsError("a folder of pictures with metadata", got=folder, hint="check the path")
     home, place = settings.place, place.resolve()
     batch = check_batch(name) if name else batch_from(place.name)
     said = metadata.read(place)
@@ -118,7 +118,7 @@ def enlist(home: Home, folder: Path, said: Metadata, *, batch: str) -> None:
     before = listing.read_text().splitlines() if listing.exists() else []
     if any(f'"source": "{SOURCE}"' not in line for line in before):
         raise SettingsError(
-            "a name no other batch has", got=repr(batch), mend="name the import with --name"
+            "a name no other batch has", got=repr(batch), hint="name the import with --name"
         )
     declared = {**said.files, **{key: {} for key in _unnamed(folder, said)}}
     lines = dict.fromkeys(before)
@@ -128,7 +128,7 @@ def enlist(home: Home, folder: Path, said: Metadata, *, batch: str) -> None:
         raise SettingsError(
             "at least one picture to import",
             got=f"none in {said.path.name} or below {folder}",
-            mend="name the pictures in its column file_name",
+            hint="name the pictures in its column file_name",
         )
     newest = {_uri(line): line for line in lines}
     atomic.write_text(listing, "\n".join(newest[uri] for uri in sorted(newest)) + "\n")

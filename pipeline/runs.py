@@ -89,10 +89,10 @@ def _explain(job: str, error: Exception) -> RisoriusError:
         return SettingsError(
             f"a job {job} that can run",
             got=str(error).splitlines()[0],
-            mend="run `risorius doctor`",
+            hint="run `risorius doctor`",
         )
     return RunError(
         f"the job {job} to end well",
         got=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
-        mend="look at the run in the Dagster UI (`risorius dev`), or add --debug",
+        hint="look at the run in the Dagster UI (`risorius dev`), or add --debug",
     )

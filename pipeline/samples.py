@@ -35,7 +35,7 @@ def _clip(package: str, file: str, subject: str | None, licence: str) -> dict[st
         raise SettingsError(
             f"the sample clip {file} in the installed package {package}",
             got="no such file",
-            mend="install the project again with its locked dependencies",
+            hint="install the project again with its locked dependencies",
         )
     return {
         "uri": str(folder / file),

@@ -215,11 +215,11 @@ def load(**given: Any) -> Settings:
         raise SettingsError(
             f"a valid setting {name}",
             got=first["msg"],
-            mend=f"change RISORIUS_{name.upper().replace('.', '__')} or {CONFIG_FILE}",
+            hint=f"change RISORIUS_{name.upper().replace('.', '__')} or {CONFIG_FILE}",
         ) from None
     except SettingsError:
         raise
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"a readable {CONFIG_FILE}", got=str(error), mend="mend or remove the file"
+            f"a readable {CONFIG_FILE}", got=str(error), hint="mend or remove the file"
         ) from None

@@ -26,10 +26,10 @@ def parse(text: str) -> dict[int, float]:
         unit = name.upper().removeprefix("AU")
         if not equals or not unit.isdecimal():
             raise SettingsError(
-                "action units such as AU12=0.8,AU6=C", got=repr(part), mend="write UNIT=INTENSITY"
+                "action units such as AU12=0.8,AU6=C", got=repr(part), hint="write UNIT=INTENSITY"
             )
         if int(unit) in asked:
-            raise SettingsError(f"AU{unit} once", got=f"it twice in {text!r}", mend="drop one")
+            raise SettingsError(f"AU{unit} once", got=f"it twice in {text!r}", hint="drop one")
         asked[int(unit)] = _intensity(value, unit=int(unit))
     return check(asked)
 
@@ -47,15 +47,15 @@ def check(au: Mapping[int, float]) -> dict[int, float]:
     for unit, value in au.items():
         if unit not in AU_INDEX:
             known = ", ".join(each.code for each in ACTION_UNITS)
-            raise SettingsError(f"one of {known}", got=f"AU{unit}", mend="leave it out")
+            raise SettingsError(f"one of {known}", got=f"AU{unit}", hint="leave it out")
         if isinstance(value, bool) or not _within(value):
             raise SettingsError(
-                f"an intensity of AU{unit} in 0..1 or A-E", got=repr(value), mend="rescale it"
+                f"an intensity of AU{unit} in 0..1 or A-E", got=repr(value), hint="rescale it"
             )
     for one, other in CONTRADICTIONS:
         if au.get(one, 0) > 0 and au.get(other, 0) > 0:
             raise SettingsError(
-                f"AU{one} or AU{other}", got="both", mend="no face shows both: leave one out"
+                f"AU{one} or AU{other}", got="both", hint="no face shows both: leave one out"
             )
     return {int(unit): float(value) for unit, value in au.items()}
 
@@ -86,5 +86,5 @@ def _intensity(text: str, *, unit: int) -> float:
         return float(text)
     except ValueError as error:
         raise SettingsError(
-            f"an intensity of AU{unit} in 0..1 or A-E", got=repr(text), mend="write AU12=0.8"
+            f"an intensity of AU{unit} in 0..1 or A-E", got=repr(text), hint="write AU12=0.8"
         ) from error

@@ -102,7 +102,7 @@ def save(unet: UNet2DConditionModel, conditioner: Any, folder: str | Path) -> No
         ModelError: no adapter is installed.
     """
     if not installed(unet):
-        raise ModelError("a UNet with an AU adapter", got="a plain one", mend="call install first")
+        raise ModelError("a UNet with an AU adapter", got="a plain one", hint="call install first")
     conditioner.save_pretrained(Path(folder) / "conditioner")
     save_attention(unet, folder)
 
@@ -173,7 +173,7 @@ def check(unet: UNet2DConditionModel) -> None:
     else:
         return
     raise ModelError(
-        "the UNet of a Stable Diffusion 1 or 2", got=got, mend="give such a checkpoint"
+        "the UNet of a Stable Diffusion 1 or 2", got=got, hint="give such a checkpoint"
     )
 
 
@@ -195,5 +195,5 @@ def _unfit(folder: str | Path, got: str) -> ModelError:
     return ModelError(
         f"an AU adapter of format {FORMAT_VERSION} for this UNet in {Path(folder).name}",
         got=got,
-        mend="train one with python -m synthesis.training.train_adapter",
+        hint="train one with python -m synthesis.training.train_adapter",
     )

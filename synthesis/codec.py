@@ -33,7 +33,7 @@ class PixelCodec(ModelMixin, ConfigMixin):
         super().__init__()
         if patch < 1 or side % patch:
             raise ModelError(
-                f"a patch that divides a side of {side}", got=str(patch), mend="give patch=3"
+                f"a patch that divides a side of {side}", got=str(patch), hint="give patch=3"
             )
         # diffusers refuses to read back a part of a pipeline that has no weights at all.
         self.register_buffer("version", torch.ones(1))
@@ -51,7 +51,7 @@ class PixelCodec(ModelMixin, ConfigMixin):
             raise ModelError(
                 f"gray faces of {side} px, [n, 1, {side}, {side}]",
                 got=f"{list(gray.shape)}",
-                mend="resize them first",
+                hint="resize them first",
             )
         return functional.pixel_unshuffle(gray, self.config.patch)
 

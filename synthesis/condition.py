@@ -65,7 +65,7 @@ class Condition:
             raise SettingsError(
                 f"{len(au)} expressions, one per AU request",
                 got=str(len(expression)),
-                mend="repeat None where no expression is asked",
+                hint="repeat None where no expression is asked",
             )
         width = len(ACTION_UNITS)
         values = np.array([action_units.vector(row) for row in au], dtype=np.float32)
@@ -129,7 +129,7 @@ class AUConditioner(ModelMixin, ConfigMixin):
             raise ModelError(
                 f"the {len(ACTION_UNITS)} action units of this version",
                 got=f"{len(units)} others",
-                mend="use weights of this version",
+                hint="use weights of this version",
             )
         scale = width**-0.5
         self.states = nn.Parameter(torch.randn(_STATES, len(units), width) * scale)
@@ -202,7 +202,7 @@ def _distribution(asked: Any) -> np.ndarray | None:
         raise SettingsError(
             "a distribution over the eight expressions that sums to 1",
             got=f"{row.tolist()}",
-            mend="divide it by its sum",
+            hint="divide it by its sum",
         )
     return row / row.sum()
 
@@ -213,5 +213,5 @@ def _place(name: str) -> int:
         return EXPRESSIONS.index(known)
     except (KeyError, ValueError) as error:
         raise SettingsError(
-            f"one of {', '.join(EXPRESSIONS)}", got=repr(name), mend="choose one of these"
+            f"one of {', '.join(EXPRESSIONS)}", got=repr(name), hint="choose one of these"
         ) from error

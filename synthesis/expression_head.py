@@ -85,7 +85,7 @@ class Annotator:
             raise ModelError(
                 f"an annotator in {folder.name}",
                 got=f"{type(error).__name__}",
-                mend="train it with python -m synthesis.expression_head",
+                hint="train it with python -m synthesis.expression_head",
             ) from error
         side = pipeline.codec.config.side
         features, maps = observe(pipeline, np.zeros((1, side, side), np.uint8))
@@ -94,7 +94,7 @@ class Annotator:
             raise ModelError(
                 f"an annotator for {fits}",
                 got=str(about["shape"]),
-                mend="train it for this network",
+                hint="train it for this network",
             )
         return cls(pipeline, head)
 

@@ -24,7 +24,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
             raise TableError(
                 "two sets of at least two features of one width",
                 got=f"{a.shape} and {b.shape}",
-                mend="draw more faces",
+                hint="draw more faces",
             )
     one, two = (np.cov(rows.astype(np.float64), rowvar=False, ddof=1) for rows in (a, b))
     one, two = np.atleast_2d(one), np.atleast_2d(two)

@@ -49,7 +49,7 @@ def terms(guidance: float, au_guidance: float | None = None) -> list[Term]:
     for name, scale in (("guidance", guidance), ("au_guidance", joint)):
         if not 0 <= scale <= STRONGEST:
             raise SettingsError(
-                f"{name} between 0 and {STRONGEST:g}", got=str(scale), mend="2.0 is a good start"
+                f"{name} between 0 and {STRONGEST:g}", got=str(scale), hint="2.0 is a good start"
             )
     every = [
         Term(1 - guidance, expression=False, au=False),
@@ -82,7 +82,7 @@ class Steering:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise SettingsError(
-                "a guide_strength between 0 and 1", got=str(self.strength), mend="try 0.3"
+                "a guide_strength between 0 and 1", got=str(self.strength), hint="try 0.3"
             )
 
     def acts(self, position: int, steps: int) -> bool:

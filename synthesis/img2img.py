@@ -45,7 +45,7 @@ def read(
     pictures = reference if isinstance(reference, list) else [reference]
     if not pictures:
         raise MediaError(
-            "a reference picture", got="an empty list", mend="give one or leave it out"
+            "a reference picture", got="an empty list", hint="give one or leave it out"
         )
     faces = [_resized(_face(_pixels(picture), find), side) for picture in pictures]
     stacked = torch.from_numpy(np.stack([_toned(face, channels) for face in faces]))
@@ -60,7 +60,7 @@ def check_layout(layout: str) -> str:
     """
     if layout not in LAYOUTS:
         raise SettingsError(
-            "a layout of " + " or ".join(LAYOUTS), got=repr(layout), mend="sdedit is the quick one"
+            "a layout of " + " or ".join(LAYOUTS), got=repr(layout), hint="sdedit is the quick one"
         )
     return layout
 
@@ -95,7 +95,7 @@ def _face(image: np.ndarray, find: Find | None) -> np.ndarray:
             raise MediaError(
                 "a reference picture with a face",
                 got=f"{image.shape[1]} x {image.shape[0]} px in which none is found",
-                mend="give a picture in which one face is well lit and seen from the front",
+                hint="give a picture in which one face is well lit and seen from the front",
             )
         return found[0].crop
     long, short = max(image.shape[:2]), min(image.shape[:2])
@@ -103,7 +103,7 @@ def _face(image: np.ndarray, find: Find | None) -> np.ndarray:
         raise MediaError(
             "an aligned, square face",
             got=f"{image.shape[1]} x {image.shape[0]} px",
-            mend="pass find=pipeline.faces.find, which aligns any picture",
+            hint="pass find=pipeline.faces.find, which aligns any picture",
         )
     return image
 
@@ -128,5 +128,5 @@ def _unfit(got: str) -> MediaError:
     return MediaError(
         "a path, a PIL image, or uint8[h, w] or uint8[h, w, 3] pixels",
         got=got,
-        mend="save the reference as PNG or JPEG",
+        hint="save the reference as PNG or JPEG",
     )

@@ -23,7 +23,7 @@ def check_format(version: object) -> None:
         raise ModelError(
             f"weights of format version {FORMAT_VERSION}",
             got=f"format version {version}",
-            mend="export them again with this version of the package, or install theirs",
+            hint="export them again with this version of the package, or install theirs",
         )
 
 
@@ -39,7 +39,7 @@ def index_of(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"a saved pipeline in {folder.name}",
             got=f"no readable model_index.json ({type(error).__name__})",
-            mend="run python -m synthesis.training.export, or name another folder",
+            hint="run python -m synthesis.training.export, or name another folder",
         ) from None
     return index if isinstance(index, dict) else {}
 
@@ -54,7 +54,7 @@ def load(loader: Callable[..., Any], folder: Path, **options: Any) -> Any:
 
     expected = (OSError, ValueError, KeyError, AttributeError, ImportError, TypeError, RuntimeError)
     if not folder.is_dir():
-        raise ModelError("a folder with weights", got=folder.name, mend="check the path")
+        raise ModelError("a folder with weights", got=folder.name, hint="check the path")
     try:
         with _without_progress():
             pipeline = loader(
@@ -70,7 +70,7 @@ def load(loader: Callable[..., Any], folder: Path, **options: Any) -> Any:
         raise ModelError(
             f"whole weights in {folder.name}",
             got=first[0].replace(str(folder), folder.name)[:200],
-            mend="copy or export the folder again",
+            hint="copy or export the folder again",
         ) from error
     _check_complete(pipeline, folder)
     _check_sums(folder)
@@ -92,7 +92,7 @@ def _check_complete(pipeline: Any, folder: Path) -> None:
                 raise ModelError(
                     f"all weights of the {name} in {folder.name}",
                     got=f"{len(missing)} missing, the first {min(missing)}",
-                    mend="copy or export the folder again",
+                    hint="copy or export the folder again",
                 )
 
 
@@ -107,7 +107,7 @@ def _check_sums(folder: Path) -> None:
             raise ModelError(
                 f"{name} in {folder.name} with SHA-256 {wanted[:12]}…",
                 got="other bytes",
-                mend="copy or export the folder again",
+                hint="copy or export the folder again",
             )
 
 

@@ -110,9 +110,9 @@ class FaceAUPipeline(Assembly):
             MediaError: a reference cannot be read or shows no face.
         """
         if output not in ("pil", "array"):
-            raise SettingsError("output 'pil' or 'array'", got=repr(output), mend="use pil")
+            raise SettingsError("output 'pil' or 'array'", got=repr(output), hint="use pil")
         if batch < 1:
-            raise SettingsError("a batch of 1 or more", got=str(batch), mend="give batch=16")
+            raise SettingsError("a batch of 1 or more", got=str(batch), hint="give batch=16")
         request = Request.of(au, expression, n=n, seed=seed, taught=self.conditioner.config.taught)
         condition = Condition.of(request.au, request.expression)
         wish = Wish(
@@ -175,7 +175,7 @@ class FaceAUPipeline(Assembly):
             )
         if given is not None:
             raise SettingsError(
-                "no prompt", got=repr(given), mend="this network reads no text: give au, expression"
+                "no prompt", got=repr(given), hint="this network reads no text: give au, expression"
             )
         return None
 
@@ -189,7 +189,7 @@ class FaceAUPipeline(Assembly):
         pictures = layouts.read(reference, side=side, channels=channels, find=find)
         if len(pictures) not in (1, n):
             raise SettingsError(
-                f"one reference or {n}, one per face", got=str(len(pictures)), mend="give one"
+                f"one reference or {n}, one per face", got=str(len(pictures)), hint="give one"
             )
         return pictures.expand(n, -1, -1, -1)
 

@@ -52,7 +52,7 @@ def prompts_for(
         raise SettingsError(
             f"one prompt, {n // repeats} (one per condition) or {n} (one per face)",
             got=str(len(given)),
-            mend="give one prompt for all",
+            hint="give one prompt for all",
         )
     return [one for one in given for _ in range(repeats)]
 

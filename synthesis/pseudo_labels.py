@@ -69,7 +69,7 @@ def apart(guide: str | None, raters: Iterable[str]) -> None:
         raise SettingsError(
             "raters that did not guide the drawing",
             got=f"{guide} as both",
-            mend="leave out the guide, or label with another rater",
+            hint="leave out the guide, or label with another rater",
         )
 
 
@@ -162,7 +162,7 @@ def _row(
 
 def _check(n: int, readings: Sequence[Reading]) -> None:
     if not readings:
-        raise ModelError("at least one rater", got="none", mend="give one that did not guide")
+        raise ModelError("at least one rater", got="none", hint="give one that did not guide")
     for one in readings:
         for name, array in (("expression", one.expression), ("plurality", one.sure)):
             sums = array.sum(axis=1) if array.ndim == 2 else np.array([np.nan])
@@ -170,5 +170,5 @@ def _check(n: int, readings: Sequence[Reading]) -> None:
                 raise ModelError(
                     f"{n} distributions as {name} of {one.rater_id}",
                     got=f"shape {array.shape}, not all of sum 1",
-                    mend="mend that rater",
+                    hint="mend that rater",
                 )

@@ -71,7 +71,7 @@ class Request:
         """
         if not 1 <= n <= MOST_FACES:
             raise SettingsError(
-                f"1 to {MOST_FACES} faces per condition", got=str(n), mend="give n=1 or more"
+                f"1 to {MOST_FACES} faces per condition", got=str(n), hint="give n=1 or more"
             )
         every, expressions = _paired(_listed(au), _listed(expression))
         asked = [_units(one) for one in every]
@@ -128,7 +128,7 @@ def _paired(au: list[Any], expression: list[Any]) -> tuple[list[Any], list[Any]]
         raise SettingsError(
             "as many expressions as sets of action units, or one for all",
             got=f"{len(au)} sets of action units and {len(expression)} expressions",
-            mend="give one of the two once, or both equally often",
+            hint="give one of the two once, or both equally often",
         )
     size = max(sizes)
     return au * (size if len(au) == 1 else 1), expression * (size if len(expression) == 1 else 1)
@@ -137,7 +137,7 @@ def _paired(au: list[Any], expression: list[Any]) -> tuple[list[Any], list[Any]]
 def _units(au: AUs) -> dict[int, float]:
     if not isinstance(au, str | Mapping):
         raise SettingsError(
-            "action units as {12: 0.8} or 'AU12=0.8'", got=repr(au), mend="give {} to ask for none"
+            "action units as {12: 0.8} or 'AU12=0.8'", got=repr(au), hint="give {} to ask for none"
         )
     return action_units.parse(au) if isinstance(au, str) else action_units.check(au)
 
@@ -152,7 +152,7 @@ def _seeds(seed: int | Sequence[int], *, n: int, conditions: int) -> list[int]:
         raise SettingsError(
             f"one seed, {n} (one per repetition) or {n * conditions} (one per face)",
             got=f"{len(given)} seeds",
-            mend="give one number and let the others count up from it",
+            hint="give one number and let the others count up from it",
         )
     return given * conditions
 
@@ -164,7 +164,7 @@ def _whole(seed: Any) -> int:
         number = -1
     if isinstance(seed, bool) or not 0 <= number < 2**63:
         raise SettingsError(
-            "seeds that are whole numbers from 0 up", got=repr(seed), mend="give seed=0"
+            "seeds that are whole numbers from 0 up", got=repr(seed), hint="give seed=0"
         )
     return number
 

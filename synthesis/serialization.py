@@ -62,11 +62,11 @@ class Assembly(DiffusionPipeline):
             raise ModelError(
                 "either a codec or a VAE",
                 got="neither" if codec is None else "both",
-                mend="give codec=PixelCodec(...), or the vae of a Stable Diffusion",
+                hint="give codec=PixelCodec(...), or the vae of a Stable Diffusion",
             )
         if (text_encoder is None) != (tokenizer is None):
             raise ModelError(
-                "text encoder and tokenizer together", got="one of them", mend="give both or none"
+                "text encoder and tokenizer together", got="one of them", hint="give both or none"
             )
         self.register_modules(
             unet=unet,
@@ -101,7 +101,7 @@ class Assembly(DiffusionPipeline):
             raise ModelError(
                 f"a saved {cls.__name__}",
                 got=f"a {index.get('_class_name')}",
-                mend="load a Stable Diffusion with FaceAUPipeline.from_stable_diffusion",
+                hint="load a Stable Diffusion with FaceAUPipeline.from_stable_diffusion",
             )
         loading.check_format(index.get("format_version"))
         pipeline = loading.load(super().from_pretrained, folder, **options)
@@ -135,7 +135,7 @@ class Assembly(DiffusionPipeline):
             raise ModelError(
                 "a Stable Diffusion with VAE and text encoder",
                 got=f"{Path(folder).name}, which has not both",
-                mend="load the package's own kind with FaceAUPipeline.from_pretrained",
+                hint="load the package's own kind with FaceAUPipeline.from_pretrained",
             )
         au_adapter.check(unet)
         if adapter_folder is not None:

@@ -66,7 +66,7 @@ class Levels:
             raise ModelError(
                 "a variance-preserving scheduler that predicts epsilon, sample or velocity",
                 got=f"{type(scheduler).__name__} with {kind}",
-                mend="give DDIMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler",
+                hint="give DDIMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler",
             )
         kept = torch.as_tensor(kept).detach().cpu().double()
         return cls(kept.sqrt(), (1 - kept).sqrt(), kind)
@@ -209,10 +209,10 @@ def kept_steps(steps: int, strength: float, *, most: int) -> int:
         SettingsError: strength out of range, or fewer than one or more than ``most`` steps.
     """
     if not 1 <= steps <= most:
-        raise SettingsError(f"1 to {most} steps", got=str(steps), mend="give steps=10")
+        raise SettingsError(f"1 to {most} steps", got=str(steps), hint="give steps=10")
     if not 0 < strength <= 1:
         raise SettingsError(
-            "a strength above 0 and up to 1", got=str(strength), mend="0.7 keeps the layout"
+            "a strength above 0 and up to 1", got=str(strength), hint="0.7 keeps the layout"
         )
     return max(1, round(steps * strength))
 

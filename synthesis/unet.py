@@ -49,7 +49,7 @@ def tier(name: str) -> Tier:
     """
     if name not in TIERS:
         raise SettingsError(
-            f"one of {', '.join(TIERS)}", got=repr(name), mend="choose one of these"
+            f"one of {', '.join(TIERS)}", got=repr(name), hint="choose one of these"
         )
     return TIERS[name]
 

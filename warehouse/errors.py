@@ -8,26 +8,26 @@ from warehouse.masking import mask
 class RisoriusError(Exception):
     """Base of every deliberate failure.
 
-    Args:
-        expected: what should have been there, as a noun phrase.
-        got: what came instead.
-        mend: the next step for the person reading, as an imperative.
+    The message reads ``<problem>: <got>. <hint>.`` Secrets in it are masked.
 
-    The message never holds a token: callers pass addresses and names, not headers, and what
-    still looks like one is masked.
+    Args:
+        problem: what failed, as a sentence without its full stop.
+        got: the value that made it fail.
+        hint: the next step for the user, as an imperative.
     """
 
-    def __init__(self, expected: str, *, got: str, mend: str) -> None:
-        self.expected, self.got, self.mend = mask(expected), mask(got), mask(mend)
-        super().__init__(f"expected {self.expected}, got {self.got}; {self.mend}")
+    def __init__(self, problem: str, *, got: str, hint: str) -> None:
+        self.problem, self.got, self.hint = mask(problem), mask(got), mask(hint)
+        found = f": {self.got}" if self.got else ""
+        super().__init__(f"{self.problem}{found}. {self.hint[:1].upper()}{self.hint[1:]}")
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments do not survive the default pickling across worker processes.
-        return (_rebuild, (type(self), self.expected, self.got, self.mend))
+        return (_rebuild, (type(self), self.problem, self.got, self.hint))
 
 
-def _rebuild(kind: type[RisoriusError], expected: str, got: str, mend: str) -> RisoriusError:
-    return kind(expected, got=got, mend=mend)
+def _rebuild(kind: type[RisoriusError], problem: str, got: str, hint: str) -> RisoriusError:
+    return kind(problem, got=got, hint=hint)
 
 
 class SettingsError(RisoriusError):

@@ -22,7 +22,7 @@ def check_batch(name: str) -> str:
         raise SettingsError(
             "a batch name of 1 to 100 letters, digits, dots, dashes or underscores",
             got=repr(name),
-            mend="name it with --batch, without '..' and without a leading dot",
+            hint="name it with --batch, without '..' and without a leading dot",
         )
     return name
 

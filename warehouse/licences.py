@@ -82,7 +82,7 @@ class Origin:
     role: str
     licence: str
     note: str
-    mend: str
+    hint: str
 
 
 _ORIGINS = (

@@ -93,7 +93,7 @@ def soft_labels(
         raise SettingsError(
             f"an aggregation method out of {', '.join(METHODS)}",
             got=repr(method),
-            mend="set RISORIUS_AGGREGATION, or pass method=, to one of them",
+            hint="set RISORIUS_AGGREGATION, or pass method=, to one of them",
         )
     table, chosen = with_machine(tally(votes), machine, start=start), METHODS[method]()
     expression = chosen.fit_predict_proba(table)

@@ -121,13 +121,13 @@ def alpha_of_numbers(
         raise TableError(
             "the columns face_id, rater_id and value",
             got=f"none called {', '.join(sorted(missing))}",
-            mend="give one row per face and rater",
+            hint="give one row per face and rater",
         )
     said = values.with_columns(pl.col("value").cast(pl.Float64))
     said = said.filter(pl.col("value").is_finite().fill_null(False))
     if said.select("face_id", "rater_id").is_duplicated().any():
         raise TableError(
-            "one value per face and rater", got="several", mend="keep the newest of each"
+            "one value per face and rater", got="several", hint="keep the newest of each"
         )
     paired = said.filter(pl.len().over("face_id") > 1)
     if metric == "ordinal":

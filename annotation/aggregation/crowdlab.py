@@ -90,7 +90,7 @@ def _refused(got: str) -> SettingsError:
     return SettingsError(
         "ratings of every face and faces shared by raters, for crowdlab",
         got=got,
-        mend="pass machine=, collect more votes, or use pooled or vote_share",
+        hint="pass machine=, collect more votes, or use pooled or vote_share",
     )
 
 

@@ -102,7 +102,7 @@ def joined(votes: pl.DataFrame, ratings: pl.DataFrame) -> tuple[np.ndarray, np.n
     both = votes.join(ratings.select("name", "expression", "open_set"), on="name").sort("name")
     if both.is_empty():
         raise TableError(
-            "ratings of faces with votes", got="no name in common", mend="rate the same file"
+            "ratings of faces with votes", got="no name in common", hint="rate the same file"
         )
     closed, opened = (np.array(both[name].to_list()) for name in ("expression", "open_set"))
     answers = np.hstack([closed * (1 - opened.sum(axis=1, keepdims=True)), opened])

@@ -58,7 +58,7 @@ def uncertainty(
         raise SettingsError(
             "a tolerance within 0 and 1 and at least 0 votes at most",
             got=f"tolerance={tolerance}, most={most}",
-            mend="raise or lower them",
+            hint="raise or lower them",
         )
     table = with_machine(tally(votes), machine)
     parts = [

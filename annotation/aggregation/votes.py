@@ -143,7 +143,7 @@ def _mean_of(frame: pl.DataFrame, column: str, *, width: int, face_ids: list[str
         raise TableError(
             f"a frame with face_id and {column}",
             got=f"one without {', '.join(sorted(missing))}",
-            mend="pass rows of ratings or of soft_labels as they are",
+            hint="pass rows of ratings or of soft_labels as they are",
         )
     lists = frame[column]
     lists = lists.arr.to_list() if isinstance(lists.dtype, pl.Array) else lists
@@ -164,14 +164,14 @@ def _check_columns(votes: pl.DataFrame) -> None:
         raise TableError(
             f"a vote table with the columns {', '.join(_NEEDED)}",
             got=f"one without {', '.join(missing)}",
-            mend="give one row per face, rater and answer",
+            hint="give one row per face, rater and answer",
         )
     holes = [column for column in _NEEDED if votes[column].null_count()]
     if holes:
         raise TableError(
             "votes that name their face, rater and label",
             got=f"nulls in {', '.join(holes)}",
-            mend="leave skipped faces out of the vote table",
+            hint="leave skipped faces out of the vote table",
         )
 
 
@@ -188,7 +188,7 @@ def _answers(labels: pl.Series) -> pl.Series:
         raise TableError(
             f"labels out of {', '.join(ANSWERS)} or their usual synonyms",
             got=", ".join(map(repr, unknown[:_EXAMPLES])) + more,
-            mend="rename them in the vote table",
+            hint="rename them in the vote table",
         )
     return labels.cast(pl.String).replace_strict(known, return_dtype=pl.Int64)
 
@@ -202,7 +202,7 @@ def _weights(votes: pl.DataFrame) -> pl.Series:
         raise TableError(
             "vote weights that are finite and at least 0",
             got=f"{bad.len()} others, the first {bad[0]}",
-            mend="give each vote a weight, or leave the column out to count every rater alike",
+            hint="give each vote a weight, or leave the column out to count every rater alike",
         )
     return weights
 

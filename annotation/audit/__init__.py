@@ -43,7 +43,7 @@ def run(name: str, **inputs: Any) -> AuditResult:
     """
     if name not in AUDITS:
         raise SettingsError(
-            f"an audit out of {', '.join(AUDITS)}", got=repr(name), mend="check the name"
+            f"an audit out of {', '.join(AUDITS)}", got=repr(name), hint="check the name"
         )
     kind = AUDITS[name]
     names = (
@@ -60,6 +60,6 @@ def run(name: str, **inputs: Any) -> AuditResult:
         raise SettingsError(
             f"inputs of {name} out of {', '.join([*taken.parameters, *sorted(names)])}",
             got=f"{', '.join(inputs) or 'none'} ({error})",
-            mend="check the names",
+            hint="check the names",
         ) from error
     return audit.find(**inputs)

@@ -63,5 +63,5 @@ def _check(decided: pl.DataFrame, needed: set[str]) -> None:
         raise TableError(
             "rows of decided_faces",
             got=f"a frame without {', '.join(missing)}",
-            mend="pass lens.ask(home, 'SELECT * FROM decided_faces')",
+            hint="pass lens.ask(home, 'SELECT * FROM decided_faces')",
         )

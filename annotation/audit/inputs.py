@@ -35,7 +35,7 @@ def ids_of(face_ids: Sequence[str] | None, *inputs: Any) -> list[str]:
         ids = [str(number) for number in range(len(given[0]) if given else 0)]
     if len(set(ids)) < len(ids):
         raise TableError(
-            "each face once", got="face_ids that repeat", mend="audit one row per face"
+            "each face once", got="face_ids that repeat", hint="audit one row per face"
         )
     return ids
 
@@ -63,7 +63,7 @@ def matrix(
             raise TableError(
                 f"{name} for every audited face",
                 got=f"{rows.null_count()} faces without",
-                mend="rate these faces first, or leave them out",
+                hint="rate these faces first, or leave them out",
             )
         values = stacked(rows, name=name)
     array = np.asarray(values, dtype=np.float64)
@@ -73,14 +73,14 @@ def matrix(
         raise TableError(
             f"{name} of shape [{len(face_ids)}, {width or 'any'}]",
             got=f"{list(array.shape)}",
-            mend="give one row per face, in the order of face_ids",
+            hint="give one row per face, in the order of face_ids",
         )
     broken = ~np.isfinite(array).all(axis=1)
     if broken.any():
         raise TableError(
             f"finite {name}",
             got=f"NaN or infinity in {broken.sum()} rows, the first {face_ids[broken.argmax()]!r}",
-            mend="rate these faces again, or leave them out",
+            hint="rate these faces again, or leave them out",
         )
     return array
 
@@ -101,7 +101,7 @@ def stacked(rows: pl.Series, *, name: str) -> np.ndarray:
         raise TableError(
             f"{name} of one length, without nulls",
             got=f"lengths {', '.join(map(str, widths.sort()))} and {flat.null_count()} nulls",
-            mend="rate these faces again",
+            hint="rate these faces again",
         )
     width = int(widths[0]) if widths.len() else 0
     array = np.full((rows.len(), width), np.nan)
@@ -122,7 +122,7 @@ def distributions(values: Values, face_ids: list[str], *, name: str) -> np.ndarr
         raise TableError(
             f"{name} that are at least 0 and sum to 1 in each row",
             got=f"{wrong.sum()} rows that are no distribution, first {face_ids[wrong.argmax()]!r}",
-            mend="apply a softmax to logits; scale counts to shares",
+            hint="apply a softmax to logits; scale counts to shares",
         )
     return array / total
 
@@ -146,7 +146,7 @@ def soft(labels: Values, face_ids: list[str]) -> np.ndarray:
     rows = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     if len(rows) != len(face_ids):
         raise TableError(
-            f"{len(face_ids)} labels", got=f"{len(rows)}", mend="give one label per face"
+            f"{len(face_ids)} labels", got=f"{len(rows)}", hint="give one label per face"
         )
     if rows and isinstance(rows[0], list | tuple | np.ndarray):
         return _soft_rows(np.array(rows, dtype=float), face_ids)
@@ -192,7 +192,7 @@ def _index(label: Any) -> int | None:
         raise TableError(
             f"labels out of {', '.join(EXPRESSIONS)}",
             got=str(error.args[0]),
-            mend="give names, indices, or distributions over the eight",
+            hint="give names, indices, or distributions over the eight",
         ) from error
 
 
@@ -202,7 +202,7 @@ def _aligned(frame: pl.DataFrame, face_ids: list[str], *, column: str) -> pl.Dat
         raise TableError(
             f"a frame with face_id and {column}",
             got=f"one without {', '.join(sorted(missing))}",
-            mend="pass rows of the table as they are",
+            hint="pass rows of the table as they are",
         )
     wanted = pl.DataFrame({"face_id": pl.Series(face_ids, dtype=pl.String)})
     aligned = wanted.join(frame.select("face_id", column), on="face_id", maintain_order="left")
@@ -211,5 +211,5 @@ def _aligned(frame: pl.DataFrame, face_ids: list[str], *, column: str) -> pl.Dat
     found = wanted.join(frame, on="face_id", how="left", maintain_order="left")
     reason = "a face twice" if found.height > wanted.height else "faces without a row"
     raise TableError(
-        f"one row of {column} per audited face", got=reason, mend="pass one rater's rows at a time"
+        f"one row of {column} per audited face", got=reason, hint="pass one rater's rows at a time"
     )

@@ -52,7 +52,7 @@ class Neighbours:
             raise TableError(
                 f"at least {k} neighbours of each face",
                 got=f"{self.row.shape[1]}",
-                mend=f"search them with k={k} or more",
+                hint=f"search them with k={k} or more",
             )
         return Neighbours(self.cosine[:, :k], self.row[:, :k])
 

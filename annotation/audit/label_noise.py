@@ -165,7 +165,7 @@ def _raters(probabilities: Values | None, ids: list[str]) -> list[str]:
         raise SettingsError(
             "probabilities as a frame with face_id, expression and rater_id",
             got="no rater_id, so nobody knows who learned what",
-            mend="pass rows of ratings, or the fold of each face as its rater_id",
+            hint="pass rows of ratings, or the fold of each face as its rater_id",
         )
     told = dict(probabilities.select("face_id", "rater_id").iter_rows())
     return [str(told.get(name, "")) for name in ids]
@@ -186,7 +186,7 @@ def _out_of_sample(
         raise SettingsError(
             "out-of-sample probabilities for label_noise",
             got="none" if probabilities is None else "some that may be in sample",
-            mend="pass out_of_sample=True if the rater never saw these faces with these labels, "
+            hint="pass out_of_sample=True if the rater never saw these faces with these labels, "
             "or features= to have probabilities cross-fitted",
         )
     if probabilities is not None:

@@ -43,7 +43,7 @@ def refuse_seen(
         raise SettingsError(
             "for every rater the faces it learned from",
             got=f"nothing about {', '.join(strangers[:3]) or 'faces without a rater'}",
-            mend="name them in learned=, with an empty set for a rater that learned elsewhere",
+            hint="name them in learned=, with an empty set for a rater that learned elsewhere",
         )
     taught = pl.DataFrame(
         [(rater, face) for rater in sorted(set(frame["rater"])) for face in learned[rater]],
@@ -62,6 +62,6 @@ def refuse_seen(
             "probabilities by raters that never saw these faces or their twins",
             got=f"{both['face'].n_unique()} faces rated by a rater that learned from them, the "
             f"first {first['face']!r} by {first['rater']}",
-            mend="rate each face with the fold that left it out, as "
+            hint="rate each face with the fold that left it out, as "
             "annotation.raters.training.out_of_sample does",
         )

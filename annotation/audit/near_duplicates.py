@@ -53,7 +53,7 @@ class NearDuplicates:
             raise SettingsError(
                 "0 <= radius <= wide_radius <= 16 bits",
                 got=f"radius={self.radius}, wide_radius={self.wide_radius}",
-                mend="choose them in that order",
+                hint="choose them in that order",
             )
 
     def find(self, *, faces: pl.DataFrame, neighbours: Neighbours | None = None) -> AuditResult:
@@ -113,11 +113,11 @@ def _check(faces: pl.DataFrame) -> None:
         raise TableError(
             "faces with face_id and phash or feature",
             got=f"the columns {', '.join(sorted(has)) or 'none'}",
-            mend="pass rows of the table faces, with the feature of their rating if there is one",
+            hint="pass rows of the table faces, with the feature of their rating if there is one",
         )
     if faces["face_id"].is_duplicated().any():
         raise TableError(
-            "each face once", got="a face_id that repeats", mend="pass one rater's rows at a time"
+            "each face once", got="a face_id that repeats", hint="pass one rater's rows at a time"
         )
 
 
@@ -127,7 +127,7 @@ def _check_neighbours(near: Neighbours, features: np.ndarray | None, n: int) -> 
             f"neighbours and features of the same {n} faces",
             got=f"neighbours of {len(near)}, features of "
             f"{0 if features is None else (~np.isnan(features).any(axis=1)).sum()}",
-            mend="search among these faces, or leave neighbours out",
+            hint="search among these faces, or leave neighbours out",
         )
 
 
@@ -165,7 +165,7 @@ def _features(faces: pl.DataFrame) -> np.ndarray | None:
         raise TableError(
             "finite features",
             got=f"NaN or infinity in {broken.sum()}, the first {first!r}",
-            mend="rate these faces again, or give null where there is no feature",
+            hint="rate these faces again, or give null where there is no feature",
         )
     return array
 

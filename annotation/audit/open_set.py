@@ -105,7 +105,7 @@ class OpenSet:
             raise SettingsError(
                 "labels, probabilities, features or open_set for the open_set audit",
                 got="none of them",
-                mend="pass the soft labels, or the ratings of a machine rater",
+                hint="pass the soft labels, or the ratings of a machine rater",
             )
         ids = inputs.ids_of(face_ids, *given)
         machine, learned = _machine(probabilities, features, open_set, ids=ids, near=neighbours)
@@ -212,7 +212,7 @@ def _by_distance(
         raise TableError(
             f"neighbours of {len(features)} faces",
             got=f"of {len(near)}",
-            mend="search among these faces, or leave neighbours out",
+            hint="search among these faces, or leave neighbours out",
         )
     if len(features) < _FEWEST:
         return None, {}

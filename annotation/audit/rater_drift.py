@@ -157,7 +157,7 @@ def _timed(votes: pl.DataFrame, table: VoteTable) -> pl.DataFrame:
         raise TableError(
             f"times in {column}",
             got=f"the type {votes[column].dtype}",
-            mend="parse them into a datetime",
+            hint="parse them into a datetime",
         )
     times = votes.group_by("face_id", "rater_id").agg(at=pl.col(column).max())
     timed = pairs.join(times, on=["face_id", "rater_id"]).filter(pl.col("at").is_not_null())

@@ -64,7 +64,7 @@ def external(url: str, key: str) -> Address:
         raise StudioError(
             "the address and an access token of a Label Studio",
             got=f"address {mask(url)!r}, {'a' if key.strip() else 'no'} token",
-            mend="set LABEL_STUDIO_URL=https://… and LABEL_STUDIO_API_KEY to an access token",
+            hint="set LABEL_STUDIO_URL=https://… and LABEL_STUDIO_API_KEY to an access token",
         )
     return Address(url=url.rstrip("/"), token=key.strip())
 

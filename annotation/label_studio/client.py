@@ -120,14 +120,14 @@ class Client:
             raise LostAnswerError(
                 f"an answer from Label Studio at {self.url}",
                 got=f"none ({type(error).__name__}); it may have done what was asked",
-                mend="see that it runs (`risorius studio up`) and run the same command again",
+                hint="see that it runs (`risorius studio up`) and run the same command again",
             ) from None
         if response.status_code in (502, 503, 504):
             # A proxy speaks here; the server behind it may still be at work.
             raise LostAnswerError(
                 f"an answer from Label Studio behind {self.url}",
                 got=f"HTTP {response.status_code} from something in between",
-                mend="see that it runs and run the same command again",
+                hint="see that it runs and run the same command again",
             )
         return self._content(response)
 
@@ -216,14 +216,14 @@ class Client:
         return StudioError(
             f"Label Studio to answer at {self.url}",
             got=type(error).__name__,
-            mend="start it with `risorius studio up`, or check LABEL_STUDIO_URL",
+            hint="start it with `risorius studio up`, or check LABEL_STUDIO_URL",
         )
 
     def _no_project(self, project_id: int) -> StudioError:
         return StudioError(
             f"project {project_id} at {self.url}",
             got="no such project",
-            mend="was it deleted by hand? run the same command again and a new one is made",
+            hint="was it deleted by hand? run the same command again and a new one is made",
         )
 
 

@@ -54,7 +54,7 @@ def of_postgres(url: str) -> dict[str, str]:
         raise StudioError(
             "an address postgresql://host:5432/name, with user:password@ before the host",
             got=mask(url),
-            mend="change RISORIUS_STUDIO_POSTGRES",
+            hint="change RISORIUS_STUDIO_POSTGRES",
         )
     return {
         "DJANGO_DB": "default",

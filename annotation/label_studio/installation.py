@@ -60,7 +60,7 @@ def ensure_installed(say: Callable[[str], None]) -> list[str]:
         raise StudioError(
             f"uv to install label-studio=={VERSION}",
             got=mask(" / ".join(lines[-4:])) or f"exit code {done.returncode}",
-            mend="check the network and the package index, then run the same command again",
+            hint="check the network and the package index, then run the same command again",
         )
     return offline if _probe(offline).returncode == 0 else _uv_command()
 
@@ -114,7 +114,7 @@ def _uv_command(*options: str) -> list[str]:
         raise StudioError(
             "the uv program that comes with the package uv",
             got="no such program",
-            mend="install Risorius again with its dependencies",
+            hint="install Risorius again with its dependencies",
         ) from error
     return [
         binary, "tool", "run", *options, "--python", sys.executable,

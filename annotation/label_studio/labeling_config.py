@@ -63,7 +63,7 @@ def labeling_config(page: Page | None = None) -> str:
     text = ElementTree.tostring(root, encoding="unicode")
     if faults := lint(text):
         raise StudioError(
-            "a labeling config without faults", got="; ".join(faults), mend="mend config.py"
+            "a labeling config without faults", got="; ".join(faults), hint="mend config.py"
         )
     return text
 

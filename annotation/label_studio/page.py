@@ -107,13 +107,13 @@ class Page:
             raise SettingsError(
                 f"a label set out of {', '.join(LABEL_SETS)}",
                 got=repr(self.label_set),
-                mend="set RISORIUS_LABEL_SET to one of them",
+                hint="set RISORIUS_LABEL_SET to one of them",
             )
         if unknown := [unit for unit in self.units if unit not in AU_INDEX]:
             raise SettingsError(
                 f"action units out of {', '.join(str(unit) for unit in AU_INDEX)}",
                 got=", ".join(map(str, unknown)),
-                mend="change RISORIUS_ASK_AU",
+                hint="change RISORIUS_ASK_AU",
             )
 
     @property

@@ -97,7 +97,7 @@ def ensure_project(
         raise StudioError(
             f"the labeling config of project {found['id']} at {client.url} as it was made",
             got="one that was edited by hand; new faces would be asked another question",
-            mend="run `risorius label push --restore-config` to put it back, or take the mark "
+            hint="run `risorius label push --restore-config` to put it back, or take the mark "
             f"{mark} out of the project's description to leave it alone and have a new one made",
         )
     if found["maximum_annotations"] != wanted_votes:

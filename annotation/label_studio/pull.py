@@ -159,6 +159,6 @@ def _check_same_project(client: Client, project_id: int, oldest: datetime | None
         raise StudioError(
             f"project {project_id} at {client.url} to be the one whose votes are in the tables",
             got=f"a project made on {made:%Y-%m-%d %H:%M}, after the first of those votes",
-            mend="put back the server's database, or delete this project in Label Studio: the next "
+            hint="put back the server's database, or delete this project in Label Studio: the next "
             "push makes one under a number of its own",
         )

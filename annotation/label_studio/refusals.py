@@ -42,9 +42,9 @@ _NO_ANSWER = ("an answer of Label Studio in JSON", "check the address of the ser
 def refusal(response: httpx.Response, *, url: str, token: str) -> StudioError:
     """The error behind a response: what was expected, what the server said, what to do next."""
     code, said = response.status_code, mask(_words(response), token)
-    expected, mend = _MEANING.get(code) or _MEANING.get(code // 100 * 100, _NO_ANSWER)
+    expected, hint = _MEANING.get(code) or _MEANING.get(code // 100 * 100, _NO_ANSWER)
     where = f"{response.request.method} {response.request.url.path}"
-    return StudioError(f"{expected} at {url}", got=f"HTTP {code} for {where}: {said}", mend=mend)
+    return StudioError(f"{expected} at {url}", got=f"HTTP {code} for {where}: {said}", hint=hint)
 
 
 def _words(response: httpx.Response) -> str:

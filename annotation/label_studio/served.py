@@ -21,7 +21,7 @@ def refuse_links(media_dir: Path) -> None:
         raise StudioError(
             f"plain files and folders below {media_dir}",
             got=f"the link {link}, which Label Studio would follow",
-            mend="put the file itself there; a link may stand for the media folder as a whole",
+            hint="put the file itself there; a link may stand for the media folder as a whole",
         )
 
 

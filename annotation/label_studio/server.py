@@ -169,7 +169,7 @@ def _answering(studio_dir: Path, alive: list[psutil.Process]) -> Address | None:
         raise StudioError(
             f"the account in {studio_dir / 'credentials.json'} to open the database beside it",
             got=f"HTTP {who.status_code}",
-            mend="put back the credentials.json that was there when the database was made",
+            hint="put back the credentials.json that was there when the database was made",
         )
     if who.status_code != 200 or who.json().get("email") != account.email:
         return None
@@ -208,7 +208,7 @@ def _why(studio_dir: Path, *, wait_s: float) -> StudioError:
         got=f"no answer after {wait_s:g} s"
         if alive
         else f"its end, with these last words:\n{tail}",
-        mend=f"read {studio_dir / 'server.log'} and try again",
+        hint=f"read {studio_dir / 'server.log'} and try again",
     )
 
 
@@ -239,7 +239,7 @@ def _port_taken(port: int) -> StudioError:
     return StudioError(
         f"port {port} of this machine to be free",
         got="another program that listens there",
-        mend="stop it, or name another port with RISORIUS_STUDIO_PORT (or none: any free one)",
+        hint="stop it, or name another port with RISORIUS_STUDIO_PORT (or none: any free one)",
     )
 
 

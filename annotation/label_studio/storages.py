@@ -47,7 +47,7 @@ def unlock_folders(client: Client, project_id: int, media_dir: Path, names: Iter
             raise StudioError(
                 f"a Label Studio that may serve {path}",
                 got=error.got,
-                mend="start it with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and the media "
+                hint="start it with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and the media "
                 "folder of this home as LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",
             ) from None
 
@@ -167,7 +167,7 @@ def _write(client: Client, rows: list[dict[str, Any]], body: dict[str, Any], buc
         raise StudioError(
             f"a Label Studio that can read {bucket.address('')}{where}, with {keys}",
             got=mask(error.got, bucket.key, bucket.secret),
-            mend="give it keys that may list and read the media alone, as RISORIUS_STUDIO_S3_KEY "
+            hint="give it keys that may list and read the media alone, as RISORIUS_STUDIO_S3_KEY "
             "and RISORIUS_STUDIO_S3_SECRET, or a role of its own; a store in a private network "
             "must be set where it runs (S3_ENDPOINT there, RISORIUS_STUDIO_S3_ENDPOINT=server "
             "here); or set RISORIUS_MEDIA_FROM=folder where it mounts this home",

@@ -179,7 +179,7 @@ def _import(client: Client, project_id: int, chunk: dict[str, dict[str, Any]]) -
         raise StudioError(
             f"{len(chunk)} new tasks in project {project_id} at {client.url}",
             got=f"{answer.get('task_count')}",
-            mend="run the same command again; faces that have a task are not sent twice",
+            hint="run the same command again; faces that have a task are not sent twice",
         )
     return {face: Task(number, done=False) for face, number in zip(chunk, ids, strict=True)}
 

@@ -84,7 +84,7 @@ def add(
             raise StudioError(
                 "the e-mail address of somebody who may vote",
                 got=f"{email}, who was removed",
-                mend="use another address for them",
+                hint="use another address for them",
             )
         account["url"] = client.url
         if subject and account["kind"] == "self":
@@ -153,7 +153,7 @@ def _enrol(client: Client, email: str, password: str) -> dict[str, Any]:
                 raise StudioError(
                     f"a new account for {email} at {client.url}",
                     got="a refusal; somebody may have made it by hand",
-                    mend="use another e-mail address, or remove that account in Label Studio",
+                    hint="use another e-mail address, or remove that account in Label Studio",
                 )
         token = _own_token(browser, client.url)
     with connect(Address(client.url, token)) as person:
@@ -191,7 +191,7 @@ def _own_token(browser: httpx.Client, url: str) -> str:
         raise StudioError(
             f"an access token for a new account at {url}",
             got=f"HTTP {made.status_code}",
-            mend="allow access tokens in the organization's settings",
+            hint="allow access tokens in the organization's settings",
         )
     return made.json()["token"]
 
@@ -213,7 +213,7 @@ def _checked(email: str, kind: str) -> str:
         raise StudioError(
             f"an e-mail address and one of {', '.join(KINDS)}",
             got=f"{email!r}, {kind!r}",
-            mend="write it like name@example.org",
+            hint="write it like name@example.org",
         )
     return email
 

@@ -185,7 +185,7 @@ class CallableRater:
         return ModelError(
             f"{expected} from the rater {self.name}",
             got=got,
-            mend="see annotation.raters.Ratings for what each part must be",
+            hint="see annotation.raters.Ratings for what each part must be",
         )
 
 
@@ -195,19 +195,19 @@ def _resolve(name: str) -> tuple[ModuleType, Callable[[np.ndarray], Ratings]]:
         raise SettingsError(
             "a rater named 'default', a path to an .onnx file, or package.module:name",
             got=repr(name),
-            mend="set RISORIUS_RATER to one of these",
+            hint="set RISORIUS_RATER to one of these",
         )
     try:
         module = importlib.import_module(place)
     except ImportError as error:
         raise ModelError(
-            f"an importable module {place}", got=str(error), mend="install it or mend the name"
+            f"an importable module {place}", got=str(error), hint="install it or mend the name"
         ) from error
     call = getattr(module, attribute, None)
     if not callable(call):
         raise ModelError(
             f"a callable {attribute!r} in {place}",
             got="nothing of that name" if call is None else type(call).__name__,
-            mend="name a function (faces uint8[n, h, w, 3]) -> Ratings",
+            hint="name a function (faces uint8[n, h, w, 3]) -> Ratings",
         )
     return module, call

@@ -56,7 +56,7 @@ class RaterNetwork(nn.Module):
             raise ModelError(
                 f"an architecture out of {', '.join(_TRUNKS)}",
                 got=repr(shape.architecture),
-                mend="give --architecture",
+                hint="give --architecture",
             ) from None
         width = shape.widths[-1]
         self.trunk = trunk(shape)

@@ -70,7 +70,7 @@ class MachineRater:
             return Ratings.none()
         answers, known, feature = (np.concatenate(column) for column in zip(*parts, strict=True))
         if not all(np.isfinite(part).all() for part in (answers, known, feature)):
-            raise ModelError(f"finite answers of {self.rater_id}", got="NaN", mend=_MEND)
+            raise ModelError(f"finite answers of {self.rater_id}", got="NaN", hint=_MEND)
         au = np.full((len(faces), len(ACTION_UNITS)), np.nan, dtype=np.float32)
         au[:, self._units] = known
         return Ratings(*_split(answers), au=au, feature=feature, plurality_power=self._power)
@@ -100,18 +100,18 @@ def read_card(weights: Path) -> dict[str, Any]:
     path = weights.with_suffix(".json")
     for needed in (weights, path):
         if not needed.is_file():
-            raise ModelError(f"rater weights at {needed}", got="no such file", mend=_MEND)
+            raise ModelError(f"rater weights at {needed}", got="no such file", hint=_MEND)
     try:
         card = json.loads(path.read_text())
         wanted = card["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"a readable {path.name}", got=repr(error), mend=_MEND) from error
+        raise ModelError(f"a readable {path.name}", got=repr(error), hint=_MEND) from error
     found = file_sha256(str(weights))
     if found != wanted:
         raise ModelError(
             f"{weights.name} with SHA-256 {wanted[:16]}…",
             got=f"{found[:16]}… in {weights.stat().st_size} bytes",
-            mend=_MEND,
+            hint=_MEND,
         )
     return card
 
@@ -138,13 +138,13 @@ def _session(weights: Path, *, threads: int) -> onnxruntime.InferenceSession:
         session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
     except Exception as error:  # the runtime raises its own tree and protobuf another
         said = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"readable weights in {weights.name}", got=said[0], mend=_MEND) from error
+        raise ModelError(f"readable weights in {weights.name}", got=said[0], hint=_MEND) from error
     shapes = {output.name: output.shape[-1] for output in session.get_outputs()}
     if shapes.get("answers") != len(ANSWERS) or shapes.get("feature") != FEATURES:
         raise ModelError(
             f"outputs answers[{len(ANSWERS)}], au and feature[{FEATURES}]",
             got=str(shapes),
-            mend=_MEND,
+            hint=_MEND,
         )
     return session
 
@@ -156,7 +156,7 @@ def _asserted(session: onnxruntime.InferenceSession) -> str:
         raise ModelError(
             f"one of the providers {', '.join(_PROVIDERS)}",
             got=active,
-            mend="install onnxruntime or onnxruntime-gpu again",
+            hint="install onnxruntime or onnxruntime-gpu again",
         )
     if active == "CPUExecutionProvider" and _has_gpu():
         logger.error(

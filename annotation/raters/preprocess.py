@@ -31,8 +31,8 @@ def check_faces(crops: object) -> np.ndarray:
             f"{crops.dtype} values {extent}", "convert to 0..255 uint8; scaling is not guessed"
         )
     if crops.ndim == 3:
-        mend = "repeat gray into three channels" if crops.shape[-1] != 3 else "add a batch axis"
-        raise _unfit(f"shape {crops.shape}", f"{mend}; one face is shape (1, h, w, 3)")
+        hint = "repeat gray into three channels" if crops.shape[-1] != 3 else "add a batch axis"
+        raise _unfit(f"shape {crops.shape}", f"{hint}; one face is shape (1, h, w, 3)")
     if crops.ndim != 4 or crops.shape[-1] != 3:
         raise _unfit(f"shape {crops.shape}", "give RGB with the channels last")
     if min(crops.shape[1:3]) < SMALLEST_SIDE:
@@ -66,5 +66,5 @@ def resize(gray: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(gray, (side, side), interpolation=method)
 
 
-def _unfit(got: str, mend: str) -> ModelError:
-    return ModelError("aligned faces as uint8[n, h, w, 3], RGB", got=got, mend=mend)
+def _unfit(got: str, hint: str) -> ModelError:
+    return ModelError("aligned faces as uint8[n, h, w, 3], RGB", got=got, hint=hint)

@@ -75,7 +75,7 @@ def load(name: str = "default") -> DifferentiableRater:
         raise ModelError(
             f"the weights of the network described in {path.with_suffix('.json').name}",
             got=f"missing {missing[:3]}, unexpected {list(absent.unexpected_keys)[:3]}",
-            mend="export the weights again with annotation.raters.training.export",
+            hint="export the weights again with annotation.raters.training.export",
         )
     return DifferentiableRater(
         Served(network, card["temperature"]),

@@ -108,14 +108,14 @@ def _check(faces: pl.DataFrame, ratings: pl.DataFrame, *, numbers: dict[str, int
             got=", ".join(
                 f"{name}={numbers[name] + (name == 'wanted_votes')}" for name in negative
             ),
-            mend="raise them",
+            hint="raise them",
         )
     for frame, columns in ((faces, {"face_id"}), (ratings, {"face_id", "expression"})):
         if missing := columns - set(frame.columns):
             raise TableError(
                 f"the columns {', '.join(sorted(columns))}",
                 got=f"none called {', '.join(sorted(missing))}",
-                mend="pass rows of the tables faces and ratings",
+                hint="pass rows of the tables faces and ratings",
             )
 
 

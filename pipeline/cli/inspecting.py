@@ -37,7 +37,7 @@ def sql(
         raise SettingsError(
             "a query DuckDB understands",
             got=str(error).strip().splitlines()[0],
-            mend='list the tables with: risorius sql "show tables"',
+            hint='list the tables with: risorius sql "show tables"',
         ) from None
     if session.json:
         print(frame.write_json())
@@ -77,7 +77,7 @@ def doctor(
             table.add_column(column, overflow="fold")
         marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
         for finding in findings:
-            table.add_row(marks[finding.state], finding.what, finding.found, finding.mend or "")
+            table.add_row(marks[finding.state], finding.what, finding.found, finding.hint or "")
         console.print(table)
 
     session.answer([vars(finding) for finding in findings], show)

@@ -61,7 +61,7 @@ def dev(session: Session, port: PortOption = 3000) -> None:
         raise SettingsError(
             "the Dagster UI to run",
             got=f"exit code {code}",
-            mend="read its lines above; is the port free?",
+            hint="read its lines above; is the port free?",
         )
 
 

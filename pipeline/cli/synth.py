@@ -54,7 +54,7 @@ def synth(
     settings = session.settings()
     if reference is not None and not reference.is_file():
         raise SettingsError(
-            "a picture of a face", got=f"no file {reference}", mend="check the path"
+            "a picture of a face", got=f"no file {reference}", hint="check the path"
         )
     wish = Wish.of(au, expression, n=n, seed=seed, sweep=sweep)
     maker = Maker(name=settings.synthesizer, guided=guide, reference=reference)

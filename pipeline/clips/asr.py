@@ -41,15 +41,15 @@ def load(name: str) -> Recogniser:
                 f"a recogniser among {', '.join(sorted(announced)) or '(none is installed)'}, or "
                 "package.module:callable",
                 got=repr(name),
-                mend="install a package that announces it, or change RISORIUS_SPEECH",
+                hint="install a package that announces it, or change RISORIUS_SPEECH",
             )
     except (ImportError, AttributeError) as error:
         raise ModelError(
-            f"a recogniser {name} that can be imported", got=str(error), mend="mend its package"
+            f"a recogniser {name} that can be imported", got=str(error), hint="mend its package"
         ) from error
     if not callable(found):
         raise ModelError(
-            f"a callable as recogniser {name}", got=type(found).__name__, mend="name a function"
+            f"a callable as recogniser {name}", got=type(found).__name__, hint="name a function"
         )
     return found
 
@@ -69,5 +69,5 @@ def recognise(recogniser: Recogniser, sound: np.ndarray, rate: int, *, name: str
         raise ModelError(
             f"segments with start, end and text from the recogniser {name}",
             got=f"{type(error).__name__}: {error}",
-            mend="mend the plug-in, or unset RISORIUS_SPEECH",
+            hint="mend the plug-in, or unset RISORIUS_SPEECH",
         ) from error

@@ -31,7 +31,7 @@ def load(path: str) -> np.ndarray:
     with opened(path) as container:
         picture = picture_stream(container)
         if not container.streams.audio:
-            raise MediaError("a video with sound", got="no_sound: it has none", mend="leave it")
+            raise MediaError("a video with sound", got="no_sound: it has none", hint="leave it")
         stream = container.streams.audio[0]
         zero = _start(picture, container)
         resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
@@ -55,7 +55,7 @@ def load(path: str) -> np.ndarray:
                     return _laid(pieces)
     if not pieces:
         raise MediaError(
-            "sound that can be decoded", got="no_sound: nothing could be decoded", mend="leave it"
+            "sound that can be decoded", got="no_sound: nothing could be decoded", hint="leave it"
         )
     return _laid(pieces)
 

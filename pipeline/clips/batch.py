@@ -210,9 +210,9 @@ def _said(
         samples = heard.astype(np.float32) / 32768
         return speech.recognise(recogniser, samples, audio.RATE, name=str(options.speech)), None
     except MediaError as error:
-        return None, f"{error.got}; {error.mend}"
+        return None, f"{error.got}; {error.hint}"
     except ModelError as error:
-        return None, f"no_words: {error.got}; {error.mend}"
+        return None, f"no_words: {error.got}; {error.hint}"
 
 
 def _keep_sounds(

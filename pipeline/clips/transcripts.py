@@ -126,5 +126,5 @@ def _unfit(path: Path, got: str) -> MediaError:
     return MediaError(
         f"cues of {path.suffix} in {path.name}",
         got=f"bad_transcript: {got}",
-        mend="mend the transcript or remove it",
+        hint="mend the transcript or remove it",
     )

@@ -94,7 +94,7 @@ def open_instance(home: Home) -> DagsterInstance:
         raise SettingsError(
             f"a Postgres database at {POSTGRES}",
             got=mask(str(error).strip().splitlines()[0]),
-            mend="start it, mend the address, or unset it to keep runs in SQLite",
+            hint="start it, mend the address, or unset it to keep runs in SQLite",
         ) from None
     if _bury_dead_runs(instance, home.dagster / "storage"):
         # Only then: looking through every crop of a large home takes seconds.
@@ -128,7 +128,7 @@ def configure(home: Home) -> Path:
         raise SettingsError(
             f"the address of the Postgres that {path} names",
             got=f"no {POSTGRES}",
-            mend="set it, or remove the block `storage:` from that file to go back to SQLite",
+            hint="set it, or remove the block `storage:` from that file to go back to SQLite",
         )
     if not path.exists() or path.read_text() != text:
         atomic.write_text(path, text)
@@ -140,7 +140,7 @@ def _need_driver() -> None:
         raise SettingsError(
             f"the package dagster-postgres, for {POSTGRES}",
             got="no such package",
-            mend="install risorius[cluster], or unset it to keep runs in SQLite",
+            hint="install risorius[cluster], or unset it to keep runs in SQLite",
         )
 
 

@@ -61,10 +61,10 @@ def fan_out(
     """
     if engine not in ENGINES:
         raise SettingsError(
-            f"an engine among {', '.join(ENGINES)}", got=repr(engine), mend="set RISORIUS_ENGINE"
+            f"an engine among {', '.join(ENGINES)}", got=repr(engine), hint="set RISORIUS_ENGINE"
         )
     if workers is not None and workers < 1:
-        raise SettingsError("at least 1 worker", got=str(workers), mend="set RISORIUS_WORKERS=1")
+        raise SettingsError("at least 1 worker", got=str(workers), hint="set RISORIUS_WORKERS=1")
     todo = list(items)
 
     def limit_of(item: Any) -> float | None:

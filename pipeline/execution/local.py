@@ -67,7 +67,7 @@ class _Process(pool.Worker):
                 raise SettingsError(
                     "worker processes that can import the main module",
                     got=f"one that {_ending(self.process.exitcode)} before its first item",
-                    mend="put the script's code under `if __name__ == '__main__':` or use 1 worker",
+                    hint="put the script's code under `if __name__ == '__main__':` or use 1 worker",
                 ) from None
             return pool.Death(_death(self.process.exitcode))
         self.started = True
@@ -109,7 +109,7 @@ def _death(exitcode: int | None) -> RisoriusError:
     return RisoriusError(
         "a worker that finishes its item",
         got=f"one that {_ending(exitcode)}",
-        mend="watch memory while it runs, or leave this item out",
+        hint="watch memory while it runs, or leave this item out",
     )
 
 

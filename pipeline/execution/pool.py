@@ -145,7 +145,7 @@ def _too_long(worker: Worker) -> Death:
         RisoriusError(
             "an item that is done in its time",
             got="timeout: its worker was ended at the limit",
-            mend="look at this item alone, or allow it more time",
+            hint="look at this item alone, or allow it more time",
         )
     )
 

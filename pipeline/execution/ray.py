@@ -79,14 +79,14 @@ def connect() -> ModuleType:
         raise SettingsError(
             "Ray, for RISORIUS_ENGINE=ray",
             got="no such package",
-            mend="install risorius[ray], or set RISORIUS_ENGINE=local",
+            hint="install risorius[ray], or set RISORIUS_ENGINE=local",
         ) from None
     address = os.environ.get(ADDRESS, "")
     if not address:
         raise SettingsError(
             "the address of a Ray cluster",
             got=f"no {ADDRESS}",
-            mend=f"set {ADDRESS}=host:6379 (or auto on a machine of the cluster)",
+            hint=f"set {ADDRESS}=host:6379 (or auto on a machine of the cluster)",
         )
     if ray.is_initialized():
         by_others = not _joined  # a run that is itself a job of the cluster
@@ -134,7 +134,7 @@ def _unreachable(address: str, said: str) -> SettingsError:
     return SettingsError(
         f"a Ray cluster at {ADDRESS}={address}",
         got=said,
-        mend="start it (`ray start --head`), mend the address, or set RISORIUS_ENGINE=local",
+        hint="start it (`ray start --head`), mend the address, or set RISORIUS_ENGINE=local",
     )
 
 
@@ -193,7 +193,7 @@ class _Actor(pool.Worker):
                 raise SettingsError(
                     "Ray workers that can import the code they are to run",
                     got=str(error).strip().splitlines()[-1],
-                    mend="install the same risorius on every machine of the cluster",
+                    hint="install the same risorius on every machine of the cluster",
                 ) from None
             return self._death(error)
         except self.ray.exceptions.RayError as error:  # its machine went with the answer in it
@@ -235,7 +235,7 @@ class _Ear:
             raise SettingsError(
                 f"room for a worker with {self.cpus:g} CPU and {self.gpus:g} GPU in the cluster",
                 got=f"none in {START_S:g} s",
-                mend="free some, add machines, or ask for less (RISORIUS_WORKER_CPUS, _GPUS)",
+                hint="free some, add machines, or ask for less (RISORIUS_WORKER_CPUS, _GPUS)",
             )
         return [by_answer[answer] for answer in ready]
 
@@ -244,5 +244,5 @@ def _given_up(said: str) -> RisoriusError:
     return RisoriusError(
         "a worker that finishes its item",
         got=f"{DEATHS} that ended over it; the last one: {said[:300]}",
-        mend="watch memory while it runs, or leave this item out",
+        hint="watch memory while it runs, or leave this item out",
     )

@@ -44,10 +44,10 @@ def find(image: np.ndarray) -> list[FoundFace]:
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         came = getattr(image, "dtype", type(image).__name__)
-        raise MediaError("a uint8 picture", got=str(came), mend="scale it to 0..255 as uint8")
+        raise MediaError("a uint8 picture", got=str(came), hint="scale it to 0..255 as uint8")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise MediaError(
-            "a picture of shape (h, w, 3), RGB", got=f"shape {image.shape}", mend="convert it first"
+            "a picture of shape (h, w, 3), RGB", got=f"shape {image.shape}", hint="convert it first"
         )
     boxes, keypoints = _detector().detect(image)
     found = []

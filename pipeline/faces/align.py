@@ -146,7 +146,7 @@ def _five(keypoints: np.ndarray) -> np.ndarray:
         raise MediaError(
             "five keypoints (x, y) that span a face",
             got=f"shape {points.shape}, {points.round(1).tolist()}",
-            mend="pass the keypoints as the detector returned them",
+            hint="pass the keypoints as the detector returned them",
         )
     return points
 

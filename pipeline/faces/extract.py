@@ -92,7 +92,7 @@ def extract(
                     ),
                 )
     except MediaError as error:
-        broken = f"{error.got}; {error.mend}"
+        broken = f"{error.got}; {error.hint}"
     faces = rows.table()
     verdict, reason = _verdict(faces, n_frames=n_frames, broken=broken)
     return Extraction(

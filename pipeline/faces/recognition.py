@@ -31,7 +31,7 @@ class Recogniser:
         if not path.exists():
             raise ModelError(
                 "an .onnx file or a folder with an InsightFace pack", got=str(path),
-                mend="see `risorius models list` for what is there",
+                hint="see `risorius models list` for what is there",
             )  # fmt: skip
         self._model = insightface.model(path, task="recognition", threads=threads)
         runtime.log_provider(f"face recogniser {self.name}", self._model.session)
@@ -58,7 +58,7 @@ class Recogniser:
         if found.shape[1] != WIDTH:
             raise ModelError(
                 f"{WIDTH} numbers a face", got=f"{found.shape[1]} from {self.name}",
-                mend="take a pack with an ArcFace model, such as buffalo_l",
+                hint="take a pack with an ArcFace model, such as buffalo_l",
             )  # fmt: skip
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
 

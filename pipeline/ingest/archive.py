@@ -57,7 +57,7 @@ def unpack(
             return _all(archive, folder, limits)
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise MediaError(
-            "a ZIP archive", got=f"bad_archive: {_said(error)}", mend="pack or copy it again"
+            "a ZIP archive", got=f"bad_archive: {_said(error)}", hint="pack or copy it again"
         ) from None
 
 
@@ -69,7 +69,7 @@ def _all(
         raise MediaError(
             f"at most {limits.entries} files in an archive",
             got=f"too_many: {len(entries)}",
-            mend="pack them in several",
+            hint="pack them in several",
         )
     written: set[str] = set()
     refused: dict[str, str] = {}
@@ -131,7 +131,7 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, *, mo
                     raise MediaError(
                         "an archive within its limits",
                         got="too_large: more than it may unpack to",
-                        mend="pack less",
+                        hint="pack less",
                     )
                 sink.write(piece)
         # The time it was packed with: unpacked again, an entry that is the same looks the same.

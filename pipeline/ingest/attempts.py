@@ -62,7 +62,7 @@ def is_spared(footer: Mapping[str, str], *, fingerprint: str, limit_s: float | N
 def reason(error: Exception, *, tried: str | None) -> str:
     """Why a video has failed, and what makes a run search it again."""
     if isinstance(error, RisoriusError) and _is_timeout(error):
-        return f"{error.got}; {error.mend}; {_AGAIN}"
+        return f"{error.got}; {error.hint}; {_AGAIN}"
     if tried is None:
         return mask(f"crashed: {error}")
     again = _NO_MORE if json.loads(tried)["crashes"] >= MOST_CRASHES else _ONCE_MORE

@@ -103,7 +103,7 @@ def enlist(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str
         raise SettingsError(
             "at least one file to ingest",
             got=f"none below {', '.join(paths)}",
-            mend="name a folder that holds videos or images",
+            hint="name a folder that holds videos or images",
         )
     if lines:
         ordered = [json.dumps(lines[uri], sort_keys=True) for uri in sorted(lines)]
@@ -137,7 +137,7 @@ def _existing(path: str) -> Path | str:
         return path
     place = Path(path).expanduser()
     if not place.exists():
-        raise SettingsError("a file or folder that is there", got=path, mend="check the path")
+        raise SettingsError("a file or folder that is there", got=path, hint="check the path")
     return place.resolve()
 
 

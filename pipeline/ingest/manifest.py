@@ -162,7 +162,7 @@ def describe(source: Source, *, batch: str) -> dict[str, Any]:
     try:
         facts = video.probe(source.uri)
     except MediaError as error:
-        return {**row, "reason": f"{error.got}; {error.mend}"}
+        return {**row, "reason": f"{error.got}; {error.hint}"}
     return {**row, **vars(facts), "verdict": "kept", "reason": None}
 
 
@@ -224,13 +224,13 @@ def _sidecar(path: Path) -> dict[str, dict[str, str]]:
         raise SettingsError(
             f"{path.name} as UTF-8 text with commas",
             got=f"{type(error).__name__}: {error}",
-            mend=f"save {path} again as CSV, UTF-8",
+            hint=f"save {path} again as CSV, UTF-8",
         ) from None
     if "file_name" not in columns:
         raise SettingsError(
             f"a column file_name in {path.name}",
             got=f"columns {', '.join(columns) or 'none'}",
-            mend="name the columns file_name, subject_id, licence, consent, source",
+            hint="name the columns file_name, subject_id, licence, consent, source",
         )
     declared: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -240,7 +240,7 @@ def _sidecar(path: Path) -> dict[str, dict[str, str]]:
             raise SettingsError(
                 f"one answer per file in {path.name}",
                 got=f"two different rows for {name}",
-                mend="remove one of them",
+                hint="remove one of them",
             )
     return declared
 
@@ -252,7 +252,7 @@ def _listing(path: Path) -> Iterator[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
-            f"{path.name} as UTF-8 text", got=str(error), mend=f"write {path} again"
+            f"{path.name} as UTF-8 text", got=str(error), hint=f"write {path} again"
         ) from None
     for number, text in enumerate(lines, start=1):
         if not text.strip():
@@ -263,7 +263,7 @@ def _listing(path: Path) -> Iterator[dict[str, Any]]:
             raise SettingsError(
                 f'one JSON object with "uri" per line of {path.name}',
                 got=f"line {number}: {text[:80]!r}",
-                mend=f"mend or remove that line of {path}",
+                hint=f"mend or remove that line of {path}",
             ) from None
 
 

@@ -93,7 +93,7 @@ def _brought(
         marks = download.fetch(source.uri, folder, now.marks, limits=fetch)
         return replace(now, single=len(marks) == 1, marks=marks)
     except MediaError as error:
-        failure = f"{error.got}; {error.mend}"
+        failure = f"{error.got}; {error.hint}"
     except OSError as error:
         failure = f"unreachable: {error.strerror or type(error).__name__}; check disk and rights"
     return replace(now, failure=failure)

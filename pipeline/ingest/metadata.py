@@ -105,7 +105,7 @@ def _found(folder: Path) -> Path:
         raise SettingsError(
             f"one of {', '.join(NAMES)} in {folder}",
             got=" and ".join(path.name for path in found) or "none of them",
-            mend="write one row per picture with file_name and label, or votes, or rater_id "
+            hint="write one row per picture with file_name and label, or votes, or rater_id "
             "and label",
         )
     return found[0]
@@ -130,13 +130,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             rows, columns = frame.iter_rows(named=True), set(frame.columns)
     except (pl.exceptions.PolarsError, OSError, ValueError, AttributeError) as error:
         raise SettingsError(
-            f"a readable {path.name}", got=str(error).splitlines()[0], mend=f"write {path} again"
+            f"a readable {path.name}", got=str(error).splitlines()[0], hint=f"write {path} again"
         ) from None
     if "file_name" not in columns:
         raise SettingsError(
             f"a column file_name in {path.name}",
             got=f"columns {', '.join(sorted(columns)) or 'none'}",
-            mend="name the column of the pictures file_name",
+            hint="name the column of the pictures file_name",
         )
     yield from rows
 
@@ -148,7 +148,7 @@ def _file_name(row: dict[str, Any], *, path: Path, number: int) -> str:
         raise SettingsError(
             f"a file below the folder in row {number} of {path.name}",
             got=repr(name),
-            mend="name pictures by their path from the metadata file",
+            hint="name pictures by their path from the metadata file",
         )
     return str(pure)
 
@@ -183,7 +183,7 @@ def _counts(votes: Any, *, path: Path, number: int) -> dict[str, int]:
             f"votes as a map from expression to a whole number, {MOST_VOTES} at most together, "
             f"in row {number} of {path.name}",
             got=repr(votes)[:80],
-            mend='write for example {"happiness": 7, "neutral": 3}',
+            hint='write for example {"happiness": 7, "neutral": 3}',
         ) from None
     return whole
 
@@ -198,7 +198,7 @@ def _moment(value: Any, *, path: Path, number: int) -> datetime | None:
         raise SettingsError(
             f"created_at as ISO 8601 in row {number} of {path.name}",
             got=repr(value),
-            mend="write 2026-01-31T12:00:00Z, or leave the column out",
+            hint="write 2026-01-31T12:00:00Z, or leave the column out",
         ) from None
 
 
@@ -213,7 +213,7 @@ def _refuse(unknown: Counter[str], path: Path) -> None:
         raise SettingsError(
             f"labels out of {', '.join(ANSWERS)} or their usual synonyms",
             got=f"{listed}{more} in {path.name}",
-            mend="rename them in that file",
+            hint="rename them in that file",
         )
 
 
@@ -223,5 +223,5 @@ def _refuse_contradictions(given: dict[tuple[str, str], dict[str, None]], path: 
             raise SettingsError(
                 f"one label of a picture without rater_id in {path.name}",
                 got=f"{', '.join(answers)} for {name}",
-                mend="add rater_id, or give the counts as votes",
+                hint="add rater_id, or give the counts as votes",
             )

@@ -50,7 +50,7 @@ class Plan:
         raise SettingsError(
             f"the licence of {self.name} read and accepted",
             got=f"no --accept. {self.question}",
-            mend="read the licence at its source, then give --accept",
+            hint="read the licence at its source, then give --accept",
         )
 
 
@@ -111,7 +111,7 @@ def _there(home: Home, pack: Pack) -> Pack | None:
     raise SettingsError(
         f"a name other than {pack.name}",
         got="a pack of that name with other files or terms",
-        mend=f"risorius models remove {pack.name} first, or give --name",
+        hint=f"risorius models remove {pack.name} first, or give --name",
     )
 
 
@@ -125,7 +125,7 @@ def _bring(address: str, folder: Path) -> None:
         raise SettingsError(
             "a pack of the model zoo, an .onnx file, a folder, a ZIP archive or a URL",
             got=f"{address}, which is not there",
-            mend=f"check the path; the zoo has {', '.join(ZOO)}",
+            hint=f"check the path; the zoo has {', '.join(ZOO)}",
         )
     if archive.is_archive(str(place)):
         archive.unpack(place, folder / "unpacked")
@@ -152,7 +152,7 @@ def _tasks(files: Sequence[Path], *, source: str) -> dict[str, str]:
         raise ModelError(
             "a model that finds faces or tells people apart",
             got=f"{len(files)} ONNX files in {source}, none of them such",
-            mend=f"name a pack such as {ZOO[0]}, or one .onnx file of it",
+            hint=f"name a pack such as {ZOO[0]}, or one .onnx file of it",
         )
     return found
 
@@ -162,7 +162,7 @@ def _checked(name: str) -> str:
         raise SettingsError(
             "a name of letters, digits, dots and dashes that ships with nothing of ours",
             got=repr(name),
-            mend="give --name",
+            hint="give --name",
         )
     return name
 
@@ -173,6 +173,6 @@ def _known(licence: str) -> str:
         raise SettingsError(
             f"a licence among {', '.join(one.name for one in LICENCES.values())}",
             got=repr(licence),
-            mend="read the licence of these weights and give --licence",
+            hint="read the licence of these weights and give --licence",
         )
     return found.name

@@ -63,7 +63,7 @@ def find(home: Home, name: str) -> Pack:
     raise ModelError(
         f"a model pack among {', '.join(pack.name for pack in packs)}",
         got=repr(name),
-        mend="see `risorius models list`; `risorius models add` brings in another",
+        hint="see `risorius models list`; `risorius models add` brings in another",
     )
 
 
@@ -82,7 +82,7 @@ def remove(home: Home, name: str) -> Pack:
     pack = find(home, name)
     if pack.shipped:
         raise ModelError(
-            "a pack that was added", got=f"{name}, which is part of the package", mend="keep it"
+            "a pack that was added", got=f"{name}, which is part of the package", hint="keep it"
         )
     shutil.rmtree(pack.place)
     return pack
@@ -111,7 +111,7 @@ def read(folder: Path) -> Pack:
         raise ModelError(
             f"a readable {RECORD} in {folder}",
             got=f"{type(error).__name__}",
-            mend="delete that folder and add the pack again",
+            hint="delete that folder and add the pack again",
         ) from None
 
 

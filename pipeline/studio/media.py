@@ -35,7 +35,7 @@ def source_of(settings: Settings) -> Source:
         raise SettingsError(
             "a home at s3://… when RISORIUS_MEDIA_FROM=store",
             got=str(settings.home),
-            mend="leave RISORIUS_MEDIA_FROM out, or move the home to a bucket",
+            hint="leave RISORIUS_MEDIA_FROM out, or move the home to a bucket",
         )
     pair = settings.studio_s3_key, settings.studio_s3_secret
     key, secret = (half.get_secret_value().strip() if half else "" for half in pair)
@@ -43,7 +43,7 @@ def source_of(settings: Settings) -> Source:
         raise SettingsError(
             "RISORIUS_STUDIO_S3_KEY and RISORIUS_STUDIO_S3_SECRET together, or neither",
             got=f"{'a' if key else 'no'} key and {'a' if secret else 'no'} secret",
-            mend="set both, or neither where Label Studio has a role of its own",
+            hint="set both, or neither where Label Studio has a role of its own",
         )
     named = settings.studio_s3_endpoint
     return Bucket(

@@ -130,7 +130,7 @@ def _made_elsewhere(email: str) -> StudioError:
     return StudioError(
         "an account that this machine made",
         got=f"{email}, whose token another machine keeps",
-        mend="run the same command on that machine; its people.json names the account",
+        hint="run the same command on that machine; its people.json names the account",
     )
 
 

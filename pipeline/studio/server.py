@@ -63,7 +63,7 @@ def down(settings: Settings) -> bool:
         raise StudioError(
             "a local Label Studio to stop",
             got=f"LABEL_STUDIO_URL={settings.label_studio_url}",
-            mend="stop that server where it runs",
+            hint="stop that server where it runs",
         )
     return server.down(settings.place.studio)
 

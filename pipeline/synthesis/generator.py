@@ -85,7 +85,7 @@ class Maker:
             raise ModelError(
                 f"weights that draw faces in {self.folder}",
                 got="none",
-                mend="install risorius again, or run synthesis.training.train and .export",
+                hint="install risorius again, or run synthesis.training.train and .export",
             )
         parts = [(str(file.relative_to(self.folder)), file_sha256(str(file))) for file in files]
         own = f"risorius-face-{sha256_of([repr(parts).encode()])[:8]}"
@@ -101,7 +101,7 @@ class Maker:
             raise ModelError(
                 f"a conditioner in {self.folder}",
                 got=type(error).__name__,
-                mend="install risorius again, or export the network again",
+                hint="install risorius again, or export the network again",
             ) from error
 
     @cached_property
@@ -197,7 +197,7 @@ def readers(rater: str, *, guide_id: str | None = None) -> list[Any]:
         raise SettingsError(
             "a rater that did not guide the drawing",
             got=f"{guide_id} alone",
-            mend="draw with --no-guide, or set RISORIUS_RATER to another rater",
+            hint="draw with --no-guide, or set RISORIUS_RATER to another rater",
         )
     return found
 

@@ -41,7 +41,7 @@ class Wish:
         swept = next(iter(action_units.parse(f"{sweep}=1"))) if sweep else None
         if not asked and expression is None and swept is None:
             raise SettingsError(
-                "something to show", got="neither --au nor --expression", mend="give --au AU12=0.8"
+                "something to show", got="neither --au nor --expression", hint="give --au AU12=0.8"
             )
         return cls(asked, _expression(expression), n, seed, swept)
 
@@ -74,6 +74,6 @@ def _expression(name: str | None) -> str | None:
         known = ""
     if known not in EXPRESSIONS:
         raise SettingsError(
-            f"one of {', '.join(EXPRESSIONS)}", got=repr(name), mend="choose one of these"
+            f"one of {', '.join(EXPRESSIONS)}", got=repr(name), hint="choose one of these"
         )
     return known

@@ -85,7 +85,7 @@ def deliver(
         raise SettingsError(
             f"room and the right to write {out}",
             got=error.strerror or str(error),
-            mend="free space or name another folder with --out; what is there is kept",
+            hint="free space or name another folder with --out; what is there is kept",
         ) from error
     faces = [record[one] for one in ids]
     taught = maker.taught
@@ -185,7 +185,7 @@ def _known(out: Path, raters: list[str]) -> dict[str, dict[str, Any]]:
         raise SettingsError(
             f"a readable {path}",
             got=type(error).__name__,
-            mend="move it away or name another --out",
+            hint="move it away or name another --out",
         ) from error
 
 
@@ -224,7 +224,7 @@ def _pixels(path: Path) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise MediaError(
-            f"a picture at {path}", got="damaged bytes", mend="delete it and run the command again"
+            f"a picture at {path}", got="damaged bytes", hint="delete it and run the command again"
         )
     return image[..., ::-1]
 

@@ -45,7 +45,7 @@ def opened(path: str, *, hwaccel: HWAccel | None = None) -> Iterator[InputContai
         handle = open(path, "rb")  # noqa: SIM115
     except OSError as error:
         raise MediaError(
-            "a readable file", got=f"unreadable: {error.strerror}", mend="check the file"
+            "a readable file", got=f"unreadable: {error.strerror}", hint="check the file"
         ) from None
     with handle:
         try:
@@ -58,7 +58,7 @@ def opened(path: str, *, hwaccel: HWAccel | None = None) -> Iterator[InputContai
             raise MediaError(
                 "a WebP picture",
                 got="not_media: an animated WebP, which FFmpeg does not decode",
-                mend="export it as MP4 or GIF",
+                hint="export it as MP4 or GIF",
             )
         with container:
             try:
@@ -90,7 +90,7 @@ def picture_stream(container: InputContainer) -> VideoStream:
     raise MediaError(
         "a video or an image",
         got="no_video_stream: there is sound or data, but no moving picture",
-        mend="leave it out, or export it with its picture",
+        hint="leave it out, or export it with its picture",
     )
 
 
@@ -102,7 +102,7 @@ def is_still(container: InputContainer) -> bool:
 def undecodable(said: str) -> MediaError:
     """The error for a stream that cannot be decoded, with what the decoder said."""
     return MediaError(
-        "a stream FFmpeg decodes", got=f"decode_error: {said}", mend="copy or export it again"
+        "a stream FFmpeg decodes", got=f"decode_error: {said}", hint="copy or export it again"
     )
 
 
@@ -112,7 +112,7 @@ def check_duration(seconds: float) -> None:
         raise MediaError(
             f"at most {MAX_DURATION_S // 3600} hours",
             got=f"too_long: {seconds / 3600:.0f} hours by its own word",
-            mend="cut it into parts, or export it again if it is not that long",
+            hint="cut it into parts, or export it again if it is not that long",
         )
 
 
@@ -122,13 +122,13 @@ def check_size(width: int, height: int) -> None:
         raise MediaError(
             f"at most {MAX_PIXELS // 1_000_000} million pixels",
             got=f"too_large: {width} x {height} px",
-            mend="scale it down first",
+            hint="scale it down first",
         )
     if width and height and min(width, height) < MIN_SIDE:
         raise MediaError(
             f"sides of at least {MIN_SIDE} px",
             got=f"too_small: {width} x {height} px, no face fits in",
-            mend="use the original picture",
+            hint="use the original picture",
         )
 
 
@@ -156,13 +156,13 @@ def _refused(handle: BinaryIO, error: Exception) -> MediaError:
         return MediaError(
             "a picture in one piece",
             got="not_media: an HEIC picture, stored in tiles",
-            mend="export it as JPEG or PNG",
+            hint="export it as JPEG or PNG",
         )
     if {b"ftyp", b"mdat"} & boxes and b"moov" not in boxes:
         return MediaError(
             "a whole MP4 or MOV file",
             got="truncated: the file ends before its index",
-            mend="copy it again from the camera",
+            hint="copy it again from the camera",
         )
     said = getattr(error, "strerror", None) or str(error)
     if b"moov" in boxes:
@@ -170,7 +170,7 @@ def _refused(handle: BinaryIO, error: Exception) -> MediaError:
     return MediaError(
         "a video or an image FFmpeg knows",
         got=f"not_media: FFmpeg finds no video or image in it ({said})",
-        mend="check that the file is what its name says",
+        hint="check that the file is what its name says",
     )
 
 

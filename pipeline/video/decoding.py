@@ -105,7 +105,7 @@ class Decoding:
             raise MediaError(
                 "a whole video",
                 got=f"truncated: {where}",
-                mend="copy the file again; what is there was used",
+                hint="copy the file again; what is there was used",
             )
         if self.frames_seen == 0:
             raise undecodable(self._said or "no picture could be decoded")
@@ -114,7 +114,7 @@ class Decoding:
                 "a video that decodes throughout",
                 got=f"decode_error: {self._damaged} of {self._packets} packets are damaged "
                 f"({self._said})",
-                mend="copy or export the file again; what could be decoded was used",
+                hint="copy or export the file again; what could be decoded was used",
             )
 
     def _whole(self) -> Iterator[VideoFrame]:

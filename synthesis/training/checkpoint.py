@@ -97,7 +97,7 @@ class Run:
             raise SettingsError(
                 f"the recipe with which {folder.name} was begun",
                 got=f"other values (then, now): {different or 'for the taught units'}",
-                mend="repeat the options of the first call, or name another --out",
+                hint="repeat the options of the first call, or name another --out",
             )
         run = cls(folder, recipe, taught=taught, precision=kept["precision"])
         run.denoiser.load_state_dict(kept["denoiser"])
@@ -185,5 +185,5 @@ def _load(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"a readable checkpoint at {path}",
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            mend="delete it and train again",
+            hint="delete it and train again",
         ) from error

@@ -71,7 +71,7 @@ def _results(run: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path}",
             got="no such file",
-            mend="let synthesis.training.train end, or give --unfinished",
+            hint="let synthesis.training.train end, or give --unfinished",
         )
     return json.loads(path.read_text())
 
@@ -88,7 +88,7 @@ def _check_size(folder: Path) -> None:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if size > LARGEST_BYTES:
         raise ModelError(
-            f"weights of at most {LARGEST_BYTES} bytes", got=str(size), mend="train a smaller tier"
+            f"weights of at most {LARGEST_BYTES} bytes", got=str(size), hint="train a smaller tier"
         )
 
 
@@ -102,7 +102,7 @@ def _agree(one: FaceAUPipeline, two: FaceAUPipeline) -> None:
         drawn.append(pipeline(au, "happiness", n=2, steps=2, output="array").images)
     if not torch.equal(*(torch.from_numpy(images) for images in drawn)):
         raise ModelError(
-            "the same faces before and after saving", got="others", mend="report this as a bug"
+            "the same faces before and after saving", got="others", hint="report this as a bug"
         )
 
 

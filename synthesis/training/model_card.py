@@ -62,13 +62,13 @@ def card(record: dict[str, Any], benchmark: dict[str, Any], *, figures: str, loo
         raise ModelError(
             f"a benchmark of the weights {sha[:8]}",
             got=f"one of {str(benchmark.get('weights'))[:8]}",
-            mend="run `python -m tests.benchmarks.synthesis` first",
+            hint="run `python -m tests.benchmarks.synthesis` first",
         )
     if sha[:8] not in looked.partition("\n")[0]:
         raise ModelError(
             f"words about the weights {sha[:8]}",
             got=looked.partition("\n")[0],
-            mend=f"look at `risorius synth --sweep` and write {LOOKED} anew",
+            hint=f"look at `risorius synth --sweep` and write {LOOKED} anew",
         )
     taught = set(record["taught"])
     return "\n".join(

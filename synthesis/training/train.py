@@ -139,7 +139,7 @@ def train(
         SettingsError: the checkpoint in ``out`` belongs to another recipe, or no limit is set.
     """
     if not (recipe.minutes or recipe.steps):
-        raise SettingsError("minutes or steps", got="neither", mend="give --minutes or --steps")
+        raise SettingsError("minutes or steps", got="neither", hint="give --minutes or --steps")
     run = Run.open(out, asdict(recipe), taught=lesson.learn.taught, precision=precision)
     if guide is not None and hasattr(guide, "to"):
         guide = guide.to(run.device)

@@ -153,14 +153,14 @@ class AdapterRun:
             kept = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             raise ModelError(
-                f"a whole {FILE}", got=type(error).__name__, mend="name another --out"
+                f"a whole {FILE}", got=type(error).__name__, hint="name another --out"
             ) from None
         if kept["recipe"] != asdict(self.recipe):
             changed = [k for k, v in asdict(self.recipe).items() if kept["recipe"].get(k) != v]
             raise SettingsError(
                 f"the options with which {folder.name} was begun",
                 got=f"another {', '.join(changed)}",
-                mend="repeat them, or name another --out",
+                hint="repeat them, or name another --out",
             )
         au_adapter.restore(self.pipeline.unet, kept["attention"])
         self.pipeline.conditioner.load_state_dict(kept["conditioner"])
@@ -188,10 +188,10 @@ def train(
         raise ModelError(
             "a Stable Diffusion with an AU adapter",
             got="a pipeline without",
-            mend="make it with FaceAUPipeline.from_stable_diffusion",
+            hint="make it with FaceAUPipeline.from_stable_diffusion",
         )
     if recipe.steps < 1:
-        raise SettingsError("one step or more", got=str(recipe.steps), mend="give --steps 20000")
+        raise SettingsError("one step or more", got=str(recipe.steps), hint="give --steps 20000")
     run = AdapterRun(pipeline, recipe, precision=precision)
     run.resume(out)
     saved = time.monotonic()

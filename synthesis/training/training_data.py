@@ -45,13 +45,13 @@ class Teaching:
                 raise TableError(
                     f"{name} of shape {shape}",
                     got=str(getattr(self, name).shape),
-                    mend="mend what --faces gives",
+                    hint="mend what --faces gives",
                 )
         if not n or np.abs(self.expression.sum(axis=1) - 1).max() > 1e-3:
             raise TableError(
                 "faces whose expressions sum to 1",
                 got="none at all" if not n else "other sums",
-                mend="mend what --faces gives",
+                hint="mend what --faces gives",
             )
 
     def __len__(self) -> int:
@@ -86,5 +86,5 @@ def resolve(name: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(place), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(
-            "something named package.module:function", got=str(error), mend="mend the name"
+            "something named package.module:function", got=str(error), hint="mend the name"
         ) from error

@@ -137,7 +137,7 @@ def _metadata(folder: Path) -> Judge:
             else:
                 manifest.list_sources(place)
         except SettingsError as error:
-            return "refused" if error.mend else "crash: an error without a way out"
+            return "refused" if error.hint else "crash: an error without a way out"
         return "read"
 
     return judge

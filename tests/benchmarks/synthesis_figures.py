@@ -113,7 +113,8 @@ def expression(easel: Easel, ceiling: dict[str, Any], *, each: int) -> dict[str,
     return {
         **{
             f"expression_{name}": asdict(
-                evaluation.figure(hits[name, "judge"].astype(float), lambda hit: float(hit.mean()) / fair
+                evaluation.figure(
+                    hits[name, "judge"].astype(float), lambda hit: float(hit.mean()) / fair
                 )
             )
             for name in ("off", "on")

@@ -29,7 +29,7 @@ def work(item: int, *, base: int = 0) -> tuple[int, int]:
     """Squares, except for the items that stand for an accident."""
     match item:
         case -1:
-            raise MediaError("a whole file", got="half of one", mend="copy it again")
+            raise MediaError("a whole file", got="half of one", hint="copy it again")
         case -2:
             os.kill(os.getpid(), signal.SIGKILL)
         case -3:
@@ -66,7 +66,7 @@ def test_one_item_needs_no_worker_and_none_no_work() -> None:
 def test_an_exception_is_the_outcome_of_its_item_only(workers: int) -> None:
     found = dict(fan_out(work, [1, -1, 2], workers=workers))
     assert isinstance(found[-1], MediaError)
-    assert str(found[-1]) == "expected a whole file, got half of one; copy it again"
+    assert str(found[-1]) == "a whole file: half of one. Copy it again"
     assert found[1][0] == 1
     assert found[2][0] == 4
 

@@ -46,7 +46,7 @@ def work(item: int, *, folder: Path | None = None) -> int:
         (folder / f"{item}-{time.monotonic_ns()}").touch()
     match item:
         case -1:
-            raise MediaError("a whole file", got="half of one", mend="copy it again")
+            raise MediaError("a whole file", got="half of one", hint="copy it again")
         case -2:
             os.kill(os.getpid(), signal.SIGKILL)
         case -3:

@@ -224,7 +224,7 @@ def test_when_an_outside_system_refuses_nothing_is_touched(home: Home) -> None:
     before = everything(home)
 
     def refuse(leaver: data_subject.Leaver) -> dict[str, int]:
-        raise SettingsError("Label Studio", got="nothing", mend="start it")
+        raise SettingsError("Label Studio", got="nothing", hint="start it")
 
     with pytest.raises(SettingsError, match="Label Studio"):
         erase.forget(home, "subject", "ann", before=[refuse])

@@ -9,8 +9,8 @@ from warehouse.errors import ReleaseError, RisoriusError, TableError
 
 @pytest.mark.parametrize("kind", [RisoriusError, TableError, ReleaseError])
 def test_an_error_says_three_things_and_survives_a_worker_process(kind: type) -> None:
-    error = kind("a folder", got="a file", mend="name a folder")
+    error = kind("a folder", got="a file", hint="name a folder")
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is kind
-    assert str(back) == str(error) == "expected a folder, got a file; name a folder"
-    assert (back.expected, back.got, back.mend) == ("a folder", "a file", "name a folder")
+    assert str(back) == str(error) == "a folder: a file. Name a folder"
+    assert (back.problem, back.got, back.hint) == ("a folder", "a file", "name a folder")

@@ -57,10 +57,10 @@ def test_the_environment_tells_by_name(name: str, value: str, found: set[str]) -
 
 def test_no_error_of_ours_shows_what_the_environment_holds(monkeypatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "swordfish-17")
-    error = StudioError("an answer", got="swordfish-17 is no key", mend="put swordfish-17 away")
-    for text in (str(error), repr(error), str(pickle.loads(pickle.dumps(error))), error.mend):
+    error = StudioError("an answer", got="swordfish-17 is no key", hint="put swordfish-17 away")
+    for text in (str(error), repr(error), str(pickle.loads(pickle.dumps(error))), error.hint):
         assert "swordfish" not in text
-    assert str(error) == "expected an answer, got *** is no key; put *** away"
+    assert str(error) == "an answer: *** is no key. Put *** away"
 
 
 @pytest.mark.parametrize("secret", ["quo\"te's-17", "back\\slash-17", "ümläut-17"])

@@ -70,13 +70,13 @@ def find(home: Home, kind: str, name: str) -> Leaver:
     known = _known(home)
     column = f"{kind}_id"
     if kind not in KINDS:
-        raise SettingsError("subject or video", got=repr(kind), mend="name one of them")
+        raise SettingsError("subject or video", got=repr(kind), hint="name one of them")
     mine = known.filter(pl.col(column) == name)
     if mine.is_empty() and not _remembered(home, kind, name):
         raise SettingsError(
             f"a {kind} {name!r} in {home.root}",
             got=f"none in its tables and releases ({known[column].n_unique()} others)",
-            mend=f'look it up: risorius sql "SELECT DISTINCT {column} FROM '
+            hint=f'look it up: risorius sql "SELECT DISTINCT {column} FROM '
             f'{"identities" if kind == "subject" else "videos"}"',
         )
     others = known.filter(pl.col(column) != name)["video_id"]

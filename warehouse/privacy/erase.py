@@ -66,7 +66,7 @@ def plan(home: Home, kind: str, name: str) -> Leaver:
             raise SettingsError(
                 f"a {kind} that is still there",
                 got=f"{tombstones.name_of(home, kind, name)}, forgotten on {last:%Y-%m-%d}",
-                mend="there is nothing left to do",
+                hint="there is nothing left to do",
             ) from error
         raise
 

@@ -105,14 +105,14 @@ def lift(home: Home, kind: str, name: str) -> str:
     stone = name_of(home, kind, name)
     if stone not in standing(home).gone:
         raise SettingsError(
-            f"a {kind} that was forgotten", got=stone, mend="nothing keeps its files out"
+            f"a {kind} that was forgotten", got=stone, hint="nothing keeps its files out"
         )
     rows = tables.read(home, "tombstones").filter(pl.col("what") == stone)
     if all(_OF.fullmatch(why or "") for why in rows["why"]):
         raise SettingsError(
             f"a {kind} that left on its own account",
             got=f"{stone}, which went with a person",
-            mend="let the person back in with --subject",
+            hint="let the person back in with --subject",
         )
     _append(home, [{"what": stone, "why": LIFTED, "releases": []}], stone)
     return stone

@@ -204,4 +204,4 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _unreadable(got: str) -> ReleaseError:
-    return ReleaseError("pictures of one size", got=got, mend="give size=…, or verify the release")
+    return ReleaseError("pictures of one size", got=got, hint="give size=…, or verify the release")

@@ -160,7 +160,7 @@ def build(
             raise ReleaseError(
                 f"room and the right to write {folder}",
                 got=error.strerror or str(error),
-                mend="free space or name another home; earlier versions are untouched",
+                hint="free space or name another home; earlier versions are untouched",
             ) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -277,6 +277,6 @@ def _unchanged(name: str, path: Path, *, rows: int) -> Release:
         raise ReleaseError(
             f"{name} {path.name} as it was built",
             got="; ".join(damage[:3]),
-            mend="put the files back from a copy, or move the folder away and build again",
+            hint="put the files back from a copy, or move the folder away and build again",
         )
     return Release(name, path.name, path, rows=rows)

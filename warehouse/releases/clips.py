@@ -87,11 +87,11 @@ def fit(clips: pl.DataFrame | None) -> pl.DataFrame:
         raise ReleaseError(
             "clips that fit warehouse/releases/clips.py",
             got=str(error).splitlines()[0],
-            mend="mend the tables these rows come from and run again",
+            hint="mend the tables these rows come from and run again",
         ) from error
     if fitted["clip_id"].is_duplicated().any():
         raise ReleaseError(
-            "each clip_id once", got="one that repeats", mend="mend the table clips and run again"
+            "each clip_id once", got="one that repeats", hint="mend the table clips and run again"
         )
     return fitted.sort("clip_id")
 
@@ -222,7 +222,7 @@ def sound(home: Home, key: str) -> bytes:
         raise ReleaseError(
             f"the sound {key} in the media folder",
             got=error.strerror or "an error on reading",
-            mend="delete tables/clips of its batch and run its clips again",
+            hint="delete tables/clips of its batch and run its clips again",
         ) from error
 
 

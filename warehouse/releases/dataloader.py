@@ -70,7 +70,7 @@ def torch_dataset(
     """
     if labels not in LABELS:
         raise ReleaseError(
-            f"labels among {', '.join(LABELS)}", got=repr(labels), mend="choose one of them"
+            f"labels among {', '.join(LABELS)}", got=repr(labels), hint="choose one of them"
         )
     folder = Path(name) if Path(name).is_dir() else None
     path = folder or versions.resolve(Home.at(home), str(name), version)
@@ -78,7 +78,7 @@ def torch_dataset(
     if not files:
         there = sorted({file.name.split("-")[0] for file in (path / "data").glob("*.parquet")})
         raise ReleaseError(
-            f"a split {split} in {path}", got=f"only {', '.join(there)}", mend="name one of those"
+            f"a split {split} in {path}", got=f"only {', '.join(there)}", hint="name one of those"
         )
     # Torch takes seconds to import: only for those who train.
     from warehouse.releases.batches import FaceBatches

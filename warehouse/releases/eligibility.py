@@ -56,7 +56,7 @@ def admit(
     """
     if use is not None and use not in USES:
         raise ReleaseError(
-            f"a use among {', '.join(USES)}", got=repr(use), mend="declare one of them with --use"
+            f"a use among {', '.join(USES)}", got=repr(use), hint="declare one of them with --use"
         )
     reasons = [*_consent(rows, use=use, today=today), *_labels(drop_flagged)]
     if use is not None:
@@ -75,7 +75,7 @@ def admit(
         raise ReleaseError(
             "at least one face to release",
             got=f"none of {len(rows)}" + "".join(f", {n} {why}" for why, n in counts.items()),
-            mend="collect votes with `risorius label pull`"
+            hint="collect votes with `risorius label pull`"
             + (", or keep flagged faces" if drop_flagged else ""),
         )
     unwilling = pl.col("reason").is_in(consent.REASONS)
@@ -122,7 +122,7 @@ def _refuse_models(models: Sequence[Mapping[str, Any]], use: str) -> None:
                 f"{model.get('licence') or 'no licence stated'}, which touched every row"
                 for model in bad
             ),
-            mend="; ".join(dict.fromkeys(origin(str(model["name"])).mend for model in bad))
+            hint="; ".join(dict.fromkeys(origin(str(model["name"])).hint for model in bad))
             + _other_use(use),
         )
 
@@ -141,7 +141,7 @@ def _refuse_rows(bad: pl.DataFrame, use: str) -> None:
     raise ReleaseError(
         f"rows whose licences permit {use} use",
         got="; ".join(told) + f"; strictest: {strictest(bad['licence']).name}",
-        mend="leave them out with --drop-forbidden, state the licence of their videos in "
+        hint="leave them out with --drop-forbidden, state the licence of their videos in "
         "videos.csv" + _other_use(use),
     )
 

@@ -38,7 +38,7 @@ def evaluate(soft: np.ndarray, predicted: np.ndarray) -> dict[str, float | int]:
         raise ReleaseError(
             f"two arrays [n, {len(EXPRESSIONS)}]",
             got=f"{list(soft.shape)} and {list(predicted.shape)}",
-            mend="give one row of eight shares per face to each",
+            hint="give one row of eight shares per face to each",
         )
     known = ~np.isnan(soft).any(axis=1)
     soft, predicted = soft[known].astype(float), predicted[known].astype(float)

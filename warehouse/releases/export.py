@@ -45,12 +45,12 @@ def export(
     """
     if layout not in LAYOUTS:
         raise ReleaseError(
-            f"a layout among {', '.join(LAYOUTS)}", got=repr(layout), mend="choose one of them"
+            f"a layout among {', '.join(LAYOUTS)}", got=repr(layout), hint="choose one of them"
         )
     path, target = versions.resolve(Home.at(home), name, version), Path(to).expanduser()
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise ReleaseError(
-            "a folder that is new or empty", got=str(to), mend="name another, or empty it"
+            "a folder that is new or empty", got=str(to), hint="name another, or empty it"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.parent / f".{target.name}-{uuid.uuid4().hex}"
@@ -66,7 +66,7 @@ def export(
         raise ReleaseError(
             f"room and the right to write {to}",
             got=error.strerror or str(error),
-            mend="free space or name another folder; the release is untouched",
+            hint="free space or name another folder; the release is untouched",
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -130,9 +130,9 @@ def _faces(path: Path, split: str) -> Iterator[tuple[str, bytes, dict[str, Any]]
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """Without NaN, which JSON does not know."""
 
-    def mend(value: Any) -> Any:
+    def hint(value: Any) -> Any:
         if isinstance(value, list):
-            return [mend(one) for one in value]
+            return [hint(one) for one in value]
         return None if isinstance(value, float) and value != value else value
 
-    return {name: mend(value) for name, value in row.items()}
+    return {name: hint(value) for name, value in row.items()}

@@ -84,7 +84,7 @@ def publish(
         raise ReleaseError(
             f"{name} {path.name} as it was built, before others get it",
             got="; ".join(problems[:3]),
-            mend="build a new version and publish that",
+            hint="build a new version and publish that",
         )
     address = (endpoint or constants.ENDPOINT).rstrip("/")
     planned = Publication(
@@ -130,7 +130,7 @@ def _refuse_other(api: HfApi, path: Path, planned: Publication) -> None:
         raise ReleaseError(
             f"{planned.tag} of {planned.repo} to be this very version",
             got="another one under the same tag",
-            mend="publish to another repository; a tag is never moved",
+            hint="publish to another repository; a tag is never moved",
         )
 
 
@@ -159,19 +159,19 @@ def hub(endpoint: str, repo: str) -> Iterator[None]:
         yield
     except HFValidationError as error:
         raise ReleaseError(
-            "a repository written namespace/name", got=repr(repo), mend=str(error).splitlines()[0]
+            "a repository written namespace/name", got=repr(repo), hint=str(error).splitlines()[0]
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise ReleaseError(
             f"{endpoint} to take {repo}",
             got=f"HTTP {status}: {(error.server_message or 'no reason given').splitlines()[0]}",
-            mend="check the name, and that HF_TOKEN may write there; run the same command again",
+            hint="check the name, and that HF_TOKEN may write there; run the same command again",
         ) from None
     except (*roots, OSError, RuntimeError) as error:
         raise ReleaseError(
             f"a Hub that answers at {endpoint}",
             got=f"{type(error).__name__}",
-            mend="check --endpoint and the connection, and run the same command again: what was "
+            hint="check --endpoint and the connection, and run the same command again: what was "
             "sent is not sent twice",
         ) from None

@@ -81,7 +81,7 @@ def _released(path: Path, facts: dict[str, Any], face: str) -> dict[str, Any]:
     raise ReleaseError(
         f"face {face!r} in {path.parent.name} {path.name}",
         got=f"none; it was left out: {left_out[face]}" if face in left_out else "none",
-        mend="name a face_id that the release holds",
+        hint="name a face_id that the release holds",
     )
 
 

@@ -51,7 +51,7 @@ def load(
         file.startswith(CONFIGS[config]) for file in facts["files"]
     ):
         raise ReleaseError(
-            f"a config that {name} {path.name} has", got=repr(config), mend="take 'default'"
+            f"a config that {name} {path.name} has", got=repr(config), hint="take 'default'"
         )
     damage = _sizes(path, facts)
     if damage:
@@ -177,7 +177,7 @@ def _damaged(path: Path, damage: list[str]) -> ReleaseError:
     return ReleaseError(
         f"{path.parent.name} {path.name} as it was built",
         got="; ".join(damage[:3]),
-        mend="put the files back from a copy, or build a new version",
+        hint="put the files back from a copy, or build a new version",
     )
 
 

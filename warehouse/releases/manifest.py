@@ -50,7 +50,7 @@ def dumps(value: object, *, what: str) -> str:
         raise ReleaseError(
             f"{what} of text, numbers, lists and mappings",
             got=str(error),
-            mend="turn times and paths into text, and NaN into nothing",
+            hint="turn times and paths into text, and NaN into nothing",
         ) from error
 
 

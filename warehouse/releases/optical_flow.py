@@ -48,7 +48,7 @@ def check(method: str | None) -> None:
         raise ReleaseError(
             f"a method of optical flow among {', '.join(METHODS)}",
             got=repr(method),
-            mend="change RISORIUS_CLIP_FLOW",
+            hint="change RISORIUS_CLIP_FLOW",
         )
 
 
@@ -72,7 +72,7 @@ def _gray(data: bytes) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise ReleaseError(
-            "frames that are pictures", got="bytes that are none", mend="ingest their batch again"
+            "frames that are pictures", got="bytes that are none", hint="ingest their batch again"
         )
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 

@@ -126,7 +126,7 @@ def _patch(home: Home, folder: Path, number: Number, leaver: Leaver) -> str | No
         raise ReleaseError(
             f"room and the right to write {folder}",
             got=error.strerror or str(error),
-            mend="free space and run the same command again",
+            hint="free space and run the same command again",
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

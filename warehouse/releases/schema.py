@@ -69,7 +69,7 @@ def check_name(name: str) -> str:
         raise ReleaseError(
             "a release name of 1 to 100 letters, digits, dots, dashes or underscores",
             got=repr(name),
-            mend="choose another name, such as 'faces'",
+            hint="choose another name, such as 'faces'",
         )
     return name
 
@@ -188,7 +188,7 @@ def check_facts(facts: Mapping[str, Any]) -> None:
             raise ReleaseError(
                 f"facts[{name!r}] to be a list of mappings with {', '.join(sorted(needed))}",
                 got=repr(entries)[:80],
-                mend="see the docstring of warehouse.releases.build",
+                hint="see the docstring of warehouse.releases.build",
             )
 
 
@@ -205,7 +205,7 @@ def _fit(
         raise ReleaseError(
             f"the {what} of a release to have the columns {', '.join(columns)}",
             got=f"missing {missing or 'none'}, unknown {unknown or 'none'}",
-            mend="fit them to warehouse/releases/schema.py",
+            hint="fit them to warehouse/releases/schema.py",
         )
     try:
         return frame.select(
@@ -216,7 +216,7 @@ def _fit(
         raise ReleaseError(
             f"{what} that fit the types of a release",
             got=str(error).splitlines()[0],
-            mend="fit them to warehouse/releases/schema.py",
+            hint="fit them to warehouse/releases/schema.py",
         ) from error
 
 
@@ -232,7 +232,7 @@ def _refuse(frame: pl.DataFrame, wrong: pl.Expr, expected: str, got: str) -> Non
         raise ReleaseError(
             expected,
             got=f"{got} in {len(bad)} of {len(frame)} (faces {shown})",
-            mend="mend the tables these rows come from and run again",
+            hint="mend the tables these rows come from and run again",
         )
 
 

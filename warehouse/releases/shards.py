@@ -44,7 +44,7 @@ def picture_sizes(home: Home, rows: pl.DataFrame) -> list[int]:
         raise ReleaseError(
             "the crop of every face in the media folder",
             got=f"{len(gone)} missing (faces {', '.join(gone[:3])}{' …' if len(gone) > 3 else ''})",
-            mend="ingest their batch again, which makes the crops anew from the video",
+            hint="ingest their batch again, which makes the crops anew from the video",
         )
     return sizes
 
@@ -94,13 +94,13 @@ def picture(home: Home, key: str) -> bytes:
         raise ReleaseError(
             f"a crop at {path}",
             got=error.strerror or "an error on reading",
-            mend="ingest its batch again, which makes the crops anew from the video",
+            hint="ingest its batch again, which makes the crops anew from the video",
         ) from error
     if not sha256_of([data]).startswith(path.stem):
         raise ReleaseError(
             f"the crop {key} as it was stored",
             got="other bytes",
-            mend="delete the file and ingest its batch again",
+            hint="delete the file and ingest its batch again",
         )
     return data
 

@@ -142,7 +142,7 @@ def refuse_leaks(rows: pl.DataFrame) -> None:
         raise ReleaseError(
             "every subject, video and near duplicate in one split",
             got="; ".join(leaks[:3]),
-            mend="report this: splits are made so that it cannot happen",
+            hint="report this: splits are made so that it cannot happen",
         )
 
 

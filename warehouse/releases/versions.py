@@ -100,7 +100,7 @@ def publish(path: Path, target: Path) -> None:
         raise ReleaseError(
             f"no {target.name} yet in {target.parent}",
             got="a folder of that name",
-            mend="leave versions as they are and build again",
+            hint="leave versions as they are and build again",
         ) from None
     _sync(target.parent)
 
@@ -155,13 +155,13 @@ def manifest(path: Path) -> dict[str, Any]:
         raise ReleaseError(
             f"a release at {path}",
             got="no folder" if not path.exists() else f"a folder without {MANIFEST}",
-            mend="name a version that `risorius release list` shows",
+            hint="name a version that `risorius release list` shows",
         ) from error
     except (ValueError, OSError) as error:
         raise ReleaseError(
             f"a readable {MANIFEST} in {path}",
             got=f"a damaged one ({error})",
-            mend="put the version back from a copy, or move its folder away",
+            hint="put the version back from a copy, or move its folder away",
         ) from error
     return facts
 
@@ -184,7 +184,7 @@ def resolve(home: Home, name: str, version: str | int = "latest") -> Path:
         raise ReleaseError(
             f"version {version} of release {name!r}",
             got=f"only {listed}" if there else f"no version in {home.releases}",
-            mend=f"take {later[-1]}, which replaced it when somebody left"
+            hint=f"take {later[-1]}, which replaced it when somebody left"
             if later
             else "name one of those"
             if there

@@ -54,13 +54,13 @@ def backup(home: Home, target: Path) -> Backup:
         raise TableError(
             "a home on this machine",
             got=url,
-            mend="copy the bucket with the store's own means: versioning, replication, sync",
+            hint="copy the bucket with the store's own means: versioning, replication, sync",
         )
     if not home.root.is_dir() or target.absolute().is_relative_to(home.root):
         raise TableError(
             f"a home at {home.root} and a file outside it",
             got="no folder" if not home.root.is_dir() else str(target),
-            mend="name another file, or the home with --home",
+            hint="name another file, or the home with --home",
         )
     with (
         atomic.replacing(target) as draft,
@@ -80,7 +80,7 @@ def restore(source: Path, home: Home) -> Backup:
     """
     if home.root.exists() and any(home.root.iterdir()):
         raise TableError(
-            "a home that is not there yet", got=f"{home.root}", mend="restore into another folder"
+            "a home that is not there yet", got=f"{home.root}", hint="restore into another folder"
         )
     home.root.parent.mkdir(parents=True, exist_ok=True)
     draft = home.root.parent / f".restore-{uuid.uuid4().hex}"
@@ -200,4 +200,4 @@ def _check(source: Path, folder: Path) -> Backup:
 
 
 def _unfit(source: Path, got: str) -> TableError:
-    return TableError(f"a backup in {source}", got=got, mend="take another copy of the backup")
+    return TableError(f"a backup in {source}", got=got, hint="take another copy of the backup")

@@ -37,7 +37,7 @@ class Home:
         path = Path(root).expanduser().absolute()
         if path.exists() and not path.is_dir():
             raise SettingsError(
-                "a folder as home", got=f"the file {path}", mend="name another folder with --home"
+                "a folder as home", got=f"the file {path}", hint="name another folder with --home"
             )
         return cls(path)
 

@@ -34,7 +34,7 @@ def alone(path: Path, *, doing: str, wait_s: float) -> Iterator[None]:
                     raise StudioError(
                         f"to be alone in {doing}",
                         got=f"another risorius at it for {wait_s:g} s",
-                        mend="wait for it to end, or stop it",
+                        hint="wait for it to end, or stop it",
                     ) from None
                 time.sleep(_POLL_S)
         yield

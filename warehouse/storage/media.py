@@ -62,7 +62,7 @@ def path_of(home: Home, key: str) -> Path:
         or pure.parts[:1] not in {(kind,) for kind in KINDS}
     ):
         raise MediaError(
-            f"a media key below {' or '.join(KINDS)}", got=repr(key), mend="rebuild the table row"
+            f"a media key below {' or '.join(KINDS)}", got=repr(key), hint="rebuild the table row"
         )
     return bring(home.media / pure)
 
@@ -98,6 +98,6 @@ def load(home: Home, key: str) -> np.ndarray:
         raise MediaError(
             f"a picture at {path}",
             got="no file" if not path.exists() else "bytes that are no picture",
-            mend="ingest its batch again; crops are made anew from the video",
+            hint="ingest its batch again; crops are made anew from the video",
         )
     return np.ascontiguousarray(image[:, :, ::-1])

@@ -48,7 +48,7 @@ def migrate(home: Home, *, say: Callable[[str, int, int], None] | None = None) -
         raise TableError(
             "readable Parquet files",
             got=f"damaged {', '.join(map(str, damaged))}",
-            mend="delete what is damaged, run the stage that wrote it, then migrate again",
+            hint="delete what is damaged, run the stage that wrote it, then migrate again",
         )
     if files:
         schema_version.mark_home(home.tables)

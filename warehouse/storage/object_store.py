@@ -71,7 +71,7 @@ class Bucket:
             raise SettingsError(
                 "the URL of a store without keys in it",
                 got=f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}",
-                mend="give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by a profile",
+                hint="give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by a profile",
             )
         try:
             self._files, self._base = fsspec.core.url_to_fs(url, **_options(parts.scheme))
@@ -79,7 +79,7 @@ class Bucket:
             raise SettingsError(
                 "a local folder or the URL of an object store as home",
                 got=f"{url} ({error})",
-                mend="install risorius[s3] for s3://, or name a folder with --home",
+                hint="install risorius[s3] for s3://, or name a folder with --home",
             ) from None
         if hasattr(self._files, "retries"):
             # Of three layers that try again, one is enough: tries multiply.
@@ -158,7 +158,7 @@ class Bucket:
 
     def _no_bucket(self) -> StoreError:
         return StoreError(
-            f"a bucket for {self.url}", got="none of that name", mend="make it, or name another"
+            f"a bucket for {self.url}", got="none of that name", hint="make it, or name another"
         )
 
     def _path(self, key: str) -> str:
@@ -182,7 +182,7 @@ class Bucket:
             raise StoreError(
                 f"the object store to answer at {self.url}",
                 got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else '-'}",
-                mend="check the address, the keys (AWS_*) and the network; nothing half written "
+                hint="check the address, the keys (AWS_*) and the network; nothing half written "
                 "counts, so run the same command again",
             ) from None
         raise AssertionError("tenacity re-raises")

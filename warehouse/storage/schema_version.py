@@ -33,7 +33,7 @@ def of_home(tables: Path) -> int:
         return 1 if _holds_rows(tables) else SCHEMA
     if not text.isdigit():
         raise TableError(
-            f"a number in {tables / _FILE}", got=repr(text[:20]), mend="restore it from a backup"
+            f"a number in {tables / _FILE}", got=repr(text[:20]), hint="restore it from a backup"
         )
     return _checked(int(text), what=str(tables))
 
@@ -68,7 +68,7 @@ def _checked(found: int, *, what: str) -> int:
         raise TableError(
             f"tables of schema {SCHEMA} or older in {what}",
             got=f"schema {found}, written by a newer Risorius",
-            mend="update this installation: `pip install --upgrade risorius`",
+            hint="update this installation: `pip install --upgrade risorius`",
         )
     return found
 

@@ -87,7 +87,7 @@ def read(home: Home, name: str, *, batch: str | None = None) -> pl.DataFrame:
         raise TableError(
             f"readable Parquet files under {home.tables / name}",
             got="damaged " + ", ".join(map(str, found)) if found else str(error).splitlines()[0],
-            mend="delete what is damaged and run the stage that wrote it again",
+            hint="delete what is damaged and run the stage that wrote it again",
         ) from error
 
 
@@ -144,14 +144,14 @@ def path_of(home: Home, name: str, *, part: str, batch: str | None = None) -> Pa
     if table.by_batch != (batch is not None):
         wanted = "a batch" if table.by_batch else "no batch"
         raise TableError(
-            f"{wanted} for {name}", got=f"batch={batch!r}", mend="fix the call; this is a bug"
+            f"{wanted} for {name}", got=f"batch={batch!r}", hint="fix the call; this is a bug"
         )
     folder = home.tables / name
     if batch is not None:
         folder = folder / f"batch={check_batch(batch)}"
     if not part or "/" in part or part.startswith("."):
         raise TableError(
-            "a part that names a file", got=repr(part), mend="fix the call; this is a bug"
+            "a part that names a file", got=repr(part), hint="fix the call; this is a bug"
         )
     return folder / f"{part}.parquet"
 
@@ -170,7 +170,7 @@ def _files(home: Home, table: Table, batch: str | None) -> list[Path]:
 def _table(name: str) -> Table:
     if name not in TABLES:
         raise TableError(
-            f"one of the tables {', '.join(TABLES)}", got=repr(name), mend="check the name"
+            f"one of the tables {', '.join(TABLES)}", got=repr(name), hint="check the name"
         )
     return TABLES[name]
 
@@ -182,7 +182,7 @@ def _fit(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
         raise TableError(
             f"the columns of {table.name}",
             got=f"missing {missing or 'none'}, unknown {unknown or 'none'}",
-            mend="fit the rows to warehouse/storage/schema.py",
+            hint="fit the rows to warehouse/storage/schema.py",
         )
     try:
         fitted = frame.select(pl.col(name).cast(kind) for name, kind in table.columns.items())
@@ -190,12 +190,12 @@ def _fit(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
         raise TableError(
             f"rows that fit the types of {table.name}",
             got=str(error).splitlines()[0],
-            mend="fit the rows to warehouse/storage/schema.py",
+            hint="fit the rows to warehouse/storage/schema.py",
         ) from error
     if fitted.select(table.key).is_duplicated().any():
         raise TableError(
             f"each ({', '.join(table.key)}) once in a file of {table.name}",
             got="a key that repeats",
-            mend="keep one row per key before writing",
+            hint="keep one row per key before writing",
         )
     return fitted

@@ -126,7 +126,7 @@ def _claimed(bucket: Bucket, version: str) -> Iterator[None]:
         raise StoreError(
             f"to be alone in publishing {version.removeprefix('releases/')}",
             got="another machine at it",
-            mend="run the same command again in a minute",
+            hint="run the same command again in a minute",
         )
     try:
         yield

@@ -66,7 +66,7 @@ def _add_view(connection: duckdb.DuckDBPyConnection, home: Home, table: Table) -
             raise TableError(
                 f"readable Parquet files under {folder}",
                 got=f"damaged {found}" if found else str(error).splitlines()[0],
-                mend="delete what is damaged and run the stage that wrote it again",
+                hint="delete what is damaged and run the stage that wrote it again",
             ) from error
     else:
         connection.register(f"_{table.name}", _empty(table))

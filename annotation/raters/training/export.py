@@ -45,7 +45,7 @@ def export(run: Path, weights: Path, *, model: str = "risorius") -> dict[str, An
             raise ModelError(
                 f"weights of at most {LARGEST_BYTES} bytes",
                 got=str(size),
-                mend="train a smaller one",
+                hint="train a smaller one",
             )
         _agree(served, draft)
     card = {
@@ -82,7 +82,7 @@ def _results(run: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path}",
             got="no such file",
-            mend="let annotation.raters.training.train end, then export",
+            hint="let annotation.raters.training.train end, then export",
         )
     return json.loads(path.read_text())
 
@@ -138,7 +138,7 @@ def _agree(served: Served, path: Path) -> None:
                 raise ModelError(
                     f"the same {name} from PyTorch and ONNX Runtime",
                     got=f"a difference of {apart:.2g}",
-                    mend="export with another version of torch or onnxruntime",
+                    hint="export with another version of torch or onnxruntime",
                 )
 
 

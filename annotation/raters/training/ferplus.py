@@ -153,7 +153,7 @@ def decode(image: bytes) -> np.ndarray:
     gray = cv2.imdecode(np.frombuffer(image, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
     if gray is None:
         raise MediaError(
-            "a PNG image", got=f"{len(image)} other bytes", mend="fetch the data again"
+            "a PNG image", got=f"{len(image)} other bytes", hint="fetch the data again"
         )
     return gray
 
@@ -165,7 +165,7 @@ def _resolve(find: str) -> Callable[[np.ndarray], list[Any]]:
         return getattr(importlib.import_module(place), attribute)
     except (ImportError, AttributeError) as error:
         raise ModelError(
-            "a face finder named package.module:function", got=str(error), mend="mend --find"
+            "a face finder named package.module:function", got=str(error), hint="mend --find"
         ) from error
 
 
@@ -177,7 +177,7 @@ def _read(parquet: Path) -> pl.DataFrame:
         raise TableError(
             f"a FER+ file with the columns {', '.join(wanted)}",
             got=str(error).splitlines()[0],
-            mend="see the README beside the data",
+            hint="see the README beside the data",
         ) from error
 
 
@@ -185,7 +185,7 @@ def _blendshape_names(parquet: Path) -> list[str]:
     path = parquet.parent / "blendshape_names.txt"
     if not path.is_file():
         raise TableError(
-            f"{path.name} beside {parquet.name}", got="no such file", mend="fetch the data again"
+            f"{path.name} beside {parquet.name}", got="no such file", hint="fetch the data again"
         )
     return path.read_text().split()
 

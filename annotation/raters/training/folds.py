@@ -56,7 +56,7 @@ def learned(groups: np.ndarray, part: str) -> np.ndarray:
     """
     wanted, _, of = part.removeprefix("!").partition("/")
     if not (wanted.isdigit() and of.isdigit() and 1 <= int(wanted) <= int(of)):
-        raise SettingsError("a part such as 1/2 or !1/5", got=repr(part), mend="give --part")
+        raise SettingsError("a part such as 1/2 or !1/5", got=repr(part), hint="give --part")
     digits = {group: sha256_of([group.encode()])[-8:] for group in np.unique(groups).tolist()}
     number = np.array([1 + int(digits[group], 16) % int(of) for group in groups.tolist()])
     return (number == int(wanted)) != part.startswith("!")

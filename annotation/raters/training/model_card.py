@@ -55,7 +55,8 @@ people who look for themselves.
 
 Targets are blendshape scores of MediaPipe's face landmarker, an animation rig's weights, mapped
 to units (`annotation/raters/training/targets.py`) and divided by their 99th percentile over the
-training set. They rank faces by an action; they are **not FACS codes** and no FACS coder has checked them.
+training set. They rank faces by an action; they are **not FACS codes** and no FACS coder has
+checked them.
 """
 
 
@@ -85,13 +86,13 @@ def card(
             raise ModelError(
                 f"a benchmark of {rater_id}",
                 got=f"one of {measured}",
-                mend="run `python -m tests.benchmarks.rater` first",
+                hint="run `python -m tests.benchmarks.rater` first",
             )
         if rater_id not in failures.partition("\n")[0]:
             raise ModelError(
                 f"failures of {rater_id}",
                 got=failures.partition("\n")[0],
-                mend="look at `tests.benchmarks.rater --gallery DIR` and describe them anew",
+                hint="look at `tests.benchmarks.rater --gallery DIR` and describe them anew",
             )
     main = served["default"]
     lines = [

@@ -51,7 +51,7 @@ def rate(train: Faces, valid: Faces, raters: list[MachineRater]) -> pl.DataFrame
         raise SettingsError(
             "for each picture a rater that did not learn from it",
             got=f"{int((~unseen.any(axis=1)).sum())} pictures known to all of them",
-            mend="name raters trained on other parts too (annotation.raters.training.train --part)",
+            hint="name raters trained on other parts too (annotation.raters.training.train --part)",
         )
     gray = augment.as_served(train, side=train.gray.shape[1])
     crops = np.repeat(gray[..., None], 3, axis=3)
@@ -83,7 +83,7 @@ def _part(rater: MachineRater) -> str:
         raise SettingsError(
             f"the part that {rater.rater_id} learned from",
             got="a card without trained_on.part",
-            mend="export it again with annotation.raters.training.export",
+            hint="export it again with annotation.raters.training.export",
         ) from None
 
 

@@ -54,7 +54,7 @@ def vote_shares(votes: np.ndarray) -> np.ndarray:
     """
     totals = votes.sum(axis=1, keepdims=True, dtype=np.float32)
     if len(votes) and not totals.min() > 0:
-        raise TableError("a vote in every row", got="a row of zeros", mend="leave such rows out")
+        raise TableError("a vote in every row", got="a row of zeros", hint="leave such rows out")
     return votes.astype(np.float32) / totals
 
 

@@ -54,7 +54,7 @@ def train(
         SettingsError: the checkpoint in ``out`` belongs to another recipe, or no limit is set.
     """
     if not (recipe.minutes or recipe.steps):
-        raise SettingsError("minutes or steps", got="neither", mend="give --minutes or --steps")
+        raise SettingsError("minutes or steps", got="neither", hint="give --minutes or --steps")
     torch.manual_seed(recipe.seed)
     run = Run.open(out, recipe.shape(units=len(lesson.scale)), asdict(recipe), precision=precision)
     say("start", {"step": run.step, "seconds": run.seconds})

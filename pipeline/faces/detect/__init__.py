@@ -79,6 +79,6 @@ def load(name: str = "centerface", *, threshold: float = THRESHOLD, threads: int
         raise ModelError(
             "'centerface', an .onnx file or a folder with an InsightFace pack",
             got=repr(name),
-            mend="see `risorius models list` for what is there",
+            hint="see `risorius models list` for what is there",
         )
     return InsightFace(path, threshold=threshold, threads=threads)

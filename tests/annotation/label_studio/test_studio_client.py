@@ -71,7 +71,7 @@ def test_a_personal_token_signs_in_until_it_is_revoked(studio: Studio) -> None:
     revoke(studio, token)
     with pytest.raises(StudioError, match=r"HTTP 401.*blacklisted") as refused:
         connect(personal)
-    assert "LABEL_STUDIO_API_KEY" in refused.value.mend
+    assert "LABEL_STUDIO_API_KEY" in refused.value.hint
 
 
 @pytest.mark.parametrize("kind", ["wrong", "expired", "forged"])
@@ -84,7 +84,7 @@ def test_a_refused_token_is_named_and_never_shown(studio: Studio, kind: str) -> 
     said = {"wrong": "Invalid token", "expired": "Token is expired", "forged": "Token is invalid"}
     with pytest.raises(StudioError, match=rf"HTTP 401.*{said[kind]}") as refused:
         connect(dataclasses.replace(studio.address, token=token))
-    assert "make a new one" in refused.value.mend
+    assert "make a new one" in refused.value.hint
     assert token not in str(refused.value)
 
 

@@ -129,9 +129,9 @@ def test_a_port_lost_to_another_program_is_noticed(
 def test_a_port_that_is_taken_is_left_alone_or_refused(fresh_home: Home) -> None:
     with foreign_server() as port:
         assert server._free_port(port) != port
-        with pytest.raises(StudioError, match=f"expected port {port} .* to be free") as refused:
+        with pytest.raises(StudioError, match=f"port {port} .* to be free") as refused:
             server.up(fresh_home.studio, fresh_home.media, port=port)
-        assert "RISORIUS_STUDIO_PORT" in refused.value.mend
+        assert "RISORIUS_STUDIO_PORT" in refused.value.hint
     assert server._free_port(port) == port
     assert server.status(fresh_home.studio) == server.Status("down")
 
@@ -158,7 +158,7 @@ def test_a_server_that_dies_says_its_last_words(fresh_home: Home) -> None:
         server.up(fresh_home.studio, fresh_home.media)
     account = json.loads((fresh_home.studio / "credentials.json").read_text())
     assert account["token"] not in str(died.value)
-    assert "server.log" in died.value.mend
+    assert "server.log" in died.value.hint
     assert server.status(fresh_home.studio) == server.Status("down")
 
 

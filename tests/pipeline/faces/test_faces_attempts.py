@@ -16,8 +16,8 @@ from warehouse.errors import MediaError, RisoriusError
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 
-LATE = RisoriusError("an item", got="timeout: its worker was ended", mend="allow it more time")
-DEAD = RisoriusError("a worker", got="one that was ended by SIGKILL", mend="watch memory")
+LATE = RisoriusError("an item", got="timeout: its worker was ended", hint="allow it more time")
+DEAD = RisoriusError("a worker", got="one that was ended by SIGKILL", hint="watch memory")
 
 
 def footer(*outcomes: Exception, fingerprint: str = "f", limit_s: float | None = 10.0) -> dict:
@@ -44,7 +44,7 @@ def footer(*outcomes: Exception, fingerprint: str = "f", limit_s: float | None =
         pytest.param([DEAD, DEAD], "g", 10.0, False, id="crashes under other options"),
         pytest.param([DEAD, LATE, DEAD], "f", 10.0, True, id="crashes are counted across"),
         pytest.param([OSError(28, "No space left")] * 5, "f", 10.0, False, id="not its fault"),
-        pytest.param([MediaError("a", got="b", mend="c")] * 5, "f", 10.0, False, id="only raised"),
+        pytest.param([MediaError("a", got="b", hint="c")] * 5, "f", 10.0, False, id="only raised"),
     ],
 )
 def test_who_is_tried_again(

@@ -136,7 +136,7 @@ def test_a_cut_is_looked_at_from_both_sides() -> None:
 def test_what_came_before_an_error_is_given() -> None:
     def broken() -> Iterator[reader.Frame]:
         yield from frames(STILL[:5])
-        raise MediaError("a video", got="truncated: early", mend="copy it")
+        raise MediaError("a video", got="truncated: early", hint="copy it")
 
     sights = watch(broken(), detector=Told(STILL), fps=8.0)
     assert [next(sights).frame.index for _ in range(5)] == [0, 1, 2, 3, 4]
