@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.conftest import DemoHome
 from tests.end_to_end.state import end_state
+from tests.golden import snapshots
 
 CONTRACT = {
     "image", "face_id", "video_id", "track_id", "subject_id", "time_s", "expression",
@@ -105,6 +106,12 @@ def test_a_trainer_loads_it_with_the_contracts_columns(demo: DemoHome, tmp_path:
         (row["face_id"], row["rater_id"]) for row in held
     }
     assert {vote["rater_kind"] for vote in votes} == {"simulated"}
+
+
+def test_demo_release__matches_its_golden_file(demo: DemoHome) -> None:
+    shown = json.loads(demo.run("release", "show", "--json").stdout)
+    if difference := snapshots.difference(snapshots.DEMO_RELEASE, snapshots.demo_release(shown)):
+        pytest.fail(difference, pytrace=False)
 
 
 def test_several_people_voted_and_all_votes_were_simulated(demo: DemoHome) -> None:
