@@ -24,32 +24,32 @@ OBJECTS = {
     "Dagster definitions": "pipeline.definitions:defs",
     "settings": "pipeline.settings:Settings",
     "audit settings": "pipeline.audits:AuditSettings",
-    "tables": "warehouse.schema:TABLES",
+    "tables": "warehouse.storage.schema:TABLES",
     "release folders": "warehouse.releases.shards:CONFIGS",
-    "release default": "warehouse.releases.contract:features",
-    "release votes": "warehouse.releases.contract:vote_features",
+    "release default": "warehouse.releases.schema:features",
+    "release votes": "warehouse.releases.schema:vote_features",
     "release clips": "warehouse.releases.clips:features",
 }
 
 SCRIPTS = (
-    "annotation.aggregate.fit",
-    "annotation.raters.card",
-    "annotation.raters.export",
-    "annotation.raters.out_of_sample",
-    "annotation.raters.train",
-    "synthesis.annotator",
-    "synthesis.card",
-    "synthesis.export",
-    "synthesis.train",
-    "synthesis.train_adapter",
+    "annotation.aggregation.fit_dirichlet_mixture",
+    "annotation.raters.training.model_card",
+    "annotation.raters.training.export",
+    "annotation.raters.training.out_of_sample",
+    "annotation.raters.training.train",
+    "synthesis.expression_head",
+    "synthesis.training.model_card",
+    "synthesis.training.export",
+    "synthesis.training.train",
+    "synthesis.training.train_adapter",
 )
 """Modules that are run with ``python -m``."""
 
 PUBLIC: dict[str, tuple[str, ...] | None] = {
     "pipeline.faces": ("find", "FoundFace"),
-    "annotation.aggregate": None,
+    "annotation.aggregation": None,
     "annotation.audit": None,
-    "annotation.audit.search": ("nearest",),
+    "annotation.audit.knn": ("nearest",),
     "annotation.raters": None,
     "warehouse": ("connect",),
     "warehouse.releases": None,
@@ -58,7 +58,7 @@ PUBLIC: dict[str, tuple[str, ...] | None] = {
 """Names that a user imports, by module; None stands for the module's ``__all__``."""
 
 PUBLIC_WITH_TORCH: dict[str, tuple[str, ...] | None] = {
-    "annotation.raters.differentiable": ("load",),
+    "annotation.raters.torch_rater": ("load",),
     "synthesis": None,
 }
 """The same, for modules that import torch and diffusers, which takes seconds."""
