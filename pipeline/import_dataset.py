@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipeline import runs
-from pipeline.ingest import intake, metadata
-from pipeline.ingest.intake import Summary
+from pipeline.ingest import batches, metadata
+from pipeline.ingest.batches import Summary
 from pipeline.ingest.metadata import Metadata, Said
 from pipeline.settings import Settings
 from warehouse.errors import SettingsError
@@ -97,7 +97,7 @@ def run(settings: Settings, folder: str, *, name: str | None = None) -> Imported
     count = dict(zip(kinds["event"], kinds["count"], strict=True))
     labelled = {one.file_name for one in said.said}
     return Imported(
-        summary=intake.summary(home, batch),
+        summary=batches.summary(home, batch),
         votes=len(said.said),
         on_faces=on_faces,
         new=count.get("created", 0),

@@ -54,15 +54,15 @@ def ingest(
     changed is. A file that cannot be read ends as a line of the summary, not as a failure.
     """
     from pipeline import runs
-    from pipeline.ingest import intake
+    from pipeline.ingest import batches
 
     settings = session.settings()
     home = settings.place
-    name = intake.enlist(home, paths, batch=batch)
+    name = batches.enlist(home, paths, batch=batch)
     runs.add_batch(home, name)
     with session.watching():
         runs.materialize(home, "ingest", batch=name)
-    summary = intake.summary(home, name)
+    summary = batches.summary(home, name)
     session.answer(summary.facts, summary.show)
 
 

@@ -90,7 +90,7 @@ def _list_settings(session: Session) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from pipeline.configured import configured
+    from pipeline.settings import configured
 
     found = configured(session.settings())
 

@@ -219,7 +219,7 @@ def _print_lineage(traced: dict[str, Any], console: Console) -> None:
 
 
 def _print_facts(facts: dict[str, Any], console: Console) -> None:
-    from pipeline.ingest.intake import stage_table
+    from pipeline.ingest.batches import stage_table
 
     label = facts.get("label") or f"v{facts['version']}"
     console.print(f"[bold]{facts['name']} {label}[/]  {facts['rows']} faces")

@@ -10,8 +10,8 @@ import polars as pl
 from annotation import audit
 from annotation.audit import AuditResult, curation
 from pipeline.audits import thresholds
+from pipeline.defs.annotation import soft_labels
 from pipeline.defs.automation import WHEN_SETTLED
-from pipeline.defs.labels import soft_labels
 from pipeline.defs.rating import near_duplicates
 from pipeline.defs.resources import Workplace
 from pipeline.reporting import tables as pictures

@@ -10,8 +10,8 @@ from pipeline import models, progress
 from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
 from pipeline.defs.partitions import NAME, batches
 from pipeline.defs.resources import Workplace
-from pipeline.ingest import batch as stage
 from pipeline.ingest import blocklist
+from pipeline.ingest import register as stage
 from pipeline.reporting import tables as pictures
 from pipeline.video import hwaccel
 from warehouse.errors import SettingsError

@@ -1,6 +1,7 @@
 """Rating: what a machine reads from each face, and which faces repeat others."""
 
 from functools import partial
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -8,15 +9,42 @@ import polars as pl
 
 from annotation import audit, raters
 from annotation.raters.batch import rate_batch
-from pipeline import progress
+from pipeline import models, progress
 from pipeline.defs.automation import AFTER_BATCH, WHEN_SETTLED
 from pipeline.defs.ingest import faces
 from pipeline.defs.partitions import batches
 from pipeline.defs.resources import Workplace
+from pipeline.faces import identities as identifying
 from pipeline.reporting import tables as pictures
 from pipeline.reporting.contact_sheet import repeats
 from warehouse.storage import tables, views
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
+
+
+@dg.asset(
+    deps=["ratings"],
+    automation_condition=WHEN_SETTLED,
+    group_name="rating",
+    kinds={"duckdb", "parquet"},
+    owners=["team:data-engineering"],
+    tags={"table": "identities"},
+)
+def identities(workplace: Workplace) -> dg.MaterializeResult:
+    """One row per kept face: the subject it shows, which no split may part.
+
+    With the setting `recogniser` persons are found by their faces. A declared subject counts;
+    without either all faces of a video are held together."""
+    home, named = workplace.home(), workplace.settings().recogniser
+    found = identifying.identify(home, Path(models.place_of(home, named)) if named else None)
+    shown = found.group_by("subject_id", "method").len("faces")
+    shown = shown.sort("faces", "subject_id", descending=[True, False])
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.height,
+            "subjects": dg.MetadataValue.md(pictures.table(shown.head(50))),
+            "embedded": int(found.select(pl.col("embedding").is_not_null().sum()).item()),
+        }
+    )
 
 
 @dg.asset(

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.execution import fan_out
-from pipeline.ingest.batch import FaceOptions, find_faces, register
+from pipeline.ingest.register import FaceOptions, find_faces, register
 from tests.media_files import coded, package_file
 from tests.pipeline.ray_cluster import Cluster, cluster
 from warehouse.build_info import hardware, revision

@@ -23,7 +23,7 @@ import numpy as np
 
 from annotation import raters
 from annotation.raters.batch import rate_batch
-from pipeline.ingest.batch import FaceOptions, find_faces, register
+from pipeline.ingest.register import FaceOptions, find_faces, register
 from pipeline.synthesis.generator import BATCH, Maker, Order, faceless, read, readers
 from tests.media_files import coded, package_file
 from warehouse.build_info import hardware, revision

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.ingest import batch as stage
+from pipeline.ingest import register as stage
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.ingest import batch, intake, materialize
+from pipeline.ingest import batches
+from pipeline.ingest import batches as materialize
+from pipeline.ingest import register as batch
 from pipeline.ingest.download import FetchLimits
 from tests.media_files import SIX_PEOPLE, video
 from tests.pipeline.faces.file_server import Served, serving
@@ -37,7 +39,7 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ingest.materialize.FetchLimits", QUICK)
+    monkeypatch.setattr("pipeline.ingest.batches.FetchLimits", QUICK)
 
 
 def clip(path: Path, frames: int = 4) -> bytes:
@@ -76,7 +78,7 @@ def test_an_archive_a_folder_and_addresses_are_one_batch(
         str(pack), f"{server.url}/two.mp4?key=secret", f"{server.url}/gone.mp4",
         str(tmp_path / "folder"),
     ]  # fmt: skip
-    name = intake.enlist(home, given, batch="all")
+    name = batches.enlist(home, given, batch="all")
     register(home, name)
     assert rows(home, name) == {
         "one.mp4": ("dropped", "duplicate"),
@@ -127,7 +129,7 @@ def test_a_source_that_cannot_be_had_keeps_what_came_of_it_earlier(
     home: Home, server: Served, tmp_path: Path
 ) -> None:
     server.files["/x.mp4"] = clip(tmp_path / "x.mp4")
-    name = intake.enlist(home, [f"{server.url}/x.mp4"], batch="b")
+    name = batches.enlist(home, [f"{server.url}/x.mp4"], batch="b")
     register(home, name)
     server.faults = [("status", 500)] * 2
     register(home, name)
@@ -144,7 +146,7 @@ def test_addresses_are_fetched_side_by_side_and_one_named_twice_once_at_a_time(
     server.files = {f"/{n}.mp4": clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5)}
     server.together = threading.Barrier(3, timeout=20)
     addresses = [f"{server.url}/{n}.mp4" for n in (3, 4, 5)]
-    name = intake.enlist(home, addresses, batch="net")
+    name = batches.enlist(home, addresses, batch="net")
     register(home, name)
     assert len(rows(home, name)) == 3
     server.together = None
@@ -161,7 +163,7 @@ def test_who_stops_a_fetch_waits_no_longer_and_the_next_goes_on(
     home: Home, server: Served, tmp_path: Path
 ) -> None:
     server.files = {f"/{n}.mp4": clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5, 6)}
-    name = intake.enlist(home, [f"{server.url}{path}" for path in server.files], batch="net")
+    name = batches.enlist(home, [f"{server.url}{path}" for path in server.files], batch="net")
 
     def stop(*told: object) -> None:
         raise KeyboardInterrupt
@@ -184,7 +186,7 @@ def test_a_file_that_changes_is_a_new_video_and_the_old_one_is_retired(
     first = clip(folder / "a.mp4", 4)
     (folder / "copy.mp4").write_bytes(first)
     (folder / "people.jpg").write_bytes(SIX_PEOPLE.read_bytes())
-    name = intake.enlist(home, [str(folder)], batch="b")
+    name = batches.enlist(home, [str(folder)], batch="b")
     register(home, name)
     batch.find_faces(home, name, batch.FaceOptions(), workers=1)
     assert rows(home, name) == {
@@ -225,7 +227,7 @@ def test_a_copy_takes_the_place_of_what_was_retired(home: Home, tmp_path: Path) 
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "b.mp4").write_bytes(first)
     for name in ("one", "two"):
-        register(home, intake.enlist(home, [str(tmp_path / name)], batch=name))
+        register(home, batches.enlist(home, [str(tmp_path / name)], batch=name))
     assert rows(home, "two") == {"b.mp4": ("dropped", "duplicate")}
     clip(tmp_path / "one" / "a.mp4", 8)
     register(home, "one")
@@ -236,11 +238,11 @@ def test_a_copy_takes_the_place_of_what_was_retired(home: Home, tmp_path: Path) 
 
 def test_a_sidecar_that_changes_does_not_undo_a_verdict(home: Home, tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4")
-    name = intake.enlist(home, [str(tmp_path / "a.mp4")], batch="b")
+    name = batches.enlist(home, [str(tmp_path / "a.mp4")], batch="b")
     register(home, name)
     batch.find_faces(home, name, batch.FaceOptions(), workers=1)
     (tmp_path / "videos.csv").write_text("file_name,licence\na.mp4,CC0-1.0\n")
-    register(home, intake.enlist(home, [str(tmp_path / "a.mp4")], batch="b"))
+    register(home, batches.enlist(home, [str(tmp_path / "a.mp4")], batch="b"))
     found = tables.read(home, "videos", batch=name).row(0, named=True)
     assert (found["licence"], found["verdict"]) == ("CC0-1.0", "dropped")
     assert found["reason"].startswith("no_face")

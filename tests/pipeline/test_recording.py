@@ -13,7 +13,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 from pipeline.dagster_instance.instance import open_instance
 from pipeline.dagster_instance.redaction import MaskedInstance
-from pipeline.ingest import batch as stage
+from pipeline.ingest import register as stage
 from tests.benchmarks.faults_secrets import held_by
 from tests.media_files import SIX_PEOPLE
 from tests.warehouse.people_home import people_home

@@ -9,8 +9,8 @@ import cv2
 import polars as pl
 import pytest
 
-from pipeline.ingest import batch as stage
-from pipeline.ingest import blocklist, intake
+from pipeline.ingest import batches, blocklist
+from pipeline.ingest import register as stage
 from tests.warehouse.conftest import drawn_face
 from tests.warehouse.people_home import people_home, video_id
 from warehouse.ids import file_sha256
@@ -39,7 +39,7 @@ def clips(tmp_path: Path, **subjects: str | None) -> Path:
 
 def taken_in(home: Home, folder: Path, *, batch: str = "one") -> dict[str, dict]:
     """What the asset raw_videos does; file name to row."""
-    intake.enlist(home, [str(folder)], batch=batch)
+    batches.enlist(home, [str(folder)], batch=batch)
     blocklist.readmit(home, batch)
     stage.register(home, batch, workers=1)
     blocklist.refuse(home, batch)
@@ -65,7 +65,7 @@ def test_named_again_they_are_refused_and_nothing_is_read(home: Home, tmp_path: 
             assert before[name]["video_id"] not in json.dumps(row)
     assert stage.find_faces(home, "two", stage.FaceOptions()).done == 0
     assert tables.read(home, "faces").is_empty()
-    stages = [row for row in intake.summary(home, "two").stages if row[0] == "videos"]
+    stages = [row for row in batches.summary(home, "two").stages if row[0] == "videos"]
     assert ("videos", "dropped", "forgotten", 2) in stages
     assert sum(row[3] for row in stages) == 3
 

@@ -14,8 +14,8 @@ import pytest
 from annotation import raters
 from annotation.raters.batch import rate_batch
 from pipeline.clips import batch as stage
-from pipeline.ingest import batch as faces
-from pipeline.ingest import intake
+from pipeline.ingest import batches
+from pipeline.ingest import register as faces
 from pipeline.reporting import clip_curves
 from tests.media_files import CARPHONE, pattern
 from tests.pipeline.clips.filmed import beeping
@@ -203,7 +203,7 @@ def test_frames_of_a_clip_are_its_kept_faces_in_order(home: Home) -> None:
 
 def test_a_real_clip_moves(tmp_path: Path) -> None:
     home = Home.at(tmp_path / "home")
-    name = intake.enlist(home, [str(CARPHONE)], batch="real")
+    name = batches.enlist(home, [str(CARPHONE)], batch="real")
     faces.register(home, name, workers=1)
     faces.find_faces(home, name, faces.FaceOptions(), workers=1)
     rate_batch(home, name, raters.load())

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.ingest import attempts
-from pipeline.ingest import batch as stage
+from pipeline.ingest import register
+from pipeline.ingest import register as stage
 from tests import media_files
 from warehouse.errors import MediaError, RisoriusError
 from warehouse.storage import tables
@@ -24,8 +24,8 @@ def footer(*outcomes: Exception, fingerprint: str = "f", limit_s: float | None =
     """Of a video's file after these outcomes, one run each."""
     found: dict[str, str] = {}
     for error in outcomes:
-        told = attempts.note(error, footer=found, fingerprint=fingerprint, limit_s=limit_s)
-        found = {attempts.KEY: told} if told else {}
+        told = register.note(error, footer=found, fingerprint=fingerprint, limit_s=limit_s)
+        found = {register.KEY: told} if told else {}
     return found
 
 
@@ -51,19 +51,19 @@ def test_who_is_tried_again(
     outcomes: list[Exception], fingerprint: str, limit_s: float | None, spared: bool
 ) -> None:
     found = footer(*outcomes)
-    assert attempts.is_spared(found, fingerprint=fingerprint, limit_s=limit_s) == spared
+    assert register.is_spared(found, fingerprint=fingerprint, limit_s=limit_s) == spared
 
 
 def test_the_reason_says_what_helps() -> None:
-    late = attempts.reason(LATE, tried=footer(LATE)[attempts.KEY])
+    late = register.reason(LATE, tried=footer(LATE)[register.KEY])
     assert late.startswith("timeout: its worker was ended; allow it more time; ")
     assert "RISORIUS_VIDEO_LIMIT_S" in late
     assert "RISORIUS_RETRY_FAILED=true" in late
-    once, twice = (attempts.reason(DEAD, tried=footer(*[DEAD] * n)[attempts.KEY]) for n in (1, 2))
+    once, twice = (register.reason(DEAD, tried=footer(*[DEAD] * n)[register.KEY]) for n in (1, 2))
     assert once.startswith("crashed: ")
     assert once.endswith("the next run tries it once more")
     assert twice.endswith("with RISORIUS_RETRY_FAILED=true")
-    assert attempts.reason(OSError(28, "No space left"), tried=None).startswith("crashed: ")
+    assert register.reason(OSError(28, "No space left"), tried=None).startswith("crashed: ")
 
 
 def home_with_photo(tmp_path: Path) -> Home:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.ingest import batch as stage
+from pipeline.ingest import register as stage
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 

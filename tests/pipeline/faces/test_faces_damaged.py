@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.faces import quality
 from pipeline.faces.extract import extract
-from pipeline.ingest import batch as stage
+from pipeline.ingest import register as stage
 from tests import media_files
 from warehouse.storage import tables
 from warehouse.storage.home import Home

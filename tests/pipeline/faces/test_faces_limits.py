@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ingest import batch as stage
+from pipeline.ingest import register as stage
 from tests import media_files
 from warehouse.storage import tables
 from warehouse.storage.home import Home

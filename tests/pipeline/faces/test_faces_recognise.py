@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.faces import identities, recognition
-from pipeline.ingest import batch as stage
+from pipeline.ingest import register as stage
 from tests import media_files
 from warehouse.errors import ModelError
 from warehouse.storage import tables
