@@ -22,6 +22,8 @@ from warehouse.storage import tables, views
 from warehouse.storage.home import Home
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
+_HINT_S, _POLL_S = 5, 60
+
 
 @dg.asset(
     deps=[identities, near_duplicates],
@@ -312,6 +314,3 @@ def _top(labels: pl.DataFrame) -> list[str]:
         top = max(range(len(values)), key=values.__getitem__)
         captions.append(f"{EXPRESSIONS[top][:6]} {round(100 * values[top])}")
     return captions
-
-
-_HINT_S, _POLL_S = 5, 60
