@@ -191,7 +191,7 @@ def enlist(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str
     name = check_batch(batch) if batch else batch_from(_name(places[0]))
     folder = home.inbox / name
     lines = {}
-    listing = folder / "manifest.jsonl"
+    listing = folder / "sources.jsonl"
     if listing.exists():
         for text in listing.read_text().splitlines():
             line = json.loads(text)

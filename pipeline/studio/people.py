@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from annotation.label_studio.pull import User
     from annotation.label_studio.users import Person
 
-_ELSEWHERE = "users.json of the machine that made the account"
+_ELSEWHERE = "people.json of the machine that made the account"
 
 
 def filmed(settings: Settings, *, removed: bool = False) -> list[Person]:
@@ -73,7 +73,7 @@ def add_person(settings: Settings, email: str, *, subject: str | None = None) ->
     with client_of(settings) as client:
         made = users.add(client, studio, email, kind=kind, subject=subject)
     roster.share(settings, [_entry(settings, made)])
-    return _shown(settings, made) | {"password_file": str(studio / "users.json")}
+    return _shown(settings, made) | {"password_file": str(studio / "people.json")}
 
 
 def list_people(settings: Settings) -> list[dict[str, str]]:

@@ -87,7 +87,7 @@ def test_metadata(tmp_path: Path, rows: list[Any]) -> None:
 @QUICK
 @given(rows=st.lists(LINE, max_size=4))
 def test_a_listing(tmp_path: Path, rows: list[Any]) -> None:
-    (tmp_path / "manifest.jsonl").write_text(lines(rows))
+    (tmp_path / "sources.jsonl").write_text(lines(rows))
     try:
         listed = manifest.list_sources(tmp_path)
     except RisoriusError:

@@ -34,7 +34,7 @@ def test_adding_again_changes_nothing(studio: Studio, client: Client, voters: li
 
 
 def test_secrets_stay_in_one_private_file(studio: Studio, voters: list[Person]) -> None:
-    path = studio.home.studio / "users.json"
+    path = studio.home.studio / "people.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert voters[0].token in path.read_text()
     assert voters[0].token not in repr(voters)
@@ -49,7 +49,7 @@ def test_a_run_killed_while_adding_is_finished_by_the_next(
     folder, email = studio.home.studio, f"killed-{made_on_server}@example.org".lower()
     if made_on_server:
         person = users.add(client, folder, email)
-    path = folder / "users.json"
+    path = folder / "people.json"
     accounts = json.loads(path.read_text())
     noted = {"url": client.url, "kind": "person", "password": "noted-before-1"}
     if made_on_server:
