@@ -113,7 +113,9 @@ def configure(home: Home) -> Path:
     wanted = settings.load().dagster_postgres
     path = home.dagster / "dagster.yaml"
     text = path.read_text() if path.exists() else _CONFIG
-    text = text.replace("module: pipeline.recording\n", "module: pipeline.dagster_instance.redaction\n")
+    text = text.replace(
+        "module: pipeline.recording\n", "module: pipeline.dagster_instance.redaction\n"
+    )
     if "\ninstance_class:" not in f"\n{text}":
         text = f"{text.rstrip()}\n{_MASKED}"
     if wanted is not None:
