@@ -26,7 +26,7 @@ _SUMS_TO_ONE = 1e-3
 
 
 @dataclass(frozen=True)
-class Condition:
+class FaceCondition:
     """What n faces should show.
 
     Attributes:
@@ -49,7 +49,7 @@ class Condition:
         cls,
         au: Sequence[Mapping[int, float]],
         expression: Sequence[str | Mapping[str, float] | np.ndarray | None],
-    ) -> Condition:
+    ) -> FaceCondition:
         """From one dict of action units and one expression per face.
 
         A face without an expression, or without any action unit, has the null state there.
@@ -80,7 +80,7 @@ class Condition:
             null_au=torch.tensor([not row for row in au], dtype=torch.bool),
         )
 
-    def without(self, *, expression: bool = True, au: bool = True) -> Condition:
+    def without(self, *, expression: bool = True, au: bool = True) -> FaceCondition:
         """The same faces with nothing said about expression, action units, or both."""
         changed: dict[str, Tensor] = {}
         if expression:
@@ -91,8 +91,8 @@ class Condition:
             changed["null_au"] = torch.ones_like(self.null_au)
         return replace(self, **changed)
 
-    def to(self, device: torch.device | str) -> Condition:
-        return Condition(
+    def to(self, device: torch.device | str) -> FaceCondition:
+        return FaceCondition(
             expression=self.expression.to(device),
             au=self.au.to(device),
             null_expression=self.null_expression.to(device),
@@ -147,7 +147,7 @@ class AUConditioner(ModelMixin, ConfigMixin):
         return 2 * len(self.config.units) + len(EXPRESSIONS) + 2
 
     def forward(
-        self, condition: Condition, expression_token: Tensor | None = None
+        self, condition: FaceCondition, expression_token: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Tokens float[n, K + 1, width], the expression's first, and float[n, pooled_width].
 
@@ -215,3 +215,63 @@ def _place(name: str) -> int:
         raise SettingsError(
             f"one of {', '.join(EXPRESSIONS)}", got=repr(name), hint="choose one of these"
         ) from error
+
+
+TEMPLATE = "a close-up photo of a face"
+"""What is said of every face; training and drawing must say the same."""
+
+MENTIONED = 0.2
+"""Share from which an expression is named."""
+
+
+def prompt_for(shares: Tensor, *, asked: bool = True) -> str:
+    """A prompt for one expression distribution float[8], its strongest expression first."""
+    if not asked:
+        return TEMPLATE
+    ranked = sorted(zip(shares.tolist(), EXPRESSIONS, strict=True), key=lambda pair: -pair[0])
+    named = [name for share, name in ranked if share >= MENTIONED]
+    return f"{TEMPLATE} showing {' and '.join(named)}" if named else TEMPLATE
+
+
+def prompts_for(
+    given: str | Sequence[str] | None, shares: Tensor, asked: Tensor, *, repeats: int
+) -> list[str]:
+    """One prompt per face: as given for all, per condition or per face, else from the expression.
+
+    Args:
+        shares: float[n, 8]; ``asked`` bool[n], whether an expression was asked at all.
+
+    Raises:
+        SettingsError: as many prompts as fit nothing.
+    """
+    n = len(shares)
+    if given is None:
+        return [
+            prompt_for(row, asked=bool(one))
+            for row, one in zip(shares.cpu(), asked.cpu(), strict=True)
+        ]
+    if isinstance(given, str):
+        return [given] * n
+    if len(given) == n:
+        return list(given)
+    if len(given) * repeats != n:
+        raise SettingsError(
+            f"one prompt, {n // repeats} (one per condition) or {n} (one per face)",
+            got=str(len(given)),
+            hint="give one prompt for all",
+        )
+    return [one for one in given for _ in range(repeats)]
+
+
+def encode_prompts(prompts: Sequence[str], tokenizer: Any, text_encoder: Any) -> Tensor:
+    """float[n, L, w], what Stable Diffusion reads: the encoder's last hidden state."""
+    words = tokenizer(
+        list(prompts),
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
+    device = next(text_encoder.parameters()).device
+    with torch.no_grad():
+        return text_encoder(words.to(device))[0]

@@ -7,14 +7,63 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor
+from torch.nn import functional
+
+from warehouse.errors import ModelError
+
+
+class PixelCodec(ModelMixin, ConfigMixin):
+    """Gray faces to grids and back; saved like any part of a pipeline, without weights of its own.
+
+    Args:
+        side: pixels along an edge of the face.
+        patch: pixels along an edge of what becomes one position; divides ``side``.
+    """
+
+    config: Any
+    config_name = "config.json"  # type: ignore[assignment]
+
+    @register_to_config
+    def __init__(self, side: int = 48, patch: int = 3) -> None:
+        super().__init__()
+        if patch < 1 or side % patch:
+            raise ModelError(
+                f"a patch that divides a side of {side}", got=str(patch), hint="give patch=3"
+            )
+        # diffusers refuses to read back a part of a pipeline that has no weights at all.
+        self.register_buffer("version", torch.ones(1))
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Channels, height and width of what ``encode`` gives."""
+        patch, edge = self.config.patch, self.config.side // self.config.patch
+        return patch * patch, edge, edge
+
+    def encode(self, gray: Tensor) -> Tensor:
+        """float[n, 1, side, side] in -1..1 to float[n, patch², side/patch, side/patch]."""
+        side = self.config.side
+        if gray.shape[1:] != (1, side, side):
+            raise ModelError(
+                f"gray faces of {side} px, [n, 1, {side}, {side}]",
+                got=f"{list(gray.shape)}",
+                hint="resize them first",
+            )
+        return functional.pixel_unshuffle(gray, self.config.patch)
+
+    def decode(self, grid: Tensor) -> Tensor:
+        """The exact inverse of ``encode``."""
+        return functional.pixel_shuffle(grid, self.config.patch)
+
 
 _LUMA = (0.299, 0.587, 0.114)
 """Rec. 601, the gray of every rater in the project."""
 
 
 @dataclass(frozen=True)
-class Canvas:
+class LatentCodec:
     """Encodes and decodes; exactly one of ``codec`` (gray) and ``vae`` (RGB) is given.
 
     Pictures are float[n, c, s, s] in -1..1.
@@ -27,7 +76,7 @@ class Canvas:
     def channels(self) -> int:
         return 1 if self.vae is None else int(self.vae.config.in_channels)
 
-    def side(self, unet: Any) -> int:
+    def image_size(self, unet: Any) -> int:
         """Pixels along one edge of the pictures that ``unet`` was made for."""
         if self.vae is None:
             return int(self.codec.config.side)

@@ -18,14 +18,12 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from synthesis import img2img as layouts
-from synthesis import prompts as wording
-from synthesis.condition import Condition
+from synthesis.condition import FaceCondition, prompts_for
 from synthesis.guidance import Guide, terms
-from synthesis.latents import Canvas, as_uint8
+from synthesis.latents import LatentCodec, as_uint8
 from synthesis.request import Request, labels_of
-from synthesis.sampler import Batch, Painter, Wish
+from synthesis.sampler import Batch, Sampler, Wish, seeded_generators
 from synthesis.serialization import DEFAULT, Assembly
-from synthesis.solver import generators
 from warehouse.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -114,7 +112,7 @@ class FaceAUPipeline(Assembly):
         if batch < 1:
             raise SettingsError("a batch of 1 or more", got=str(batch), hint="give batch=16")
         request = Request.of(au, expression, n=n, seed=seed, taught=self.conditioner.config.taught)
-        condition = Condition.of(request.au, request.expression)
+        condition = FaceCondition.of(request.au, request.expression)
         wish = Wish(
             steps=steps,
             terms=terms(guidance, au_guidance),
@@ -128,7 +126,9 @@ class FaceAUPipeline(Assembly):
         pictures = self._references(reference, len(request), find)
         painter, drawn = self.painter, []
         starts = range(0, len(request), batch)
-        with self.progress_bar(total=len(starts) * len(painter.course(wish).timesteps)) as bar:
+        with self.progress_bar(
+            total=len(starts) * len(painter.sampling_schedule(wish).timesteps)
+        ) as bar:
 
             def watch(step: int, moment: float, tensors: dict[str, Tensor]) -> Any:
                 bar.update()
@@ -138,7 +138,7 @@ class FaceAUPipeline(Assembly):
                 rows = slice(start, start + batch)
                 own = Batch(
                     condition=_rows(condition, rows).to(self.unet.device),
-                    dice=generators(request.seed[rows]),
+                    generators=seeded_generators(request.seed[rows]),
                     prompts=prompts and prompts[rows],
                     negative=negative_prompt,
                     pictures=None if pictures is None else pictures[rows],
@@ -151,26 +151,26 @@ class FaceAUPipeline(Assembly):
         )
 
     @property
-    def canvas(self) -> Canvas:
-        return Canvas(codec=self.codec, vae=self.vae)
+    def latent_codec(self) -> LatentCodec:
+        return LatentCodec(codec=self.codec, vae=self.vae)
 
     @property
-    def painter(self) -> Painter:
+    def painter(self) -> Sampler:
         """The engine below this class: one network evaluation, one batch, no bookkeeping."""
-        return Painter(
+        return Sampler(
             unet=self.unet,
             conditioner=self.conditioner,
             scheduler=self.scheduler,
-            canvas=self.canvas,
+            latent_codec=self.latent_codec,
             tokenizer=self.tokenizer,
             text_encoder=self.text_encoder,
         )
 
     def _prompts(
-        self, given: str | Sequence[str] | None, condition: Condition, *, repeats: int
+        self, given: str | Sequence[str] | None, condition: FaceCondition, *, repeats: int
     ) -> list[str] | None:
         if self.text_encoder is not None:
-            return wording.prompts_for(
+            return prompts_for(
                 given, condition.expression, ~condition.null_expression, repeats=repeats
             )
         if given is not None:
@@ -184,8 +184,8 @@ class FaceAUPipeline(Assembly):
     ) -> Tensor | None:
         if reference is None:
             return None
-        canvas = self.canvas
-        side, channels = canvas.side(self.unet), canvas.channels
+        latent_codec = self.latent_codec
+        side, channels = latent_codec.image_size(self.unet), latent_codec.channels
         pictures = layouts.read(reference, side=side, channels=channels, find=find)
         if len(pictures) not in (1, n):
             raise SettingsError(
@@ -194,8 +194,8 @@ class FaceAUPipeline(Assembly):
         return pictures.expand(n, -1, -1, -1)
 
 
-def _rows(condition: Condition, rows: slice) -> Condition:
-    return Condition(
+def _rows(condition: FaceCondition, rows: slice) -> FaceCondition:
+    return FaceCondition(
         expression=condition.expression[rows],
         au=condition.au[rows],
         null_expression=condition.null_expression[rows],

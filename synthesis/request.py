@@ -15,7 +15,7 @@ from warehouse.errors import SettingsError
 from warehouse.vocabulary import EXPRESSIONS
 
 if TYPE_CHECKING:
-    from synthesis.condition import Condition
+    from synthesis.condition import FaceCondition
 
     AUs = str | Mapping[int, float]
     Expression = str | Mapping[str, float] | np.ndarray | None
@@ -95,7 +95,7 @@ class Request:
         )
 
 
-def labels_of(request: Request, condition: Condition) -> list[dict[str, Any]]:
+def labels_of(request: Request, condition: FaceCondition) -> list[dict[str, Any]]:
     """What every face was asked to show: ``au``, ``expression``, ``untaught``, ``seed``."""
     asked = [
         None

@@ -6,17 +6,133 @@ class inside diffusers and does not find it there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-# diffusers loads a component only if its module was imported before.
-import synthesis.codec  # noqa: F401
-from synthesis import au_adapter, loading
+import synthesis.latents  # noqa: F401
+from synthesis import au_adapter
 from synthesis.condition import AUConditioner
 from warehouse.errors import ModelError
+from warehouse.ids import file_sha256
+
+FORMAT_VERSION = 1
+"""Of ``model_index.json``; counts up when an older pipeline could not be read correctly."""
+
+
+def check_format(version: object) -> None:
+    """Raises:
+    ModelError: ``version`` is not this package's.
+    """
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"weights of format version {FORMAT_VERSION}",
+            got=f"format version {version}",
+            hint="export them again with this version of the package, or install theirs",
+        )
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """What ``model_index.json`` says.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"a saved pipeline in {folder.name}",
+            got=f"no readable model_index.json ({type(error).__name__})",
+            hint="run python -m synthesis.training.export, or name another folder",
+        ) from None
+    return index if isinstance(index, dict) else {}
+
+
+def load(loader: Callable[..., Any], folder: Path, **options: Any) -> Any:
+    """``loader(folder)``, from disk only; its many ways to fail are told as one.
+
+    Raises:
+        ModelError: whatever went wrong; the cause is attached.
+    """
+    from safetensors import SafetensorError
+
+    expected = (OSError, ValueError, KeyError, AttributeError, ImportError, TypeError, RuntimeError)
+    if not folder.is_dir():
+        raise ModelError("a folder with weights", got=folder.name, hint="check the path")
+    try:
+        with _without_progress():
+            pipeline = loader(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                # True asks for a package of its own, and these files are small.
+                low_cpu_mem_usage=False,
+                **options,
+            )
+    except (*expected, SafetensorError) as error:
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"whole weights in {folder.name}",
+            got=first[0].replace(str(folder), folder.name)[:200],
+            hint="copy or export the folder again",
+        ) from error
+    _check_complete(pipeline, folder)
+    _check_sums(folder)
+    return pipeline
+
+
+def _check_complete(pipeline: Any, folder: Path) -> None:
+    """diffusers leaves weights that a file lacks at random, with no more than a warning."""
+    from safetensors import safe_open
+
+    # Not the VAE: old ones name their weights otherwise and are translated while loading.
+    for name in ("unet", "conditioner"):
+        part = getattr(pipeline, name, None)
+        file = folder / name / "diffusion_pytorch_model.safetensors"
+        if part is not None and file.exists():
+            with safe_open(file, framework="pt") as opened:
+                missing = set(part.state_dict()) - set(opened.keys())
+            if missing:
+                raise ModelError(
+                    f"all weights of the {name} in {folder.name}",
+                    got=f"{len(missing)} missing, the first {min(missing)}",
+                    hint="copy or export the folder again",
+                )
+
+
+def _check_sums(folder: Path) -> None:
+    """Weights that say which bytes they are must be those; a flipped bit loads without a word."""
+    try:
+        sums = json.loads((folder / "training.json").read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # of somebody else's making
+    for name, wanted in sums.items():
+        if file_sha256(str(folder / name)) != wanted:
+            raise ModelError(
+                f"{name} in {folder.name} with SHA-256 {wanted[:12]}…",
+                got="other bytes",
+                hint="copy or export the folder again",
+            )
+
+
+@contextmanager
+def _without_progress() -> Iterator[None]:
+    """A dozen small files need no bar; the setting is the library's own and global."""
+    from diffusers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
 
 DEFAULT = Path(__file__).parent / "weights" / "default"
 ADAPTER = "adapter"
@@ -54,10 +170,10 @@ class Assembly(DiffusionPipeline):
         vae: Any = None,
         text_encoder: Any = None,
         tokenizer: Any = None,
-        format_version: int = loading.FORMAT_VERSION,
+        format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
-        loading.check_format(format_version)
+        check_format(format_version)
         if (codec is None) == (vae is None):
             raise ModelError(
                 "either a codec or a VAE",
@@ -96,15 +212,15 @@ class Assembly(DiffusionPipeline):
             ModelError: nothing usable is there, or it is of another version.
         """
         folder = Path(folder)
-        index = loading.index_of(folder)
+        index = index_of(folder)
         if index.get("_class_name") != cls.__name__:
             raise ModelError(
                 f"a saved {cls.__name__}",
                 got=f"a {index.get('_class_name')}",
                 hint="load a Stable Diffusion with FaceAUPipeline.from_stable_diffusion",
             )
-        loading.check_format(index.get("format_version"))
-        pipeline = loading.load(super().from_pretrained, folder, **options)
+        check_format(index.get("format_version"))
+        pipeline = load(super().from_pretrained, folder, **options)
         if (folder / ADAPTER).is_dir():
             au_adapter.load_attention(pipeline.unet, folder / ADAPTER)
         return pipeline
@@ -129,7 +245,7 @@ class Assembly(DiffusionPipeline):
         Raises:
             ModelError: the checkpoint or the adapter is missing or does not fit.
         """
-        pipeline = loading.load(super().from_pretrained, Path(folder), conditioner=None, **options)
+        pipeline = load(super().from_pretrained, Path(folder), conditioner=None, **options)
         unet = pipeline.unet
         if pipeline.vae is None or pipeline.text_encoder is None:
             raise ModelError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthesis.codec import PixelCodec
 from synthesis.condition import AUConditioner
+from synthesis.latents import PixelCodec
 from warehouse.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ def codec(name: str) -> PixelCodec:
     return PixelCodec(side=tier(name).side, patch=tier(name).patch)
 
 
-def conditioner(name: str, *, taught: tuple[int, ...]) -> AUConditioner:
+def conditioner(name: str, *, supported: tuple[int, ...]) -> AUConditioner:
     """An untrained conditioner of this tier."""
-    return AUConditioner(taught=taught, width=tier(name).tokens)
+    return AUConditioner(taught=supported, width=tier(name).tokens)
 
 
 def unet(name: str) -> UNet2DConditionModel:

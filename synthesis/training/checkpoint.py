@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from synthesis import unet as network
-from synthesis.condition import Condition
+from synthesis.condition import FaceCondition
 from warehouse.errors import ModelError, SettingsError
 from warehouse.storage import atomic
 
@@ -29,10 +29,10 @@ class Denoiser(nn.Module):
 
     def __init__(self, tier: str, *, taught: tuple[int, ...]) -> None:
         super().__init__()
-        self.conditioner = network.conditioner(tier, taught=taught)
+        self.conditioner = network.conditioner(tier, supported=taught)
         self.unet = network.unet(tier)
 
-    def forward(self, noisy: Tensor, moment: Tensor, condition: Condition) -> Tensor:
+    def forward(self, noisy: Tensor, moment: Tensor, condition: FaceCondition) -> Tensor:
         """The velocity at a noisy grid float[n, c, h, w]."""
         tokens, pooled = self.conditioner(condition)
         return self.unet(
@@ -156,7 +156,7 @@ def precision_for(tier: str, *, batch: int = 16) -> tuple[str, str]:
 
 def _time(denoiser: Denoiser, tier: str, precision: str, batch: int) -> float:
     noisy = torch.randn(batch, *network.codec(tier).grid)
-    told = Condition.of([{}] * batch, [None] * batch)
+    told = FaceCondition.of([{}] * batch, [None] * batch)
     # Processor time: a busy neighbour must not decide.
     start = time.process_time()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):

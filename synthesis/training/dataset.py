@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from synthesis import noise_schedule
-from synthesis.condition import Condition
+from synthesis.condition import FaceCondition
 from synthesis.training.config import Recipe
 from synthesis.training.training_data import Teaching, held_out
 
@@ -25,14 +25,14 @@ class Draw:
     Attributes:
         face: float32[n, 1, s, s] in -1..1.
         noise: of the same shape, standard normal.
-        moment: int64[n] in 0..schedule.MOMENTS - 1.
+        moment: int64[n] in 0..noise_schedule.NUM_TRAIN_TIMESTEPS - 1.
         condition: what the network is told.
     """
 
     face: Tensor
     noise: Tensor
     moment: Tensor
-    condition: Condition
+    condition: FaceCondition
 
 
 class Lesson:
@@ -87,7 +87,7 @@ def _draw(
     turned = rng.random(n) < 0.5
     gray[turned] = gray[turned, :, ::-1]
     # One moment out of every n-th of the course: the loss of a batch varies less.
-    moment = (rng.permutation(n) + rng.random(n)) / n * noise_schedule.MOMENTS
+    moment = (rng.permutation(n) + rng.random(n)) / n * noise_schedule.NUM_TRAIN_TIMESTEPS
     told = _told(faces.expression[rows], faces.au[rows], recipe, rng, dropouts=dropouts)
     shape = (n, 1, *gray.shape[1:])
     return Draw(
@@ -105,7 +105,7 @@ def _told(
     rng: np.random.Generator,
     *,
     dropouts: bool,
-) -> Condition:
+) -> FaceCondition:
     n = len(au)
     chance = float(dropouts)
     nothing = rng.random(n) < recipe.no_condition * chance
@@ -113,7 +113,7 @@ def _told(
     no_au = nothing | (rng.random(n) < recipe.no_au * chance) | ~np.isfinite(au).any(axis=1)
     hidden = np.where(rng.random(n) < 0.5, recipe.unit_unknown, rng.random(n)) * chance
     au = np.where(rng.random(au.shape) < hidden[:, None], np.nan, au).astype(np.float32)
-    return Condition(
+    return FaceCondition(
         expression=torch.from_numpy(np.where(no_expression[:, None], 0, expression)).float(),
         au=torch.from_numpy(np.where(no_au[:, None], np.nan, au)).float(),
         null_expression=torch.from_numpy(no_expression),

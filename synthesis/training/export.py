@@ -59,7 +59,7 @@ def assemble(run: Path) -> tuple[FaceAUPipeline, dict[str, Any]]:
     pipeline = FaceAUPipeline(
         unet=denoiser.unet,
         conditioner=denoiser.conditioner,
-        scheduler=noise_schedule.sampler(),
+        scheduler=noise_schedule.sampling_scheduler(),
         codec=unet.codec(about["recipe"]["tier"]),
     )
     return pipeline, {"tier": about["recipe"]["tier"], **about}

@@ -55,7 +55,7 @@ class Trainer:
         self.run, self.recipe = run, recipe
         self.guide = guide if recipe.guide_weight and recipe.guide_share else None
         self.codec = unet.codec(recipe.tier).to(run.device)
-        self.kept = noise_schedule.kept().to(run.device)
+        self.kept = noise_schedule.alphas_cumprod().to(run.device)
 
     def step(self, draw: Draw, *, rate: float) -> dict[str, float]:
         """Learn from one batch; returns its losses."""
@@ -88,17 +88,17 @@ class Trainer:
         told = draw.condition.to(device)
         kept = self.kept[moment]
         grid, grain = (self.codec.encode(part) for part in (face, noise))
-        noisy, wanted = noise_schedule.noised(grid, grain, kept)
+        noisy, wanted = noise_schedule.add_noise(grid, grain, kept)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device, torch.bfloat16, enabled=self.run.precision == "bf16"):
             velocity = denoiser(noisy, moment, told)
         wrong = (velocity.float() - wanted).square().mean(dim=(1, 2, 3))
-        loss = (noise_schedule.weight(kept) * wrong).mean()
+        loss = (noise_schedule.loss_weight(kept) * wrong).mean()
         figures = {"loss": float(loss.detach())}
         if guide is not None:
             rows = self._seen(kept)
             if len(rows):
-                clean = noise_schedule.cleaned(noisy[rows], velocity.float()[rows], kept[rows])
+                clean = noise_schedule.predict_x0(noisy[rows], velocity.float()[rows], kept[rows])
                 miss = self._miss(guide, clean, told.au[rows])
                 figures["au_miss"] = float(miss.detach())
                 loss = loss + self.recipe.guide_weight * miss

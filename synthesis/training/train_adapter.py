@@ -38,11 +38,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from synthesis import au_adapter
-from synthesis import prompts as wording
-from synthesis.noise_schedule import MOMENTS
+from synthesis.condition import encode_prompts, prompt_for
+from synthesis.noise_schedule import NUM_TRAIN_TIMESTEPS, NoiseLevels
 from synthesis.pipeline import FaceAUPipeline
-from synthesis.sampler import Context, ask
-from synthesis.solver import Levels, generators, noise
+from synthesis.sampler import Embeddings, model_output, random_noise, seeded_generators
 from synthesis.training import training_data
 from synthesis.training.config import Recipe
 from synthesis.training.dataset import Draw, Lesson
@@ -70,7 +69,7 @@ class AdapterRun:
         for weight in self.learned:
             weight.requires_grad_(True)
         self.optimizer = torch.optim.AdamW(self.learned, lr=recipe.rate, weight_decay=recipe.decay)
-        self.levels = Levels.of(pipeline.scheduler)
+        self.levels = NoiseLevels.of(pipeline.scheduler)
         self.step, self.losses = 0, list[float]()
 
     def learn(self, draw: Draw) -> float:
@@ -91,9 +90,13 @@ class AdapterRun:
         """Mean squared error of what the scheduler's network predicts, as in SynFER's stage 2."""
         unet = self.pipeline.unet
         latents = self._latents(draw.face)
-        dice = generators(range(self.step * len(latents), (self.step + 1) * len(latents)))
-        drawn = noise(dice, latents.shape[1:], like=latents)
-        moments = (draw.moment * len(self.levels) // MOMENTS).clamp(max=len(self.levels) - 1)
+        generators = seeded_generators(
+            range(self.step * len(latents), (self.step + 1) * len(latents))
+        )
+        drawn = random_noise(generators, latents.shape[1:], like=latents)
+        moments = (draw.moment * len(self.levels) // NUM_TRAIN_TIMESTEPS).clamp(
+            max=len(self.levels) - 1
+        )
         signal, sigma = (
             factor[moments].to(latents).view(-1, 1, 1, 1)
             for factor in (self.levels.signal, self.levels.sigma)
@@ -102,30 +105,30 @@ class AdapterRun:
             "epsilon": drawn,
             "sample": latents,
             "v_prediction": signal * drawn - sigma * latents,
-        }[self.levels.prediction]
+        }[self.levels.prediction_type]
         noisy = signal * latents + sigma * drawn
         with torch.autocast(unet.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            answer = ask(unet, noisy, moments.to(unet.device), self._context(draw))
+            answer = model_output(unet, noisy, moments.to(unet.device), self._context(draw))
         return functional.mse_loss(answer.float(), wanted.float())
 
     @torch.no_grad()
     def _latents(self, gray: Tensor) -> Tensor:
         """Faces float[n, 1, s, s] to latents of the size the UNet was made for."""
         pipeline = self.pipeline
-        side = pipeline.canvas.side(pipeline.unet)
+        side = pipeline.latent_codec.image_size(pipeline.unet)
         sized = functional.interpolate(gray, size=(side, side), mode="bilinear", antialias=True)
         rgb = sized.expand(-1, 3, -1, -1).to(pipeline.unet.device, pipeline.vae.dtype)
-        return pipeline.canvas.encode(rgb).to(pipeline.unet.dtype)
+        return pipeline.latent_codec.encode(rgb).to(pipeline.unet.dtype)
 
-    def _context(self, draw: Draw) -> Context:
+    def _context(self, draw: Draw) -> Embeddings:
         pipeline, told = self.pipeline, draw.condition
         rng = np.random.default_rng((self.recipe.seed, self.step, 1))
         silent = rng.random(len(told)) < NO_TEXT
         rows = zip(told.expression, told.null_expression, silent, strict=True)
-        prompts = ["" if mute else wording.prompt_for(e, asked=not no) for e, no, mute in rows]
-        text = wording.encode(prompts, pipeline.tokenizer, pipeline.text_encoder)
+        prompts = ["" if mute else prompt_for(e, asked=not no) for e, no, mute in rows]
+        text = encode_prompts(prompts, pipeline.tokenizer, pipeline.text_encoder)
         tokens, pooled = pipeline.conditioner(told.to(pipeline.unet.device))
-        return Context(tokens.to(pipeline.unet.dtype), pooled, text.to(pipeline.unet.dtype))
+        return Embeddings(tokens.to(pipeline.unet.dtype), pooled, text.to(pipeline.unet.dtype))
 
     def save(self, folder: Path) -> None:
         state = {

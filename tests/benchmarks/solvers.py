@@ -23,7 +23,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from synthesis import solver as sampling
+from synthesis import sampler as sampling
 from synthesis.pipeline import FaceAUPipeline
 from warehouse.build_info import hardware, revision
 from warehouse.storage import atomic

@@ -15,7 +15,8 @@ import numpy as np
 from annotation.raters.training import metrics
 from annotation.raters.training.targets import UNRELIABLE
 from pipeline.synthesis.generator import BATCH, Order
-from synthesis import evaluation, fidelity
+from synthesis import evaluation
+from synthesis import evaluation as fidelity
 from synthesis.evaluation import LEVELS
 from synthesis.training.training_data import Teaching
 from tests.benchmarks import synthesis_draws as draws

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from synthesis.attention_features import observe
-from synthesis.condition import Condition
-from synthesis.expression_head import Annotator, Head, train
+from synthesis.condition import FaceCondition
+from synthesis.expression_head import Annotator, Head, observe, train
 from tests.synthesis.tiny_models import SIDE, UNITS, faces, pixel_pipeline
 from warehouse.errors import ModelError
 
@@ -24,7 +23,7 @@ def pipeline():
 
 
 def test_watching_changes_nothing_and_maps_are_attention(pipeline) -> None:
-    condition = Condition.of([{12: 0.5}], ["happiness"])
+    condition = FaceCondition.of([{12: 0.5}], ["happiness"])
     tokens, pooled = pipeline.conditioner(condition)
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -46,14 +45,14 @@ def test_watching_changes_nothing_and_maps_are_attention(pipeline) -> None:
 
 
 def test_recorded_attention_is_the_attention_of_the_network(pipeline) -> None:
-    from synthesis import attention_features
+    from synthesis import expression_head
 
-    tokens, pooled = pipeline.conditioner(Condition.of([{12: 0.5}, {4: 1.0}], [None, "fear"]))
+    tokens, pooled = pipeline.conditioner(FaceCondition.of([{12: 0.5}, {4: 1.0}], [None, "fear"]))
     noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     say = {"encoder_hidden_states": tokens, "class_labels": pooled}
     with torch.no_grad():
         plain = pipeline.unet(noisy, 400, **say).sample
-        with attention_features._watched(pipeline.unet):
+        with expression_head._watched(pipeline.unet):
             watched = pipeline.unet(noisy, 400, **say).sample
     torch.testing.assert_close(plain, watched, atol=1e-5, rtol=1e-4)
 

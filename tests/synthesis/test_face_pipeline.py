@@ -104,9 +104,11 @@ def test_one_of_the_two_stands_for_all(pipeline: FaceAUPipeline) -> None:
 def test_evaluations_per_step(
     pipeline: FaceAUPipeline, monkeypatch: pytest.MonkeyPatch, scales: Any, rows: int
 ) -> None:
-    seen, ask = [], sampler.ask
+    seen, model_output = [], sampler.model_output
     monkeypatch.setattr(
-        sampler, "ask", lambda unet, x, t, c: (seen.append(len(x)), ask(unet, x, t, c))[1]
+        sampler,
+        "model_output",
+        lambda unet, x, t, c: (seen.append(len(x)), model_output(unet, x, t, c))[1],
     )
     _draw(pipeline, {12: 1}, "fear", guidance=scales[0], au_guidance=scales[1], steps=3)
     assert seen == [rows] * 3
@@ -114,13 +116,13 @@ def test_evaluations_per_step(
 
 def test_guided_answer_is_the_formula(pipeline: FaceAUPipeline) -> None:
     """Checked against three separate evaluations put together by hand."""
-    from synthesis.condition import Condition
+    from synthesis.condition import FaceCondition
     from synthesis.guidance import terms
-    from synthesis.solver import generators, noise
+    from synthesis.sampler import random_noise, seeded_generators
 
     painter = pipeline.painter
-    batch = sampler.Batch(Condition.of([{12: 1.0}], ["fear"]), generators([0]))
-    noisy = noise(generators([1]), (4, 8, 8))
+    batch = sampler.Batch(FaceCondition.of([{12: 1.0}], ["fear"]), seeded_generators([0]))
+    noisy = random_noise(seeded_generators([1]), (4, 8, 8))
     with torch.no_grad():
         nothing, expression, full = (
             painter.answer(noisy, 500, painter.context(batch, Term(1, *told)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthesis import fidelity
+from synthesis import evaluation
 from warehouse.errors import TableError
 
 RNG = np.random.default_rng(0)
@@ -17,9 +17,9 @@ def cloud(n: int, *, shift: float = 0.0, scale: float = 1.0, width: int = 4) -> 
 
 def test_frechet_of_a_shift_is_its_square() -> None:
     rows = cloud(300)
-    assert fidelity.frechet(rows, rows) == pytest.approx(0, abs=1e-9)
+    assert evaluation.frechet(rows, rows) == pytest.approx(0, abs=1e-9)
     # A set moved by 3 along each of 4 axes keeps its covariance.
-    assert fidelity.frechet(rows, rows + 3) == pytest.approx(4 * 9)
+    assert evaluation.frechet(rows, rows + 3) == pytest.approx(4 * 9)
 
 
 def test_frechet_of_a_scaling_is_the_squared_difference_of_deviations() -> None:
@@ -27,7 +27,7 @@ def test_frechet_of_a_scaling_is_the_squared_difference_of_deviations() -> None:
     rows -= rows.mean(axis=0)
     variance = np.trace(np.cov(rows.T))
     # sqrt(S1 S2) = 2 S1 for S2 = 4 S1, hence tr S1 + 4 tr S1 - 4 tr S1.
-    assert fidelity.frechet(rows, 2 * rows) == pytest.approx(variance)
+    assert evaluation.frechet(rows, 2 * rows) == pytest.approx(variance)
 
 
 def test_frechet_of_covariances_that_do_not_commute() -> None:
@@ -35,36 +35,36 @@ def test_frechet_of_covariances_that_do_not_commute() -> None:
     one, two = np.cov(a.T), np.cov(b.T)
     root = np.sqrt(np.linalg.eigvals(one @ two).real).sum()
     wanted = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(one) + np.trace(two) - 2 * root
-    assert fidelity.frechet(a, b) == pytest.approx(wanted)
-    assert fidelity.frechet(a, b) == pytest.approx(fidelity.frechet(b, a))
+    assert evaluation.frechet(a, b) == pytest.approx(wanted)
+    assert evaluation.frechet(a, b) == pytest.approx(evaluation.frechet(b, a))
 
 
 @pytest.mark.parametrize("rows", [cloud(1), cloud(9, width=3)], ids=["one row", "another width"])
 def test_frechet_refuses_what_has_no_covariance(rows: np.ndarray) -> None:
     with pytest.raises(TableError, match="at least two features of one width"):
-        fidelity.frechet(rows, cloud(9))
+        evaluation.frechet(rows, cloud(9))
 
 
 def test_frechet_ratio_is_one_for_more_real_faces_and_grows_with_a_shift() -> None:
     three = [np.random.default_rng(seed).normal(size=(2000, 4)) for seed in range(3)]
-    assert 0.2 < fidelity.frechet_ratio(*three) < 5
-    assert fidelity.frechet_ratio(three[0] + 1, *three[1:]) > 100
+    assert 0.2 < evaluation.frechet_ratio(*three) < 5
+    assert evaluation.frechet_ratio(three[0] + 1, *three[1:]) > 100
 
 
 def test_kernel_distance_is_about_zero_within_and_positive_between() -> None:
     one, two = (np.random.default_rng(seed).normal(size=(400, 4)) for seed in (0, 1))
-    assert abs(fidelity.kernel_distance(one, two)) < 0.05
-    assert fidelity.kernel_distance(one, two + 1) > 0.5
+    assert abs(evaluation.kernel_distance(one, two)) < 0.05
+    assert evaluation.kernel_distance(one, two + 1) > 0.5
 
 
 def test_memorisation_sees_copies() -> None:
     train, test = cloud(200), np.random.default_rng(5).normal(size=(150, 4))
     fresh = np.random.default_rng(6).normal(size=(150, 4))
-    assert fidelity.memorisation(train[:50], train, test) == pytest.approx(0, abs=1e-6)
-    assert fidelity.memorisation(fresh, train, test) == pytest.approx(1, abs=0.25)
+    assert evaluation.memorisation(train[:50], train, test) == pytest.approx(0, abs=1e-6)
+    assert evaluation.memorisation(fresh, train, test) == pytest.approx(1, abs=0.25)
 
 
 def test_nearest_does_not_depend_on_the_pieces_it_is_computed_in() -> None:
     rows, others = cloud(2500), cloud(30)
     plain = np.linalg.norm(rows[:, None] - others[None], axis=2).min(axis=1)
-    np.testing.assert_allclose(fidelity.nearest(rows, others), plain, atol=1e-6)
+    np.testing.assert_allclose(evaluation.nearest(rows, others), plain, atol=1e-6)

@@ -5,33 +5,33 @@ import torch
 
 from synthesis import noise_schedule
 from synthesis import unet as network
-from synthesis.codec import PixelCodec
+from synthesis.latents import PixelCodec
 from warehouse.errors import ModelError, SettingsError
 
 
 def test_nothing_is_left_at_the_end_and_the_share_only_falls() -> None:
-    kept = noise_schedule.kept()
-    assert len(kept) == noise_schedule.MOMENTS
+    kept = noise_schedule.alphas_cumprod()
+    assert len(kept) == noise_schedule.NUM_TRAIN_TIMESTEPS
     assert kept[0] > 0.999
     assert kept[-1] == 0
     assert (kept.diff() < 0).all()
 
 
-@pytest.mark.parametrize("moment", [0, 300, 700, noise_schedule.MOMENTS - 1])
+@pytest.mark.parametrize("moment", [0, 300, 700, noise_schedule.NUM_TRAIN_TIMESTEPS - 1])
 def test_face_and_noise_come_back_from_the_velocity(moment: int) -> None:
     torch.manual_seed(moment)
     face, noise = torch.randn(2, 3, 1, 4, 4)
-    kept = noise_schedule.kept()[[moment] * 3]
-    noisy, velocity = noise_schedule.noised(face, noise, kept)
-    assert torch.allclose(noise_schedule.cleaned(noisy, velocity, kept), face, atol=1e-5)
+    kept = noise_schedule.alphas_cumprod()[[moment] * 3]
+    noisy, velocity = noise_schedule.add_noise(face, noise, kept)
+    assert torch.allclose(noise_schedule.predict_x0(noisy, velocity, kept), face, atol=1e-5)
 
 
 def test_the_scheduler_agrees_on_noise_and_velocity() -> None:
     torch.manual_seed(0)
     face, noise = torch.randn(2, 4, 1, 4, 4)
     moment = torch.tensor([0, 10, 500, 999])
-    noisy, velocity = noise_schedule.noised(face, noise, noise_schedule.kept()[moment])
-    theirs = noise_schedule.scheduler()
+    noisy, velocity = noise_schedule.add_noise(face, noise, noise_schedule.alphas_cumprod()[moment])
+    theirs = noise_schedule.training_scheduler()
     assert torch.allclose(noisy, theirs.add_noise(face, noise, moment), atol=1e-6)
     assert torch.allclose(velocity, theirs.get_velocity(face, noise, moment), atol=1e-6)
 
@@ -41,7 +41,7 @@ def test_the_scheduler_agrees_on_noise_and_velocity() -> None:
     [(0.0, 1.0), (0.5, 1.0), (5 / 6, 1.0), (0.9, 0.6), (0.99, 0.06), (1.0, 0.0)],
 )
 def test_only_moments_with_little_noise_count_less(kept: float, weight: float) -> None:
-    assert float(noise_schedule.weight(torch.tensor(kept))) == pytest.approx(weight, abs=1e-6)
+    assert float(noise_schedule.loss_weight(torch.tensor(kept))) == pytest.approx(weight, abs=1e-6)
 
 
 @pytest.mark.parametrize(("side", "patch"), [(48, 3), (48, 2), (16, 1), (12, 4)])
@@ -63,7 +63,7 @@ def test_what_does_not_fold_is_refused() -> None:
 @pytest.mark.parametrize("name", sorted(network.TIERS))
 def test_every_tier_fits_its_grid_and_tokens(name: str) -> None:
     unet, codec = network.unet(name), network.codec(name)
-    conditioner = network.conditioner(name, taught=(12,))
+    conditioner = network.conditioner(name, supported=(12,))
     assert (unet.config.in_channels, unet.config.sample_size) == codec.grid[:2]
     assert unet.config.cross_attention_dim == conditioner.config.width
     assert unet.config.projection_class_embeddings_input_dim == conditioner.pooled_width

@@ -12,15 +12,15 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from synthesis.solver import (
-    Levels,
-    course,
-    ddim_course,
-    generators,
+from synthesis.noise_schedule import NoiseLevels
+from synthesis.sampler import (
+    ddim_schedule,
     grid,
     invert,
-    kept_steps,
-    noise,
+    random_noise,
+    sampling_schedule,
+    seeded_generators,
+    steps_for_strength,
 )
 from warehouse.errors import ModelError, SettingsError
 
@@ -33,8 +33,8 @@ _ZERO_SNR = {
 
 
 def test_noise_of_a_seed_does_not_depend_on_its_neighbours() -> None:
-    together = noise(generators([3, 7, 3]), (4, 5, 5))
-    alone = noise(generators([7]), (4, 5, 5))
+    together = random_noise(seeded_generators([3, 7, 3]), (4, 5, 5))
+    alone = random_noise(seeded_generators([7]), (4, 5, 5))
     assert torch.equal(together[1:2], alone)
     assert torch.equal(together[0], together[2])
     assert not torch.equal(together[0], together[1])
@@ -43,7 +43,7 @@ def test_noise_of_a_seed_does_not_depend_on_its_neighbours() -> None:
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 def test_every_prediction_means_the_same_picture(prediction: str) -> None:
     scheduler = DDIMScheduler(prediction_type=prediction, clip_sample=False)
-    levels = Levels.of(scheduler)
+    levels = NoiseLevels.of(scheduler)
     clean, drawn = torch.randn(2, 3, 4, 4, dtype=torch.float64).chunk(2)
     signal, sigma = levels.at(600)
     noisy = levels.mix(clean, drawn, 600)
@@ -77,12 +77,12 @@ def test_grid(total: int, steps: int, strength: float, expected: list[int]) -> N
 )
 def test_impossible_courses_are_refused(steps: int, strength: float) -> None:
     with pytest.raises(SettingsError):
-        kept_steps(steps, strength, most=1000)
+        steps_for_strength(steps, strength, most=1000)
 
 
 def test_flow_matching_is_refused_by_name() -> None:
     with pytest.raises(ModelError, match="FlowMatchEuler"):
-        Levels.of(FlowMatchEulerDiscreteScheduler())
+        NoiseLevels.of(FlowMatchEulerDiscreteScheduler())
 
 
 @pytest.mark.parametrize("kind", [DDIMScheduler, DPMSolverMultistepScheduler,
@@ -91,12 +91,12 @@ def test_flow_matching_is_refused_by_name() -> None:
 def test_a_network_that_always_sees_one_picture_leads_to_it(kind: type, strength: float) -> None:
     """The perfect denoiser of one picture: every solver must end there, from anywhere."""
     scheduler = kind(**{**_ZERO_SNR, "rescale_betas_zero_snr": kind is not EulerDiscreteScheduler})
-    levels = Levels.of(scheduler)
+    levels = NoiseLevels.of(scheduler)
     target = torch.linspace(-0.8, 0.8, 16).view(1, 1, 4, 4)
-    way = course(scheduler, 10, strength=strength)
-    assert len(way.timesteps) == kept_steps(10, strength, most=1000)
+    way = sampling_schedule(scheduler, 10, strength=strength)
+    assert len(way.timesteps) == steps_for_strength(10, strength, most=1000)
     # Where the course begins, in the scheduler's own scale.
-    drawn = noise(generators([1]), (1, 4, 4))
+    drawn = random_noise(seeded_generators([1]), (1, 4, 4))
     share = float(way.scale(torch.ones(1), 0))
     sample = levels.mix(target, drawn, round(way.timesteps[0])) / share
     for position, moment in enumerate(way.timesteps):
@@ -110,7 +110,7 @@ def test_a_network_that_always_sees_one_picture_leads_to_it(kind: type, strength
 def test_a_course_leaves_the_scheduler_it_was_given_alone() -> None:
     scheduler = DPMSolverMultistepScheduler(**_ZERO_SNR)
     before = scheduler.timesteps.clone()
-    course(scheduler, 7)
+    sampling_schedule(scheduler, 7)
     assert scheduler.num_inference_steps is None
     assert torch.equal(scheduler.timesteps, before)
 
@@ -130,11 +130,11 @@ def test_inversion_and_denoising_meet(prediction: str, strength: float) -> None:
         return torch.tanh(mix(noisy)) * (0.5 + moment / 2000)
 
     asked: list[int] = []
-    levels = Levels.of(DDIMScheduler(prediction_type=prediction, clip_sample=False))
-    picture = noise(generators([5]), (2, 6, 6)).clamp(-1, 1)
+    levels = NoiseLevels.of(DDIMScheduler(prediction_type=prediction, clip_sample=False))
+    picture = random_noise(seeded_generators([5]), (2, 6, 6)).clamp(-1, 1)
     start = invert(network, picture, levels, grid(1000, 10, strength=strength))
     up = list(dict.fromkeys(asked))
-    way, sample = ddim_course(levels, 10, strength=strength), start
+    way, sample = ddim_schedule(levels, 10, strength=strength), start
     for position, moment in enumerate(way.timesteps):
         sample = way.step(network(sample, int(moment)), sample, position)
     assert up == [int(moment) for moment in reversed(way.timesteps)]

@@ -19,8 +19,8 @@ from diffusers import (
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from synthesis.codec import PixelCodec
 from synthesis.condition import AUConditioner
+from synthesis.latents import PixelCodec
 from synthesis.pipeline import FaceAUPipeline
 from synthesis.training.training_data import Teaching
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
