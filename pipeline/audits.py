@@ -68,12 +68,12 @@ class Findings:
 
 def findings(home: Home) -> Findings:
     """Read from the table ``audits``; the lowest scores come first."""
-    counts = views.ask(
+    counts = views.query(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged, avg(score) AS score
            FROM audits GROUP BY ALL ORDER BY audit""",
     )
-    worst = views.ask(
+    worst = views.query(
         home,
         f"""SELECT audit, face_id, score, detail FROM audits WHERE flag
             QUALIFY row_number() OVER (PARTITION BY audit ORDER BY score, face_id) <= {_SHOWN}
@@ -89,7 +89,7 @@ def findings(home: Home) -> Findings:
 def _decisions(home: Home) -> list[dict[str, Any]]:
     from annotation.audit import curation
 
-    decided = views.ask(home, "SELECT * FROM decided_faces")
+    decided = views.query(home, "SELECT * FROM decided_faces")
     if decided.is_empty():
         return []
     again = curation.review(decided).with_columns(detail=pl.col("reasons").list.join(", "))

@@ -156,12 +156,14 @@ def _enlist(home: Home) -> None:
 
 
 def _counts(home: Home) -> dict[str, Any]:
-    votes, raters, faces = views.ask(
+    votes, raters, faces = views.query(
         home,
         "SELECT count(*), count(DISTINCT rater_id), count(DISTINCT face_id) FROM current_votes",
     ).row(0)
-    skips = views.ask(home, "SELECT count(*) FROM standing_annotations WHERE was_cancelled").item()
-    audits = views.ask(
+    skips = views.query(
+        home, "SELECT count(*) FROM standing_annotations WHERE was_cancelled"
+    ).item()
+    audits = views.query(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged
            FROM audits GROUP BY ALL ORDER BY audit""",

@@ -18,7 +18,7 @@ from pipeline import studio
 from pipeline.settings import Settings
 from warehouse.errors import ReleaseError, StudioError
 from warehouse.privacy import erase
-from warehouse.privacy.data_subject import Leaver
+from warehouse.privacy.data_subject import DataSubject
 from warehouse.privacy.erase import Forgotten
 from warehouse.storage import tables
 from warehouse.storage.home import Home
@@ -103,7 +103,7 @@ def withdraw(settings: Settings) -> dict[str, str]:
     return releases.withdraw_all(settings.place)
 
 
-def _tasks(settings: Settings, leaver: Leaver) -> dict[str, int]:
+def _tasks(settings: Settings, leaver: DataSubject) -> dict[str, int]:
     """Delete their tasks, with every vote on them; blank frames that show them in tasks of others.
 
     A home whose Label Studio never ran has none.
@@ -138,7 +138,7 @@ def _projects(home: Home) -> list[int]:
     return tables.read(home, "annotations")["project_id"].drop_nulls().unique().to_list()
 
 
-def _studio_files(settings: Settings, leaver: Leaver) -> dict[str, Any]:
+def _studio_files(settings: Settings, leaver: DataSubject) -> dict[str, Any]:
     """What the local server's files keep of deleted rows: pages of its database, logs, exports."""
     folder = settings.place.studio
     if settings.label_studio_url:
@@ -155,7 +155,7 @@ def _studio_files(settings: Settings, leaver: Leaver) -> dict[str, Any]:
     return {"Label Studio": "stopped; `risorius studio up` starts it"} if was_up else {}
 
 
-def _history(home: Home, leaver: Leaver) -> dict[str, int]:
+def _history(home: Home, leaver: DataSubject) -> dict[str, int]:
     """Delete the records of past runs: they hold contact sheets and file names.
 
     Batches stay known, so nothing finished is done again.

@@ -14,8 +14,8 @@ from warehouse.storage.home import Home
 def owed(settings: Settings) -> pl.DataFrame:
     """``face_id, n_votes, owed`` of every face people are asked about now."""
     if settings.label_set == "expressions":
-        return views.ask(settings.place, "SELECT face_id, n_votes, owed FROM votes_owed")
-    counted = views.ask(settings.place, "SELECT * FROM coarse_owed ORDER BY face_id")
+        return views.query(settings.place, "SELECT face_id, n_votes, owed FROM votes_owed")
+    counted = views.query(settings.place, "SELECT * FROM coarse_owed ORDER BY face_id")
     missing = (settings.wanted_votes - pl.col("n_votes")).clip(0)
     return counted.with_columns(owed=missing)
 
@@ -38,13 +38,13 @@ def open_to(settings: Settings) -> pl.DataFrame:
         schema={"email": pl.String, "rater_id": pl.String},
     )
     waiting = owed(settings).filter(pl.col("owed") > 0)
-    seen = views.ask(settings.place, "SELECT face_id, rater_id FROM seen_faces")
+    seen = views.query(settings.place, "SELECT face_id, rater_id FROM seen_faces")
     pairs = waiting.join(people, how="cross").join(seen, on=["face_id", "rater_id"], how="anti")
     pairs = pairs.with_columns(
         share=(pl.col("owed") / pl.len().over("face_id")).clip(upper_bound=1.0)
     )
     mine = pairs.group_by("rater_id").agg(faces=pl.len(), share=pl.col("share").sum())
-    cast = views.ask(
+    cast = views.query(
         settings.place,
         """SELECT rater_id, count(*) FILTER (NOT was_cancelled) AS votes,
                   count(*) FILTER (was_cancelled) AS skips
@@ -98,7 +98,7 @@ def progress_of(settings: Settings) -> dict[str, Any]:
 def _agreement(home: Home) -> dict[str, Any]:
     from annotation.aggregation import agreement
 
-    votes = views.ask(home, "SELECT * FROM votes")
+    votes = views.query(home, "SELECT * FROM votes")
     alpha = agreement.krippendorff_alpha(votes)
     by_expression = agreement.alpha_by_expression(votes).filter(pl.col("n_faces") > 0)
     moods = {
@@ -107,7 +107,7 @@ def _agreement(home: Home) -> dict[str, Any]:
         )
         for name in ("valence", "arousal")
     }
-    au = views.ask(home, "SELECT * FROM au_votes")
+    au = views.query(home, "SELECT * FROM au_votes")
     units = agreement.alpha_by_unit(au) if au.height else au.clear()
     return {
         "krippendorff's alpha": _rounded(alpha),

@@ -71,7 +71,7 @@ def queued_faces(settings: Settings) -> pl.DataFrame:
     found = queue.join(faces, on="face_id")
     clips = home.media / "clips"
     if settings.show_clips:
-        mirror.refresh(clips)
+        mirror.sync(clips)
     found = found.with_columns(
         clip=pl.Series(
             [
@@ -97,12 +97,12 @@ def pull_votes(
     Raises:
         StudioError: the server cannot be reached at all.
     """
-    from warehouse.storage.locks import alone
+    from warehouse.storage.locks import file_lock
 
     studio_dir = settings.place.studio
     studio_dir.mkdir(parents=True, exist_ok=True)
     with (
-        alone(studio_dir / ".pull-lock", doing="pulling votes", wait_s=_LOCK_S),
+        file_lock(studio_dir / ".pull-lock", purpose="pulling votes", timeout_s=_LOCK_S),
         studio.client_of(settings) as client,
     ):
         for project in studio.all_projects(settings, client):
@@ -216,7 +216,7 @@ def _predictions(settings: Settings) -> pl.DataFrame:
     if not settings.show_predictions or settings.label_set != "expressions":
         return none
     names = dict(enumerate(EXPRESSIONS))
-    rated = views.ask(
+    rated = views.query(
         settings.place,
         """SELECT face_id, expression FROM ratings
            QUALIFY row_number() OVER (PARTITION BY face_id ORDER BY rater_id DESC) = 1""",

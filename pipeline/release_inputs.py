@@ -53,9 +53,9 @@ def create(settings: Settings) -> Release:
 
 def rows(home: Home) -> pl.DataFrame:
     """Curated faces, then the synthetic ones that were kept, under the terms of their model."""
-    seen = views.ask(home, "SELECT * FROM curated_faces")
+    seen = views.query(home, "SELECT * FROM curated_faces")
     seen = seen.join(near_groups(home, seen["face_id"]), on="face_id", how="left")
-    made = views.ask(home, "SELECT * FROM made_faces")
+    made = views.query(home, "SELECT * FROM made_faces")
     models = {name: origin(name).licence for name in made["licence"].unique().drop_nulls()}
     licence = pl.col("licence").replace_strict(models, default="unknown", return_dtype=pl.String)
     return pl.concat([seen, made.with_columns(licence)], how="diagonal_relaxed")
@@ -67,7 +67,7 @@ def clips(home: Home) -> pl.DataFrame:
     ``near_groups`` names what their frames nearly repeat: also frames nobody voted on, which the
     faces of the release do not tell of.
     """
-    found = views.ask(home, "SELECT * FROM clip_frames")
+    found = views.query(home, "SELECT * FROM clip_frames")
     if found["video_id"].n_unique() < 2:
         return found
     frames = found.select("clip_id", face_id="face_ids").explode("face_id")
@@ -85,7 +85,7 @@ def near_groups(home: Home, faces: pl.Series) -> pl.DataFrame:
     """
     from annotation import audit
 
-    seen = views.ask(
+    seen = views.query(
         home,
         """SELECT face_id, phash, feature FROM faces
            LEFT JOIN (SELECT face_id, feature FROM ratings QUALIFY row_number() OVER
@@ -104,21 +104,21 @@ def near_groups(home: Home, faces: pl.Series) -> pl.DataFrame:
 
 def facts(home: Home, *, detector: str = "centerface") -> dict[str, Any]:
     """What the card and the manifest say about how the rows came to be."""
-    stages = views.ask(
+    stages = views.query(
         home,
         """SELECT stage, verdict, split_part(reason, ':', 1) AS reason, sum(n)::BIGINT AS n
            FROM stages GROUP BY ALL ORDER BY stage DESC, verdict DESC, n DESC, reason""",
     )
-    labels = views.ask(home, "SELECT * FROM labelled ORDER BY verdict DESC, n DESC, reason")
-    made = views.ask(home, "SELECT * FROM made ORDER BY verdict DESC, n DESC, reason")
-    audits = views.ask(
+    labels = views.query(home, "SELECT * FROM labelled ORDER BY verdict DESC, n DESC, reason")
+    made = views.query(home, "SELECT * FROM made ORDER BY verdict DESC, n DESC, reason")
+    audits = views.query(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged
            FROM audits GROUP BY ALL ORDER BY ALL""",
     )
     machine = tables.scan(home, "ratings").select(pl.col("rater_id").unique().sort()).collect()
     quality = tables.read(home, "rater_quality").drop("confusion").sort("rater_id")
-    said = views.ask(home, "SELECT * FROM consents")
+    said = views.query(home, "SELECT * FROM consents")
     return {
         "stages": [*stages.to_dicts(), *labels.to_dicts(), *made.to_dicts()],
         "audits": audits.to_dicts(),
@@ -154,7 +154,7 @@ def _consent(said: pl.DataFrame) -> str:
 
 
 def _votes(home: Home) -> pl.DataFrame:
-    return views.ask(
+    return views.query(
         home,
         """SELECT face_id, rater_id, rater_kind, answer.validity AS validity,
                   answer.expressions AS expressions, answer.confidence AS confidence,

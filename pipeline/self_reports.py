@@ -62,13 +62,13 @@ def step_filmed(settings: Settings, client: Client) -> Stepped:
 
 def faces_of(home: Home, person: Person) -> pl.DataFrame:
     """``face_id, crop, context, reason`` of the faces of a filmed person's subject."""
-    every = views.ask(home, "SELECT * FROM subject_faces ORDER BY face_id")
+    every = views.query(home, "SELECT * FROM subject_faces ORDER BY face_id")
     mine = every.filter(pl.col("subject_id") == (person.subject or ""))
     return mine.select("face_id", "crop", "context", reason=pl.lit("self"))
 
 
 def _owed(settings: Settings, person: Person) -> list[str]:
-    said = views.ask(settings.place, "SELECT face_id, rater_id, label_set FROM self_reports")
+    said = views.query(settings.place, "SELECT face_id, rater_id, label_set FROM self_reports")
     mine = said.filter(
         (pl.col("rater_id") == studio.pseudonym_of(settings, person))
         & (pl.col("label_set").fill_null("expressions") == settings.label_set)

@@ -113,7 +113,7 @@ def save_attention(unet: UNet2DConditionModel, folder: str | Path) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     tokens = next(branch for _, branch in _branches(unet)).num_tokens[0]
     about = {"format_version": FORMAT_VERSION, "tokens": tokens}
-    with atomic.replacing(Path(folder) / WEIGHTS) as draft:
+    with atomic.replace_file(Path(folder) / WEIGHTS) as draft:
         save_file(state(unet), draft, metadata={"risorius": json.dumps(about, sort_keys=True)})
 
 

@@ -84,7 +84,7 @@ def credentials(studio_dir: Path) -> Credentials:
 
 def write_private(path: Path, content: object) -> None:
     """Write JSON that only its owner can read, whole or not at all."""
-    with atomic.replacing(path) as draft:
+    with atomic.replace_file(path) as draft:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(handle, "w") as out:
             json.dump(content, out, indent=1)

@@ -18,7 +18,7 @@ from annotation.label_studio.served import refuse_links
 from warehouse.errors import StudioError
 from warehouse.masking import mask
 from warehouse.storage import atomic
-from warehouse.storage.locks import alone
+from warehouse.storage.locks import file_lock
 
 __all__ = ["EMAIL", "Address", "Status", "down", "external", "running", "status", "up"]
 
@@ -64,7 +64,7 @@ def up(
         folder.mkdir(parents=True, exist_ok=True)
     os.chmod(studio_dir, 0o700)
     refuse_links(media_dir)
-    with alone(studio_dir / ".lock", doing=_DOING, wait_s=wait_s):
+    with file_lock(studio_dir / ".lock", purpose=_DOING, timeout_s=wait_s):
         running = processes.of_server(studio_dir / "data")
         if running and _serves(running, media_dir):
             say("Label Studio is running or starting; waiting for its answer")
@@ -90,7 +90,7 @@ def down(studio_dir: Path) -> bool:
     studio_dir = studio_dir.resolve()
     if not studio_dir.is_dir():
         return False
-    with alone(studio_dir / ".lock", doing=_DOING, wait_s=60):
+    with file_lock(studio_dir / ".lock", purpose=_DOING, timeout_s=60):
         running = processes.of_server(studio_dir / "data")
         processes.stop(running)
         return bool(running)

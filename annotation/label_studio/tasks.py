@@ -20,7 +20,7 @@ from annotation.label_studio.projects import MODEL_VERSION
 from annotation.label_studio.task_order import places
 from warehouse.errors import StudioError
 from warehouse.ids import sha256_of
-from warehouse.storage.locks import alone
+from warehouse.storage.locks import file_lock
 
 ASKED_AGAIN = "audit"
 """The reason that makes a second task of a face whose first one is done."""
@@ -139,7 +139,7 @@ def alone_in(place: str, *, doing: str) -> AbstractContextManager[None]:
     """Hold the lock of a place on a server, among this machine's processes of this user."""
     name = sha256_of([f"{place} {os.getuid()}".encode()])[:16]
     path = Path(tempfile.gettempdir()) / f"risorius-push-{name}.lock"
-    return alone(path, doing=doing, wait_s=_LOCK_S)
+    return file_lock(path, purpose=doing, timeout_s=_LOCK_S)
 
 
 def _listed(client: Client, project_id: int, *, include: str) -> list[tuple[str, Task]]:

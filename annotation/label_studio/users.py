@@ -22,7 +22,7 @@ from annotation.label_studio.projects import submit_with_enter
 from annotation.label_studio.pull import User
 from warehouse.errors import StudioError
 from warehouse.ids import pseudonym
-from warehouse.storage.locks import alone
+from warehouse.storage.locks import file_lock
 
 KINDS = ("person", "simulated", "self")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -233,7 +233,7 @@ def _person(email: str, account: dict[str, Any]) -> Person:
 
 def _alone(studio_dir: Path) -> Any:
     studio_dir.mkdir(parents=True, exist_ok=True)
-    return alone(studio_dir / ".people-lock", doing="changing who may vote", wait_s=120)
+    return file_lock(studio_dir / ".people-lock", purpose="changing who may vote", timeout_s=120)
 
 
 def _load(studio_dir: Path) -> dict[str, dict[str, Any]]:

@@ -52,7 +52,7 @@ class Session:
         typed = {name: value for name, value in given.items() if value is not None}
         os.environ.update({f"RISORIUS_{name.upper()}": str(value) for name, value in typed.items()})
         found = settings.load(home=self.home_option, **typed)
-        mirror.refresh(found.place.root)
+        mirror.sync(found.place.root)
         return found
 
     def home(self) -> Home:

@@ -11,7 +11,7 @@ from pipeline.cli.context import Session, command
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from warehouse.privacy.data_subject import Leaver
+    from warehouse.privacy.data_subject import DataSubject
 
 
 def register(app: typer.Typer) -> None:
@@ -78,7 +78,7 @@ def _withdraw(session: Session) -> None:
     session.answer(told, lambda console: console.print("\n".join(lines), markup=False))
 
 
-def _told(leaver: Leaver) -> dict[str, object]:
+def _told(leaver: DataSubject) -> dict[str, object]:
     return {
         "kind": leaver.kind,
         "name": leaver.name,
@@ -90,7 +90,7 @@ def _told(leaver: Leaver) -> dict[str, object]:
     }
 
 
-def _show(leaver: Leaver, console: Console) -> None:
+def _show(leaver: DataSubject, console: Console) -> None:
     for what, value in _told(leaver).items():
         said = ", ".join(value) or "none" if isinstance(value, list) else value
         console.print(f"{what.replace('_', ' '):<14} {said}")

@@ -32,7 +32,7 @@ def sql(
     from warehouse.storage import views
 
     try:
-        frame = views.ask(session.home(), query)
+        frame = views.query(session.home(), query)
     except duckdb.Error as error:
         raise SettingsError(
             "a query DuckDB understands",

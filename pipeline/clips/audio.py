@@ -69,7 +69,7 @@ def write(path: Path, samples: np.ndarray) -> None:
     """Write int16[n] as a FLAC file, whole or not at all; the same samples give the same bytes."""
     import av
 
-    with atomic.replacing(path) as draft, av.open(str(draft), "w", format="flac") as container:
+    with atomic.replace_file(path) as draft, av.open(str(draft), "w", format="flac") as container:
         container.flags |= 0x0400  # bitexact: no version of FFmpeg in the file
         stream = container.add_stream("flac", rate=RATE)
         stream.layout = "mono"

@@ -70,16 +70,16 @@ def find_clips(home: Home, batch: str, options: ClipOptions, *, say: Say | None 
     for orphan in tables.parts(home, "clips", batch=batch) - set(videos["video_id"]):
         tables.remove(home, "clips", part=orphan, batch=batch)
         for folder in (SOUNDS, MOVIES):
-            mirror.refresh(home.media / folder)
+            mirror.sync(home.media / folder)
             for path in sorted((home.media / folder).glob(f"{orphan}-*")):
                 atomic.remove(path)
-    worked, standing = 0, tombstones.standing(home)
+    worked, standing = 0, tombstones.blocklist(home)
     for number, video in enumerate(videos.sort("video_id").iter_rows(named=True), start=1):
         mine = faces.filter(pl.col("video_id") == video["video_id"]).sort("track_id", "time_s")
         seen = mine.filter(pl.col("verdict") == "kept").join(
             rated.drop("batch"), on="face_id", how="inner", maintain_order="left"
         )
-        mute = standing.shares(video=video["video_id"]) is not None
+        mute = standing.find_shared(video=video["video_id"]) is not None
         own = replace(options, keep_audio=False, speech=None, movies=False) if mute else options
         # Somebody who left is seen and heard in it: nothing but the curves of the others is used.
         transcript = None if mute else transcripts.transcript_of(Path(video["uri"]))
@@ -219,7 +219,7 @@ def _keep_sounds(
     home: Home, video_id: str, rows: list[dict[str, Any]], heard: np.ndarray | None
 ) -> None:
     folder = home.media / SOUNDS
-    mirror.refresh(folder)
+    mirror.sync(folder)
     stale = set(folder.glob(f"{video_id}-*.flac"))
     for row in rows if heard is not None else []:
         samples = audio.cut(heard, start_s=row["start_s"], end_s=row["end_s"])  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import psutil
 
 from warehouse.errors import SettingsError
 from warehouse.masking import mask
-from warehouse.storage import atomic, mirror, writers
+from warehouse.storage import atomic, locks, mirror
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def open_instance(home: Home) -> DagsterInstance:
         ) from None
     if _bury_dead_runs(instance, home.dagster / "storage"):
         # Only then: looking through every crop of a large home takes seconds.
-        atomic.sweep(home.root, older_than_s=_DAY_S, now=time.time)
+        atomic.delete_stale_drafts(home.root, older_than_s=_DAY_S, now=time.time)
     return instance
 
 
@@ -166,12 +166,12 @@ def _bury_dead_runs(instance: DagsterInstance, storage: Path) -> int:
 
 def own_pid_tag() -> str:
     """``<pid>@<start time>@<host>``: a pid alone may belong to another program by now."""
-    return f"{os.getpid()}@{psutil.Process().create_time():.0f}@{writers.own_host()}"
+    return f"{os.getpid()}@{psutil.Process().create_time():.0f}@{locks.host_id()}"
 
 
 def _alive(tag: str) -> bool:
     pid, born, host = (*tag.split("@"), "", "")[:3]
-    if host and host != writers.own_host():
+    if host and host != locks.host_id():
         return True  # of another machine of this database, which buries its own
     try:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == born

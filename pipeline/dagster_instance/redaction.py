@@ -126,7 +126,7 @@ def mask_file(path: Path) -> None:
             return
         lines.seek(0)
         with (
-            atomic.replacing(path) as draft,
+            atomic.replace_file(path) as draft,
             open(draft, "w", encoding="utf-8", errors="surrogateescape", newline="") as sink,
         ):
             sink.writelines(map(mask, _blocks(lines)))

@@ -40,14 +40,14 @@ def label_queue(workplace: Workplace) -> dg.MaterializeResult:
     home, settings = workplace.home(), workplace.settings()
     audits = tables.read(home, "audits")
     queued = next_faces(
-        views.ask(
+        views.query(
             home,
             """SELECT faces.face_id, verdict, yaw, pitch, identities.subject_id
                FROM faces LEFT JOIN identities ON identities.face_id = faces.face_id
                WHERE verdict = 'kept'""",
         ),
         tables.read(home, "ratings"),
-        votes=views.ask(home, "SELECT * FROM votes"),
+        votes=views.query(home, "SELECT * FROM votes"),
         near_duplicates=audits.filter(pl.col("audit") == "near_duplicates"),
         doubted=_doubted(home),
         reask_votes=settings.reask_votes,
@@ -124,17 +124,17 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
     label_sync.step_if_queued(settings)
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": views.ask(home, "SELECT count(*) FROM annotations").item(),
+            "dagster/row_count": views.query(home, "SELECT count(*) FROM annotations").item(),
             "new events": new,
             "events": dg.MetadataValue.md(
                 pictures.table(
-                    views.ask(
+                    views.query(
                         home,
                         "SELECT event, count(*) AS n FROM annotations GROUP BY ALL ORDER BY ALL",
                     )
                 )
             ),
-            "votes_standing": views.ask(home, "SELECT count(*) FROM current_votes").item(),
+            "votes_standing": views.query(home, "SELECT count(*) FROM current_votes").item(),
             "annotations_on_server": sum(told.values()),
             "on server, by project": dg.MetadataValue.json(told),
         }
@@ -149,7 +149,7 @@ def no_vote_lost(
 
     Votes of a project that was deleted by hand stand here on: our copy is then the only one."""
     home = workplace.home()
-    n_events = views.ask(home, "SELECT count(*) FROM annotations").item()
+    n_events = views.query(home, "SELECT count(*) FROM annotations").item()
     newest = context.instance.get_latest_materialization_event(annotations.key)
     said = newest.asset_materialization.metadata if newest and newest.asset_materialization else {}
     if "on server, by project" not in said:
@@ -157,7 +157,7 @@ def no_vote_lost(
     told: dict[str, int] = said["on server, by project"].value
     counted = int(said["dagster/row_count"].value)
     stand = dict(
-        views.ask(
+        views.query(
             home, "SELECT project_id, count(*) FROM standing_annotations GROUP BY ALL"
         ).iter_rows()
     )
@@ -184,7 +184,7 @@ def votes_are_their_raters_own(workplace: Workplace) -> dg.AssetCheckResult:
 
     The open-source server lets every member do both. Such events are kept and told here; they are
     no votes: the rater's own last answer stands. A warning, for nothing is lost."""
-    found = views.ask(workplace.home(), "SELECT * FROM edits_by_others")
+    found = views.query(workplace.home(), "SELECT * FROM edits_by_others")
     return dg.AssetCheckResult(
         passed=found.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
@@ -226,7 +226,7 @@ def votes_came_in(
 
 def _doubted(home: Home) -> pl.DataFrame:
     """Faces that audits flag, the doubt being about their label, with the answers they have."""
-    return views.ask(
+    return views.query(
         home,
         """SELECT DISTINCT audits.face_id, coalesce(n_answers, 0) AS n_answers
            FROM audits
@@ -250,7 +250,7 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
 
     Also fills `rater_quality`: how far each rater agrees with the others."""
     home, settings = workplace.home(), workplace.settings()
-    votes = views.ask(home, "SELECT * FROM votes")
+    votes = views.query(home, "SELECT * FROM votes")
     labels = _with_units(aggregation.soft_labels(votes, method=settings.aggregation), home)
     tables.write(home, "soft_labels", labels, part="current")
     tables.write(home, "rater_quality", aggregation.rater_quality(votes, labels), part="current")
@@ -288,7 +288,7 @@ def soft_labels_sum_to_one(workplace: Workplace) -> dg.AssetCheckResult:
 
 def _with_units(labels: pl.DataFrame, home: Home) -> pl.DataFrame:
     """Soft labels with ``au``: the mean intensity people coded per unit, NaN where nobody did."""
-    coded = views.ask(
+    coded = views.query(
         home,
         "SELECT face_id, unit, avg(intensity) AS mean FROM au_votes GROUP BY ALL ORDER BY ALL",
     )

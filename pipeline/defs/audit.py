@@ -58,7 +58,7 @@ def label_noise(workplace: Workplace) -> dg.MaterializeResult:
     on out-of-sample probabilities of the machine rater."""
     home = workplace.home()
     labelled, inputs = _inputs(home)
-    votes = views.ask(home, "SELECT * FROM votes")
+    votes = views.query(home, "SELECT * FROM votes")
     threshold = thresholds().label_noise
     result = audit.run(
         "label_noise", **inputs, votes=votes, out_of_sample=True, threshold=threshold
@@ -103,7 +103,7 @@ def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
     Written into `rater_quality.drift`. Votes given too fast and raters who always say the same
     are named, by pseudonym, with what their votes would weigh."""
     home = workplace.home()
-    result = audit.run("rater_drift", votes=views.ask(home, _VOTES))
+    result = audit.run("rater_drift", votes=views.query(home, _VOTES))
     drift = pl.DataFrame(
         list(result.statistics["drift"].items()),
         schema={"rater_id": pl.String, "drift": pl.Float64},
@@ -138,7 +138,7 @@ def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
     release is made from; `decided_faces` adds keep, review or drop with the reasons. Nothing is
     stored, so it cannot disagree with its tables."""
     home = workplace.home()
-    curated = views.ask(home, "SELECT * FROM decided_faces")
+    curated = views.query(home, "SELECT * FROM decided_faces")
     again = curation.review(curated).join(curated.select("face_id", "crop"), on="face_id")
     decisions = curated.group_by("decision", pl.col("reasons").list.join(", ")).len("faces")
     flags = {
@@ -170,7 +170,7 @@ def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
 @dg.asset_check(asset=curated_faces, blocking=True)
 def curated_faces_are_whole(workplace: Workplace) -> dg.AssetCheckResult:
     """Every curated face once, with a subject, a licence and a crop."""
-    curated = views.ask(workplace.home(), "SELECT * FROM curated_faces")
+    curated = views.query(workplace.home(), "SELECT * FROM curated_faces")
     repeated = int(curated["face_id"].is_duplicated().sum())
     holes = curated.select("subject_id", "licence", "crop").null_count().row(0, named=True)
     return dg.AssetCheckResult(
@@ -181,7 +181,7 @@ def curated_faces_are_whole(workplace: Workplace) -> dg.AssetCheckResult:
 
 def _inputs(home: Home) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Labelled faces with their ratings, and what every audit of labels is given of them."""
-    labelled = views.ask(home, _LABELLED)
+    labelled = views.query(home, _LABELLED)
     return labelled, {
         "labels": labelled.select(list(TABLES["soft_labels"].columns)),
         "probabilities": _array(labelled, "probability"),

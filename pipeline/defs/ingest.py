@@ -123,7 +123,7 @@ def faces_add_up(workplace: Workplace) -> dg.AssetCheckResult:
     """Every face has a verdict, every readable video was searched, no face id stands twice."""
     home = workplace.home()
     found = tables.read(home, "faces")
-    searched = views.ask(
+    searched = views.query(
         home,
         """SELECT count(*) AS n FROM videos
            WHERE verdict = 'kept' AND video_id NOT IN (SELECT video_id FROM faces)""",

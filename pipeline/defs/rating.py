@@ -88,7 +88,7 @@ def ratings_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
     rated = tables.read(home, "ratings")
     values = rated["expression"].to_numpy().astype(float).reshape(-1, len(EXPRESSIONS))
     bad = int((~(np.abs(values.sum(axis=1) - 1) < 1e-3)).sum())
-    unrated = views.ask(
+    unrated = views.query(
         home,
         """SELECT count(*) FROM faces WHERE verdict = 'kept'
            AND face_id NOT IN (SELECT face_id FROM ratings)""",
@@ -111,7 +111,7 @@ def near_duplicates(workplace: Workplace) -> dg.MaterializeResult:
     """One row per kept face: does it repeat another? Runs before the queue, so that people see
     each picture once; of two alike, the one people have voted on stays."""
     home = workplace.home()
-    rated = views.ask(
+    rated = views.query(
         home,
         """SELECT faces.face_id, phash, feature, sharpness, coalesce(n, 0) AS n_votes
            FROM faces JOIN ratings USING (face_id)

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import SecretStr
 
 from pipeline import settings
-from pipeline.execution import fan_out
+from pipeline.execution import map_items
 from warehouse.masking import mask, remember
 from warehouse.storage import mirror
 from warehouse.storage.home import Home
@@ -28,14 +28,18 @@ class Workplace(dg.ConfigurableResource):
 
     def home(self) -> Home:
         place = self.settings().place
-        mirror.refresh(place.root)
+        mirror.sync(place.root)
         return place
 
     def each(self) -> partial:
-        """``fan_out`` on the engine of the settings, for work that fills a machine by itself."""
+        """``map_items`` on the engine of the settings, for work that fills a machine by itself."""
         given = self.settings()
         return partial(
-            fan_out, engine=given.engine, workers=given.workers, needs=given.needs, over="machines"
+            map_items,
+            engine=given.engine,
+            workers=given.workers,
+            needs=given.needs,
+            over="machines",
         )
 
 

@@ -107,7 +107,7 @@ def synthetic_labels(
             "dagster/row_count": made.height,
             "raters": ", ".join(rater.rater_id for rater in raters),
             **jobs.facts(home),
-            "reasons": dg.MetadataValue.md(pictures.table(views.ask(home, "SELECT * FROM made"))),
+            "reasons": dg.MetadataValue.md(pictures.table(views.query(home, "SELECT * FROM made"))),
             "contact_sheet": dg.MetadataValue.md(_sheet(home, made, told)),
         }
     )

@@ -23,7 +23,7 @@ class Needs:
     gpus: float = 0.0
 
 
-def fan_out(
+def map_items(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     *,

@@ -26,7 +26,7 @@ def identify(home: Home, recogniser: Path | None = None) -> pl.DataFrame:
     Raises:
         ModelError: the pack cannot be used.
     """
-    subjects = views.ask(home, "SELECT * FROM subjects")
+    subjects = views.query(home, "SELECT * FROM subjects")
     if recogniser is None:
         frame = subjects.with_columns(embedding=pl.lit(None, dtype=_KIND))
         metadata: dict[str, str] = {}
@@ -41,7 +41,7 @@ _KIND = TABLES["identities"].schema["embedding"]
 
 
 def _recognised(home: Home, path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
-    faces = views.ask(
+    faces = views.query(
         home,
         """SELECT face_id, faces.track_id, faces.video_id, time_s, crop, tracks.subject_id
            FROM faces JOIN tracks ON tracks.track_id = faces.track_id

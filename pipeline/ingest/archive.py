@@ -123,7 +123,7 @@ def _against(
 def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, *, most: int) -> int:
     """Write one entry and return its size; what its head promises is not believed."""
     size = 0
-    with atomic.replacing(target) as draft:
+    with atomic.replace_file(target) as draft:
         with archive.open(entry) as source, open(draft, "wb") as sink:
             while piece := source.read(_CHUNK):
                 size += len(piece)

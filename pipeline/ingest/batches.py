@@ -18,7 +18,7 @@ from pipeline.ingest.manifest import Source
 from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import batch_from, check_batch
 from warehouse.storage import atomic, downloads, views
-from warehouse.storage.downloads import HIDDEN, Arrival
+from warehouse.storage.downloads import HIDDEN, Download
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
@@ -69,23 +69,23 @@ def _brought_all(
     batch: Path, line: list[Source], fetch: FetchLimits, unpack: ArchiveLimits | None
 ) -> list[Source]:
     for source in line:
-        before = downloads.known(batch, source.uri)
+        before = downloads.read(batch, source.uri)
         found = _brought(batch, source, before, fetch, unpack)
         if fetch.stopped.is_set():
             break
-        downloads.keep(batch, found)
+        downloads.write(batch, found)
     return line
 
 
 def _brought(
     batch: Path,
     source: Source,
-    before: Arrival | None,
+    before: Download | None,
     fetch: FetchLimits,
     unpack: ArchiveLimits | None,
-) -> Arrival:
-    folder = downloads.place(batch, source.uri)
-    now = before or Arrival(source.uri, source.file_name)
+) -> Download:
+    folder = downloads.folder_of(batch, source.uri)
+    now = before or Download(source.uri, source.file_name)
     now = replace(now, file_name=source.file_name, declared=source.declared, failure=None)
     try:
         if not download.is_address(source.uri):
@@ -107,8 +107,8 @@ def _brought(
 
 
 def _unpacked(
-    archive: Path, folder: Path, now: Arrival, marks: dict[str, str], limits: ArchiveLimits | None
-) -> Arrival:
+    archive: Path, folder: Path, now: Download, marks: dict[str, str], limits: ArchiveLimits | None
+) -> Download:
     """Unpack what changed; what the archive no longer holds goes."""
     if now.marks == marks:
         return now

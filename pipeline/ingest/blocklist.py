@@ -9,7 +9,7 @@ import polars as pl
 
 from warehouse.ids import sha256_of
 from warehouse.privacy import tombstones
-from warehouse.privacy.tombstones import Standing
+from warehouse.privacy.tombstones import Blocklist
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
@@ -29,14 +29,14 @@ def refuse(home: Home, batch: str) -> int:
     nothing else that was read from it: neither hash nor subject. A video that shows somebody who
     left beside others keeps its row and the faces of the others, and is never searched again.
     """
-    standing = tombstones.standing(home)
-    if not standing.gone | standing.shared:
+    standing = tombstones.blocklist(home)
+    if not standing.blocked | standing.shared:
         return 0
     rows = tables.read(home, "videos", batch=batch)
     refused = 0
     for row in rows.filter(~_is_refused()).iter_rows(named=True):
-        stone = standing.bars(video=row["video_id"], subject=row["subject_id"])
-        shared = standing.shares(video=row["video_id"])
+        stone = standing.find(video=row["video_id"], subject=row["subject_id"])
+        shared = standing.find_shared(video=row["video_id"])
         if stone is None and shared and row["verdict"] == "kept" and _settled(home, row):
             continue
         if stone or shared:
@@ -58,7 +58,7 @@ def readmit(home: Home, batch: str) -> int:
     refused = rows.filter(_is_refused())
     if refused.is_empty():
         return 0
-    standing = tombstones.standing(home)
+    standing = tombstones.blocklist(home)
     freed = 0
     for row in refused.iter_rows(named=True):
         if not _stands(standing, row["reason"]):
@@ -71,9 +71,9 @@ def _is_refused() -> pl.Expr:
     return pl.col("reason").fill_null("").str.starts_with(f"{REASON}:")
 
 
-def _stands(standing: Standing, reason: str) -> bool:
+def _stands(standing: Blocklist, reason: str) -> bool:
     found = _STONE.match(reason)
-    return found is not None and found[1] in standing.gone | standing.shared
+    return found is not None and found[1] in standing.blocked | standing.shared
 
 
 def _settled(home: Home, row: dict[str, Any]) -> bool:

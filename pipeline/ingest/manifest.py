@@ -64,7 +64,7 @@ def list_sources(folder: Path, *, deep: bool = True) -> list[Source]:
         SettingsError: a sidecar or the listing cannot be read.
     """
     return sorted([*brought(folder), *(one for one in listed(folder, deep=deep)
-                                       if downloads.known(folder, one.uri) is None)])  # fmt: skip
+                                       if downloads.read(folder, one.uri) is None)])  # fmt: skip
 
 
 def listed(folder: Path, *, deep: bool = True, trusted: bool = True) -> list[Source]:
@@ -89,8 +89,8 @@ def listed(folder: Path, *, deep: bool = True, trusted: bool = True) -> list[Sou
 
 def brought(batch: Path) -> Iterator[Source]:
     """What arrived in a batch, file by file, and what did not, with the reason."""
-    for folder, arrival in downloads.every(batch):
-        origin = downloads.shown(arrival.origin or arrival.file_name)
+    for folder, arrival in downloads.list_all(batch):
+        origin = downloads.redact_url(arrival.origin or arrival.file_name)
         declared: dict[str, Any] = {
             **arrival.declared,
             "source": arrival.declared.get("source") or origin,
@@ -112,7 +112,7 @@ def brought(batch: Path) -> Iterator[Source]:
 
 def settled(batch: Path, uri: str) -> bool:
     """Whether ``uri`` stands for something that did not arrive, and has come to terms since."""
-    names = {downloads.shown(one.origin) for _, one in downloads.every(batch) if one.origin}
+    names = {downloads.redact_url(one.origin) for _, one in downloads.list_all(batch) if one.origin}
     return uri.split("!/")[0] in names
 
 

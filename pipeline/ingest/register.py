@@ -393,7 +393,7 @@ def register(
             if manifest.settled(home.inbox / batch, uri)
         },
     )
-    results = execution.fan_out(
+    results = execution.map_items(
         partial(manifest.describe, batch=batch),
         pending,
         engine=engine,
@@ -459,7 +459,7 @@ def find_faces(
         threads=_threads(len(pending), workers),
         hardware=hardware,
     )
-    results = execution.fan_out(
+    results = execution.map_items(
         work, pending, engine=engine, workers=workers, needs=needs, limit_s=limit_s
     )
     for number, (row, outcome) in enumerate(results, start=1):

@@ -78,7 +78,7 @@ def add(home: Home, plan: Plan) -> Pack:
         MediaError: the source cannot be fetched or unpacked.
         SettingsError: the name is taken.
     """
-    draft = atomic.draft_beside(home.models / plan.name)
+    draft = atomic.draft_path(home.models / plan.name)
     draft.mkdir(parents=True)
     try:
         _bring(plan.address, draft)

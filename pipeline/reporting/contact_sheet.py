@@ -51,7 +51,7 @@ def repeats(home: Home, audited: pl.DataFrame, *, limit: int = SHOWN) -> str:
     Args:
         audited: rows of the audit ``near_duplicates``.
     """
-    crops = views.ask(home, "SELECT face_id, crop FROM faces")
+    crops = views.query(home, "SELECT face_id, crop FROM faces")
     pairs = (
         audited.filter("flag")
         .sort(pl.col("score"), pl.col("face_id"), descending=[True, False])

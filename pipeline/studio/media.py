@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.settings import Settings
 from warehouse.errors import SettingsError
 from warehouse.storage import media, mirror
-from warehouse.storage.object_store import Place
+from warehouse.storage.object_store import S3Location
 
 if TYPE_CHECKING:
     from annotation.label_studio.media import Source
@@ -68,9 +68,9 @@ def from_store(settings: Settings) -> bool:
 def bring(settings: Settings, keys: Iterable[str | None]) -> None:
     """Have these pictures where the server reads them; one that reads the bucket has them."""
     if not from_store(settings):
-        media.bring_all(settings.place, keys)
+        media.ensure_local(settings.place, keys)
 
 
-def _place(settings: Settings) -> Place | None:
-    shared = mirror.of(settings.place.media)
-    return shared.bucket.place() if shared is not None else None
+def _place(settings: Settings) -> S3Location | None:
+    shared = mirror.find(settings.place.media)
+    return shared.objects.s3_location() if shared is not None else None

@@ -37,7 +37,7 @@ def entries(settings: Settings) -> list[Entry]:
     folder = _folder(settings)
     if folder is None:
         return []
-    mirror.refresh(folder)
+    mirror.sync(folder)
     found = [Entry(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
     return [entry for entry in found if entry.url == url_of(settings)]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from pipeline.execution import fan_out
+from pipeline.execution import map_items
 from pipeline.synthesis.generator import BATCH, Maker, Order, faceless, read, slug
 from warehouse.errors import MediaError
 from warehouse.ids import sha256_of
@@ -27,7 +27,7 @@ PREFIX = "gap-"
 
 Say = Callable[[str, int, int], None]
 
-HERE = partial(fan_out, over="machines")
+HERE = partial(map_items, over="machines")
 """In this process: a network uses every core by itself."""
 
 
@@ -85,7 +85,7 @@ def make_faces(
     and the next run draws that and what was still to come.
 
     Args:
-        each: ``fanout.fan_out`` with its engine.
+        each: ``execution.map_items`` with its engine.
 
     Raises:
         Exception: the first that drawing raised; the other batches are drawn first.
@@ -131,7 +131,7 @@ def label_faces(
 
     Args:
         raters: picklable if ``each`` goes to other machines; those of ``raters.load`` are.
-        each: ``fanout.fan_out`` with its engine.
+        each: ``execution.map_items`` with its engine.
 
     Raises:
         SettingsError: the rater that guided the drawing is among them.
@@ -168,7 +168,7 @@ def _read_part(part: str, *, home: Home, raters: list[Any]) -> int:
 
 def facts(home: Home) -> dict[str, int]:
     """How many synthetic faces were kept, relabelled and dropped."""
-    found = views.ask(home, f"SELECT action, count(*) AS n FROM {TABLE} GROUP BY ALL")
+    found = views.query(home, f"SELECT action, count(*) AS n FROM {TABLE} GROUP BY ALL")
     by_action = dict(found.iter_rows())
     return {name: int(by_action.get(name, 0)) for name in ("kept", "relabelled", "dropped")}
 
@@ -177,7 +177,7 @@ def _curated(home: Home) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Soft labels, action units and yaw of the curated faces, NaN where unknown."""
     import numpy as np
 
-    rows = views.ask(home, "SELECT face_id, soft_label, au FROM curated_faces")
+    rows = views.query(home, "SELECT face_id, soft_label, au FROM curated_faces")
     turned = tables.scan(home, "faces").select("face_id", "yaw").unique("face_id").collect()
     rows = rows.join(turned, on="face_id", how="left", maintain_order="left")
     columns = TABLES[TABLE].columns

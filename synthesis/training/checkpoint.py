@@ -83,7 +83,7 @@ class Run:
             ModelError: its checkpoint is damaged.
         """
         # A kill amid saving leaves a draft beside the checkpoint.
-        atomic.sweep(folder, older_than_s=24 * 3600, now=time.time)
+        atomic.delete_stale_drafts(folder, older_than_s=24 * 3600, now=time.time)
         path = folder / FILE
         if not path.exists():
             return cls(folder, recipe, taught=taught, precision=precision)
@@ -124,7 +124,7 @@ class Run:
             "history": self.history,
         }
         # A handle, because torch refuses names that begin with a dot.
-        with atomic.replacing(self.folder / FILE) as draft, open(draft, "wb") as handle:
+        with atomic.replace_file(self.folder / FILE) as draft, open(draft, "wb") as handle:
             torch.save(state, handle)
 
 

@@ -139,7 +139,7 @@ class AdapterRun:
             "conditioner": self.pipeline.conditioner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        with atomic.replacing(folder / FILE) as draft, open(draft, "wb") as handle:
+        with atomic.replace_file(folder / FILE) as draft, open(draft, "wb") as handle:
             torch.save(state, handle)
 
     def resume(self, folder: Path) -> None:

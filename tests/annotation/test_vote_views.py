@@ -40,7 +40,7 @@ def home_with(root: Path, *events: dict[str, Any]) -> Home:
 
 
 def labels(home: Home) -> list[tuple[str, str]]:
-    return views.ask(home, "SELECT rater_id, label FROM votes ORDER BY ALL").rows()
+    return views.query(home, "SELECT rater_id, label FROM votes ORDER BY ALL").rows()
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,15 @@ def test_answers_are_counted_per_question_and_people_once(tmp_path: Path) -> Non
         event(4, "person-a", None, label_set="coarse", labels=["negative"]),
         event(5, "self-c", "fear"), event(6, "person-d", None),
     )  # fmt: skip
-    found = views.ask(home, "SELECT label_set, n_answers, n_raters FROM answers_given ORDER BY ALL")
+    found = views.query(
+        home, "SELECT label_set, n_answers, n_raters FROM answers_given ORDER BY ALL"
+    )
     assert found.rows() == [("coarse", 1, 1), ("expressions", 3, 2)]
     for reason, owed in (("coverage", 2), ("audit", 1)):
         queue = [("f", 1, 0.5, reason, 4)]
         frame = pl.DataFrame(queue, schema=TABLES["queue"].schema, orient="row")
         tables.write(home, "queue", frame, part="current")
-        assert views.ask(home, "SELECT owed FROM votes_owed").rows() == [(owed,)]
+        assert views.query(home, "SELECT owed FROM votes_owed").rows() == [(owed,)]
 
 
 def test_tables_of_an_older_version_are_read(tmp_path: Path) -> None:
@@ -116,6 +118,6 @@ def test_tables_of_an_older_version_are_read(tmp_path: Path) -> None:
     )  # fmt: skip
     tables.write(home, "annotations", newer, part="two")
     assert len(labels(home)) == 3
-    assert views.ask(home, "SELECT rater_id, unit, intensity FROM au_votes").rows() == [
+    assert views.query(home, "SELECT rater_id, unit, intensity FROM au_votes").rows() == [
         ("person-c", 12, 0.5)
     ]

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.execution import fan_out
+from pipeline.execution import map_items
 from pipeline.ingest.register import FaceOptions, find_faces, register
 from tests.media_files import coded, package_file
 from tests.pipeline.ray_cluster import Cluster, cluster
@@ -67,11 +67,11 @@ def overhead(kinds: dict[str, tuple[int, ...]], *, items: int, rounds: int) -> d
     found: dict[str, list[float]] = {name: [] for name in ("local", *kinds)}
 
     def measure(name: str, engine: str) -> None:
-        list(fan_out(nap, range(2), engine=engine, workers=2))  # workers' imports are cached by now
+        list(map_items(nap, range(2), engine=engine, workers=2))  # workers' imports are cached by now
         start, busy = time.perf_counter(), time.process_time()
         moments = [
             time.perf_counter() - start
-            for _ in fan_out(nap, range(items), engine=engine, workers=2)
+            for _ in map_items(nap, range(items), engine=engine, workers=2)
         ]
         # From the second answer on: what it costs to start workers is told apart.
         steady = (moments[-1] - moments[1]) / (len(moments) - 2) * 2 - ITEM_S
@@ -147,7 +147,7 @@ def losses(count: int, *, seed: int = 0) -> dict[str, Any]:
         striking = threading.Thread(target=strike, args=(nodes,))
         striking.start()
         items, work = range(count * ITEMS_PER_LOSS), partial(mark, folder=folder)
-        outcomes.extend(fan_out(work, items, engine="ray", workers=2))
+        outcomes.extend(map_items(work, items, engine="ray", workers=2))
         done.set()
         striking.join()
 

@@ -47,7 +47,7 @@ def object_store(*, share: float, seed: int) -> dict[str, Any]:
             people_home(mine)
             shared = release(mine)
             for folder in (other.root, other.media):
-                mirror.refresh(folder, force=True)
+                mirror.sync(folder, force=True)
             seconds = time.monotonic() - started
             wanted, got = (
                 {table: _rows(warehouse.connect(home), table) for table in ("faces", "annotations")}
@@ -59,7 +59,7 @@ def object_store(*, share: float, seed: int) -> dict[str, Any]:
                 == releases.versions.manifest(shared.path)["files"]
                 == seen["files"]
             )
-        mirror._opened.cache_clear()
+        mirror._open.cache_clear()
     return {
         **_faults(told), "lost": sum(wanted[t] != got[t] for t in wanted),
         "release identical": same and not seen["problems"], "seconds": round(seconds, 1),
@@ -179,7 +179,7 @@ _AT_ONCE = """
 import sys
 import polars as pl
 from pipeline.faces import batch
-from warehouse import tables
+from warehouse.storage import tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 home, run, runs, partitions = Home.at(sys.argv[1]), *map(int, sys.argv[2:])

@@ -40,7 +40,7 @@ class Easel:
         path = self.cache / f"{name}-{sha256_of([repr(said).encode()])[:12]}.npz"
         if not path.exists():
             arrays = make()
-            with atomic.replacing(path) as draft, open(draft, "wb") as handle:
+            with atomic.replace_file(path) as draft, open(draft, "wb") as handle:
                 np.savez(handle, **arrays)  # type: ignore[arg-type]
         with np.load(path) as stored:
             return dict(stored)

@@ -56,5 +56,5 @@ def _keep_real_faces(folder: Path, cache: Path, path: Path) -> None:
     }
     arrays = {f"real_{name}": value for name, value in vars(real).items()}
     arrays |= {f"test_{name}": value for name, value in test.items()}
-    with atomic.replacing(path) as draft, open(draft, "wb") as handle:
+    with atomic.replace_file(path) as draft, open(draft, "wb") as handle:
         np.savez(handle, label=label[rows], **arrays)

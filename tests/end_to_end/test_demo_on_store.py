@@ -12,7 +12,7 @@ from tests.end_to_end.conftest import DemoHome, risorius
 from tests.end_to_end.state import end_state
 from tests.object_store import BUCKET, KEYS, s3_server
 from warehouse.storage.home import Home
-from warehouse.storage.object_store import Bucket
+from warehouse.storage.object_store import ObjectStore
 
 URL = f"s3://{BUCKET}/demo"
 
@@ -20,12 +20,12 @@ pytestmark = [pytest.mark.studio, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bucket]:
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ObjectStore]:
     with s3_server() as server:
         for name, value in (KEYS | {"AWS_ENDPOINT_URL": server}).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / "machine"))
-        yield Bucket(URL)
+        yield ObjectStore(URL)
 
 
 def released(home: Path) -> dict[str, str]:
@@ -38,7 +38,7 @@ def released(home: Path) -> dict[str, str]:
 
 
 def test_the_demo_in_a_bucket_ends_as_in_a_folder(
-    demo: DemoHome, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo: DemoHome, bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Path(URL)
     try:

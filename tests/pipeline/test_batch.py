@@ -22,7 +22,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def verdicts(home: Home) -> dict[str, tuple[str, str | None]]:
-    rows = views.ask(
+    rows = views.query(
         home, "SELECT split_part(uri, '/', -1), verdict, split_part(reason, ':', 1) FROM videos"
     ).rows()
     return {name: (verdict, reason) for name, verdict, reason in rows}
@@ -88,7 +88,7 @@ def test_the_same_bytes_twice_are_one_video(home: Home, tmp_path: Path) -> None:
         (folder / file).write_bytes(SIX_PEOPLE.read_bytes())
     ingest(home, batches.enlist(home, [str(folder)]))
     ingest(home, batches.enlist(home, [str(folder / "b.jpg")], batch="other"))
-    rows = views.ask(home, "SELECT batch, verdict, reason FROM videos ORDER BY ALL").rows()
+    rows = views.query(home, "SELECT batch, verdict, reason FROM videos ORDER BY ALL").rows()
     same = "duplicate: the same bytes as a.jpg in batch twice"
     assert rows == [
         ("other", "dropped", same),

@@ -266,5 +266,5 @@ def test_who_leaves_goes_out_of_what_arrived_and_the_others_stay(
     assert [path.name for path in folder.rglob("*.mp4")] == ["bob.mp4"]
     register(home, "day")
     assert rows(home, "day") == {"bob.mp4": ("dropped", "no_face")}
-    assert [one.origin for _, one in downloads.every(folder)] == [None]
+    assert [one.origin for _, one in downloads.list_all(folder)] == [None]
     assert materialize.bring(folder) == 0

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.execution import fan_out
+from pipeline.execution import map_items
 from warehouse.errors import MediaError, RisoriusError, SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def work(item: int, *, base: int = 0) -> tuple[int, int]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_item_comes_back_with_its_result(workers: int) -> None:
-    found = dict(fan_out(partial(work, base=100), range(5), workers=workers))
+    found = dict(map_items(partial(work, base=100), range(5), workers=workers))
     assert {item: value for item, (value, _) in found.items()} == {
         item: 100 + item * item for item in range(5)
     }
@@ -58,13 +58,13 @@ def test_every_item_comes_back_with_its_result(workers: int) -> None:
 
 
 def test_one_item_needs_no_worker_and_none_no_work() -> None:
-    assert dict(fan_out(work, [3], workers=8)) == {3: (9, os.getpid())}
-    assert list(fan_out(work, [], workers=8)) == []
+    assert dict(map_items(work, [3], workers=8)) == {3: (9, os.getpid())}
+    assert list(map_items(work, [], workers=8)) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_exception_is_the_outcome_of_its_item_only(workers: int) -> None:
-    found = dict(fan_out(work, [1, -1, 2], workers=workers))
+    found = dict(map_items(work, [1, -1, 2], workers=workers))
     assert isinstance(found[-1], MediaError)
     assert str(found[-1]) == "a whole file: half of one. Copy it again"
     assert found[1][0] == 1
@@ -73,7 +73,7 @@ def test_an_exception_is_the_outcome_of_its_item_only(workers: int) -> None:
 
 def test_workers_that_die_take_only_their_item_with_them() -> None:
     items = [1, -2, 2, -3, 3, -4, 4, -5, 5]
-    found = dict(fan_out(work, items, workers=2))
+    found = dict(map_items(work, items, workers=2))
     assert set(found) == set(items)
     assert [found[item][0] for item in (1, 2, 3, 4, 5)] == [1, 4, 9, 16, 25]
     said = {item: str(found[item]) for item in (-2, -3, -4, -5)}
@@ -85,7 +85,7 @@ def test_workers_that_die_take_only_their_item_with_them() -> None:
 
 
 def test_what_cannot_travel_becomes_an_error_that_says_so() -> None:
-    found = dict(fan_out(work, [-6, -7, 6], workers=2))
+    found = dict(map_items(work, [-6, -7, 6], workers=2))
     assert "UnpicklableError: no way" in str(found[-6])
     assert isinstance(found[-7], Exception)
     assert found[6][0] == 36
@@ -100,7 +100,7 @@ def generous(item: int) -> float | None:
 def test_an_item_beyond_its_time_costs_its_worker_and_nothing_else(
     items: list[int], limit: Any
 ) -> None:
-    found = dict(fan_out(work, items, workers=2, limit_s=limit))
+    found = dict(map_items(work, items, workers=2, limit_s=limit))
     assert set(found) == set(items)
     assert isinstance(found[-8], RisoriusError)
     assert found[-8].got.startswith("timeout")
@@ -108,12 +108,12 @@ def test_an_item_beyond_its_time_costs_its_worker_and_nothing_else(
 
 
 def test_work_that_fills_a_machine_stays_in_this_process() -> None:
-    found = dict(fan_out(work, range(3), workers=2, over="machines"))
+    found = dict(map_items(work, range(3), workers=2, over="machines"))
     assert {pid for _, pid in found.values()} == {os.getpid()}
 
 
 def test_stopping_to_listen_ends_the_workers() -> None:
-    results = fan_out(work, range(50), workers=2)
+    results = map_items(work, range(50), workers=2)
     _, (_, pid) = next(results)  # type: ignore[misc]
     results.close()  # type: ignore[attr-defined]
     with pytest.raises(ProcessLookupError):
@@ -129,12 +129,12 @@ def test_stopping_to_listen_ends_the_workers() -> None:
 )
 def test_settings_that_do_not_fit_are_refused_at_once(given: dict, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        fan_out(work, [1], **given)
+        map_items(work, [1], **given)
 
 
 SCRIPT = """
     import os, signal, sys, time
-    from pipeline.execution import fan_out
+    from pipeline.execution import map_items
 
     # Tests run in the background inherit that Ctrl-C is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -144,7 +144,7 @@ SCRIPT = """
         time.sleep(600)
 
     {guard}
-        for _ in fan_out(slow, [1, 2], workers=2):
+        for _ in map_items(slow, [1, 2], workers=2):
             pass
 """
 

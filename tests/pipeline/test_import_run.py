@@ -64,7 +64,7 @@ def test_every_picture_and_every_vote_is_accounted_for(imported) -> None:
 
 def test_labels_are_those_of_the_votes_and_curated_as_imported(imported) -> None:
     home, *_ = imported
-    labels = views.ask(
+    labels = views.query(
         home,
         """SELECT split_part(uri, '/', -1) AS file, soft_labels.* FROM soft_labels
            JOIN faces USING (face_id) JOIN videos USING (video_id, batch)
@@ -74,7 +74,7 @@ def test_labels_are_those_of_the_votes_and_curated_as_imported(imported) -> None
     # The same bytes are one picture; a seat that votes on both of its files has one vote.
     assert labels["n_votes"].to_list() == [3, 4, 3, 1]
     assert labels["expression"][2][3] == 1
-    curated = views.ask(home, "SELECT source, count(*) AS n FROM curated_faces GROUP BY ALL")
+    curated = views.query(home, "SELECT source, count(*) AS n FROM curated_faces GROUP BY ALL")
     assert curated.rows() == [("imported", 4)]
     raters = tables.read(home, "annotations")["rater_id"].unique()
     assert raters.str.contains(r"^person-seat-0\d-[0-9a-f]{8}$").all()
@@ -111,7 +111,7 @@ def test_again_changes_nothing_and_new_metadata_becomes_events(imported) -> None
     assert kinds["created"] >= 1
     assert kinds["deleted"] >= 9
     assert tables.read(home, "annotations").height == before + events.height
-    votes = views.ask(home, "SELECT label, count(*) AS n FROM votes GROUP BY ALL ORDER BY label")
+    votes = views.query(home, "SELECT label, count(*) AS n FROM votes GROUP BY ALL ORDER BY label")
     assert votes.rows() == [("fear", 1), ("happiness", 2), ("neutral", 1), ("sadness", 2)]
     again, _ = import_dataset.record(home, folder, said, batch="my-set")
     assert again.height == 0

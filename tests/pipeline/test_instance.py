@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from pipeline.dagster_instance.instance import PID_TAG, configure, open_instance, own_pid_tag
-from warehouse.storage import writers
+from warehouse.storage import locks
 from warehouse.storage.home import Home
 
 
@@ -50,7 +50,7 @@ def test_a_run_of_a_dead_process_does_not_run_for_ever(home: Home) -> None:
     gone.wait()
     with open_instance(home) as instance:
         dead, alive = started(instance, f"{gone.pid}@1"), started(instance, own_pid_tag())
-    orphan = home.media / f".draft-{writers.own_host()}-{gone.pid}-0"
+    orphan = home.media / f".draft-{locks.host_id()}-{gone.pid}-0"
     orphan.parent.mkdir()
     orphan.touch()
     log = home.dagster / "storage" / dead / "compute_logs" / "step.err"

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.execution import Needs, fan_out
+from pipeline.execution import Needs, map_items
 from tests.pipeline.ray_cluster import ABSENT, Cluster, cluster
 from warehouse.errors import MediaError, RisoriusError, SettingsError
 
@@ -102,13 +102,13 @@ def test_a_cluster_that_is_not_there_is_told_at_once(
     if address:
         monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(SettingsError, match=said):
-        fan_out(work, [1], engine="ray")
+        map_items(work, [1], engine="ray")
 
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SettingsError, match=r"install risorius\[ray\]"):
-        fan_out(work, [1], engine="ray")
+        map_items(work, [1], engine="ray")
 
 
 class TestOnTwoNodes:
@@ -116,9 +116,9 @@ class TestOnTwoNodes:
 
     def test_outcomes_are_those_of_local_workers(self, two_nodes: Cluster, tmp_path: Path) -> None:
         items = [-3, -1, *range(1, 9)]
-        here = dict(fan_out(work, items, workers=2))
+        here = dict(map_items(work, items, workers=2))
         given = partial(work, folder=tmp_path)
-        remote = dict(fan_out(given, [*items, -2, -4], engine="ray", limit_s=20.0))
+        remote = dict(map_items(given, [*items, -2, -4], engine="ray", limit_s=20.0))
         killer, sleeper = remote.pop(-2), remote.pop(-4)
         assert told(remote) == told(here)
         assert all(tries(tmp_path, item) == 1 for item in items)
@@ -130,8 +130,8 @@ class TestOnTwoNodes:
 
     def test_a_program_outside_the_cluster_is_served_too(self, two_nodes: Cluster) -> None:
         # In a process of its own: Ray cannot be a driver and a client in one.
-        code = "import math; from pipeline.execution import fan_out; "
-        code += "print(sorted(fan_out(math.sqrt, [1, 4], engine='ray')))"
+        code = "import math; from pipeline.execution import map_items; "
+        code += "print(sorted(map_items(math.sqrt, [1, 4], engine='ray')))"
         done = subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": two_nodes.client_address},
@@ -142,7 +142,7 @@ class TestOnTwoNodes:
         assert "[(1, 1.0), (4, 2.0)]" in done.stdout, done.stderr
 
     def test_nothing_to_do_needs_no_worker(self, two_nodes: Cluster) -> None:
-        assert list(fan_out(work, [], engine="ray")) == []
+        assert list(map_items(work, [], engine="ray")) == []
 
     def test_what_fits_nowhere_is_told(
         self, two_nodes: Cluster, monkeypatch: pytest.MonkeyPatch
@@ -150,12 +150,12 @@ class TestOnTwoNodes:
         monkeypatch.setattr("pipeline.execution.ray.START_S", 1.0)
         monkeypatch.setattr("pipeline.execution.ray._LOOK_S", 0.5)
         with pytest.raises(SettingsError, match="1 CPU and 3 GPU"):
-            list(fan_out(work, [1], engine="ray", needs=Needs(gpus=3)))
+            list(map_items(work, [1], engine="ray", needs=Needs(gpus=3)))
 
     def test_a_model_is_loaded_once_per_worker_and_nobody_outlives_the_listener(
         self, two_nodes: Cluster, tmp_path: Path
     ) -> None:
-        results = fan_out(partial(with_model, folder=tmp_path), range(500), engine="ray")
+        results = map_items(partial(with_model, folder=tmp_path), range(500), engine="ray")
         found = [next(results) for _ in range(40)]
         results.close()  # type: ignore[attr-defined]
         assert all(value[0] == 10 * item for item, value in found)  # type: ignore[index]
@@ -195,7 +195,7 @@ class TestOnTwoNodes:
 
         striking = threading.Thread(target=strike)
         striking.start()
-        found = list(fan_out(partial(held, folder=tmp_path), range(12), engine="ray"))
+        found = list(map_items(partial(held, folder=tmp_path), range(12), engine="ray"))
         striking.join()
         assert len(two_nodes.alive()) == 1
         assert sorted(found) == [(item, item * item) for item in range(12)]
@@ -210,13 +210,13 @@ def _pids(folder: Path) -> set[int]:
 SCRIPT = """
     import os, pathlib, sys, time
     from functools import partial
-    from pipeline.execution import fan_out
+    from pipeline.execution import map_items
 
     def slow(item, folder):
         pathlib.Path(folder, f"pid-{os.getpid()}").touch()
         time.sleep(600)
 
-    for _ in fan_out(partial(slow, folder=sys.argv[1]), [1, 2], engine="ray"):
+    for _ in map_items(partial(slow, folder=sys.argv[1]), [1, 2], engine="ray"):
         pass
 """
 

@@ -28,7 +28,7 @@ def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / "work"))
     yield
-    mirror._opened.cache_clear()
+    mirror._open.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_an_empty_home_lacks_everything_and_gets_what_it_may_have(home: Home, ma
     assert made["model"].str.starts_with("risorius-face-").all()
     assert media.load(home, made["crop"][0]).shape == (224, 224, 3)
     assert made["action"].null_count() == 9
-    assert views.ask(home, "SELECT * FROM made_faces").is_empty()
+    assert views.query(home, "SELECT * FROM made_faces").is_empty()
 
 
 def test_the_second_time_nothing_is_drawn_and_no_file_is_touched(home: Home, maker: Maker) -> None:
@@ -112,8 +112,8 @@ def test_raters_give_every_face_an_action_once(home: Home, maker: Maker) -> None
     assert np.allclose(read["soft_label"].to_numpy().sum(axis=1), 1, atol=1e-3)
     # A network of random weights draws noise, in which no finder finds a face.
     assert (read["reason"] == "not_a_face: none is found").all()
-    assert views.ask(home, "SELECT * FROM made_faces").is_empty()
-    assert views.ask(home, "SELECT sum(n) FROM made").item() == 6
+    assert views.query(home, "SELECT * FROM made_faces").is_empty()
+    assert views.query(home, "SELECT sum(n) FROM made").item() == 6
 
 
 def test_what_decides_a_face_decides_its_id(network: Path, maker: Maker, tmp_path: Path) -> None:

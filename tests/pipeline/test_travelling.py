@@ -12,7 +12,7 @@ import pytest
 
 from annotation import raters
 from annotation.raters.batch import rate_batch
-from pipeline.execution import fan_out
+from pipeline.execution import map_items
 from pipeline.synthesis.generator import Maker
 from warehouse.storage import media, mirror, tables
 from warehouse.storage.home import Home
@@ -34,8 +34,8 @@ def test_a_shared_home_travels_as_its_url(tmp_path: Path, monkeypatch: pytest.Mo
         return Home(tmp_path / "there" / str(url).replace("/", "-"))
 
     home = Home(tmp_path / "here")
-    (home.root / mirror._OWN).mkdir(parents=True)
-    (home.root / mirror._OWN / "url").write_text("s3://bucket/home")
+    (home.root / mirror._STATE).mkdir(parents=True)
+    (home.root / mirror._STATE / "url").write_text("s3://bucket/home")
     assert home.__reduce__() == (Home.at, ("s3://bucket/home",))
     monkeypatch.setattr(Home, "at", at)
     assert home.__reduce__()[0](*home.__reduce__()[1]).root.parent == tmp_path / "there"
@@ -78,7 +78,7 @@ def test_rating_over_workers_writes_what_rating_here_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = []
-    for name, each in (("here", None), ("workers", partial(fan_out, workers=2))):
+    for name, each in (("here", None), ("workers", partial(map_items, workers=2))):
         home = Home.at(tmp_path / name)
         for number in range(3):
             image = np.random.default_rng(number).integers(0, 256, (224, 224, 3), dtype=np.uint8)

@@ -71,8 +71,8 @@ def people_home(home: Home) -> Home:
 
 def release(home: Home, *, name: str = "faces", only: str | None = None) -> releases.Release:
     """The next version, of everybody or of one subject."""
-    rows = views.ask(home, "SELECT * FROM curated_faces")
-    votes = views.ask(
+    rows = views.query(home, "SELECT * FROM curated_faces")
+    votes = views.query(
         home,
         """SELECT face_id, rater_id, rater_kind, answer.expressions AS expressions,
                   answer.confidence AS confidence, answer.valence AS valence,

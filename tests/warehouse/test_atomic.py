@@ -23,7 +23,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_draft(tmp_path: Path) -> Non
     atomic.write_text(path, "old")
 
     def fail_half_way() -> None:
-        with atomic.replacing(path) as draft:
+        with atomic.replace_file(path) as draft:
             draft.write_text("half")
             raise RuntimeError
 
@@ -39,7 +39,7 @@ def test_sweeping_takes_old_drafts_only(tmp_path: Path) -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_text("")
         os.utime(file, (5000 - age, 5000 - age))
-    assert atomic.sweep(tmp_path, older_than_s=100, now=lambda: 5000.0) == 1
+    assert atomic.delete_stale_drafts(tmp_path, older_than_s=100, now=lambda: 5000.0) == 1
     assert {path.name for path in (tmp_path / "a").iterdir()} == {".draft-young", "kept"}
 
 
@@ -47,14 +47,19 @@ def test_sweeping_takes_the_draft_of_a_killed_process_and_not_of_a_living_one(
     tmp_path: Path,
 ) -> None:
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom warehouse import atomic\n"
-        "with atomic.replacing(Path(sys.argv[1])) as draft:\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom warehouse.storage import atomic\n"
+        "with atomic.replace_file(Path(sys.argv[1])) as draft:\n"
         "    draft.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "file")], check=False)
     assert len(list(tmp_path.iterdir())) == 1
-    with atomic.replacing(tmp_path / "other") as draft:
+    with atomic.replace_file(tmp_path / "other") as draft:
         draft.write_text("whole")
-        assert atomic.sweep(tmp_path, older_than_s=1000, now=lambda: draft.stat().st_mtime) == 1
+        assert (
+            atomic.delete_stale_drafts(
+                tmp_path, older_than_s=1000, now=lambda: draft.stat().st_mtime
+            )
+            == 1
+        )
         assert draft.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -201,7 +201,7 @@ def test_what_cannot_be_backed_up_is_told(home: Home, tmp_path: Path, place: str
     elif place == "no home":
         home = Home.at(tmp_path / "nothing")
     else:
-        mark = home.root / mirror._OWN / "url"
+        mark = home.root / mirror._STATE / "url"
         mark.parent.mkdir()
         mark.write_text("s3://bucket/home")
     with pytest.raises(TableError):

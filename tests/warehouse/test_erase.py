@@ -223,7 +223,7 @@ def test_when_an_outside_system_refuses_nothing_is_touched(home: Home) -> None:
     release(home)
     before = everything(home)
 
-    def refuse(leaver: data_subject.Leaver) -> dict[str, int]:
+    def refuse(leaver: data_subject.DataSubject) -> dict[str, int]:
         raise SettingsError("Label Studio", got="nothing", hint="start it")
 
     with pytest.raises(SettingsError, match="Label Studio"):

@@ -18,7 +18,7 @@ from warehouse.storage.home import Home
 
 KILLED = """
 import os, signal, sys
-from warehouse import erase
+from warehouse.privacy import erase
 from warehouse.storage.home import Home
 
 left = int(sys.argv[2])

@@ -15,7 +15,7 @@ from tests.object_store import BUCKET, KEYS, s3_server
 from tests.warehouse.people_home import people_home, video_id
 from warehouse.privacy import erase
 from warehouse.storage import downloads, mirror, tables
-from warehouse.storage.downloads import Arrival
+from warehouse.storage.downloads import Download
 from warehouse.storage.home import Home
 
 ANNS = (b"ann-b", b"ann-c", b"mix-e")
@@ -97,18 +97,18 @@ def test_a_file_that_holds_something_else_by_now_stays(home: Home, day: Path) ->
 
 def packed(home: Home, day: Path, *, refused: dict[str, str]) -> Path:
     """An archive of ann's and cid's videos, as if unpacked."""
-    path, folder = day / "p.zip", downloads.place(day, str(day / "p.zip"))
+    path, folder = day / "p.zip", downloads.folder_of(day, str(day / "p.zip"))
     folder.mkdir(parents=True)
     with zipfile.ZipFile(path, "w") as archive:
         for clip in ("ann-b", "cid-f"):
             archive.writestr(f"{clip}.mp4", clip.encode())
             moved(home, clip, folder / f"{clip}.mp4")
     stat = path.stat()
-    arrival = Arrival(
+    arrival = Download(
         str(path), "p.zip", single=False, refused=refused,
         marks={"": f"{stat.st_size} {stat.st_mtime_ns}"},
     )  # fmt: skip
-    downloads.keep(day, arrival)
+    downloads.write(day, arrival)
     return path
 
 
@@ -121,7 +121,7 @@ def test_an_archive_goes_and_what_it_held_of_others_stands_on_its_own(
     done = erase.forget(home, "subject", "ann")
     assert done.absence.proved, done.absence.traces
     assert held(home.inbox) == set()
-    assert (downloads.place(day, str(path)) / "cid-f.mp4").exists()
+    assert (downloads.folder_of(day, str(path)) / "cid-f.mp4").exists()
     assert (day / "p.json").exists()
 
 
@@ -146,24 +146,24 @@ def test_an_archive_that_holds_more_is_named_and_stays(
     assert told.startswith(f"{path}: {why}")
     assert path.exists()
     # Its arrival is remembered, so that nothing unpacks it again.
-    assert downloads.known(day, str(path)) is not None
-    assert not (downloads.place(day, str(path)) / "ann-b.mp4").exists()
+    assert downloads.read(day, str(path)) is not None
+    assert not (downloads.folder_of(day, str(path)) / "ann-b.mp4").exists()
 
 
 def test_of_what_was_fetched_nothing_stays_and_its_address_is_told(home: Home, day: Path) -> None:
     address = "https://example.org/ann.mp4?key=secret"
-    folder = downloads.place(day, address)
+    folder = downloads.folder_of(day, address)
     folder.mkdir(parents=True)
     clip = moved(home, "ann-b", folder / "ann.mp4")
     (folder / ".part-ann.mp4").write_bytes(b"ann-b")  # half of a newer one
     (folder / ".fetched").mkdir()
     (folder / ".fetched" / "whole.zip").write_bytes(b"ann-b")
-    downloads.keep(day, Arrival(address, "ann.mp4", marks={"ann.mp4": "1"}))
+    downloads.write(day, Download(address, "ann.mp4", marks={"ann.mp4": "1"}))
     done = erase.forget(home, "subject", "ann")
     assert done.absence.proved, done.absence.traces
     assert held(home.inbox) == set()
     assert not clip.exists()
-    assert downloads.known(day, address) is None
+    assert downloads.read(day, address) is None
     (told,) = done.left
     assert told.startswith("https://example.org/ann.mp4: what came from there is deleted here")
 
@@ -211,21 +211,21 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / "here"))
         yield Home.at(f"s3://{BUCKET}/clearing")
-        mirror._opened.cache_clear()
+        mirror._open.cache_clear()
 
 
 def test_rows_of_another_machine_lead_to_the_files_of_this_one(shared: Home) -> None:
     """Nested, unpacked, and with a folder called inbox above the other machine's home."""
     people_home(shared)
     day, there = shared.inbox / "day", "/mnt/inbox/work/inbox/day"
-    folder = downloads.place(day, f"{there}/p.zip")
+    folder = downloads.folder_of(day, f"{there}/p.zip")
     for clip, path in (("ann-b", day / "sub" / "in" / "ann.mp4"), ("ann-c", folder / "ann.mp4")):
         path.parent.mkdir(parents=True)
-        mirror.of(day).put(day / f"{clip}.mp4", path)
+        mirror.find(day).upload(day / f"{clip}.mp4", path)
         moved(shared, clip, f"{there}/{path.relative_to(day)}")
     (day / "p.zip").write_bytes(b"ann-c")
-    mirror.of(day).put(day / "p.zip", day / "p.zip")
-    downloads.keep(day, Arrival(f"{there}/p.zip", "p.zip", single=False))
+    mirror.find(day).upload(day / "p.zip", day / "p.zip")
+    downloads.write(day, Download(f"{there}/p.zip", "p.zip", single=False))
     # A file of others that lies where her row's other machine had a file of its own.
     moved(shared, "mix-e", "/mnt/inbox/day/bob-d.mp4")
     done = erase.forget(shared, "subject", "ann")
@@ -235,7 +235,7 @@ def test_rows_of_another_machine_lead_to_the_files_of_this_one(shared: Home) -> 
         if path.is_file() and path.suffix in (".mp4", ".zip")
     ]
     assert left == ["bob-d.mp4", "cid-f.mp4", "mix-e.mp4"]
-    keys = mirror.of(day).bucket.list("inbox")
+    keys = mirror.find(day).objects.list("inbox")
     assert not [key for key in keys if "ann" in key or "p.zip" in key]
     assert hashlib.sha256((day / "bob-d.mp4").read_bytes()).hexdigest()[:16] == video_id("bob-d")
     assert done.absence.proved, done.absence.traces

@@ -58,7 +58,9 @@ def votes_after(home: Home, events: list[dict[str, Any]]) -> list[tuple[str, str
     frame = pl.DataFrame(events, schema=TABLES["annotations"].schema, strict=False)
     for index in range(len(frame)):
         tables.write(home, "annotations", frame[index], part=f"pull-{index}")
-    found = views.ask(home, "SELECT face_id, rater_id, answer.expressions AS e FROM current_votes")
+    found = views.query(
+        home, "SELECT face_id, rater_id, answer.expressions AS e FROM current_votes"
+    )
     return sorted(
         (face, rater, "+".join(answers or [])) for face, rater, answers in found.iter_rows()
     )
@@ -100,7 +102,7 @@ def test_which_vote_stands(home: Home, events: list[dict[str, Any]], stand: list
 
 def test_several_answers_share_one_vote(home: Home) -> None:
     votes_after(home, [event(1, "created", 0, says="fear+disgust")])
-    found = views.ask(home, "SELECT label, weight FROM votes ORDER BY label")
+    found = views.query(home, "SELECT label, weight FROM votes ORDER BY label")
     assert found.rows() == [("disgust", 0.5), ("fear", 0.5)]
 
 
@@ -112,9 +114,9 @@ def test_every_view_answers_on_an_empty_home(home: Home) -> None:
 
 
 def test_columns_have_the_same_type_with_and_without_files(home: Home) -> None:
-    before = dict(views.ask(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
+    before = dict(views.query(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
     tables.write(home, "ratings", rating("f", "0012"), part="v", batch="0012")
-    after = dict(views.ask(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
+    after = dict(views.query(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
     assert before == after
 
 
@@ -123,7 +125,7 @@ def test_every_batch_is_seen_and_stays_text(tmp_path: Path, folder: str) -> None
     home = Home.at(tmp_path / folder)
     for batch in ("0012", "b"):
         tables.write(home, "ratings", rating(f"f-{batch}", batch), part="v", batch=batch)
-    found = views.ask(home, "SELECT batch, face_id, feature[1] AS x FROM ratings ORDER BY ALL")
+    found = views.query(home, "SELECT batch, face_id, feature[1] AS x FROM ratings ORDER BY ALL")
     assert found.rows() == [("0012", "f-0012", 0.5), ("b", "f-b", 0.5)]
 
 
@@ -135,4 +137,4 @@ def test_a_damaged_file_is_named(home: Home) -> None:
 
 
 def test_a_statement_without_an_answer_is_no_crash(home: Home) -> None:
-    assert views.ask(home, "SET threads = 1").is_empty()
+    assert views.query(home, "SET threads = 1").is_empty()

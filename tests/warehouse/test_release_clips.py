@@ -234,7 +234,7 @@ def clips_of(home: Home) -> None:
 def test_who_leaves_is_taken_out_of_clips_their_sound_and_the_release(home: Home) -> None:
     people.people_home(home)
     clips_of(home)
-    rows = views.ask(home, "SELECT * FROM curated_faces")
+    rows = views.query(home, "SELECT * FROM curated_faces")
     votes = pl.DataFrame(
         {"face_id": rows["face_id"], "rater_id": "person-1", "rater_kind": "person"}
     ).with_columns(
@@ -242,7 +242,7 @@ def test_who_leaves_is_taken_out_of_clips_their_sound_and_the_release(home: Home
         **{name: pl.lit(None) for name in ("confidence", "valence", "arousal", "lead_time_s")},
         was_cancelled=pl.lit(False), updated_at=pl.lit(None),
     )  # fmt: skip
-    made = views.ask(home, "SELECT * FROM clip_frames")
+    made = views.query(home, "SELECT * FROM clip_frames")
     assert made["face_ids"].list.len().to_list() == [people.PER_TRACK] * 6
     releases.build(
         home, name="faces", rows=rows, votes=votes, facts={}, settings={}, code_version="test",

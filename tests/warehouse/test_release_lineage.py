@@ -55,7 +55,7 @@ def test_chains_of_near_duplicates_end_at_one_face_and_stay_together(
     ]  # fmt: skip
     frame = pl.DataFrame(rows, schema=TABLES["audits"].schema)
     tables.write(home, "audits", frame, part="current")
-    curated = views.ask(home, "SELECT face_id, duplicate_of FROM curated_faces")
+    curated = views.query(home, "SELECT face_id, duplicate_of FROM curated_faces")
     told = dict(curated.filter(pl.col("duplicate_of").is_not_null()).iter_rows())
     assert told == {faces[one]: faces[other] for one, other in ends.items()}
     release(home)
@@ -77,6 +77,6 @@ def test_a_circle_of_repeats_ends(home: Home) -> None:
     ]
     frame = pl.DataFrame(rows, schema=TABLES["audits"].schema)
     tables.write(home, "audits", frame, part="current")
-    curated = views.ask(home, "SELECT * FROM curated_faces")
+    curated = views.query(home, "SELECT * FROM curated_faces")
     assert curated.height == curated["face_id"].n_unique()
     assert releases.leaks(release(home).path) == []

@@ -19,7 +19,7 @@ from warehouse.storage.schema import TABLES
 
 WRITER = """
 import sys, polars as pl
-from warehouse import tables
+from warehouse.storage import tables
 from warehouse.storage.home import Home
 home, who, times = Home.at(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 queue = pl.DataFrame({"face_id": [f"{who}-{i}" for i in range(20000)], "round": 0, "priority": 0.5,

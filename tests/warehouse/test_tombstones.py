@@ -19,15 +19,15 @@ def without_ann(home: Home) -> Home:
 
 
 def test_a_person_bars_their_videos_and_marks_shared_ones(without_ann: Home) -> None:
-    found = tombstones.standing(without_ann)
+    found = tombstones.blocklist(without_ann)
     ann = tombstones.name_of(without_ann, "subject", "ann")
     mine = tombstones.name_of(without_ann, "video", video_id("ann-b"))
-    assert found.bars(video="0" * 16, subject="ann") == ann
+    assert found.find(video="0" * 16, subject="ann") == ann
     # Nobody need say who is in it: the very bytes are known.
-    assert found.bars(video=video_id("ann-b"), subject=None) == mine
-    assert found.bars(video=video_id("bob-d"), subject="bob") is None
-    assert found.bars(video=video_id("mix-e"), subject=None) is None
-    assert found.shares(video=video_id("mix-e")) is not None
+    assert found.find(video=video_id("ann-b"), subject=None) == mine
+    assert found.find(video=video_id("bob-d"), subject="bob") is None
+    assert found.find(video=video_id("mix-e"), subject=None) is None
+    assert found.find_shared(video=video_id("mix-e")) is not None
     text = str(tables.read(without_ann, "tombstones").to_dicts())
     for secret in ("'ann'", video_id("ann-b"), video_id("mix-e")):
         assert secret not in text
@@ -37,9 +37,9 @@ def test_who_comes_back_is_barred_no_more_until_they_leave_again(without_ann: Ho
     with pytest.raises(SettingsError, match="went with a person"):
         tombstones.lift(without_ann, "video", video_id("ann-b"))
     tombstones.lift(without_ann, "subject", "ann")
-    found = tombstones.standing(without_ann)
-    assert found.bars(video=video_id("ann-b"), subject="ann") is None
-    assert found.shares(video=video_id("mix-e")) is None
+    found = tombstones.blocklist(without_ann)
+    assert found.find(video=video_id("ann-b"), subject="ann") is None
+    assert found.find_shared(video=video_id("mix-e")) is None
     assert tombstones.last(without_ann, "subject", "ann") is None
     with pytest.raises(SettingsError, match="a subject that was forgotten"):
         tombstones.lift(without_ann, "subject", "ann")
@@ -47,19 +47,19 @@ def test_who_comes_back_is_barred_no_more_until_they_leave_again(without_ann: Ho
     assert people.height == 5
     leaver = erase.plan(without_ann, "subject", "bob")
     tombstones.write(without_ann, leaver, why="asked to", releases=[])
-    assert tombstones.standing(without_ann).bars(video=video_id("bob-d"), subject=None)
+    assert tombstones.blocklist(without_ann).find(video=video_id("bob-d"), subject=None)
 
 
 def test_a_video_forgotten_for_itself_comes_back_by_itself(home: Home) -> None:
     people_home(home)
     erase.forget(home, "video", video_id("cid-f"))
-    assert tombstones.standing(home).bars(video=video_id("cid-f"), subject="cid")
-    assert tombstones.standing(home).bars(video="0" * 16, subject="cid") is None
+    assert tombstones.blocklist(home).find(video=video_id("cid-f"), subject="cid")
+    assert tombstones.blocklist(home).find(video="0" * 16, subject="cid") is None
     tombstones.lift(home, "video", video_id("cid-f"))
-    assert tombstones.standing(home).bars(video=video_id("cid-f"), subject="cid") is None
+    assert tombstones.blocklist(home).find(video=video_id("cid-f"), subject="cid") is None
 
 
 def test_a_home_without_tombstones_bars_nobody(home: Home) -> None:
-    found = tombstones.standing(home)
-    assert (found.gone, found.shared) == (frozenset(), frozenset())
-    assert found.bars(video="0" * 16, subject="ann") is None
+    found = tombstones.blocklist(home)
+    assert (found.blocked, found.shared) == (frozenset(), frozenset())
+    assert found.find(video="0" * 16, subject="ann") is None

@@ -66,9 +66,9 @@ def test_an_older_home_opens_and_can_be_written(old: Home) -> None:
 
 
 def test_views_of_an_older_home_have_the_columns_added_since(old: Home) -> None:
-    found = views.ask(old, "SELECT annotation_id, edited_by, au FROM annotations ORDER BY ALL")
+    found = views.query(old, "SELECT annotation_id, edited_by, au FROM annotations ORDER BY ALL")
     assert found.rows() == [(1, None, None), (2, None, None)]
-    assert views.ask(old, "SELECT count(*) FROM current_votes").item() == 0
+    assert views.query(old, "SELECT count(*) FROM current_votes").item() == 0
 
 
 def test_migration_rewrites_what_is_old_once(old: Home) -> None:

@@ -21,7 +21,7 @@ SIGNATURE_SIDE = 16
 
 
 @dataclass(frozen=True)
-class Leaver:
+class DataSubject:
     """One subject or video and all that is theirs; every field sorted.
 
     Attributes:
@@ -55,13 +55,13 @@ class Leaver:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def of_text(cls, text: str) -> Leaver:
+    def from_json(cls, text: str) -> DataSubject:
         told: dict[str, Any] = json.loads(text)
         lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
         return cls(**(told | lists))
 
 
-def find(home: Home, kind: str, name: str) -> Leaver:
+def find(home: Home, kind: str, name: str) -> DataSubject:
     """Look a subject or a video up in tables and releases.
 
     Raises:
@@ -91,7 +91,7 @@ def find(home: Home, kind: str, name: str) -> Leaver:
     frames = tables.read(home, "faces").filter(pl.col("video_id").is_in(sorted(shared)))
     videos = tables.read(home, "videos").filter(pl.col("video_id").is_in(sorted(seen_in)))
     theirs = pl.concat([mine.select("face_id", "track_id"), faces.select("face_id", "track_id")])
-    return Leaver(
+    return DataSubject(
         kind=kind,
         name=name,
         faces=_sorted(theirs["face_id"]),
@@ -109,7 +109,7 @@ def here(home: Home, uri: str) -> Path:
     """Where the file that a row names lies on this machine: in a shared home the row may have been
     written on another one, whose inbox lies elsewhere."""
     path = Path(uri)
-    if home.inbox in path.parents or mirror.of(home.inbox / "any") is None:
+    if home.inbox in path.parents or mirror.find(home.inbox / "any") is None:
         return path
     for at, part in enumerate(path.parts):
         if part == home.inbox.name:

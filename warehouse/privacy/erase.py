@@ -16,7 +16,7 @@ from warehouse.errors import SettingsError
 from warehouse.ids import sha256_of
 from warehouse.privacy import data_subject, inbox, removal, tombstones
 from warehouse.privacy import verify as absence
-from warehouse.privacy.data_subject import Leaver
+from warehouse.privacy.data_subject import DataSubject
 from warehouse.privacy.verify import Absence
 from warehouse.storage import atomic, mirror
 from warehouse.storage.home import Home
@@ -25,7 +25,7 @@ from warehouse.storage.schema import TABLES
 JOURNAL = "forgetting"
 _DAY_S = 86_400.0
 
-Step = Callable[[Leaver], Mapping[str, Any]]
+Step = Callable[[DataSubject], Mapping[str, Any]]
 """Removes a leaver from an outside system and returns what it did, as counts; may be repeated."""
 
 
@@ -50,7 +50,7 @@ class Forgotten:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def plan(home: Home, kind: str, name: str) -> Leaver:
+def plan(home: Home, kind: str, name: str) -> DataSubject:
     """Who would leave and with what; an erasure that was cut short is found as it began.
 
     Raises:
@@ -58,7 +58,7 @@ def plan(home: Home, kind: str, name: str) -> Leaver:
     """
     entry = _entry(home, kind, name)
     if entry.exists():
-        return Leaver.of_text(json.loads(entry.read_text())["leaver"])
+        return DataSubject.from_json(json.loads(entry.read_text())["leaver"])
     try:
         return data_subject.find(home, kind, name)
     except SettingsError as error:
@@ -75,7 +75,7 @@ def pending(home: Home) -> list[tuple[str, str]]:
     """Kind and name of erasures that were cut short."""
     folder = home.root / JOURNAL
     entries = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    leavers = [Leaver.of_text(json.loads(entry.read_text())["leaver"]) for entry in entries]
+    leavers = [DataSubject.from_json(json.loads(entry.read_text())["leaver"]) for entry in entries]
     return [(leaver.kind, leaver.name) for leaver in leavers]
 
 
@@ -107,7 +107,7 @@ def forget(
     from warehouse.releases import redact
 
     with _alone(home):
-        mirror.refresh(home.root, force=True)
+        mirror.sync(home.root, force=True)
         leaver = plan(home, kind, name)
         journal = _Journal.begin(_entry(home, kind, name), leaver)
         for step in before:
@@ -122,12 +122,12 @@ def forget(
         journal.add("files of the inbox", cleared.removed)
         shutil.rmtree(home.cache, ignore_errors=True)
         # What a killed process left half written may hold their rows, and no table reads it.
-        atomic.sweep(home.root, older_than_s=_DAY_S, now=time.time)
+        atomic.delete_stale_drafts(home.root, older_than_s=_DAY_S, now=time.time)
         for step in after:
             journal.note(step(leaver))
         # What is left on an object store is fetched, so that the search sees it too.
         for folder in (home.root, home.media):
-            mirror.refresh(folder, force=True)
+            mirror.sync(folder, force=True)
         # An address under which something else lies by now is no trace of theirs.
         gone = replace(leaver, sources=tuple(sorted(set(leaver.sources) - cleared.kept)))
         found = absence.search(home, gone, skip=home.root / JOURNAL)
@@ -143,7 +143,7 @@ def forget(
     )
 
 
-def _drop_parts(home: Home, leaver: Leaver) -> None:
+def _drop_parts(home: Home, leaver: DataSubject) -> None:
     """Delete files without rows that bear the id of their video: it had no face, or no track."""
     for table in TABLES.values():
         for path in sorted((home.tables / table.name).glob("batch=*/*.parquet")):
@@ -156,13 +156,13 @@ class _Journal:
     """What is to be done and what was; a file until the end."""
 
     path: Path
-    leaver: Leaver
+    leaver: DataSubject
     removed: dict[str, int] = field(default_factory=dict)
     releases: dict[str, str | None] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, path: Path, leaver: Leaver) -> _Journal:
+    def begin(cls, path: Path, leaver: DataSubject) -> _Journal:
         journal = cls(path, leaver)
         if path.exists():
             told = json.loads(path.read_text())
@@ -194,7 +194,7 @@ class _Journal:
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
-def _tombstone(home: Home, leaver: Leaver, journal: _Journal, *, why: str) -> str:
+def _tombstone(home: Home, leaver: DataSubject, journal: _Journal, *, why: str) -> str:
     held = [f"{old} -> {new or 'withdrawn'}" for old, new in sorted(journal.releases.items())]
     return tombstones.write(home, leaver, why=why, releases=held)
 

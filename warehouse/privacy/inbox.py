@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from warehouse.ids import file_sha256, unreadable_video_id, video_id
-from warehouse.privacy.data_subject import Leaver, here
+from warehouse.privacy.data_subject import DataSubject, here
 from warehouse.storage import atomic, downloads, tables
 from warehouse.storage.home import Home
 
@@ -34,7 +34,7 @@ class Cleared:
     kept: set[str] = field(default_factory=set)
 
 
-def clear(home: Home, leaver: Leaver) -> Cleared:
+def clear(home: Home, leaver: DataSubject) -> Cleared:
     """Delete their videos with transcripts and archives, and their lines in listings and sidecars.
 
     A file goes only when it holds the bytes that were ingested. An archive goes as a whole, for
@@ -46,7 +46,7 @@ def clear(home: Home, leaver: Leaver) -> Cleared:
     for uri in leaver.sources:
         if "://" in uri:
             told = "what came from there is deleted here; whoever keeps it may still give it out"
-            done.left.append(f"{downloads.shown(uri)}: {told}")
+            done.left.append(f"{downloads.redact_url(uri)}: {told}")
             continue
         path = here(home, uri)
         why = _why_not(home, leaver, path, uri, ingested) if os.path.lexists(path) else None
@@ -65,12 +65,14 @@ def clear(home: Home, leaver: Leaver) -> Cleared:
     return done
 
 
-def _why_not(home: Home, leaver: Leaver, path: Path, uri: str, ingested: set[str]) -> str | None:
+def _why_not(
+    home: Home, leaver: DataSubject, path: Path, uri: str, ingested: set[str]
+) -> str | None:
     """Why a file of the inbox stays; empty when it is known to be somebody else's."""
     if home.inbox not in path.parents:
         return None
     batch = home.inbox / path.relative_to(home.inbox).parts[0]
-    if path.is_file() and (arrival := downloads.known(batch, uri)) is not None:
+    if path.is_file() and (arrival := downloads.read(batch, uri)) is not None:
         stat = path.stat()
         # On another machine than the one that unpacked it, the same file has another time.
         if str(path) == uri and arrival.marks.get("") != f"{stat.st_size} {stat.st_mtime_ns}":
@@ -128,7 +130,7 @@ def _delete(home: Home, path: Path, done: Cleared) -> None:
 
 
 def _from_listings(
-    home: Home, leaver: Leaver, done: Cleared, ingested: set[str]
+    home: Home, leaver: DataSubject, done: Cleared, ingested: set[str]
 ) -> dict[Path, set[str]]:
     """Drop their lines; returns what the dropped ones were called, by folder."""
     named: dict[Path, set[str]] = {}
@@ -153,7 +155,7 @@ def _from_listings(
 
 def _from_sidecars(
     home: Home,
-    leaver: Leaver,
+    leaver: DataSubject,
     done: Cleared,
     ingested: set[str],
     *,

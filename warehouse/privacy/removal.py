@@ -5,13 +5,13 @@ from __future__ import annotations
 import polars as pl
 
 from warehouse.errors import MediaError
-from warehouse.privacy.data_subject import Leaver
+from warehouse.privacy.data_subject import DataSubject
 from warehouse.storage import atomic, media, mirror, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
 
-def from_tables(home: Home, leaver: Leaver) -> int:
+def from_tables(home: Home, leaver: DataSubject) -> int:
     """Drop their rows and blank what still names them; returns how many rows went."""
     removed = 0
     for table in TABLES.values():
@@ -27,12 +27,12 @@ def from_tables(home: Home, leaver: Leaver) -> int:
                 continue
             footer = dict(pl.read_parquet_metadata(path))
             footer.pop("ARROW:schema", None)
-            with atomic.replacing(path) as draft:
+            with atomic.replace_file(path) as draft:
                 stay.write_parquet(draft, compression="zstd", statistics=True, metadata=footer)
     return removed
 
 
-def _theirs(frame: pl.DataFrame, leaver: Leaver) -> pl.Expr:
+def _theirs(frame: pl.DataFrame, leaver: DataSubject) -> pl.Expr:
     ids = {
         "face_id": leaver.faces,
         "track_id": leaver.tracks,
@@ -50,7 +50,7 @@ def _theirs(frame: pl.DataFrame, leaver: Leaver) -> pl.Expr:
     return pl.any_horizontal(held) if held else pl.lit(False)
 
 
-def _scrubbed(frame: pl.DataFrame, leaver: Leaver) -> pl.DataFrame:
+def _scrubbed(frame: pl.DataFrame, leaver: DataSubject) -> pl.DataFrame:
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     blank = {"context": list(leaver.contexts)}
     if leaver.kind == "subject":
@@ -71,7 +71,7 @@ def _scrubbed(frame: pl.DataFrame, leaver: Leaver) -> pl.DataFrame:
     return frame.with_columns(changed)
 
 
-def from_media(home: Home, leaver: Leaver) -> int:
+def from_media(home: Home, leaver: DataSubject) -> int:
     """Delete their pictures, but for crops that the very same pixels of others need."""
     used: set[str] = set()
     for table in ("faces", "synthetic_faces"):
@@ -89,7 +89,7 @@ def from_media(home: Home, leaver: Leaver) -> int:
     # Clips and sounds are named after their track; those of a shared video show and hold them too.
     heads = {*leaver.tracks, *leaver.videos, *leaver.shared}
     for folder in ("clips", "sound"):
-        mirror.refresh(home.media / folder, force=True)
+        mirror.sync(home.media / folder, force=True)
         for path in sorted((home.media / folder).glob("*")):
             video, _, rest = path.stem.partition("-")
             if heads & {path.stem, video, f"{video}-{rest.partition('-')[0]}"}:

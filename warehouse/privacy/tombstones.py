@@ -11,7 +11,7 @@ import polars as pl
 
 from warehouse.errors import SettingsError
 from warehouse.ids import pseudonym
-from warehouse.privacy.data_subject import Leaver
+from warehouse.privacy.data_subject import DataSubject
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
@@ -23,26 +23,26 @@ _OF = re.compile(r"(of|shared with) ((?:subject|video)-[0-9a-f]{8})")
 
 
 @dataclass(frozen=True)
-class Standing:
+class Blocklist:
     """Tombstones that bar somebody now.
 
     Attributes:
-        gone: names of subjects and videos that must not come in.
+        blocked: names of subjects and videos that must not come in.
         shared: names of videos in which somebody who left is seen beside others: what is known
             of the others stays, and the video is not searched for faces again.
     """
 
     salt: str
-    gone: frozenset[str]
+    blocked: frozenset[str]
     shared: frozenset[str]
 
-    def bars(self, *, video: str, subject: str | None) -> str | None:
+    def find(self, *, video: str, subject: str | None) -> str | None:
         """The tombstone that keeps a file out, the person's before the video's, or None."""
         person = pseudonym("subject", self.salt, subject) if subject else None
         names = (person, pseudonym("video", self.salt, video))
-        return next((name for name in names if name in self.gone), None)
+        return next((name for name in names if name in self.blocked), None)
 
-    def shares(self, *, video: str) -> str | None:
+    def find_shared(self, *, video: str) -> str | None:
         """The tombstone of a video that shows somebody who left beside others, or None."""
         name = pseudonym("video", self.salt, video)
         return name if name in self.shared else None
@@ -53,7 +53,7 @@ def name_of(home: Home, kind: str, name: str) -> str:
     return pseudonym(kind, home.salt(), name)
 
 
-def standing(home: Home) -> Standing:
+def blocklist(home: Home) -> Blocklist:
     """Who is barred; a video stays barred as long as the person for whom it went is."""
     rows = tables.read(home, "tombstones").sort("when", "what")
     newest: dict[str, str] = {}
@@ -66,14 +66,14 @@ def standing(home: Home) -> Standing:
     gone = {what for what, why in newest.items() if why != LIFTED}
     held = [(what, how) for what, how, owner in parts if owner in gone]
     whole = gone | {what for what, how in held if how == "of"}
-    return Standing(
+    return Blocklist(
         salt=home.salt() if newest else "",
-        gone=frozenset(whole),
+        blocked=frozenset(whole),
         shared=frozenset(what for what, _ in held) - whole,
     )
 
 
-def write(home: Home, leaver: Leaver, *, why: str, releases: Sequence[str]) -> str:
+def write(home: Home, leaver: DataSubject, *, why: str, releases: Sequence[str]) -> str:
     """One row for who left and one for each of their videos; returns the name of the first."""
     stone = name_of(home, leaver.kind, leaver.name)
     rows: list[dict[str, object]] = [{"what": stone, "why": why, "releases": list(releases)}]
@@ -93,7 +93,7 @@ def last(home: Home, kind: str, name: str) -> datetime | None:
     stone = name_of(home, kind, name)
     rows = tables.read(home, "tombstones").filter(pl.col("what") == stone)
     when = rows.filter(pl.col("why") != LIFTED)["when"].max()
-    return when if stone in standing(home).gone and isinstance(when, datetime) else None
+    return when if stone in blocklist(home).blocked and isinstance(when, datetime) else None
 
 
 def lift(home: Home, kind: str, name: str) -> str:
@@ -103,7 +103,7 @@ def lift(home: Home, kind: str, name: str) -> str:
         SettingsError: nobody of that name is barred, or a video is so for the sake of a person.
     """
     stone = name_of(home, kind, name)
-    if stone not in standing(home).gone:
+    if stone not in blocklist(home).blocked:
         raise SettingsError(
             f"a {kind} that was forgotten", got=stone, hint="nothing keeps its files out"
         )

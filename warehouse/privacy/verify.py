@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from warehouse.privacy.data_subject import Leaver, signature
+from warehouse.privacy.data_subject import DataSubject, signature
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
@@ -51,7 +51,7 @@ class Absence:
         return not self.traces
 
 
-def search(home: Home, leaver: Leaver, *, skip: Path | None = None) -> Absence:
+def search(home: Home, leaver: DataSubject, *, skip: Path | None = None) -> Absence:
     """Read every file of a home: as bytes, decoded Parquet columns too, and as pictures.
 
     Short ids (a subject called ``ann``) count as traces only where they stand as a whole word, or
@@ -93,7 +93,7 @@ class _Needles:
     in_text: re.Pattern[bytes] | None
 
 
-def _needles(home: Home, leaver: Leaver) -> _Needles:
+def _needles(home: Home, leaver: DataSubject) -> _Needles:
     used: set[str] = set()
     for table in ("faces", "synthetic_faces"):
         names = [name for name in ("crop", "context") if name in TABLES[table].columns]
@@ -110,7 +110,7 @@ def _needles(home: Home, leaver: Leaver) -> _Needles:
     )
 
 
-def _shared(home: Home, leaver: Leaver) -> set[str]:
+def _shared(home: Home, leaver: DataSubject) -> set[str]:
     """Addresses of videos whose rows stay for the others who are seen in them, and the archives
     and addresses that videos of others came from too."""
     rows = tables.scan(home, "videos").select("video_id", "uri", "source").collect()
@@ -145,7 +145,7 @@ def _words(path: Path, needles: _Needles) -> list[str]:
     return sorted(found)
 
 
-def _columns(path: Path, leaver: Leaver) -> Iterator[str]:
+def _columns(path: Path, leaver: DataSubject) -> Iterator[str]:
     """Ids in text columns, decoded: compressed pages hide them from a search for bytes."""
     names = {leaver.name, *leaver.ids}
     try:

@@ -202,7 +202,7 @@ def _restored(home: Home, heard: dict[str, Any] | None) -> str | None:
     if heard is None:
         return None
     key = f"sound/{PurePosixPath(heard['path']).name}"
-    if not (target := mirror.bring(home.media / key)).exists():
+    if not (target := mirror.ensure_local(home.media / key)).exists():
         atomic.write_bytes(target, heard["bytes"])
     return key
 
@@ -217,7 +217,7 @@ def sound(home: Home, key: str) -> bytes:
     try:
         if len(parts) != 2 or parts[0] != "sound" or ".." in parts:
             raise FileNotFoundError(2, "no key of a sound")
-        return mirror.bring(home.media / key).read_bytes()
+        return mirror.ensure_local(home.media / key).read_bytes()
     except OSError as error:
         raise ReleaseError(
             f"the sound {key} in the media folder",

@@ -94,7 +94,7 @@ def list_releases(
 ) -> list[Release]:
     """Every version on disk (of one release), by name and number; damaged ones say so."""
     place = Home.at(home)
-    mirror.refresh(place.releases)
+    mirror.sync(place.releases)
     if not place.releases.is_dir():
         return []
     folders = sorted(entry for entry in place.releases.iterdir() if entry.is_dir())

@@ -17,13 +17,13 @@ from warehouse.releases.versions import Number
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
-    from warehouse.privacy.data_subject import Leaver
+    from warehouse.privacy.data_subject import DataSubject
 
 ERASED = "erased"
 """The reason under which a patch counts the faces that went with somebody who left."""
 
 
-def without(home: Home, leaver: Leaver) -> dict[str, str | None]:
+def without(home: Home, leaver: DataSubject) -> dict[str, str | None]:
     """Take ``leaver`` out of every version of every release.
 
     A version that holds or remembers them is written anew as its next patch (``v2`` as ``v2.1``)
@@ -49,7 +49,7 @@ def without(home: Home, leaver: Leaver) -> dict[str, str | None]:
     return found
 
 
-def _replace(home: Home, folder: Path, number: Number, leaver: Leaver) -> str | None:
+def _replace(home: Home, folder: Path, number: Number, leaver: DataSubject) -> str | None:
     path = folder / str(number)
     successor = next(
         (str(n) for n in versions.numbers(folder) if _took(folder / str(n), path)), None
@@ -66,7 +66,7 @@ def _took(path: Path, old: Path) -> bool:
     return versions.manifest(path).get("replaces") == old.name
 
 
-def _holds(path: Path, leaver: Leaver) -> bool:
+def _holds(path: Path, leaver: DataSubject) -> bool:
     facts = versions.manifest(path)
     members = facts["splits"].get("members", {})
     named = {face for faces in facts.get("left_out", {}).values() for face in faces}
@@ -98,7 +98,7 @@ def _holds(path: Path, leaver: Leaver) -> bool:
     )
 
 
-def _patch(home: Home, folder: Path, number: Number, leaver: Leaver) -> str | None:
+def _patch(home: Home, folder: Path, number: Number, leaver: DataSubject) -> str | None:
     path = folder / str(number)
     old = versions.manifest(path)
     rows, erased = _rows(home, path, leaver)
@@ -137,7 +137,7 @@ def _patch(home: Home, folder: Path, number: Number, leaver: Leaver) -> str | No
 def _contents(
     old: dict[str, Any],
     label: Number,
-    leaver: Leaver,
+    leaver: DataSubject,
     *,
     rows: pl.DataFrame,
     votes: pl.DataFrame,
@@ -180,7 +180,7 @@ def _contents(
     }
 
 
-def _rows(home: Home, path: Path, leaver: Leaver) -> tuple[pl.DataFrame, int]:
+def _rows(home: Home, path: Path, leaver: DataSubject) -> tuple[pl.DataFrame, int]:
     """Rows that stay, with ``crop`` and ``split``, and how many go; one file at a time."""
     parts, erased = [], 0
     for split in SPLITS:
@@ -202,7 +202,7 @@ def _rows(home: Home, path: Path, leaver: Leaver) -> tuple[pl.DataFrame, int]:
     return fitted.join(whole.select("face_id", "split"), on="face_id").sort("face_id"), erased
 
 
-def _votes(path: Path, leaver: Leaver) -> pl.DataFrame:
+def _votes(path: Path, leaver: DataSubject) -> pl.DataFrame:
     files = sorted((path / "votes").glob("votes-*.parquet"))
     frames = [pl.read_parquet(file, glob=False) for file in files]
     if not frames:
@@ -211,7 +211,7 @@ def _votes(path: Path, leaver: Leaver) -> pl.DataFrame:
 
 
 def _clips(
-    home: Home, path: Path, leaver: Leaver, *, rows: pl.DataFrame
+    home: Home, path: Path, leaver: DataSubject, *, rows: pl.DataFrame
 ) -> tuple[pl.DataFrame, str | None]:
     """Clips that stay; those of a video in which others are seen lose sound and words."""
     moving, method = clips.again(home, path)
@@ -224,7 +224,7 @@ def _clips(
     return mute.join(rows.select("video_id").unique(), on="video_id", how="semi"), method
 
 
-def _heard(leaver: Leaver, file: Path) -> pl.Expr:
+def _heard(leaver: DataSubject, file: Path) -> pl.Expr:
     """Clips of videos they are seen in beside others, with sound or words that may be theirs."""
     shared = pl.col("video_id").is_in(pl.Series(leaver.shared, dtype=pl.String).implode())
     said = [pl.col("words").list.len() > 0]
@@ -232,7 +232,7 @@ def _heard(leaver: Leaver, file: Path) -> pl.Expr:
     return shared & pl.any_horizontal(said).fill_null(False)
 
 
-def _theirs(leaver: Leaver, columns: list[str]) -> pl.Expr:
+def _theirs(leaver: DataSubject, columns: list[str]) -> pl.Expr:
     ids = {
         "face_id": leaver.faces, "duplicate_of": leaver.faces, "track_id": leaver.tracks,
         "video_id": leaver.videos, "subject_id": (_subject(leaver),),
@@ -243,12 +243,12 @@ def _theirs(leaver: Leaver, columns: list[str]) -> pl.Expr:
     )
 
 
-def _subject(leaver: Leaver) -> str:
+def _subject(leaver: DataSubject) -> str:
     """A video whose people nobody named stands for a subject of its own (35_subjects.sql)."""
     return leaver.name if leaver.kind == "subject" else f"video-{leaver.name}"
 
 
-def _derived(leaver: Leaver) -> set[str]:
+def _derived(leaver: DataSubject) -> set[str]:
     return {leaver.name.removeprefix("video-")} if leaver.kind == "subject" else {leaver.name}
 
 

@@ -74,7 +74,7 @@ def locked(home: Home, name: str) -> Iterator[Path]:
         for pattern in (f"{_DRAFT}*", f"{_WITHDRAWN}*"):
             for left in folder.glob(pattern):
                 shutil.rmtree(left, ignore_errors=True)
-        mirror.settle_folder(folder)
+        mirror.sync_and_clean(folder)
         yield folder
 
 
@@ -107,7 +107,7 @@ def publish(path: Path, target: Path) -> None:
 
 def numbers(folder: Path) -> list[Number]:
     """Every version number a folder bears, sound or not, in order."""
-    mirror.refresh(folder)
+    mirror.sync(folder)
     if not folder.is_dir():
         return []
     found = (_FOLDER.fullmatch(entry.name) for entry in folder.iterdir())
@@ -135,7 +135,7 @@ def withdraw(path: Path) -> None:
     Call under ``locked``.
     """
     hidden = path.parent / f"{_WITHDRAWN}{uuid.uuid4().hex}"
-    atomic.withdraw(path, hidden)
+    atomic.unpublish(path, hidden)
     _sync(path.parent)
     shutil.rmtree(hidden)
 

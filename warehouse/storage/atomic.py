@@ -1,4 +1,8 @@
-"""Files that are either whole or not there; in a home on an object store, there and here."""
+"""Write, replace and delete files and folders atomically.
+
+A reader sees the old state or the new one, never a part. For shared folders of a data directory
+on an object store, the store changes first, see ``warehouse.storage.mirror``.
+"""
 
 from __future__ import annotations
 
@@ -9,90 +13,88 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from warehouse.storage import mirror, version_upload, writers
+from warehouse.storage import locks, mirror
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a draft beside ``path``; move it into place when the block ends well.
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a draft path beside ``path``; move it to ``path`` if the block succeeds.
 
-    The draft's name starts with a dot and keeps no ``.parquet`` suffix, so no glob over a
-    table ever sees it. What a killed process leaves behind is swept by ``sweep``.
+    The draft's name starts with a dot and has no ``.parquet`` suffix, so no glob over a table
+    matches it. ``delete_stale_drafts`` removes what a killed process leaves.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_beside(path)
+    draft = draft_path(path)
     try:
         yield draft
-        # Flush before the rename: after a power cut a renamed but empty file is worse than none.
+        # Flush before the rename: after a power cut a renamed empty file is worse than none.
         with open(draft, "rb") as handle:
             os.fsync(handle.fileno())
-        if (shared := mirror.of(path)) is not None:
-            shared.put(draft, path)
+        if (shared := mirror.find(path)) is not None:
+            shared.upload(draft, path)
         else:
             os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def draft_beside(path: Path) -> Path:
-    """A name beside ``path`` for a file or folder still being written; ``sweep`` knows it."""
-    return path.parent / f".draft-{writers.own_mark()}-{uuid.uuid4().hex}"
+def draft_path(path: Path) -> Path:
+    """Return a draft name beside ``path`` that ``delete_stale_drafts`` recognises."""
+    return path.parent / f".draft-{locks.process_tag()}-{uuid.uuid4().hex}"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` whole or not at all."""
-    with replacing(path) as draft:
+    """Write ``data`` to ``path`` atomically."""
+    with replace_file(path) as draft:
         draft.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 ``text`` to ``path`` whole or not at all."""
+    """Write ``text`` as UTF-8 to ``path`` atomically."""
     write_bytes(path, text.encode())
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there."""
-    if (shared := mirror.of(path)) is not None:
-        shared.remove(path)
+    """Delete a file; a missing file is no error."""
+    if (shared := mirror.find(path)) is not None:
+        shared.delete(path)
     path.unlink(missing_ok=True)
 
 
 def publish(draft: Path, target: Path) -> None:
-    """Move a finished folder into place; all of it is seen at once, or nothing.
+    """Move a finished folder to ``target``, visible as a whole.
 
     Raises:
-        FileExistsError: ``target`` is there already; it stays as it is.
-        StoreError: another machine is publishing it now.
+        FileExistsError: ``target`` exists; it is not changed.
+        StoreError: another machine is publishing it.
     """
     if target.exists():
         raise FileExistsError(target)
-    if (shared := mirror.of(target)) is not None:
-        version_upload.publish(shared, draft, target)
+    if (shared := mirror.find(target)) is not None:
+        shared.publish(draft, target)
     else:
         os.rename(draft, target)
 
 
-def withdraw(path: Path, hidden: Path) -> None:
-    """Take a folder out of everybody's sight; its files stay in ``hidden`` until that goes."""
-    if (shared := mirror.of(path)) is not None:
-        version_upload.withdraw(shared, path, hidden)
+def unpublish(path: Path, hidden: Path) -> None:
+    """Move a published folder to ``hidden``, so that no reader finds it."""
+    if (shared := mirror.find(path)) is not None:
+        shared.unpublish(path, hidden)
     else:
         os.rename(path, hidden)
 
 
-def sweep(folder: Path, *, older_than_s: float, now: Callable[[], float]) -> int:
-    """Remove drafts that a killed process left below ``folder``; return how many.
+def delete_stale_drafts(folder: Path, *, older_than_s: float, now: Callable[[], float]) -> int:
+    """Delete drafts of killed processes below ``folder``; return how many.
 
-    A draft is left over when its process is gone, or, where that cannot be told (another host's,
-    or a number another program has by now), when it is older than ``older_than_s``.
+    A draft is stale if its process has exited, or if it is older than ``older_than_s``. The age
+    decides for drafts of other hosts and for process ids that were reused.
     """
     removed = 0
     for draft in folder.rglob(".draft-*"):
         try:
-            if (
-                writers.is_gone(draft.name.removeprefix(".draft-"))
-                or now() - draft.stat().st_mtime > older_than_s
-            ):
+            exited = locks.has_exited(draft.name.removeprefix(".draft-"))
+            if exited or now() - draft.stat().st_mtime > older_than_s:
                 shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
                 removed += 1
         except FileNotFoundError:

@@ -63,7 +63,7 @@ def backup(home: Home, target: Path) -> Backup:
             hint="name another file, or the home with --home",
         )
     with (
-        atomic.replacing(target) as draft,
+        atomic.replace_file(target) as draft,
         open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out,
         tarfile.open(fileobj=out, mode="w") as tar,
     ):

@@ -25,7 +25,7 @@ HIDDEN = ".fetched"
 
 
 @dataclass(frozen=True)
-class Arrival:
+class Download:
     """One origin and what became of it.
 
     Attributes:
@@ -47,30 +47,30 @@ class Arrival:
     failure: str | None = None
 
 
-def place(batch: Path, origin: str) -> Path:
+def folder_of(batch: Path, origin: str) -> Path:
     """The folder for the files of an origin, in the inbox folder of a batch."""
     return batch / FOLDER / sha256_of([origin.encode()])[:16]
 
 
-def known(batch: Path, origin: str) -> Arrival | None:
+def read(batch: Path, origin: str) -> Download | None:
     """What became of an origin before; None when it is new."""
-    return _read(place(batch, origin).with_suffix(".json"))
+    return _read(folder_of(batch, origin).with_suffix(".json"))
 
 
-def keep(batch: Path, arrival: Arrival) -> None:
+def write(batch: Path, arrival: Download) -> None:
     """Remember an arrival; its origin must be known."""
     if arrival.origin is not None:
-        _write(place(batch, arrival.origin).with_suffix(".json"), arrival)
+        _write(folder_of(batch, arrival.origin).with_suffix(".json"), arrival)
 
 
-def every(batch: Path) -> Iterator[tuple[Path, Arrival]]:
+def list_all(batch: Path) -> Iterator[tuple[Path, Download]]:
     """Folder and arrival of everything that came to a batch, by key."""
     for path in sorted((batch / FOLDER).glob("*.json")):
         if found := _read(path):
             yield path.with_suffix(""), found
 
 
-def shown(address: str) -> str:
+def redact_url(address: str) -> str:
     """An address without what may be a secret in it: user, password, query."""
     if "://" not in address:
         return address
@@ -110,15 +110,15 @@ def forget(inbox: Path, gone: Iterable[str]) -> None:
             "refused": {},
         }
         declared = {**arrival.declared, "source": None, "subject_id": None}
-        _write(path, Arrival(**{**asdict(arrival), **bare, "declared": declared}))
+        _write(path, Download(**{**asdict(arrival), **bare, "declared": declared}))
 
 
-def _read(path: Path) -> Arrival | None:
+def _read(path: Path) -> Download | None:
     try:
-        return Arrival(**json.loads(path.read_text()))
+        return Download(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _write(path: Path, arrival: Arrival) -> None:
+def _write(path: Path, arrival: Download) -> None:
     atomic.write_text(path, json.dumps(asdict(arrival), sort_keys=True))

@@ -87,8 +87,8 @@ class Home:
         path = self.root / "salt"
         self.root.mkdir(parents=True, exist_ok=True)
         draft = self.root / f".salt-{secrets.token_hex(4)}"
-        if not path.exists() and (shared := mirror.of(path)) is not None:
-            shared.settle(path, secrets.token_hex(16).encode())
+        if not path.exists() and (shared := mirror.find(path)) is not None:
+            shared.create_once(path, secrets.token_hex(16).encode())
         elif not path.exists():
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             os.write(handle, secrets.token_hex(16).encode())

@@ -86,6 +86,6 @@ def _stored(home: Home) -> Iterator[Path]:
 
 def _is_there(home: Home, key: str) -> bool:
     try:
-        return mirror.bring(media.path_of(home, key)).is_file()
+        return mirror.ensure_local(media.path_of(home, key)).is_file()
     except MediaError:
         return False

@@ -1,29 +1,33 @@
-"""One process at a time, for as long as a block runs; a killed process frees its place."""
+"""File locks between processes of a machine, and identifiers of writing processes."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from warehouse.errors import StudioError
 
+_HOST = f"{uuid.getnode():012x}"
 _POLL_S = 0.2
 
 
 @contextmanager
-def alone(path: Path, *, doing: str, wait_s: float) -> Iterator[None]:
-    """Hold the lock file ``path``.
+def file_lock(path: Path, *, purpose: str, timeout_s: float) -> Iterator[None]:
+    """Hold an exclusive lock on the file ``path``; the kernel frees it if the process dies.
 
     Args:
-        doing: what is done alone, for the message: "starting Label Studio".
+        purpose: what the lock protects, for the error message: "starting Label Studio".
+        timeout_s: seconds to wait for another process.
 
     Raises:
-        StudioError: another process has held it for ``wait_s``.
+        StudioError: another process held the lock for ``timeout_s``.
     """
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + timeout_s
     with open(path, "w") as handle:
         while True:
             try:
@@ -32,9 +36,34 @@ def alone(path: Path, *, doing: str, wait_s: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StudioError(
-                        f"to be alone in {doing}",
-                        got=f"another risorius at it for {wait_s:g} s",
-                        hint="wait for it to end, or stop it",
+                        f"Another risorius process is {purpose}",
+                        got=f"its lock was not free within {timeout_s:g} s",
+                        hint="wait until that process ends, or stop it",
                     ) from None
                 time.sleep(_POLL_S)
         yield
+
+
+def host_id() -> str:
+    """Return the hardware address of this machine, 12 hex digits."""
+    return _HOST
+
+
+def process_tag() -> str:
+    """Return ``<host>-<pid>`` of this process."""
+    return f"{_HOST}-{os.getpid()}"
+
+
+def has_exited(tag: str) -> bool:
+    """Return whether the process of a tag has ended; False if this cannot be known."""
+    host, _, rest = tag.partition("-")
+    pid = rest.partition("-")[0]
+    if host != _HOST or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -11,7 +11,8 @@ from warehouse.errors import MediaError
 from warehouse.ids import sha256_of
 from warehouse.storage import atomic
 from warehouse.storage.home import Home
-from warehouse.storage.mirror import bring, of
+from warehouse.storage.mirror import ensure_local as _fetch
+from warehouse.storage.mirror import find
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,15 +65,15 @@ def path_of(home: Home, key: str) -> Path:
         raise MediaError(
             f"a media key below {' or '.join(KINDS)}", got=repr(key), hint="rebuild the table row"
         )
-    return bring(home.media / pure)
+    return _fetch(home.media / pure)
 
 
-def bring_all(home: Home, keys: Iterable[str | None]) -> None:
+def ensure_local(home: Home, keys: Iterable[str | None]) -> None:
     """Have these pictures on this machine, for a server that reads files; of a local home they are.
 
     One that the bucket lacks stays missing, as a lost file of a local home would.
     """
-    if of(home.media / "crops") is None:
+    if find(home.media / "crops") is None:
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for _ in pool.map(lambda key: path_of(home, key), sorted({key for key in keys if key})):

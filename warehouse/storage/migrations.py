@@ -72,7 +72,7 @@ def _bring_up(name: str, path: Path) -> bool:
     ).collect()
     own = {key: text for key, text in footer.items() if not key.startswith("ARROW:")}
     try:
-        with atomic.replacing(path) as draft:
+        with atomic.replace_file(path) as draft:
             tables.save(draft, frame, footer=own)
             if _look(path) != seen:
                 raise _MovedError

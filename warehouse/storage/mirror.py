@@ -1,230 +1,391 @@
-"""A home on an object store: a working folder on this machine that mirrors what is shared.
+"""Mirror a data directory that lies on an object store in a local folder.
 
-The bucket is the truth. A write is uploaded before it takes its place here, a deletion happens
-there first, and what others wrote is fetched before it is read, by comparing a listing with an
-index of what this folder holds. So every reader (Polars, DuckDB, ``datasets``, Label Studio) works
-on plain local files, and a working folder that is lost costs a download.
+The object store is the truth. A write is uploaded before it replaces the local file, a deletion
+happens on the store first, and changes by other machines are fetched before a read. A listing is
+compared with an index of ETags to find them. Every reader (Polars, DuckDB, ``datasets``, Label
+Studio) therefore works on local files, and a lost local folder costs one download. The reasons
+and measurements are in ``docs/decisions/object_store_mirror.md``.
 
-What is shared: ``tables media releases inbox forgetting people`` and the salt. What stays on the
-machine says so: ``label-studio`` and ``dagster`` (SQLite), ``cache``, locks and drafts.
+Shared: ``tables media releases inbox forgetting people`` and the salt. Local to each machine:
+``label-studio`` and ``dagster`` (SQLite), ``cache``, locks and drafts.
+
+A release version is one unit: it exists when its manifest, the last file uploaded, exists. A
+machine creates a lock object before it uploads a version, so two machines never mix their files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+import sqlite3
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
-from warehouse.storage import version_upload
-from warehouse.storage.mirror_index import Held, holding
-from warehouse.storage.object_store import Bucket, mark_of
+from warehouse.storage import locks
+from warehouse.storage.object_store import ObjectStore, StoreError, expected_etag
 
 PEOPLE = "people"
-"""Pseudonyms of those who label, see ``pipeline.studio.roster``."""
+"""Folder with the pseudonyms of annotators, see ``pipeline.studio.roster``."""
 
 FOLDERS = ("tables", "media", "releases", "inbox", "forgetting", PEOPLE)
 SALT = "salt"
-FRESH_S = 2.0
-"""What another machine wrote is seen at the latest so much later."""
+MAX_STALENESS_S = 2.0
+"""A change by another machine is seen after at most this many seconds."""
 
-_OWN = ".store"
-_AT_ONCE = 8
+MANIFEST = "manifest.json"
+"""Last file of a release version to be uploaded and first to be deleted."""
+
+_STATE = ".store"
+_PARALLEL = 8
+_LOCK_TTL_S = 3600.0
 
 
 def working_folder(url: str) -> Path:
-    """The folder on this machine for the home at ``url``, made and marked when missing.
+    """Return the local folder that mirrors ``url``; create it if missing.
 
     It lies below ``RISORIUS_WORK``, by default ``~/.local/share/risorius``.
     """
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    above = Path(os.environ.get("RISORIUS_WORK") or f"{data}/risorius").expanduser().absolute()
+    parent = Path(os.environ.get("RISORIUS_WORK") or f"{data}/risorius").expanduser().absolute()
     name = "".join(letter if letter.isalnum() else "-" for letter in url.split("://")[1])[-60:]
-    root = above / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-    if not (root / _OWN / "url").exists():
-        (root / _OWN).mkdir(parents=True, exist_ok=True)
-        Bucket(url)  # refuse what cannot work before leaving a folder that says it does
-        draft = root / _OWN / f"url-{uuid.uuid4().hex}"
+    root = parent / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    if not (root / _STATE / "url").exists():
+        (root / _STATE).mkdir(parents=True, exist_ok=True)
+        ObjectStore(url)  # raises on an unusable URL before the folder is marked as a mirror
+        draft = root / _STATE / f"url-{uuid.uuid4().hex}"
         draft.write_text(url)
-        os.replace(draft, root / _OWN / "url")
+        os.replace(draft, root / _STATE / "url")
     return root
 
 
 def url_of(root: Path) -> str | None:
-    """The URL that ``root`` is the working folder of; None for a home on this machine alone."""
-    mark = root / _OWN / "url"
-    return mark.read_text() if mark.is_file() else None
+    """Return the URL that ``root`` mirrors; None for a plain local data directory."""
+    file = root / _STATE / "url"
+    return file.read_text() if file.is_file() else None
 
 
-def of(path: Path) -> Store | None:
-    """The store that ``path`` is shared through; None for what stays on this machine."""
+def find(path: Path) -> Mirror | None:
+    """Return the mirror that shares ``path``; None if ``path`` stays on this machine."""
     for root in path.parents:
-        if (root / _OWN / "url").is_file():
+        if (root / _STATE / "url").is_file():
             top = path.relative_to(root).parts[0]
-            return _opened(root) if top in FOLDERS or top == SALT else None
+            return _open(root) if top in FOLDERS or top == SALT else None
     return None
 
 
-def refresh(path: Path, *, force: bool = False) -> None:
-    """Fetch what others changed below a folder of a home, or of the home itself without its
-    pictures: those are fetched one by one as they are needed. Nothing to do for a local home."""
-    if (path / _OWN / "url").is_file():
-        shared = _opened(path)
+def sync(path: Path, *, force: bool = False) -> None:
+    """Fetch what other machines changed below ``path``.
+
+    For the root of a data directory this covers all shared folders except ``media``, whose files
+    are fetched one by one when they are read. Does nothing for a local data directory.
+    """
+    if (path / _STATE / "url").is_file():
+        mirror = _open(path)
         for name in FOLDERS:
             if name != "media":
-                shared.refresh(path / name, force=force)
-    elif (found := of(path)) is not None:
-        found.refresh(path, force=force)
+                mirror.sync(path / name, force=force)
+    elif (found := find(path)) is not None:
+        found.sync(path, force=force)
 
 
-def settle_folder(path: Path) -> None:
-    """``refresh`` at once, and remove what publishers and withdrawals that died left half done."""
-    if (shared := of(path)) is not None:
-        shared.refresh(path, force=True)
-        version_upload.tidy(shared, path)
+def sync_and_clean(path: Path) -> None:
+    """Fetch changes now and delete versions whose upload or deletion was killed."""
+    if (mirror := find(path)) is not None:
+        mirror.sync(path, force=True)
+        mirror.delete_incomplete(path)
 
 
-def bring(path: Path) -> Path:
-    """``path``, fetched when it is shared and not here yet."""
-    if not path.exists() and (shared := of(path)) is not None:
-        shared.bring(path)
+def ensure_local(path: Path) -> Path:
+    """Return ``path``, downloaded first if it is shared and missing here."""
+    if not path.exists() and (mirror := find(path)) is not None:
+        mirror.download(path)
     return path
 
 
-class Store:
-    """One working folder and its bucket."""
+class Index:
+    """One transaction on the index of a local folder: object key to ETag.
+
+    Other processes of this machine wait until the transaction ends.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def etag(self, key: str) -> str | None:
+        """Return the ETag of the object that the local file equals."""
+        row = self._database.execute("SELECT mark FROM objects WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def entries(self, folder: str) -> dict[str, str]:
+        """Return key to ETag of one file, or of all files below a folder."""
+        rows = self._database.execute(
+            "SELECT key, mark FROM objects WHERE key = ? OR key GLOB ?",
+            (folder, f"{_escape_glob(folder)}/*"),
+        )
+        return dict(rows.fetchall())
+
+    def set(self, key: str, etag: str) -> None:
+        self._database.execute("INSERT OR REPLACE INTO objects VALUES (?, ?)", (key, etag))
+
+    def remove(self, folder: str) -> None:
+        """Drop the entry of a key and of all keys below it."""
+        self._database.execute(
+            "DELETE FROM objects WHERE key = ? OR key GLOB ?",
+            (folder, f"{_escape_glob(folder)}/*"),
+        )
+
+
+class Mirror:
+    """A local folder and the object store it mirrors."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.bucket = Bucket((root / _OWN / "url").read_text())
-        self._looked: dict[str, float] = {}
+        self.objects = ObjectStore((root / _STATE / "url").read_text())
+        self._synced_at: dict[str, float] = {}
 
-    def put(self, draft: Path, path: Path) -> None:
-        """Upload a finished draft, then move it into place."""
-        key, mark = self.key(path), mark_of(draft)
-        self.bucket.put(draft, key)
-        with self.held() as held:
+    def upload(self, draft: Path, path: Path) -> None:
+        """Upload a finished draft, then move it to ``path``."""
+        key, etag = self.key(path), expected_etag(draft)
+        self.objects.upload(draft, key)
+        with self.index() as index:
             os.replace(draft, path)
-            held.note(key, mark)
+            index.set(key, etag)
 
-    def remove(self, path: Path) -> None:
-        """Delete a file there, then here; nothing happens when it is nowhere."""
+    def delete(self, path: Path) -> None:
+        """Delete a file from the store, then locally; a missing file is no error."""
         key = self.key(path)
-        self.bucket.delete(key)
-        self._drop(key)
+        self.objects.delete(key)
+        self._delete_local(key)
 
-    def settle(self, path: Path, data: bytes) -> None:
-        """Make a file that is made once: of all machines the first wins, and all have its bytes."""
-        self.bucket.create(self.key(path), data)
-        self.bring(path)
+    def create_once(self, path: Path, data: bytes) -> None:
+        """Create a file that never changes; the first machine wins, all read its bytes."""
+        self.objects.create(self.key(path), data)
+        self.download(path)
 
-    def refresh(self, path: Path, *, force: bool = False) -> None:
-        """Make the files below ``path`` what the bucket holds now."""
+    def download(self, path: Path) -> None:
+        """Fetch one file if the store has it."""
+        self._fetch(self.key(path), None, etag=None)
+
+    def sync(self, path: Path, *, force: bool = False) -> None:
+        """Make the local files below ``path`` equal to the objects on the store."""
         prefix, now = self.key(path), time.monotonic()
-        fresh = [*_parents(prefix), prefix]
-        if not force and any(now - self._looked.get(one, -FRESH_S) < FRESH_S for one in fresh):
+        covering = [*_parents(prefix), prefix]
+        if not force and any(
+            now - self._synced_at.get(one, -MAX_STALENESS_S) < MAX_STALENESS_S for one in covering
+        ):
             return
-        there = {key: mark for key, mark in self.bucket.list(prefix).items() if _is_ours(key)}
-        with self.held() as held:
-            known = held.below(prefix)
-        whole, parts = version_upload.found(there)
-        for version in sorted(whole):
+        listed = {key: etag for key, etag in self.objects.list(prefix).items() if _is_safe(key)}
+        with self.index() as index:
+            known = index.entries(prefix)
+        complete, incomplete = _versions(listed)
+        for version in sorted(complete):
             if not (self.root / version).exists():
-                known |= version_upload.fetch(self, version, there)
-        wanted = [
-            (key, known.get(key), mark)
-            for key, mark in there.items()
-            if not any(version_upload.within(key, part) for part in parts)
-            and (known.get(key) != mark or not (self.root / key).exists())
+                known |= self._fetch_version(version, listed)
+        changed = [
+            (key, known.get(key), etag)
+            for key, etag in listed.items()
+            if _folder_of(key, incomplete) is None
+            and (known.get(key) != etag or not (self.root / key).exists())
         ]
-        self._fetch_all(wanted)
-        for key in known.keys() - {key for key in there if not _in_any(key, parts)}:
-            # Written since the listing, perhaps; a version without its seal is going or coming.
-            part = next((part for part in parts if version_upload.within(key, part)), None)
-            if not self.bucket.has(f"{part}/{version_upload.SEAL}" if part else key):
-                self._drop(key)
-        self._looked[prefix] = now
-        if any(key.startswith("tables/tombstones/") for key, _, _ in wanted):
-            self._forget()
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            list(pool.map(lambda one: self._fetch(one[0], one[1], etag=one[2]), changed))
+        expected = {key for key in listed if _folder_of(key, incomplete) is None}
+        for key in known.keys() - expected:
+            # Ask again before deleting: the object may be newer than the listing. A version
+            # without its manifest is being uploaded or deleted.
+            version = _folder_of(key, incomplete)
+            if not self.objects.exists(f"{version}/{MANIFEST}" if version else key):
+                self._delete_local(key)
+        self._synced_at[prefix] = now
+        if any(key.startswith("tables/tombstones/") for key, _, _ in changed):
+            self._apply_erasure()
 
-    def bring(self, path: Path) -> None:
-        """Fetch one file, if the bucket has it."""
-        self._fetch(self.key(path), None, mark=None)
+    def publish(self, draft: Path, target: Path) -> None:
+        """Upload a finished release version, manifest last, then move it to ``target``.
 
-    def _forget(self) -> None:
-        """Somebody left on another machine: nothing of theirs may stay on this one."""
-        shutil.rmtree(self.root / "cache", ignore_errors=True)
-        self.refresh(self.root / "media", force=True)
+        Raises:
+            StoreError: another machine is publishing the same version.
+            FileExistsError: the version exists.
+        """
+        version = self.key(target)
+        if self.objects.exists(f"{version}/{MANIFEST}"):
+            raise FileExistsError(target)
+        with self._version_lock(version):
+            for stale in self.objects.list(version):  # of a publisher that was killed
+                self.objects.delete(stale)
+            files = sorted(item for item in draft.rglob("*") if item.is_file())
+            files.sort(key=lambda file: file == draft / MANIFEST)
+            etags = {}
+            for file in files:
+                key = f"{version}/{file.relative_to(draft).as_posix()}"
+                etags[key] = expected_etag(file)
+                self.objects.upload(file, key)
+            with self.index() as index:
+                os.rename(draft, target)
+                for key, etag in etags.items():
+                    index.set(key, etag)
 
-    def _fetch_all(self, wanted: Iterable[tuple[str, str | None, str]]) -> None:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(lambda one: self._fetch(one[0], one[1], mark=one[2]), wanted):
-                pass
+    def unpublish(self, path: Path, hidden: Path) -> None:
+        """Delete a version on the store, manifest first, then rename it to ``hidden``."""
+        version = self.key(path)
+        manifest = f"{version}/{MANIFEST}"
+        for key in sorted(self.objects.list(version), key=lambda key: key != manifest):
+            self.objects.delete(key)
+        with self.index() as index:
+            os.rename(path, hidden)
+            index.remove(version)
 
-    def _fetch(self, key: str, seen: str | None, *, mark: str | None) -> None:
-        if not _is_ours(key):
-            return
-        draft, path = self.draft(), self.root / key
-        try:
-            if not self.bucket.get(key, draft):
-                return
-            if key == SALT:
-                draft.chmod(0o600)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with self.held() as held:
-                # Another process of this machine may have written it meanwhile: that is newer.
-                if held.mark(key) == seen or not path.exists():
-                    os.replace(draft, path)
-                    held.note(key, mark or mark_of(path))
-        finally:
-            draft.unlink(missing_ok=True)
+    def delete_incomplete(self, path: Path) -> None:
+        """Delete versions without a manifest that no machine is publishing."""
+        listed = self.objects.list(self.key(path))
+        for version in sorted(_versions(listed)[1]):
+            lock = _lock_key(version)
+            if lock not in listed or not self._is_locked(lock):
+                for key in sorted(key for key in listed if key.startswith(f"{version}/")):
+                    self.objects.delete(key)
 
-    def _drop(self, key: str) -> None:
-        path = self.root / key
-        with self.held() as held:
-            path.unlink(missing_ok=True)
-            held.forget(key)
-        # Of a version that was withdrawn elsewhere no empty folder stays.
-        for folder in path.parents:
-            if len(folder.relative_to(self.root).parts) < 3 or not _is_empty(folder):
-                return
-            folder.rmdir()
-
-    def draft(self) -> Path:
-        """A new path on this disk that nobody looks at."""
-        folder = self.root / _OWN / "fetching"
+    def draft_path(self) -> Path:
+        """Return a new path on the local disk that no reader looks at."""
+        folder = self.root / _STATE / "fetching"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / uuid.uuid4().hex
 
     def key(self, path: Path) -> str:
-        """The name of a file or folder in the bucket."""
+        """Return the object key of a local file or folder."""
         return path.relative_to(self.root).as_posix()
 
-    def held(self) -> AbstractContextManager[Held]:
-        """What this folder holds, for as long as a block runs; nobody else here changes it then."""
-        return holding(self.root / _OWN / "index.sqlite")
+    @contextmanager
+    def index(self) -> Iterator[Index]:
+        """Open a transaction on the index; commit when the block ends without an error."""
+        path = self.root / _STATE / "index.sqlite"
+        with closing(sqlite3.connect(path, timeout=120, isolation_level=None)) as database:
+            # A lost index only costs downloads; keys of erased files must not stay in its pages.
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute("PRAGMA secure_delete = ON")
+            database.execute("BEGIN IMMEDIATE")
+            # Column `mark` holds the ETag; the index of an existing folder has that name.
+            database.execute("CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, mark TEXT)")
+            yield Index(database)
+            database.execute("COMMIT")
+
+    def _apply_erasure(self) -> None:
+        """Remove local copies after an erasure on another machine."""
+        shutil.rmtree(self.root / "cache", ignore_errors=True)
+        self.sync(self.root / "media", force=True)
+
+    def _fetch(self, key: str, known_etag: str | None, *, etag: str | None) -> None:
+        if not _is_safe(key):
+            return
+        draft, path = self.draft_path(), self.root / key
+        try:
+            if not self.objects.download(key, draft):
+                return
+            if key == SALT:
+                draft.chmod(0o600)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self.index() as index:
+                # If another process of this machine wrote the file meanwhile, that is newer.
+                if index.etag(key) == known_etag or not path.exists():
+                    os.replace(draft, path)
+                    index.set(key, etag or expected_etag(path))
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _fetch_version(self, version: str, listed: Mapping[str, str]) -> dict[str, str]:
+        """Download all files of a version aside, then rename; return its index entries."""
+        draft, target = self.draft_path(), self.root / version
+        wanted = {key: etag for key, etag in listed.items() if key.startswith(f"{version}/")}
+
+        def download(key: str) -> bool:
+            path = draft / Path(key).relative_to(version)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return self.objects.download(key, path)
+
+        try:
+            with ThreadPoolExecutor(_PARALLEL) as pool:
+                if not all(pool.map(download, wanted)):
+                    return {}  # unpublished meanwhile
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with self.index() as index:
+                if not target.exists():
+                    os.rename(draft, target)
+                    for key, etag in wanted.items():
+                        index.set(key, etag)
+                return index.entries(version)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _delete_local(self, key: str) -> None:
+        path = self.root / key
+        with self.index() as index:
+            path.unlink(missing_ok=True)
+            index.remove(key)
+        # Delete the empty folders of a version that another machine unpublished.
+        for folder in path.parents:
+            shallow = len(folder.relative_to(self.root).parts) < 3
+            if shallow or not folder.is_dir() or any(folder.iterdir()):
+                return
+            folder.rmdir()
+
+    @contextmanager
+    def _version_lock(self, version: str) -> Iterator[None]:
+        lock = _lock_key(version)
+        own = json.dumps({"who": locks.process_tag(), "at": time.time()}).encode()
+        if not self._is_locked(lock):
+            self.objects.delete(lock)  # of a publisher that was killed
+        if not self.objects.create(lock, own):
+            raise StoreError(
+                "Another machine is publishing this release version",
+                got=version.removeprefix("releases/"),
+                hint="run the same command again in a minute",
+            )
+        try:
+            yield
+        finally:
+            self.objects.delete(lock)
+
+    def _is_locked(self, lock: str) -> bool:
+        owner = json.loads(self.objects.read(lock) or "null")
+        if owner is None:
+            return False
+        return not locks.has_exited(owner["who"]) and time.time() - owner["at"] < _LOCK_TTL_S
 
 
 @cache
-def _opened(root: Path) -> Store:
-    return Store(root)
+def _open(root: Path) -> Mirror:
+    return Mirror(root)
 
 
-def _is_ours(key: str) -> bool:
-    """Whether a key may become a file here: nothing hidden, nothing that leaves the folder."""
+def _is_safe(key: str) -> bool:
+    """Return whether a key may become a local file: not hidden, not outside the root."""
     parts = key.split("/")
     plain = all(part and not part.startswith(".") and "\\" not in part for part in parts)
     return plain and "\0" not in key and (parts[0] in FOLDERS or key == SALT)
 
 
-def _in_any(key: str, folders: Iterable[str]) -> bool:
-    return any(version_upload.within(key, folder) for folder in folders)
+def _versions(keys: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return folders ``releases/<name>/<version>`` with and without a manifest."""
+    listed = set(keys)
+    split = [key.split("/") for key in listed if key.startswith("releases/")]
+    folders = {"/".join(parts[:3]) for parts in split if len(parts) > 3}
+    complete = {folder for folder in folders if f"{folder}/{MANIFEST}" in listed}
+    return complete, folders - complete
+
+
+def _folder_of(key: str, folders: Iterable[str]) -> str | None:
+    return next((folder for folder in folders if key.startswith(f"{folder}/")), None)
+
+
+def _lock_key(version: str) -> str:
+    folder, _, name = version.rpartition("/")
+    return f"{folder}/.claim-{name}"
 
 
 def _parents(prefix: str) -> list[str]:
@@ -232,5 +393,5 @@ def _parents(prefix: str) -> list[str]:
     return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
 
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
+def _escape_glob(text: str) -> str:
+    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in text)

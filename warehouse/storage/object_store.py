@@ -1,6 +1,6 @@
-"""One prefix of an object store, through fsspec: list, get, put, create, delete, each tried again.
+"""Read and write the objects below one URL through fsspec, with retries.
 
-A bucket keeps whole objects: a put is seen whole or not at all, and by everybody at once.
+An object store keeps whole objects: every reader sees an upload completely or not at all.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from urllib.parse import urlsplit
 
 from warehouse.errors import RisoriusError, SettingsError
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _ATTEMPTS = 8
-_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 5.0
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])")
 
 
 class StoreError(RisoriusError):
-    """The object store is away, refuses us, or holds what we cannot use."""
+    """The object store is unreachable, denies access, or holds unusable data."""
 
 
 def url_of(text: str) -> str | None:
-    """``text`` as a URL of a store, or None for a local path.
+    """Return ``text`` as the URL of an object store; None for a local path.
 
-    One slash is enough: a URL that went through ``pathlib`` has lost the other.
+    One slash after the scheme is enough, because ``pathlib`` drops the second one.
     """
     match = _URL.match(text)
     return f"{match[1]}://{text[match.end() :].strip('/')}" if match else None
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a prefix of an S3 store is, for another program that reads from it; no keys.
+class S3Location:
+    """Address of an S3 prefix for another program; holds no keys.
 
     Attributes:
-        name: of the bucket.
-        prefix: of the home in it, empty or with a slash at its end.
-        endpoint: URL of the store; None for Amazon's own.
+        name: bucket.
+        prefix: of the data directory in the bucket; empty or ending with a slash.
+        endpoint: URL of the store; None for Amazon.
     """
 
     name: str
@@ -52,15 +52,16 @@ class Place:
     region: str
 
 
-class Bucket:
+class ObjectStore:
     """The objects below one URL; keys are relative to it.
 
     Args:
-        url: as fsspec writes it, ``s3://bucket/prefix``. Credentials and the endpoint come from
-            where the store's own library looks for them (``AWS_*`` variables, profiles, roles).
+        url: in fsspec's form, ``s3://bucket/prefix``. The store's own library finds credentials
+            and endpoint (``AWS_*`` variables, profiles, roles).
 
     Raises:
-        SettingsError: the scheme needs a package that is not there, or the URL holds a password.
+        SettingsError: the scheme needs a package that is not installed, or the URL holds a
+            password.
     """
 
     def __init__(self, url: str) -> None:
@@ -69,155 +70,155 @@ class Bucket:
         parts = urlsplit(url)
         if "@" in parts.netloc:
             raise SettingsError(
-                "the URL of a store without keys in it",
+                "The URL of the object store holds credentials",
                 got=f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}",
-                hint="give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by a profile",
+                hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile",
             )
         try:
             self._files, self._base = fsspec.core.url_to_fs(url, **_options(parts.scheme))
         except (ValueError, ImportError) as error:
             raise SettingsError(
-                "a local folder or the URL of an object store as home",
+                "The URL of the home cannot be opened",
                 got=f"{url} ({error})",
                 hint="install risorius[s3] for s3://, or name a folder with --home",
             ) from None
         if hasattr(self._files, "retries"):
-            # Of three layers that try again, one is enough: tries multiply.
+            # Disable s3fs's own retries; retrying at two layers multiplies attempts.
             self._files.retries = 1
         self.url = url
 
     def list(self, prefix: str = "") -> dict[str, str]:
-        """Key to mark of every object below ``prefix``, a folder; a mark changes with the bytes."""
+        """Return key to ETag of every object below the folder ``prefix``."""
         root = f"{self._base}/{prefix}".rstrip("/")
         try:
-            found = self._again(lambda: self._files.find(root, detail=True))
+            found = self._retry(lambda: self._files.find(root, detail=True))
         except FileNotFoundError:
-            raise self._no_bucket() from None
-        at = len(self._base) + 1
+            raise self._missing_bucket() from None
+        start = len(self._base) + 1
         return {
-            name[at:]: _mark(info) for name, info in found.items() if name.startswith(f"{root}/")
+            name[start:]: _etag(info) for name, info in found.items() if name.startswith(f"{root}/")
         }
 
-    def has(self, key: str) -> bool:
-        return bool(self._again(lambda: self._files.exists(self._path(key))))
+    def exists(self, key: str) -> bool:
+        return bool(self._retry(lambda: self._files.exists(self._path(key))))
 
-    def get(self, key: str, path: Path) -> bool:
-        """Copy an object to a file; False when there is none."""
+    def download(self, key: str, path: Path) -> bool:
+        """Copy an object to a file; return False if the object does not exist."""
         try:
-            self._again(lambda: self._files.get_file(self._path(key), str(path)))
+            self._retry(lambda: self._files.get_file(self._path(key), str(path)))
         except FileNotFoundError:
             return False
         return True
 
-    def put(self, path: Path, key: str) -> None:
-        """Copy a file to an object, whole or not at all."""
+    def upload(self, path: Path, key: str) -> None:
+        """Copy a file to an object, atomically."""
         try:
-            self._again(lambda: self._files.put_file(str(path), self._path(key)))
+            self._retry(lambda: self._files.put_file(str(path), self._path(key)))
         except FileNotFoundError:
-            raise self._no_bucket() from None
+            raise self._missing_bucket() from None
 
     def create(self, key: str, data: bytes) -> bool:
-        """Make an object; False when there is one, which stays as it is."""
+        """Create an object; return False if it exists with other bytes."""
         try:
-            self._again(lambda: self._files.pipe_file(self._path(key), data, mode="create"))
+            self._retry(lambda: self._files.pipe_file(self._path(key), data, mode="create"))
         except FileNotFoundError:
-            raise self._no_bucket() from None
+            raise self._missing_bucket() from None
         except FileExistsError:
-            # Perhaps by this very call, whose first answer was lost.
+            # This call may have created it: its first response may have been lost (1 of 100
+            # calls at 10 % injected failures).
             return self.read(key) == data
         return True
 
     def read(self, key: str) -> bytes | None:
-        """The bytes of a small object; None when there is none."""
+        """Return the bytes of a small object; None if it does not exist."""
         try:
-            return self._again(lambda: self._files.cat_file(self._path(key)))
+            return self._retry(lambda: self._files.cat_file(self._path(key)))
         except FileNotFoundError:
             return None
 
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Delete an object; a missing object is no error."""
         try:
-            self._again(lambda: self._files.rm_file(self._path(key)))
+            self._retry(lambda: self._files.rm_file(self._path(key)))
         except FileNotFoundError:
             return
 
-    def place(self) -> Place | None:
-        """Where it is, as this machine's settings have it; None for a store that is not S3."""
+    def s3_location(self) -> S3Location | None:
+        """Return bucket, prefix, endpoint and region; None if the store is not S3."""
         if "s3" not in self._files.protocol:
             return None
         name, _, prefix = self._base.partition("/")
-        told = self._again(lambda: self._files.s3.meta)
-        host = urlsplit(told.endpoint_url).hostname or ""
+        meta = self._retry(lambda: self._files.s3.meta)
+        host = urlsplit(meta.endpoint_url).hostname or ""
         amazon = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-        return Place(
+        return S3Location(
             name=name,
             prefix=f"{prefix}/" if prefix else "",
-            endpoint=None if amazon else told.endpoint_url,
-            region=told.region_name,
+            endpoint=None if amazon else meta.endpoint_url,
+            region=meta.region_name,
         )
 
-    def _no_bucket(self) -> StoreError:
+    def _missing_bucket(self) -> StoreError:
         return StoreError(
-            f"a bucket for {self.url}", got="none of that name", hint="make it, or name another"
+            "The bucket does not exist", got=self.url, hint="create it, or name another one"
         )
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}"
 
-    def _again(self, call: Callable[[], Answer]) -> Answer:
+    def _retry(self, call: Callable[[], Result]) -> Result:
+        """Call the store; retry transient errors with exponential waits and jitter."""
         import tenacity
 
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            wait=tenacity.wait_exponential_jitter(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S),
+            retry=tenacity.retry_if_exception(_is_transient),
+            reraise=True,
+        )
         try:
-            for attempt in tenacity.Retrying(
-                stop=tenacity.stop_after_attempt(_ATTEMPTS),
-                wait=tenacity.wait_exponential_jitter(multiplier=_PAUSE_S, max=_LONGEST_PAUSE_S),
-                retry=tenacity.retry_if_exception(_may_pass),
-                reraise=True,
-            ):
-                with attempt:
-                    return call()
+            return retrying(call)
         except (FileNotFoundError, FileExistsError):
             raise
         except Exception as error:
             raise StoreError(
-                f"the object store to answer at {self.url}",
+                f"The object store at {self.url} failed",
                 got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else '-'}",
-                hint="check the address, the keys (AWS_*) and the network; nothing half written "
-                "counts, so run the same command again",
+                hint="check the address, the keys (AWS_*) and the network, then run the same "
+                "command again; partial uploads do not count",
             ) from None
-        raise AssertionError("tenacity re-raises")
 
 
-def _may_pass(error: BaseException) -> bool:
-    lasting = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, ValueError)
-    words = ("NoCredentials", "PartialCredentials", "ParamValidation", "ProfileNotFound")
-    return (
-        isinstance(error, Exception)
-        and not isinstance(error, lasting)
-        and not type(error).__name__.startswith(words)
-    )
-
-
-def _options(scheme: str) -> dict[str, Any]:
-    # An instance that fsspec kept may be of other keys, or of another endpoint.
-    fresh = {"skip_instance_cache": True}
-    if scheme not in ("s3", "s3a"):
-        return fresh
-    # Listings kept by one process would hide what another one wrote.
-    patience = {"retries": {"mode": "standard", "max_attempts": 2}, "connect_timeout": 10}
-    return fresh | {"use_listings_cache": False, "config_kwargs": patience}
-
-
-def mark_of(path: Path) -> str:
-    """The mark that a file will most likely have once it was put; if not, it is fetched once."""
+def expected_etag(path: Path) -> str:
+    """Return the ETag a file gets on S3 in most cases (MD5); a wrong guess costs one download."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _mark(info: dict[str, Any]) -> str:
-    """The MD5 on S3 for what was put in one piece without a key of its own, else any word that
-    changes with the bytes."""
-    told = info.get("ETag") or info.get("etag") or info.get("md5Hash")
-    if told:
-        return str(told).strip('"')
+def _is_transient(error: BaseException) -> bool:
+    lasting = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, ValueError)
+    names = ("NoCredentials", "PartialCredentials", "ParamValidation", "ProfileNotFound")
+    return (
+        isinstance(error, Exception)
+        and not isinstance(error, lasting)
+        and not type(error).__name__.startswith(names)
+    )
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    # A cached fsspec instance may have other keys or another endpoint.
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if scheme in ("s3", "s3a"):
+        # A cached listing would hide what another process wrote.
+        options["use_listings_cache"] = False
+        retries = {"mode": "standard", "max_attempts": 2}
+        options["config_kwargs"] = {"retries": retries, "connect_timeout": 10}
+    return options
+
+
+def _etag(info: dict[str, Any]) -> str:
+    """Return a string that changes with the bytes: on S3 the ETag, elsewhere size and time."""
+    etag = info.get("ETag") or info.get("etag") or info.get("md5Hash")
+    if etag:
+        return str(etag).strip('"')
     return f"{info.get('size')}-{info.get('mtime') or info.get('created') or ''}"

@@ -48,7 +48,7 @@ def settle(tables: Path) -> None:
     if (tables / _FILE).is_file():
         of_home(tables)
         return
-    mirror.refresh(tables, force=True)  # another machine may have begun this home
+    mirror.sync(tables, force=True)  # another machine may have begun this home
     if of_home(tables) == SCHEMA and not (tables / _FILE).is_file():
         mark_home(tables)
 

@@ -40,7 +40,7 @@ def write(
     path = path_of(home, name, part=part, batch=batch)
     fitted = _fit(table, frame)
     schema_version.settle(home.tables)
-    with atomic.replacing(path) as draft:
+    with atomic.replace_file(path) as draft:
         save(draft, fitted, footer=metadata or {})
     return path
 
@@ -126,7 +126,7 @@ def parts(home: Home, name: str, *, batch: str | None = None) -> set[str]:
 def metadata(home: Home, name: str, *, part: str, batch: str | None = None) -> dict[str, str]:
     """The strings kept with one file; empty when the file is not there or is damaged."""
     path = path_of(home, name, part=part, batch=batch)
-    mirror.refresh(home.tables / name)
+    mirror.sync(home.tables / name)
     try:
         return dict(pl.read_parquet_metadata(path))
     except (pl.exceptions.PolarsError, OSError):
@@ -158,7 +158,7 @@ def path_of(home: Home, name: str, *, part: str, batch: str | None = None) -> Pa
 
 def _files(home: Home, table: Table, batch: str | None) -> list[Path]:
     folder = home.tables / table.name
-    mirror.refresh(folder)
+    mirror.sync(folder)
     schema_version.of_home(home.tables)
     if table.by_batch:
         pattern = f"batch={check_batch(batch)}/*.parquet" if batch else "batch=*/*.parquet"

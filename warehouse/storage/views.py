@@ -26,7 +26,7 @@ def connect(home: str | Home) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     place = Home.at(home)
-    mirror.refresh(place.tables)
+    mirror.sync(place.tables)
     schema_version.of_home(place.tables)
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
@@ -97,7 +97,7 @@ def _widened(kind: pl.DataType | type[pl.DataType]) -> pl.DataType | type[pl.Dat
     return pl.Float32 if kind == pl.Float16 else kind
 
 
-def ask(home: str | Home, sql: str) -> pl.DataFrame:
+def query(home: str | Home, sql: str) -> pl.DataFrame:
     """The answer to one query as a Polars frame."""
     answer = connect(home).sql(sql)
     # A statement that is no query (SET, CREATE TEMP …) has no answer.

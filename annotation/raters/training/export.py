@@ -37,7 +37,7 @@ def export(run: Path, weights: Path, *, model: str = "risorius") -> dict[str, An
     """
     results = _results(run)
     served = Served(trained(run), results["temperature"]).eval()
-    with atomic.replacing(weights) as draft:
+    with atomic.replace_file(weights) as draft:
         _write_onnx(served, draft)
         _forget_the_machine(draft)
         size = draft.stat().st_size

@@ -142,7 +142,7 @@ def _fill(
 def _shard(path: Path, images: list[bytes], *, find: str) -> None:
     pairs = [align(decode(image), _resolve(find)) for image in images]
     places, found = zip(*pairs, strict=True)
-    with atomic.replacing(path) as draft, open(draft, "wb") as handle:
+    with atomic.replace_file(path) as draft, open(draft, "wb") as handle:
         np.savez(handle, place=np.stack(places), found=np.array(found))
 
 

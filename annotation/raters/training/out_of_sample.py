@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
         for split in ("train", "valid")
     )
     frame = rate(train, valid, [MachineRater(weights_of(name)) for name in options.raters])
-    with atomic.replacing(options.out) as draft:
+    with atomic.replace_file(options.out) as draft:
         frame.write_parquet(draft)
     print(f"{frame.height} pictures, each rated by raters that never saw it or a near copy of it")
 

@@ -74,7 +74,7 @@ def _attempt(
     except httpx.HTTPError as error:
         raise refused(address, f"unreachable: {type(error).__name__}") from error
     mark_file.unlink(missing_ok=True)
-    with atomic.replacing(target) as draft:
+    with atomic.replace_file(target) as draft:
         os.replace(part, draft)
     return mark
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from warehouse.errors import MediaError
-from warehouse.storage.downloads import shown
+from warehouse.storage.downloads import redact_url
 
 CHUNK = 1 << 20
 
@@ -84,5 +84,5 @@ def refuse_size(size: int, limits: FetchLimits) -> None:
 
 def refused(address: str, got: str) -> MediaError:
     return MediaError(
-        f"a file at {shown(address)}", got=got, hint="check the address, then ingest it again"
+        f"a file at {redact_url(address)}", got=got, hint="check the address, then ingest it again"
     )

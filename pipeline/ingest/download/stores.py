@@ -92,7 +92,7 @@ def _listed(
 
 def _copied(files: Any, key: str, target: Path, limits: FetchLimits) -> None:
     try:
-        with atomic.replacing(target) as draft:
+        with atomic.replace_file(target) as draft:
             size = 0
             with files.open(key, "rb") as source, open(draft, "wb") as sink:
                 while piece := source.read(CHUNK):

@@ -86,7 +86,7 @@ FACES = (
 @pytest.fixture
 def decided(tmp_path: Path) -> pl.DataFrame:
     home = home_of(tmp_path, *(face for face, *_ in FACES))
-    return views.ask(home, "SELECT * FROM decided_faces")
+    return views.query(home, "SELECT * FROM decided_faces")
 
 
 def test_each_face_has_its_decision_and_reasons(decided: pl.DataFrame) -> None:
@@ -111,7 +111,7 @@ def test_effects_count_what_each_threshold_would_send_back(decided: pl.DataFrame
 
 
 def test_nothing_curated_is_nothing_to_decide(tmp_path: Path) -> None:
-    empty = views.ask(Home.at(tmp_path), "SELECT * FROM decided_faces")
+    empty = views.query(Home.at(tmp_path), "SELECT * FROM decided_faces")
     assert curation.review(empty).is_empty()
     assert set(curation.effects(empty)["under"]) == {0}
     with pytest.raises(TableError, match="decision"):

@@ -62,4 +62,4 @@ def far_home(studio: Studio, url: str, folder: Path, title: str) -> Iterator[Far
             return Office(Studio(home, studio.address), title, count, **(told | given))
 
         yield Far(home, opened, prefix, told, office)
-    mirror._opened.cache_clear()
+    mirror._open.cache_clear()

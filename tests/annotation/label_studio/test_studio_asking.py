@@ -68,7 +68,7 @@ class Office:
         return found
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
-        return views.ask(self.home, query).rows()
+        return views.query(self.home, query).rows()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.annotation.label_studio.test_studio_asking import offered, vote
 from tests.object_store import BUCKET
 from warehouse.errors import StudioError
 from warehouse.storage import atomic
-from warehouse.storage.object_store import Bucket as Objects
+from warehouse.storage.object_store import ObjectStore as Objects
 
 __all__ = ["s3_url"]
 
@@ -165,7 +165,7 @@ def test_tasks_pushed_with_local_addresses_follow_to_the_bucket_and_back_with_th
     far.home.salt()
     objects = Objects(f"s3://{BUCKET}/{far.prefix}")
     for path in studio.home.media.rglob("*.*"):
-        objects.put(path, f"media/{path.relative_to(studio.home.media).as_posix()}")
+        objects.upload(path, f"media/{path.relative_to(studio.home.media).as_posix()}")
     bucket = Bucket(
         BUCKET, f"{far.prefix}/media/", endpoint=far.door.url, region="us-east-1",
         key=READER, secret=SECRET,

@@ -17,7 +17,7 @@ from tests.object_store import BUCKET
 from warehouse.errors import StudioError
 from warehouse.storage import mirror
 from warehouse.storage.home import Home
-from warehouse.storage.object_store import Bucket
+from warehouse.storage.object_store import ObjectStore
 
 __all__ = ["s3_url"]
 
@@ -39,7 +39,7 @@ def machine(far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     def at(name: str) -> Settings:
         monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / name))
         settings = Settings(home=Home.at(f"s3://{BUCKET}/{far.prefix}").root, **far.given)
-        mirror.refresh(settings.place.root, force=True)
+        mirror.sync(settings.place.root, force=True)
         return settings
 
     return at
@@ -94,7 +94,7 @@ def test_both_machines_name_every_rater_alike_and_the_bucket_holds_no_address_an
     pipeline_studio.rater_of(first)
     assert pipeline_studio.list_people(machine("b")) == pipeline_studio.list_people(second)
 
-    objects = Bucket(f"s3://{BUCKET}/{far.prefix}")
+    objects = ObjectStore(f"s3://{BUCKET}/{far.prefix}")
     stored = {key: objects.read(key) or b"" for key in objects.list("")}
     assert {key for key in stored if key.startswith("people/")} == {
         f"people/{told['rater_id']}.json" for told in (ann, eve)

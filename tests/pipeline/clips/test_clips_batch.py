@@ -193,7 +193,7 @@ def test_frames_of_a_clip_are_its_kept_faces_in_order(home: Home) -> None:
         schema=TABLES["identities"].schema,
     )
     tables.write(home, "identities", frame, part="current")
-    row = views.ask(home, "SELECT * FROM clip_frames").row(0, named=True)
+    row = views.query(home, "SELECT * FROM clip_frames").row(0, named=True)
     assert row["times"] == sorted(row["times"])
     assert row["times"][0] == row["start_s"]
     assert row["times"][-1] == row["end_s"]

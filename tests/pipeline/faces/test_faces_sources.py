@@ -13,7 +13,7 @@ from tests import media_files
 from warehouse.errors import SettingsError
 from warehouse.ids import file_sha256, unreadable_video_id
 from warehouse.storage import downloads
-from warehouse.storage.downloads import Arrival
+from warehouse.storage.downloads import Download
 from warehouse.storage.schema import TABLES
 
 
@@ -160,9 +160,9 @@ def test_folders_below_are_looked_into_and_a_transcript_is_no_source(tmp_path: P
 def test_what_came_from_elsewhere_names_no_files_of_this_machine(tmp_path: Path) -> None:
     (tmp_path / "mine.mp4").touch()
     batch = tmp_path / "batch"
-    folder = downloads.place(batch, "/x.zip")
+    folder = downloads.folder_of(batch, "/x.zip")
     folder.mkdir(parents=True)
-    downloads.keep(batch, Arrival("/x.zip", "x.zip", single=False))
+    downloads.write(batch, Download("/x.zip", "x.zip", single=False))
     write(
         folder,
         good__mp4="g",

@@ -187,10 +187,10 @@ def test_the_shelf_names_the_terms_of_what_ships(home: Home) -> None:
 
 def test_what_a_killed_add_left_is_no_pack_and_is_swept(home: Home, recogniser: Path) -> None:
     pack = models.add(home, models.plan(str(recogniser), name="tiny", licence="MIT"))
-    draft = atomic.draft_beside(home.models / "other")
+    draft = atomic.draft_path(home.models / "other")
     shutil.copytree(pack.place, draft)
     assert [one.name for one in models.listed(home) if not one.shipped] == ["tiny"]
-    assert atomic.sweep(home.root, older_than_s=-1, now=time.time) == 1
+    assert atomic.delete_stale_drafts(home.root, older_than_s=-1, now=time.time) == 1
     assert [path.name for path in home.models.iterdir()] == ["tiny"]
 
 

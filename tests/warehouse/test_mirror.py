@@ -19,9 +19,9 @@ from tests.warehouse.people_home import people_home, release, video_id
 from warehouse import releases
 from warehouse.errors import SettingsError
 from warehouse.privacy import erase
-from warehouse.storage import atomic, media, mirror, tables, views, writers
+from warehouse.storage import atomic, locks, media, mirror, tables, views
 from warehouse.storage.home import Home
-from warehouse.storage.object_store import Bucket, StoreError, url_of
+from warehouse.storage.object_store import ObjectStore, StoreError, url_of
 from warehouse.storage.schema import TABLES
 
 
@@ -45,17 +45,17 @@ def machine(
         return Home.at(f"s3://{BUCKET}/{prefix}")
 
     yield at
-    mirror._opened.cache_clear()
+    mirror._open.cache_clear()
 
 
-def bucket_of(home: Home) -> Bucket:
-    return Bucket((home.root / ".store" / "url").read_text())
+def bucket_of(home: Home) -> ObjectStore:
+    return ObjectStore((home.root / ".store" / "url").read_text())
 
 
 def look(*homes: Home) -> None:
     for home in homes:
         for folder in (home.root, home.media):
-            mirror.refresh(folder, force=True)
+            mirror.sync(folder, force=True)
 
 
 def tombstone(number: int) -> pl.DataFrame:
@@ -100,7 +100,7 @@ def test_rows_pictures_and_salt_of_one_machine_are_there_on_another(machine) -> 
     assert (media.load(b, key) == media.load(a, key)).all()
     tables.write(b, "tombstones", tombstone(2), part="one")
     look(a)
-    assert views.ask(a, "SELECT what FROM tombstones").item() == "subject-2"
+    assert views.query(a, "SELECT what FROM tombstones").item() == "subject-2"
     tables.remove(a, "tombstones", part="one")
     look(b)
     assert tables.read(b, "tombstones").is_empty()
@@ -110,7 +110,7 @@ def test_rows_pictures_and_salt_of_one_machine_are_there_on_another(machine) -> 
 def test_pictures_are_brought_before_a_server_reads_them(machine) -> None:
     a, b = machine("a"), machine("b")
     keys = [media.store(a, "crops", drawn_face(number)) for number in range(3)]
-    media.bring_all(b, [*keys, None, "crops/aa/nowhere.png"])
+    media.ensure_local(b, [*keys, None, "crops/aa/nowhere.png"])
     assert all((b.media / key).is_file() for key in keys)
     assert len([path for path in b.media.rglob("*") if path.is_file()]) == 3
 
@@ -126,7 +126,7 @@ def test_a_lost_working_folder_costs_a_download(machine) -> None:
     a, b = machine("a"), machine("b")
     people_home(a)
     for path in (a.inbox / "day").glob("*.mp4"):  # as somebody would put them into the bucket
-        bucket_of(a).put(path, str(path.relative_to(a.root)))
+        bucket_of(a).upload(path, str(path.relative_to(a.root)))
     look(a, b)
     assert files(b) == files(a)
     assert len(files(b)) > 30
@@ -135,7 +135,7 @@ def test_a_lost_working_folder_costs_a_download(machine) -> None:
 WRITER = """
 import sys
 import polars as pl
-from warehouse import tables
+from warehouse.storage import tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 home, who = Home.at(sys.argv[1]), int(sys.argv[2])
@@ -175,7 +175,7 @@ def test_a_process_killed_between_there_and_here_leaves_what_is_there(machine) -
     path = tables.path_of(a, "tombstones", part="one")
     newer = a.root / "newer"
     tombstone(2).write_parquet(newer)
-    bucket_of(a).put(newer, str(path.relative_to(a.root)))  # and then the process died
+    bucket_of(a).upload(newer, str(path.relative_to(a.root)))  # and then the process died
     look(a)
     assert tables.read(a, "tombstones")["what"].to_list() == ["subject-2"]
 
@@ -184,14 +184,14 @@ def test_a_fetch_that_comes_late_does_not_undo_a_newer_write(machine) -> None:
     a = machine("a")
     tables.write(a, "tombstones", tombstone(1), part="one")
     path = tables.path_of(a, "tombstones", part="one")
-    key, shared = str(path.relative_to(a.root)), mirror.of(path)
+    key, shared = str(path.relative_to(a.root)), mirror.find(path)
     assert shared is not None
     before = path.read_bytes()
-    with shared.held() as held:
-        seen = held.mark(key)
+    with shared.index() as index:
+        seen = index.etag(key)
     atomic.write_bytes(path, b"newer, written while somebody listed")
-    shared.bucket.put(_aside(a, before), key)
-    shared._fetch(key, seen, mark="of an older listing")
+    shared.objects.upload(_aside(a, before), key)
+    shared._fetch(key, seen, etag="of an older listing")
     assert path.read_bytes() == b"newer, written while somebody listed"
     look(a)  # the bucket has the last word
     assert path.read_bytes() == before
@@ -208,8 +208,8 @@ def test_keys_that_would_leave_the_folder_are_left_alone(machine, tmp_path: Path
     evil = _aside(a, b"evil")
     bucket = bucket_of(a)
     for name in ("tables/../../../evil", "media//etc/evil", "tables/.draft-x", "dagster/x.yaml"):
-        bucket.put(evil, name)
-    bucket.put(evil, "media/crops/aa/good.png")
+        bucket.upload(evil, name)
+    bucket.upload(evil, "media/crops/aa/good.png")
     look(a)
     held = [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"evil"]
     assert sorted(held) == sorted([evil, a.media / "crops/aa/good.png"])
@@ -223,7 +223,7 @@ def test_a_release_is_seen_whole_or_not_at_all_and_withdrawn_everywhere(machine)
     assert (again.version, again.created) == ("v1", False)
     assert releases.verify(again.path) == []
     bucket, half = bucket_of(a), "releases/faces/v2/data/train-00000-of-00001.parquet"
-    bucket.put(_aside(a, b"half"), half)
+    bucket.upload(_aside(a, b"half"), half)
     look(b)
     assert [found.version for found in releases.list_releases(b)] == ["v1"]
     with releases.versions.locked(b, "faces") as folder:
@@ -238,7 +238,7 @@ def test_a_release_is_seen_whole_or_not_at_all_and_withdrawn_everywhere(machine)
 def test_of_two_publishers_of_one_number_one_is_told_to_try_again(machine) -> None:
     a = machine("a")
     bucket, claim = bucket_of(a), "releases/faces/.claim-v1"
-    host = writers.own_mark().split("-")[0]
+    host = locks.process_tag().split("-")[0]
     for who in ("ffffffffffff-1", f"{host}-1"):
         bucket.create(claim, json.dumps({"who": who, "at": time.time()}).encode())
         with pytest.raises(StoreError, match="again in a minute"):
@@ -260,7 +260,7 @@ def test_somebody_forgotten_on_one_machine_is_gone_from_bucket_and_other_machine
     a, b = machine("a"), machine("b")
     people_home(a)
     for path in (a.inbox / "day").glob("*.mp4"):
-        bucket_of(a).put(path, str(path.relative_to(a.root)))
+        bucket_of(a).upload(path, str(path.relative_to(a.root)))
     release(a)
     look(a, b)
     atomic.write_text(b.cache / "copy", "of ann")
@@ -273,7 +273,7 @@ def test_somebody_forgotten_on_one_machine_is_gone_from_bucket_and_other_machine
     assert [found.version for found in releases.list_releases(a)] == ["v1.1"]
     index = (a.root / ".store" / "index.sqlite").read_bytes()
     assert video_id("ann-b").encode() not in index
-    mirror.Store(b.root)._forget()
+    mirror.Mirror(b.root)._apply_erasure()
     assert not (b.cache / "copy").exists()
 
 
@@ -285,7 +285,7 @@ def test_a_store_that_fails_one_call_in_ten_loses_nothing(
         a, b = machine("a"), machine("b")
         people_home(a)
         look(b)
-        mirror._opened.cache_clear()
+        mirror._open.cache_clear()
         assert files(b).keys() >= {name for name in files(a) if not name.endswith(".mp4")}
         tables.remove(a, "soft_labels", part="current")
         look(b)
@@ -300,9 +300,9 @@ def test_a_store_that_is_away_or_refuses_is_named_once_and_clearly(
     monkeypatch.setattr("warehouse.storage.object_store._ATTEMPTS", 2)
     machine("a")
     nowhere = Home.at("s3://no-such-bucket/home")
-    with pytest.raises(StoreError, match="make it, or name another"):
+    with pytest.raises(StoreError, match="create it, or name another"):
         tables.write(nowhere, "tombstones", tombstone(1), part="one")
-    mirror._opened.cache_clear()
+    mirror._open.cache_clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     away = Home.at(f"s3://{BUCKET}/away")
     with pytest.raises(StoreError, match="run the same command again") as refused:
