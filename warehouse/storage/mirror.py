@@ -200,8 +200,8 @@ class Mirror:
         for key in known.keys() - expected:
             # Ask again before deleting: the object may be newer than the listing. A version
             # without its manifest is being uploaded or deleted.
-            version = _folder_of(key, incomplete)
-            if not self.objects.exists(f"{version}/{MANIFEST}" if version else key):
+            folder = _folder_of(key, incomplete)
+            if not self.objects.exists(f"{folder}/{MANIFEST}" if folder else key):
                 self._delete_local(key)
         self._synced_at[prefix] = now
         if any(key.startswith("tables/tombstones/") for key, _, _ in changed):
