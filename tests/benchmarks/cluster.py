@@ -67,7 +67,7 @@ def overhead(kinds: dict[str, tuple[int, ...]], *, items: int, rounds: int) -> d
     found: dict[str, list[float]] = {name: [] for name in ("local", *kinds)}
 
     def measure(name: str, engine: str) -> None:
-        list(map_items(nap, range(2), engine=engine, workers=2))  # workers' imports are cached by now
+        list(map_items(nap, range(2), engine=engine, workers=2))  # import everything once
         start, busy = time.perf_counter(), time.process_time()
         moments = [
             time.perf_counter() - start
