@@ -1,4 +1,4 @@
-"""Map a function over items. The only place that knows which engine runs."""
+"""Map a function over items, on local processes or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENGINES = ("local", "ray")
 
 @dataclass(frozen=True)
 class Needs:
-    """What one worker of a cluster holds while it works; a local worker is a process, no more."""
+    """CPUs and GPUs that one Ray worker reserves; ignored locally."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -33,39 +33,43 @@ def map_items(
     limit_s: float | Callable[[Item], float | None] | None = None,
     over: Literal["cores", "machines"] = "cores",
 ) -> Iterator[tuple[Item, Result | Exception]]:
-    """Yield each item with what ``function`` made of it, as they finish.
+    """Apply ``function`` to every item; yield item and result as they finish.
 
-    Locally, with one worker or one item and no limit, the work is done in this process, in order.
-    A local worker that dies takes its item with it. On a cluster the item is tried again
-    elsewhere, until it has cost three workers; machines that went as a whole do not count.
+    With one worker or one item and no limit, the local engine runs in this process, in order.
+    An item whose local worker dies fails. On Ray it is retried on another worker until three
+    workers have died of it; workers lost with their node do not count.
 
     Args:
-        function: picklable, so defined at the top of a module (``functools.partial`` is fine).
-            What it loads once (``lru_cache``) is loaded once per worker. It may be run twice on
-            an item when a machine is lost, so what it writes must be the same both times.
-        workers: how many at once; default one per core this process may use, or per share of
-            the cluster that fits ``needs``.
-        needs: of one worker on a cluster.
-        limit_s: seconds an item may take, or a function that says so for each; None: no limit.
-            The worker at an item that takes longer is killed.
-        over: ``machines`` for a function that uses every core by itself: more processes on one
-            machine would be in each other's way, so locally it runs in this process.
+        function: picklable, so defined at module level (``functools.partial`` works). Use
+            ``lru_cache`` to load a model once per worker. A lost node can make the function run
+            twice on an item, so both runs must write the same output.
+        workers: parallel workers; default one per core available to this process, or as many as
+            fit the cluster.
+        needs: resources of one Ray worker.
+        limit_s: seconds per item, or a function of the item that returns them; None: no limit.
+            If an item takes longer, its worker is killed.
+        over: ``machines`` if the function uses all cores itself. The local engine then runs in
+            this process.
 
     Yields:
-        The item and the result; or the exception that ``function`` raised; or a RisoriusError
-        when its worker died, whose ``got`` starts with ``timeout`` when it took too long.
+        The item, with its result; the exception that ``function`` raised; or a RisoriusError if
+        its worker died. ``got`` of that error starts with ``timeout`` after a timeout.
 
     Raises:
-        SettingsError: no such engine, ``workers`` is below 1, no worker can start; for Ray: it is
-            not installed, no address is set, or nobody answers there.
+        SettingsError: unknown engine, ``workers`` below 1, or no worker starts. With Ray also:
+            it is not installed, no address is set, or the cluster is unreachable.
     """
     if engine not in ENGINES:
         raise SettingsError(
-            f"an engine among {', '.join(ENGINES)}", got=repr(engine), hint="set RISORIUS_ENGINE"
+            "Unknown engine",
+            got=repr(engine),
+            hint=f"set RISORIUS_ENGINE to one of {', '.join(ENGINES)}",
         )
     if workers is not None and workers < 1:
-        raise SettingsError("at least 1 worker", got=str(workers), hint="set RISORIUS_WORKERS=1")
-    todo = list(items)
+        raise SettingsError(
+            "Fewer than one worker", got=str(workers), hint="set RISORIUS_WORKERS=1 or more"
+        )
+    pending = list(items)
 
     def limit_of(item: Any) -> float | None:
         return limit_s(item) if callable(limit_s) else limit_s
@@ -74,23 +78,23 @@ def map_items(
         from pipeline.execution import ray
 
         needs = needs or Needs()
-        if not todo:
+        if not pending:
             return iter(())
-        return ray.actors(
-            function, todo, count=workers, cpus=needs.cpus, gpus=needs.gpus, limit_of=limit_of
+        return ray.map_actors(
+            function, pending, count=workers, cpus=needs.cpus, gpus=needs.gpus, limit_of=limit_of
         )
-    count = 1 if over == "machines" else min(workers or local.cores(), len(todo))
-    if count <= 1 and (limit_s is None or not todo):
-        return _here(function, todo)
-    return local.processes(function, todo, count=count, limit_of=limit_of)
+    count = 1 if over == "machines" else min(workers or local.cores(), len(pending))
+    if count <= 1 and (limit_s is None or not pending):
+        return _map_here(function, pending)
+    return local.map_processes(function, pending, count=count, limit_of=limit_of)
 
 
-def _here(
+def _map_here(
     function: Callable[[Item], Result], items: list[Item]
 ) -> Iterator[tuple[Item, Result | Exception]]:
     for item in items:
         try:
-            outcome: Result | Exception = function(item)
+            result: Result | Exception = function(item)
         except Exception as error:
-            outcome = error
-        yield item, outcome
+            result = error
+        yield item, result

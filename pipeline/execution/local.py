@@ -1,7 +1,6 @@
-"""Processes of this machine.
+"""Map a function over items with processes of this machine.
 
-Each is a process of our own holding one item. A pool of the standard library only says that
-somebody died, and fails all that was waiting.
+Each process holds one item. ``concurrent.futures`` fails all waiting items when a process dies.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing import connection
+from multiprocessing.connection import Connection
 from typing import Any
 
 from pipeline.execution import pool
@@ -23,19 +23,23 @@ from warehouse.errors import RisoriusError, SettingsError
 _READY = b"ready"
 
 
-def processes(
+def map_processes(
     function: Callable[[Any], Any], items: Iterable[Any], *, count: int, limit_of: pool.Limit
 ) -> Iterator[tuple[Any, Any]]:
-    """``pool.work_through`` with ``count`` processes; an item whose process dies is given up."""
-    pickle.dumps(function)  # a clear error here instead of one from half a worker
-    hire = partial(_Process, function)
-    return pool.work_through(
-        items, hire=hire, listen=_first_to_speak, count=count, limit_of=limit_of, deaths=1
+    """Run ``pool.run`` with ``count`` processes; never retry an item."""
+    pickle.dumps(function)  # raise here if it cannot be pickled, not in half a worker
+    return pool.run(
+        items,
+        spawn=partial(_Process, function),
+        wait=_wait,
+        count=count,
+        limit_of=limit_of,
+        max_deaths=1,
     )
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores available to this process."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
@@ -43,35 +47,41 @@ def cores() -> int:
 
 
 class _Process(pool.Worker):
-    """One process, one pipe."""
+    """One process and its pipe."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
-        # Spawn, not fork: onnxruntime and FFmpeg hold threads that do not survive a fork.
+        # Spawn, not fork: threads of onnxruntime and FFmpeg do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        self.pipe, remote = context.Pipe()
+        self.process = context.Process(target=_serve, args=(remote, function), daemon=True)
         self.process.start()
-        theirs.close()
+        remote.close()
         self.started = False
 
     def send(self, item: Any) -> None:
-        with suppress(OSError):  # it died in between; ``hear`` will say so
+        with suppress(OSError):  # if the process has died, ``receive`` reports it
             self.pipe.send(item)
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         try:
-            said = self.pipe.recv_bytes()
+            message = self.pipe.recv_bytes()
         except (EOFError, OSError):
             self.process.join()
+            ending = _ending(self.process.exitcode)
             if not self.started:
                 raise SettingsError(
-                    "worker processes that can import the main module",
-                    got=f"one that {_ending(self.process.exitcode)} before its first item",
+                    "A worker process ended before its first item",
+                    got=ending,
                     hint="put the script's code under `if __name__ == '__main__':` or use 1 worker",
                 ) from None
-            return pool.Death(_death(self.process.exitcode))
+            error = RisoriusError(
+                "The worker ended before its item was done",
+                got=ending,
+                hint="check memory use, or leave this item out",
+            )
+            return pool.WorkerFailure(error)
         self.started = True
-        return None if said == _READY else pool.outcome(said)
+        return None if message == _READY else pool.unpack(message)
 
     def kill(self) -> None:
         self.process.kill()
@@ -79,44 +89,36 @@ class _Process(pool.Worker):
         self.pipe.close()
 
 
-def _first_to_speak(workers: list[_Process], patience: float | None) -> list[_Process]:
-    heard = wait([worker.pipe for worker in workers], patience)
-    return [worker for worker in workers if worker.pipe in heard]
+def _wait(workers: list[_Process], timeout: float | None) -> list[_Process]:
+    ready = connection.wait([worker.pipe for worker in workers], timeout)
+    return [worker for worker in workers if worker.pipe in ready]
 
 
 def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
-    # Ctrl-C reaches the whole group; the parent decides, and kills.
+    # Ctrl-C reaches the whole process group; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     pipe.send_bytes(_READY)
     while True:
         try:
             item = pipe.recv()
         except EOFError:
             return
-        pipe.send_bytes(pool.answer(function, item))
+        pipe.send_bytes(pool.run_item(function, item))
 
 
-def _end_with_parent() -> None:
-    # A parent killed outright cleans up nothing; its workers must not outlive it.
+def _exit_with_parent() -> None:
+    # A parent ended by SIGKILL cleans up nothing.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _death(exitcode: int | None) -> RisoriusError:
-    return RisoriusError(
-        "a worker that finishes its item",
-        got=f"one that {_ending(exitcode)}",
-        hint="watch memory while it runs, or leave this item out",
-    )
-
-
 def _ending(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         try:
-            return f"was ended by {signal.Signals(-exitcode).name}"
+            return f"ended by {signal.Signals(-exitcode).name}"
         except ValueError:
-            return f"was ended by signal {-exitcode}"
-    return f"ended itself with code {exitcode}"
+            return f"ended by signal {-exitcode}"
+    return f"exited with code {exitcode}"

@@ -1,7 +1,8 @@
-"""The part that every engine shares: workers that hold one item each, and what becomes of it.
+"""Worker pool with one item per worker, for processes and Ray actors.
 
-One item per worker, so who was at work when a worker died is never in doubt, and so no more than
-one item per worker is ever under way or waiting to be fetched.
+With one item per worker, a dead worker identifies its item, and at most one result per worker
+waits to be read. Libraries tested in place of this pool lost or hung items, see
+``docs/decisions/worker_pool.md``.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from typing import Any
 from warehouse.errors import RisoriusError
 
 Limit = Callable[[Any], float | None]
+"""Return the seconds an item may take; None: no limit."""
 
-_MOST_TRIES = 10
-"""An item may be innocent of a lost machine; ten lost machines are no accident."""
+_MAX_TRIES = 10
+"""Upper bound of tries per item, node failures included."""
 
 
 @dataclass
 class Task:
-    """An item, how often it was begun, and how often its worker died of it."""
+    """An item, how often it was started, and how many workers died of it."""
 
     item: Any
     tries: int = 0
@@ -33,25 +35,27 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Death:
-    """A worker's last word.
+class WorkerFailure:
+    """A worker ended before its item was done.
 
     Attributes:
-        error: what to say if the item is given up.
-        innocent: the whole machine went, so the item is not to blame.
+        error: outcome of the item if it is not retried.
+        node_lost: the whole node failed; the item is retried and its death count stays.
+        timeout: the item exceeded its limit; it is not retried.
     """
 
     error: Exception
-    innocent: bool = False
+    node_lost: bool = False
+    timeout: bool = False
 
 
 class Worker(ABC):
-    """At most one task at a time; the engine says how it is handed over and heard of."""
+    """A worker with at most one task; subclasses implement the transport."""
 
     task: Task | None = None
     deadline: float = float("inf")
 
-    def take(self, task: Task, limit_s: float | None) -> None:
+    def start(self, task: Task, limit_s: float | None) -> None:
         task.tries += 1
         self.task = task
         self.deadline = float("inf") if limit_s is None else time.monotonic() + limit_s
@@ -61,104 +65,103 @@ class Worker(ABC):
     def send(self, item: Any) -> None: ...
 
     @abstractmethod
-    def hear(self) -> Any:
-        """The outcome of its item; anything at all when it says that it has started; or Death."""
+    def receive(self) -> Any:
+        """Return an outcome or a WorkerFailure; any value once started."""
 
     @abstractmethod
     def kill(self) -> None: ...
 
 
-Listen = Callable[[list[Any], float | None], Iterable[Any]]
+Wait = Callable[[list[Any], float | None], Iterable[Any]]
+"""Wait until some of the workers have a message or the seconds have passed; return those."""
 
 
-def work_through(
+def run(
     items: Iterable[Any],
     *,
-    hire: Callable[[], Worker],
-    listen: Listen,
+    spawn: Callable[[], Worker],
+    wait: Wait,
     count: int,
     limit_of: Limit,
-    deaths: int,
+    max_deaths: int,
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield every item once with its outcome, whatever happens to the workers.
+    """Yield every item once with its outcome, in the order of completion.
 
     Args:
-        listen: waits until some of the given workers have spoken, or the seconds have passed.
-        deaths: workers an item may cost before it is given up.
+        spawn: starts one worker.
+        count: workers at a time.
+        max_deaths: workers that may die of an item before the item fails.
     """
     waiting = deque(Task(item) for item in items)
-    crew: list[Worker] = []
+    workers: list[Worker] = []
     try:
-        crew += (hire() for _ in range(count))
-        while waiting or any(worker.task for worker in crew):
-            spoke = list(listen(crew, _patience(crew)))
-            for worker in [*spoke, *_overdue(crew, but=spoke)]:
-                task, said = worker.task, (worker.hear() if worker in spoke else _too_long(worker))
-                worker.task, worker.deadline = None, float("inf")
-                if isinstance(said, Death) and _deserves_another(task, said, deaths=deaths):
+        workers += (spawn() for _ in range(count))
+        while waiting or any(worker.task for worker in workers):
+            ready = list(wait(workers, _seconds_to_deadline(workers)))
+            now = time.monotonic()
+            late = [one for one in workers if one.deadline <= now and one not in ready]
+            for worker in [*ready, *late]:
+                outcome = worker.receive() if worker in ready else _time_out(worker)
+                task, worker.task, worker.deadline = worker.task, None, float("inf")
+                failure = outcome if isinstance(outcome, WorkerFailure) else None
+                if failure and task and _should_retry(task, failure, max_deaths=max_deaths):
                     waiting.append(task)
                 elif task is not None:
-                    yield task.item, said.error if isinstance(said, Death) else said
-                if waiting and not isinstance(said, Death):
+                    yield task.item, failure.error if failure else outcome
+                if waiting and not failure:
                     following = waiting.popleft()
-                    worker.take(following, limit_of(following.item))
+                    worker.start(following, limit_of(following.item))
                     continue
-                crew.remove(worker)
+                workers.remove(worker)
                 worker.kill()
                 if waiting:
-                    crew.append(hire())
+                    workers.append(spawn())
     finally:
-        # Also on Ctrl-C and when the caller stops listening: nobody works on in the dark.
-        for worker in crew:
+        # Also on Ctrl-C and when the caller closes the iterator: leave no orphan workers.
+        for worker in workers:
             worker.kill()
 
 
-def answer(function: Callable[[Any], Any], item: Any) -> bytes:
-    """In the worker: ``function(item)``, or the exception it raised, ready for ``outcome``."""
+def run_item(function: Callable[[Any], Any], item: Any) -> bytes:
+    """Return the pickled result of ``function(item)``, or its exception."""
     try:
         return pickle.dumps(function(item))
     except Exception as error:
-        return pickle.dumps(_portable(error))
+        return pickle.dumps(_picklable(error))
 
 
-def outcome(said: bytes) -> Any:
-    """Here: what ``answer`` packed; the error if it cannot be unpacked."""
+def unpack(message: bytes) -> Any:
+    """Return what ``run_item`` packed; the error if it cannot be unpickled."""
     try:
-        return pickle.loads(said)
+        return pickle.loads(message)
     except Exception as error:
         return error
 
 
-def _patience(crew: list[Worker]) -> float | None:
-    first = min(worker.deadline for worker in crew)
+def _seconds_to_deadline(workers: list[Worker]) -> float | None:
+    first = min(worker.deadline for worker in workers)
     return None if first == float("inf") else max(0.0, first - time.monotonic())
 
 
-def _overdue(crew: list[Worker], *, but: list[Worker]) -> list[Worker]:
-    now = time.monotonic()
-    return [worker for worker in crew if worker.deadline <= now and worker not in but]
-
-
-def _too_long(worker: Worker) -> Death:
+def _time_out(worker: Worker) -> WorkerFailure:
     worker.kill()
-    return Death(
-        RisoriusError(
-            "an item that is done in its time",
-            got="timeout: its worker was ended at the limit",
-            hint="look at this item alone, or allow it more time",
-        )
+    error = RisoriusError(
+        "The item was not done within its time limit",
+        got="timeout: its worker was killed",
+        hint="process this item alone, or raise the limit",
     )
+    return WorkerFailure(error, timeout=True)
 
 
-def _deserves_another(task: Task | None, said: Death, *, deaths: int) -> bool:
-    if task is None or str(getattr(said.error, "got", "")).startswith("timeout"):
+def _should_retry(task: Task, failure: WorkerFailure, *, max_deaths: int) -> bool:
+    if failure.timeout:
         return False
-    task.deaths += not said.innocent
-    return task.deaths < deaths and task.tries < _MOST_TRIES
+    task.deaths += not failure.node_lost
+    return task.deaths < max_deaths and task.tries < _MAX_TRIES
 
 
-def _portable(error: Exception) -> Exception:
-    """``error``, or a plain one that says the same if it does not survive the journey."""
+def _picklable(error: Exception) -> Exception:
+    """Return ``error``, or a RuntimeError with its text if unpicklable."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))

@@ -1,7 +1,9 @@
-"""Actors of an existing Ray cluster, over as many machines as it has.
+"""Map a function over items with actors of an existing Ray cluster.
 
-Each actor is a process that keeps what it loaded, holds one item, and is never restarted by Ray:
-who died, and of what, is decided in ``crew``, by the same rules as for local processes.
+Each actor is a process that keeps its loaded models and holds one item. Ray never restarts it:
+``pool`` decides about retries, by the same rules as for local processes. Plain Ray tasks do not
+fit: an idle task worker keeps its model until the driver ends, and ``max_retries`` cannot tell a
+lost node from an item that kills its worker. See ``docs/decisions/worker_pool.md``.
 """
 
 from __future__ import annotations
@@ -23,14 +25,14 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ADDRESS = "RAY_ADDRESS"
-DEATHS = 3
+MAX_DEATHS = 3
 START_S = 600.0
-"""A cluster that grows on demand may take minutes until the first machine is there."""
-_KNOCK_S = 5.0
-_LOOK_S = 15.0
+"""Seconds to wait for the first worker; an autoscaling cluster may take minutes."""
+_CONNECT_S = 5.0
+_POLL_S = 15.0
 
 
-def actors(
+def map_actors(
     function: Callable[[Any], Any],
     items: list[Any],
     *,
@@ -39,113 +41,116 @@ def actors(
     gpus: float,
     limit_of: pool.Limit,
 ) -> Iterator[tuple[Any, Any]]:
-    """``pool.work_through`` with actors that hold ``cpus`` and ``gpus`` each.
+    """Run ``pool.run`` with actors that reserve ``cpus`` and ``gpus`` each.
 
     Args:
-        count: actors wanted; default as many as fit the cluster now. More than fit wait for
-            room, which a cluster that grows on demand takes as the wish to grow.
+        count: actors; default as many as fit the cluster now. If more are requested, the rest
+            wait for resources, and an autoscaling cluster adds nodes for them.
 
     Raises:
-        SettingsError: see ``connect``; or no actor could start within ``START_S``.
+        SettingsError: see ``connect``; or no actor started within ``START_S``.
     """
     ray = connect()
     from ray import cloudpickle
 
-    # By value what a script defines in __main__, by reference what a module holds.
+    # cloudpickle packs definitions of __main__ by value and those of modules by reference.
     packed = cloudpickle.dumps(function)
     actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Server)
-    hire = partial(_Actor, ray, lambda: actor.remote(packed, list(sys.path)))
-    wanted = count or _room(ray.cluster_resources(), cpus=cpus, gpus=gpus)
-    return pool.work_through(
+    wanted = count or _capacity(ray.cluster_resources(), cpus=cpus, gpus=gpus)
+    return pool.run(
         items,
-        hire=hire,
-        listen=_Ear(ray, cpus=cpus, gpus=gpus),
+        spawn=partial(_Actor, ray, lambda: actor.remote(packed, list(sys.path))),
+        wait=_ResultWaiter(ray, cpus=cpus, gpus=gpus),
         count=min(wanted, len(items)),
         limit_of=limit_of,
-        deaths=DEATHS,
+        max_deaths=MAX_DEATHS,
     )
 
 
 def connect() -> ModuleType:
-    """Ray, connected to the cluster that ``RAY_ADDRESS`` names; once per process.
+    """Connect to the cluster at ``RAY_ADDRESS`` once; return ``ray``.
 
     Raises:
-        SettingsError: Ray is not installed, no address is set, nobody answers there, or its
-            versions of Ray or Python are others than ours.
+        SettingsError: Ray is not installed, no address is set, the cluster is unreachable, or
+            its versions of Ray or Python differ from those here.
     """
     try:
         import ray
     except ImportError:
         raise SettingsError(
-            "Ray, for RISORIUS_ENGINE=ray",
-            got="no such package",
+            "Ray is not installed, but RISORIUS_ENGINE is ray",
+            got="no package ray",
             hint="install risorius[ray], or set RISORIUS_ENGINE=local",
         ) from None
     address = os.environ.get(ADDRESS, "")
     if not address:
         raise SettingsError(
-            "the address of a Ray cluster",
+            "The address of the Ray cluster is missing",
             got=f"no {ADDRESS}",
             hint=f"set {ADDRESS}=host:6379 (or auto on a machine of the cluster)",
         )
     if ray.is_initialized():
-        by_others = not _joined  # a run that is itself a job of the cluster
-        if by_others or (_joined == [address] and _answers(ray)):
+        by_caller = not _connected  # this process is itself a job of the cluster
+        if by_caller or (_connected == [address] and _is_alive(ray)):
             return ray
         ray.shutdown()
-    _joined.clear()
-    _knock(address)
-    _join(ray, address)
-    _joined.append(address)
+    _connected.clear()
+    _check_port(address)
+    _init(ray, address)
+    _connected.append(address)
     return ray
 
 
-_joined: list[str] = []
-"""The address this process joined by itself; a second cluster replaces the first."""
+_connected: list[str] = []
+"""Address that ``connect`` connected to; another address replaces it."""
 
 
-def _join(ray: ModuleType, address: str) -> None:
-    # Joining replaces the handler of SIGTERM, which is ours or Dagster's to keep.
+def _init(ray: ModuleType, address: str) -> None:
+    # ``ray.init`` replaces the SIGTERM handler, which belongs to this program or to Dagster.
     main = threading.current_thread() is threading.main_thread()
-    kept = signal.getsignal(signal.SIGTERM) if main else None
+    handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
-        # What workers print stays in the cluster's own logs; what went wrong comes with the item.
+        # Output of workers stays in the cluster's logs; errors arrive with their item.
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, AssertionError, TimeoutError) as error:
         raise _unreachable(address, str(error).strip().splitlines()[0]) from error
     finally:
-        if main and kept is not None:
-            signal.signal(signal.SIGTERM, kept)
+        if main and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
 
-def _knock(address: str) -> None:
-    """Ray itself tries for a minute and ends the whole process when nobody opens."""
+def _check_port(address: str) -> None:
+    """Raise if no process listens at the address.
+
+    Ray itself retries for a minute and then ends the whole process.
+    """
     bare = address.partition("://")[2] or address
     host, _, port = bare.partition("/")[0].rpartition(":")
     if not port.isdigit():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error) or "no answer") from None
 
 
-def _unreachable(address: str, said: str) -> SettingsError:
+def _unreachable(address: str, reason: str) -> SettingsError:
     return SettingsError(
-        f"a Ray cluster at {ADDRESS}={address}",
-        got=said,
-        hint="start it (`ray start --head`), mend the address, or set RISORIUS_ENGINE=local",
+        f"The Ray cluster at {ADDRESS}={address} cannot be reached",
+        got=reason,
+        hint="start it (`ray start --head`), correct the address, or set RISORIUS_ENGINE=local",
     )
 
 
-def _answers(ray: ModuleType) -> bool:
+def _is_alive(ray: ModuleType) -> bool:
     try:
         return bool(ray.cluster_resources())
     except Exception:
         return False
 
 
-def _room(resources: dict[str, float], *, cpus: float, gpus: float) -> int:
+def _capacity(resources: dict[str, float], *, cpus: float, gpus: float) -> int:
+    """Return how many workers fit the cluster, at least 1."""
     shares = [
         resources.get(name, 0.0) / wanted
         for name, wanted in (("CPU", cpus), ("GPU", gpus))
@@ -155,94 +160,91 @@ def _room(resources: dict[str, float], *, cpus: float, gpus: float) -> int:
 
 
 class _Server:
-    """What runs on the cluster."""
+    """The actor on the cluster."""
 
     def __init__(self, packed: bytes, path: list[str]) -> None:
         from ray import cloudpickle
 
-        # As a spawned process would have it; on other machines these folders may not exist.
+        # As in a spawned process; these folders may be missing on another machine.
         sys.path += [entry for entry in path if entry not in sys.path]
         self.function = cloudpickle.loads(packed)
 
-    def where(self) -> str:
+    def node_id(self) -> str:
         import ray
 
         return ray.get_runtime_context().get_node_id()
 
-    def work(self, item: Any) -> bytes:
-        return pool.answer(self.function, item)
+    def run_item(self, item: Any) -> bytes:
+        return pool.run_item(self.function, item)
 
 
 class _Actor(pool.Worker):
-    """Our end of one actor."""
+    """The driver's handle of one actor."""
 
     def __init__(self, ray: ModuleType, start: Callable[[], Any]) -> None:
         self.ray = ray
         self.actor = start()
         self.node: str | None = None
-        self.answer = self.actor.where.remote()
+        self.result = self.actor.node_id.remote()
 
     def send(self, item: Any) -> None:
-        self.answer = self.actor.work.remote(item)
+        self.result = self.actor.run_item.remote(item)
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         try:
-            said = self.ray.get(self.answer)
+            message = self.ray.get(self.result)
         except self.ray.exceptions.RayActorError as error:
             if error.actor_init_failed:
                 raise SettingsError(
-                    "Ray workers that can import the code they are to run",
+                    "A Ray worker cannot import the code to run",
                     got=str(error).strip().splitlines()[-1],
                     hint="install the same risorius on every machine of the cluster",
                 ) from None
-            return self._death(error)
-        except self.ray.exceptions.RayError as error:  # its machine went with the answer in it
-            return self._death(error)
+            return self._failure(error)
+        except self.ray.exceptions.RayError as error:  # the node was lost with the result on it
+            return self._failure(error)
         if self.node is None:
-            self.node = said
+            self.node = message
             return None
-        return pool.outcome(said)
+        return pool.unpack(message)
 
     def kill(self) -> None:
         self.ray.kill(self.actor, no_restart=True)
 
-    def _death(self, error: Exception) -> pool.Death:
+    def _failure(self, error: Exception) -> pool.WorkerFailure:
         alive = {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
-        said = " ".join(str(error).split())
-        return pool.Death(
-            _given_up(said), innocent=self.node is not None and self.node not in alive
+        reason = " ".join(str(error).split())[:300]
+        return pool.WorkerFailure(
+            RisoriusError(
+                f"{MAX_DEATHS} workers ended before the item was done",
+                got=f"the last one: {reason}",
+                hint="check memory use, or leave this item out",
+            ),
+            node_lost=self.node is not None and self.node not in alive,
         )
 
 
-class _Ear:
-    """Waits for actors to speak; loses patience when there is none to speak for too long."""
+class _ResultWaiter:
+    """Wait for results of actors; raise if no actor starts within ``START_S``."""
 
     def __init__(self, ray: ModuleType, *, cpus: float, gpus: float) -> None:
         self.ray, self.cpus, self.gpus = ray, cpus, gpus
-        self.silent_s = 0.0
+        self.waited_s = 0.0
 
-    def __call__(self, workers: list[_Actor], patience: float | None) -> list[_Actor]:
-        by_answer = {worker.answer: worker for worker in workers}
-        timeout = min(_LOOK_S, patience if patience is not None else _LOOK_S)
-        ready, rest = self.ray.wait(list(by_answer), num_returns=1, timeout=timeout)
-        if rest:  # all that have spoken: who is not heard may count as too late
+    def __call__(self, workers: list[_Actor], timeout: float | None) -> list[_Actor]:
+        by_result = {worker.result: worker for worker in workers}
+        timeout = min(_POLL_S, timeout if timeout is not None else _POLL_S)
+        ready, rest = self.ray.wait(list(by_result), num_returns=1, timeout=timeout)
+        if rest:  # all finished results: an unread one could count as late
             ready += self.ray.wait(rest, num_returns=len(rest), timeout=0)[0]
         if ready or any(worker.node for worker in workers):
-            self.silent_s = 0.0
+            self.waited_s = 0.0
         else:
-            self.silent_s += timeout
-        if self.silent_s >= START_S:
+            self.waited_s += timeout
+        if self.waited_s >= START_S:
             raise SettingsError(
-                f"room for a worker with {self.cpus:g} CPU and {self.gpus:g} GPU in the cluster",
-                got=f"none in {START_S:g} s",
+                "The cluster has no free resources for a worker",
+                got=f"{self.cpus:g} CPU and {self.gpus:g} GPU not free within {START_S:g} s",
                 hint="free some, add machines, or ask for less (RISORIUS_WORKER_CPUS, _GPUS)",
             )
-        return [by_answer[answer] for answer in ready]
-
-
-def _given_up(said: str) -> RisoriusError:
-    return RisoriusError(
-        "a worker that finishes its item",
-        got=f"{DEATHS} that ended over it; the last one: {said[:300]}",
-        hint="watch memory while it runs, or leave this item out",
-    )
+        return [by_result[result] for result in ready]

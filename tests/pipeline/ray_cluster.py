@@ -1,4 +1,4 @@
-"""A real Ray cluster on this machine: each node is a ``ray start`` of its own on 127.0.0.1."""
+"""Start a real Ray cluster on 127.0.0.1, one ``ray start`` per node."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _START_S = 120
 
 
 class Cluster:
-    """A head and the nodes that joined it; ``kill`` takes one away without a word."""
+    """A head node and the nodes that joined it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,11 +35,11 @@ class Cluster:
 
     @property
     def client_address(self) -> str:
-        """For programs on machines that are no part of the cluster."""
+        """Return the address for clients outside the cluster."""
         return f"ray://127.0.0.1:{self.port - 5}"
 
     def add(self, *, cpus: int = 1) -> subprocess.Popen[bytes]:
-        """Start a node and wait until the cluster knows it; the first one is the head."""
+        """Start a node and wait until it has joined; the first one is the head."""
         first = not self.nodes
         base = _free_ports(_PORTS_PER_NODE)
         self.port = self.port or base + 7
@@ -61,7 +61,7 @@ class Cluster:
                 f"--metrics-export-port={base + 6}",
                 f"--min-worker-port={base + 10}", f"--max-worker-port={base + 90}",
             ],
-            # Ray's workers give way to all else by default, here to the tests' own processes too.
+            # By default Ray lowers the priority of its workers, below that of the tests.
             env={
                 **os.environ,
                 "RAY_ADDRESS": "",
@@ -80,7 +80,7 @@ class Cluster:
         return [node for node in self.nodes if node.poll() is None]
 
     def workers(self, node: subprocess.Popen[bytes]) -> list[psutil.Process]:
-        """The actor processes of a node, busy or not."""
+        """Return the actor processes of a node, busy or idle."""
         return [
             process
             for process in _family(node.pid)
@@ -88,7 +88,7 @@ class Cluster:
         ]
 
     def kill(self, node: subprocess.Popen[bytes]) -> None:
-        """As a power cut would: every process of the node at once."""
+        """Kill every process of the node at once, as a power cut would."""
         for process in _family(node.pid):
             try:
                 process.kill()
@@ -120,8 +120,8 @@ class Cluster:
 
 @contextmanager
 def cluster(*cpus: int) -> Iterator[Cluster]:
-    """A cluster with one node per argument, gone with everything it wrote afterwards."""
-    # Not below pytest's own folder: the path of a Unix socket may hold 107 characters.
+    """Run a cluster with one node per argument; delete its files at the end."""
+    # Not in pytest's folder: the path of a Unix socket has at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="rsr-ray-", dir="/tmp"))
     made = Cluster(folder)
     try:
@@ -150,7 +150,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 
 def _free_ports(count: int) -> int:
-    """The first of ``count`` ports in a row that nobody listens on."""
+    """Return the first of ``count`` consecutive free ports."""
     for base in range(21000 + os.getpid() % 97 * 100, 32000, count):
         try:
             for port in range(base, base + count):

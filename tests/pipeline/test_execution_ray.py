@@ -1,4 +1,4 @@
-"""Two real Ray nodes on this machine: the same outcomes as here, whoever dies on the way."""
+"""``map_items`` on a real Ray cluster of two nodes on this machine."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def two_nodes() -> Iterator[Cluster]:
     with cluster(1, 1) as nodes, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", nodes.address)
         yield nodes
-        ray.shutdown()  # before its cluster goes: a driver that loses it ends its process
+        ray.shutdown()  # before the cluster stops: a driver that loses it ends its process
 
 
 def work(item: int, *, folder: Path | None = None) -> int:
-    """Squares and leaves a file per try, except for the items that stand for an accident."""
+    """Return the square and log the try; negative items fail."""
     if folder is not None:
         (folder / f"{item}-{time.monotonic_ns()}").touch()
     match item:
         case -1:
-            raise MediaError("a whole file", got="half of one", hint="copy it again")
+            raise MediaError("The file is truncated", got="half of it", hint="copy it again")
         case -2:
             os.kill(os.getpid(), signal.SIGKILL)
         case -3:
@@ -63,14 +63,14 @@ def model(folder: Path) -> int:
 
 
 def with_model(item: int, *, folder: Path) -> tuple[int, int]:
-    """Tens, once a second worker has loaded the model too."""
+    """Multiply by ten, after a second worker has loaded the model too."""
     ten = model(folder)
     wait_for(lambda: len(list(folder.glob("model-*"))) > 1)
     return item * ten, os.getpid()
 
 
-def held(item: int, *, folder: Path) -> int:
-    """Says who is at work, waits for the gate, and leaves what it left before."""
+def gated(item: int, *, folder: Path) -> int:
+    """Write the process id, wait for the gate file, write the result."""
     (folder / f"pid-{os.getpid()}").touch()
     wait_for(lambda: (folder / "gate").exists(), seconds=200)
     (folder / f"done-{item}").write_text(str(item * item))
@@ -81,12 +81,12 @@ def tries(folder: Path, item: int) -> int:
     return len(list(folder.glob(f"{item}-*")))
 
 
-def told(found: dict[int, Any]) -> dict[int, Any]:
+def comparable(found: dict[int, Any]) -> dict[int, Any]:
     return {i: (type(v), str(v)) if isinstance(v, Exception) else v for i, v in found.items()}
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         (None, "no RAY_ADDRESS"),
         ("127.0.0.1:9", "refused"),
@@ -95,41 +95,41 @@ def told(found: dict[int, Any]) -> dict[int, Any]:
     ],
 )
 @pytest.mark.skipif(ABSENT is not None, reason=ABSENT or "")
-def test_a_cluster_that_is_not_there_is_told_at_once(
-    monkeypatch: pytest.MonkeyPatch, address: str | None, said: str
+def test_connect__unreachable_cluster(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, message: str
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address:
         monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         map_items(work, [1], engine="ray")
 
 
-def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connect__ray_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SettingsError, match=r"install risorius\[ray\]"):
+    with pytest.raises(SettingsError, match=r"Install risorius\[ray\]"):
         map_items(work, [1], engine="ray")
 
 
 class TestOnTwoNodes:
     pytestmark = needs_ray
 
-    def test_outcomes_are_those_of_local_workers(self, two_nodes: Cluster, tmp_path: Path) -> None:
+    def test_map_items__same_outcomes_as_locally(self, two_nodes: Cluster, tmp_path: Path) -> None:
         items = [-3, -1, *range(1, 9)]
         here = dict(map_items(work, items, workers=2))
         given = partial(work, folder=tmp_path)
         remote = dict(map_items(given, [*items, -2, -4], engine="ray", limit_s=20.0))
         killer, sleeper = remote.pop(-2), remote.pop(-4)
-        assert told(remote) == told(here)
+        assert comparable(remote) == comparable(here)
         assert all(tries(tmp_path, item) == 1 for item in items)
         assert isinstance(killer, RisoriusError)
-        assert "3 that ended over it" in killer.got
+        assert killer.problem.startswith("3 workers ended")
         assert tries(tmp_path, -2) == 3
         assert sleeper.got.startswith("timeout")
         assert tries(tmp_path, -4) == 1
 
-    def test_a_program_outside_the_cluster_is_served_too(self, two_nodes: Cluster) -> None:
-        # In a process of its own: Ray cannot be a driver and a client in one.
+    def test_map_items__from_a_ray_client(self, two_nodes: Cluster) -> None:
+        # In another process: Ray cannot be driver and client in one.
         code = "import math; from pipeline.execution import map_items; "
         code += "print(sorted(map_items(math.sqrt, [1, 4], engine='ray')))"
         done = subprocess.run(
@@ -141,18 +141,18 @@ class TestOnTwoNodes:
         )
         assert "[(1, 1.0), (4, 2.0)]" in done.stdout, done.stderr
 
-    def test_nothing_to_do_needs_no_worker(self, two_nodes: Cluster) -> None:
+    def test_map_items__no_items(self, two_nodes: Cluster) -> None:
         assert list(map_items(work, [], engine="ray")) == []
 
-    def test_what_fits_nowhere_is_told(
+    def test_map_items__resources_never_free(
         self, two_nodes: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("pipeline.execution.ray.START_S", 1.0)
-        monkeypatch.setattr("pipeline.execution.ray._LOOK_S", 0.5)
+        monkeypatch.setattr("pipeline.execution.ray._POLL_S", 0.5)
         with pytest.raises(SettingsError, match="1 CPU and 3 GPU"):
             list(map_items(work, [1], engine="ray", needs=Needs(gpus=3)))
 
-    def test_a_model_is_loaded_once_per_worker_and_nobody_outlives_the_listener(
+    def test_map_items__one_model_per_worker_and_none_left(
         self, two_nodes: Cluster, tmp_path: Path
     ) -> None:
         results = map_items(partial(with_model, folder=tmp_path), range(500), engine="ray")
@@ -163,7 +163,7 @@ class TestOnTwoNodes:
         assert len(list(tmp_path.iterdir())) == len(pids) == 2
         wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
-    def test_ctrl_c_ends_the_work(self, two_nodes: Cluster, tmp_path: Path) -> None:
+    def test_map_items__ctrl_c_ends_the_workers(self, two_nodes: Cluster, tmp_path: Path) -> None:
         script = tmp_path / "script.py"
         script.write_text(textwrap.dedent(SCRIPT))
         running = subprocess.Popen(
@@ -177,26 +177,26 @@ class TestOnTwoNodes:
         assert b"KeyboardInterrupt" in running.communicate(timeout=60)[1]
         wait_for(lambda: not any(psutil.pid_exists(pid) for pid in _pids(tmp_path)))
 
-    def test_a_lost_worker_and_a_lost_node_cost_nothing_but_time(
+    def test_map_items__retries_after_lost_worker_and_lost_node(
         self, two_nodes: Cluster, tmp_path: Path
     ) -> None:
         second = two_nodes.alive()[1]
 
-        def at_work() -> set[int]:
+        def busy() -> set[int]:
             return _pids(tmp_path) & {one.pid for one in two_nodes.workers(second)}
 
-        def strike() -> None:
-            wait_for(lambda: bool(at_work()))
-            first = at_work()
+        def inject_failures() -> None:
+            wait_for(lambda: bool(busy()))
+            first = busy()
             os.kill(first.pop(), signal.SIGKILL)
-            wait_for(lambda: bool(at_work()))
+            wait_for(lambda: bool(busy()))
             two_nodes.kill(second)
             (tmp_path / "gate").touch()
 
-        striking = threading.Thread(target=strike)
-        striking.start()
-        found = list(map_items(partial(held, folder=tmp_path), range(12), engine="ray"))
-        striking.join()
+        injector = threading.Thread(target=inject_failures)
+        injector.start()
+        found = list(map_items(partial(gated, folder=tmp_path), range(12), engine="ray"))
+        injector.join()
         assert len(two_nodes.alive()) == 1
         assert sorted(found) == [(item, item * item) for item in range(12)]
         done = {path.name: path.read_text() for path in tmp_path.glob("done-*")}
@@ -224,5 +224,5 @@ SCRIPT = """
 def wait_for(condition: Callable[[], bool], *, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never happened"
+        assert time.monotonic() < deadline, "condition not met in time"
         time.sleep(0.1)
