@@ -1,4 +1,4 @@
-"""The way from a picture to aligned faces.
+"""Find and align the faces of an image.
 
 from pipeline.faces import find
 for face in find(image):
@@ -18,7 +18,7 @@ from warehouse.errors import MediaError
 
 @dataclass(frozen=True)
 class FoundFace:
-    """One face of a picture.
+    """One face of an image.
 
     Attributes:
         bbox: float32[4], ``x y w h`` in pixels.
@@ -34,33 +34,31 @@ class FoundFace:
 
 
 def find(image: np.ndarray) -> list[FoundFace]:
-    """Every face of one picture, best first.
+    """Find every face of one image, best first.
 
     Args:
         image: uint8[h, w, 3], RGB.
 
     Raises:
-        MediaError: ``image`` is of another type or shape, or empty.
+        MediaError: ``image`` has another type or shape, or is empty.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        came = getattr(image, "dtype", type(image).__name__)
-        raise MediaError("a uint8 picture", got=str(came), hint="scale it to 0..255 as uint8")
+        dtype = getattr(image, "dtype", type(image).__name__)
+        raise MediaError(
+            "The image is not a uint8 array", got=str(dtype), hint="scale it to 0..255 as uint8"
+        )
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise MediaError(
-            "a picture of shape (h, w, 3), RGB", got=f"shape {image.shape}", hint="convert it first"
+            "The image is not RGB of shape (h, w, 3)",
+            got=f"shape {image.shape}",
+            hint="convert it first",
         )
     boxes, keypoints = _detector().detect(image)
     found = []
     for box, points in zip(boxes, keypoints, strict=True):
         left, top, right, bottom, score = (float(value) for value in box)
-        found.append(
-            FoundFace(
-                bbox=np.array([left, top, right - left, bottom - top], dtype=np.float32),
-                keypoints=points,
-                score=score,
-                crop=align.align(image, points),
-            )
-        )
+        bbox = np.array([left, top, right - left, bottom - top], dtype=np.float32)
+        found.append(FoundFace(bbox, points, score, align.align(image, points)))
     return found
 
 

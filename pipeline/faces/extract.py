@@ -1,34 +1,45 @@
-"""One video into its faces: detect, align, track, gate; every face leaves with a verdict."""
+"""Extract the faces of one video: detect, track, align, measure, gate."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from pipeline.faces import align, anonymize, quality
-from pipeline.faces.adaptive_detection import watch
+from pipeline.faces.adaptive_detection import detect_frames
 from pipeline.faces.detect import Detector
-from pipeline.faces.tracker import Tracker
 from pipeline.video import reader
 from warehouse import ids
 from warehouse.errors import MediaError
 from warehouse.storage.schema import TABLES
 
-Keep = Callable[[str, np.ndarray], str]
-"""Stores one picture, ``keep(kind, image)``, and returns its media key."""
+if TYPE_CHECKING:
+    from trackers.utils.base_tracklet import BaseTracklet
 
-_PACKED = 4096
-"""Rows of faces packed at once."""
+SaveImage = Callable[[str, np.ndarray], str]
+"""Called as ``save(kind, image)``; stores one image and returns its media key."""
+
+LOST_AFTER_S = 1.0
+"""A face hidden for longer gets a new track."""
+
+_IOU_BUFFER = 0.3
+"""Boxes are widened by this share before they are compared (Yang et al., 2023,
+arXiv:2211.14317): at five samples a second a turning head moves by its own width."""
+
+_MIN_IOU = 0.1
+
+_CHUNK = 4096
+"""Rows of faces converted to a data frame at once."""
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What one video gave.
+    """The result of one video.
 
     Attributes:
         faces: rows of the table ``faces``.
@@ -51,36 +62,35 @@ def extract(
     detector: Detector,
     gate: quality.Gate,
     fps: float,
-    keep: Keep,
+    save: SaveImage,
     blur_bystanders: bool = True,
     hardware: bool = False,
 ) -> Extraction:
-    """Every face at every sampled time. Memory holds a second of frames, whatever the length.
+    """Extract every face of a video at every sampled time.
 
-    A video that breaks midway keeps what came before; its reason says so. Dropped faces keep
-    their crop, because people want to see what was dropped.
+    Memory holds a second of frames, whatever the length of the video. If a video breaks midway,
+    the faces before are kept and the reason says so. Dropped faces keep their crop, so that a
+    reviewer can see what was dropped.
 
     Args:
-        blur_bystanders: hide every other face that was found in a face's context picture.
-        hardware: decode on a device where there is one.
+        blur_bystanders: hide every other detected face in a face's context image.
+        hardware: decode on a device if one is available.
     """
     tracker, rows = Tracker(fps=fps), _Rows()
     broken, n_frames = None, 0
     try:
         frames = reader.sample(path, fps=fps, hardware=hardware)
-        for sight in watch(frames, detector=detector, fps=fps):
+        for found in detect_frames(frames, detector=detector, fps=fps):
             n_frames += 1
-            frame, boxes = sight.frame, sight.boxes
+            frame, boxes = found.frame, found.boxes
             if frame.cut:
-                tracker.cut()
-            numbers = tracker.update(boxes, time_s=frame.time_s)
-            for subject, number in enumerate(numbers):
-                seen = frame.image
+                tracker.reset()
+            for face, number in enumerate(tracker.update(boxes, time_s=frame.time_s)):
+                image = frame.image
                 if blur_bystanders:
-                    seen = anonymize.blur_others(
-                        frame.image, boxes=boxes, subject=subject, reach=align.AROUND
+                    image = anonymize.blur_others(
+                        frame.image, boxes=boxes, subject=face, reach=align.CONTEXT_SCALE
                     )
-                points = sight.keypoints[subject]
                 track = ids.track_id(video_id, number)
                 rows.add(
                     face_id=ids.face_id(track, frame.index),
@@ -88,9 +98,10 @@ def extract(
                     video_id=video_id,
                     batch=batch,
                     **_face(
-                        frame, seen, box=boxes[subject], keypoints=points, gate=gate, keep=keep
+                        frame, image, box=boxes[face], keypoints=found.keypoints[face],
+                        gate=gate, save=save,
                     ),
-                )
+                )  # fmt: skip
     except MediaError as error:
         broken = f"{error.got}; {error.hint}"
     faces = rows.table()
@@ -100,63 +111,118 @@ def extract(
     )
 
 
+class Tracker:
+    """Assign track numbers to boxes with SORT of the package ``trackers``.
+
+    SORT (Bewley et al., 2016, doi:10.1109/ICIP.2016.7533003) gives a track its id at its second
+    detection, since in a crowd the first may be noise. Here every detection has passed the
+    detector's threshold and none may be lost, so the first one is numbered at once. ByteTrack
+    was tried: it forgets a track after two missed samples if it was seen only once.
+    """
+
+    def __init__(self, *, fps: float) -> None:
+        self._fps, self._next = fps, 0
+        self.reset()
+
+    def reset(self) -> None:
+        """End every track at a cut: a face in the same place is another face."""
+        from trackers import BIoU, SORTTracker
+
+        self._tracker = SORTTracker(
+            lost_track_buffer=round(30 * LOST_AFTER_S),
+            frame_rate=self._fps,
+            track_activation_threshold=0.0,
+            minimum_consecutive_frames=1,
+            minimum_iou_threshold=_MIN_IOU,
+            iou=BIoU(buffer_ratio=_IOU_BUFFER),
+        )
+        self._known: list[tuple[BaseTracklet, int]] = []
+
+    def update(self, boxes: np.ndarray, *, time_s: float) -> list[int]:
+        """Return one track number per box, from 0 in order of first appearance.
+
+        Args:
+            boxes: float32[n, 5], ``x1 y1 x2 y2 score`` in pixels.
+            time_s: time of this frame; must grow from call to call.
+        """
+        import supervision as sv
+
+        boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 5)
+        found = self._tracker.update(
+            sv.Detections(xyxy=boxes[:, :4], confidence=boxes[:, 4]), timestamp=time_s
+        )
+        number_of = {id(tracklet): number for tracklet, number in self._known}
+        # Tracklets begun by this call, in the order of the boxes that matched no track.
+        new = iter([track for track in self._tracker.tracks if id(track) not in number_of])
+        by_id = {track.tracker_id: track for track in self._tracker.tracks}
+        numbers = []
+        for tracker_id in [] if found.tracker_id is None else found.tracker_id:
+            tracklet = next(new) if tracker_id == -1 else by_id[int(tracker_id)]
+            if id(tracklet) not in number_of:
+                number_of[id(tracklet)], self._next = self._next, self._next + 1
+            numbers.append(number_of[id(tracklet)])
+        # References to the tracklets prevent their ids from being reused.
+        self._known = [(track, number_of[id(track)]) for track in self._tracker.tracks]
+        return numbers
+
+
 class _Rows:
-    """Rows of ``faces``, packed as they come: as dictionaries ten hours of them fill memory."""
+    """Rows of ``faces`` in chunks; as dictionaries ten hours of them would fill memory."""
 
     def __init__(self) -> None:
-        self._packed = [TABLES["faces"].empty()]
-        self._loose: list[dict[str, Any]] = []
+        self._chunks = [TABLES["faces"].empty()]
+        self._rows: list[dict[str, Any]] = []
 
     def add(self, **row: Any) -> None:
-        self._loose.append(row)
-        if len(self._loose) == _PACKED:
-            self._pack()
+        self._rows.append(row)
+        if len(self._rows) == _CHUNK:
+            self._flush()
 
     def table(self) -> pl.DataFrame:
-        self._pack()
-        return pl.concat(self._packed)
+        self._flush()
+        return pl.concat(self._chunks)
 
-    def _pack(self) -> None:
-        self._packed.append(pl.DataFrame(self._loose, schema=TABLES["faces"].schema))
-        self._loose = []
+    def _flush(self) -> None:
+        self._chunks.append(pl.DataFrame(self._rows, schema=TABLES["faces"].schema))
+        self._rows = []
 
 
 def _face(
     frame: reader.Frame,
-    seen: np.ndarray,
+    context: np.ndarray,
     *,
     box: np.ndarray,
     keypoints: np.ndarray,
     gate: quality.Gate,
-    keep: Keep,
+    save: SaveImage,
 ) -> dict[str, Any]:
     crop = align.align(frame.image, keypoints)
     bbox = np.array([box[0], box[1], box[2] - box[0], box[3] - box[1]], dtype=np.float32)
-    found = quality.measure(
-        frame.image, crop, box=box, keypoints=keypoints, stored=frame.picture.stored(box)
+    measures = quality.measure(
+        frame.image, crop, box=box, keypoints=keypoints, stored=frame.stored(box)
     )
-    verdict, reason = gate.judge(found)
+    verdict, reason = gate.check(measures)
     return {
         "frame": frame.index,
         "time_s": frame.time_s,
         "bbox": bbox.tolist(),
         "keypoints": keypoints.tolist(),
-        "detector_score": found.score,
-        "yaw": found.pose.yaw,
-        "pitch": found.pose.pitch,
-        "roll": found.pose.roll,
-        "sharpness": found.sharpness,
-        "brightness": found.brightness,
-        "size_px": found.size_px,
-        "clipped": found.clipped,
-        "blockiness": found.blockiness,
-        # Five keypoints cannot tell a hand from a cheek; unknown is not zero.
+        "detector_score": measures.score,
+        "yaw": measures.pose.yaw,
+        "pitch": measures.pose.pitch,
+        "roll": measures.pose.roll,
+        "sharpness": measures.sharpness,
+        "brightness": measures.brightness,
+        "size_px": measures.size_px,
+        "clipped": measures.clipped,
+        "blockiness": measures.blockiness,
+        # Five keypoints cannot tell a hand from a cheek: null means unknown.
         "occlusion": None,
-        "crop": keep("crops", crop),
-        "context": keep("contexts", align.context(seen, bbox)),
+        "crop": save("crops", crop),
+        "context": save("contexts", align.context(context, bbox)),
         "phash": _phash(crop),
         "verdict": verdict,
-        # The code alone, so that rows of one reason group; what was measured has its columns.
+        # Only the code, so that rows can be grouped by reason; the values have their columns.
         "reason": reason and reason.split(":")[0],
     }
 
@@ -181,23 +247,23 @@ def _verdict(faces: pl.DataFrame, *, n_frames: int, broken: str | None) -> tuple
 
 
 def _tracks(faces: pl.DataFrame, *, subject_id: str | None) -> pl.DataFrame:
-    """One row per track.
+    """Aggregate faces to one row per track.
 
-    Its best face is the kept one of highest sharpness times score; the main track of a video is
-    the one whose kept faces fill most, in time and in size.
+    The best face of a track is the kept one of highest sharpness times score. The main track of
+    a video is the one whose kept faces have the largest sum of sizes.
     """
-    worth = pl.col("sharpness") * pl.col("detector_score")
+    score = pl.col("sharpness") * pl.col("detector_score")
     best = (
         faces.filter(pl.col("verdict") == "kept")
-        .sort(worth, "frame", descending=[True, False])
+        .sort(score, "frame", descending=[True, False])
         .group_by("track_id")
         .agg(best_face_id=pl.col("face_id").first())
     )
-    seen_well = pl.col("size_px").filter(pl.col("verdict") == "kept").sum()
+    kept_size = pl.col("size_px").filter(pl.col("verdict") == "kept").sum()
     return (
         faces.group_by("track_id", "video_id", "batch")
         .agg(
-            seen_well,
+            kept_size,
             start_s=pl.col("time_s").min(),
             end_s=pl.col("time_s").max(),
             n_frames=pl.len(),
@@ -206,7 +272,7 @@ def _tracks(faces: pl.DataFrame, *, subject_id: str | None) -> pl.DataFrame:
         .with_columns(subject_id=pl.lit(subject_id, dtype=pl.String))
         .sort("track_id")
         .with_columns(
-            # Kept time, since samples are evenly spaced, times size; the first of equals.
+            # Samples are evenly spaced, so the sum is kept time times size; ties go to the first.
             is_main=(pl.col("size_px") > 0)
             & (pl.int_range(pl.len()) == pl.col("size_px").arg_max())
         )

@@ -1,4 +1,4 @@
-"""Which faces are fit to be looked at, and why the others are not."""
+"""Measure the quality of faces and gate them by thresholds."""
 
 from __future__ import annotations
 
@@ -8,59 +8,58 @@ import numpy as np
 
 from pipeline.faces.align import Pose, pose
 
-MEASURES = 2
-"""Goes up when a measure changes its meaning; part of what faces are found anew for.
+VERSION = 2
+"""Increases when a measure changes its meaning; part of the fingerprint of faces.
 
-1: sharpness was the variance of the Laplacian, which halves with the light left.
+1: sharpness was the variance of the Laplacian, which halves with the light.
 """
 
 _SIDE = 48
-"""Sharpness is read at one size, or large faces would always look sharper than small ones.
+"""Measure sharpness at one size; otherwise large faces always look sharper than small ones.
 
-At 48 px people could still say what FER+ faces show; finer detail than that is not asked for.
+At 48 px annotators could still label FER+ faces; finer detail is not needed.
 """
 
 _MARGIN = _SIDE // 6
-"""Left out on each side: hair, background and, where the picture ends, a black edge."""
+"""Ignored on each side: hair, background and black beyond the image border."""
 
+_EDGE_PERCENTILE = 93
+"""Cap steeper edges at this percentile, so that a few smeared codec edges do not dominate."""
 
-_STRONGEST = 93
-"""Per cent: steeper edges count as this one does, or a few smeared codec edges carry a face."""
+_MEDIAN_NOISE = 0.6745
+"""Median absolute value over standard deviation of normal noise."""
 
-_GRAIN = 0.6745
-"""Median over standard deviation of the size of normal noise."""
+_CAPPED_VARIANCE = 0.88
+"""Share of its variance that normal noise retains when its strongest 7 % are capped."""
 
-_CAPPED = 0.88
-"""Share of its variance that normal noise keeps when its strongest 7 % are capped."""
+_SLOPE_SIGMA = 1.6
+"""σ in px of the blur before slopes are measured; 0.8 to 2.2 perform alike."""
 
-_SOFT = 1.6
-"""σ in px of the picture whose slopes the fine edges are compared with; 0.8 to 2.2 do alike."""
-
-_FAINT = 0.5
-"""Squared levels per px that rounding to whole levels and sensors add; keeps flat pictures at 0."""
+_FLOOR = 0.5
+"""Squared levels per px added by rounding and sensors; makes flat images measure 0."""
 
 _BLACK, _WHITE = 6, 249
-"""Beyond these, light or shadow has eaten what was there."""
+"""Pixels beyond these are clipped."""
 
 _BLOCK = 8
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What the gate looks at.
+    """Quality measures of one face.
 
     Attributes:
         score: of the detector, 0..1.
         size_px: geometric mean of the box's sides, in pixels of the video.
-        sharpness: fine edges over gentle slopes of the gray middle of the crop, 0 and up; see
-            ``sharpness``. Light and contrast do not move it.
+        sharpness: fine edges over gentle slopes of the gray centre of the crop, 0 and up; see
+            ``sharpness``. Independent of light and contrast.
         brightness: mean luma of the same part, 0..255.
         pose: degrees.
-        cut: share of the five keypoints outside the picture, 0..1.
+        cut: share of the five keypoints outside the image, 0..1.
         clipped: share of the same part that is all black or all white, 0..1.
         blockiness: steps at the edges of the codec's 8 px blocks over steps elsewhere, as
-            Wang, Sheikh and Bovik (2002, doi:10.1109/ICIP.2002.1038064) compare them; 1 where
-            no blocks show, None where they cannot be known.
+            Wang, Sheikh and Bovik (2002, doi:10.1109/ICIP.2002.1038064) compare them; 1 if no
+            blocks are visible, None if unknown.
     """
 
     score: float
@@ -75,18 +74,20 @@ class Measures:
 
 @dataclass(frozen=True)
 class Gate:
-    """Thresholds.
+    """Thresholds of the quality gate.
 
-    Sharpness, measured: a clean 55 px face in a video call 2.0 to 3.5, the same frames after
-    heavy compression 0.3 to 1.2, a runner in the dark 3.5 in focus and 0.9 out of it, FER+ 1.4
-    at the 5th percentile, 110 px faces on a group photo 3.3 to 11.2, the same blurred by a
-    Gaussian of 2 px 0.8 to 2.0 and by 3 px below 0.7; at a quarter of the light the clean ones
-    still 2.2 to 10.7. Score: in the undamaged sample clips faces have .69 and more, what is none
-    .49 and .55. Size: below 32 px the eyes are less than 14 px apart. Yaw: further round, one
-    eye is out of sight. Of 829 faces found on FER+ these thresholds keep 82 %. Blockiness: at
-    most 1.4 in the sample clips and the group photo as they come, 1.5 to 1.9 at a middling and
-    above 2.6 at the lowest quality of codecs without a filter for it; H.264 smears in place of
-    showing blocks, which is what sharpness sees. The benchmark of ingestion plots all of these.
+    Measured by ``tests/benchmarks/ingest_gate.py``; 82 % of 829 faces detected on FER+ pass.
+
+    - Sharpness: 2.0 to 3.5 for a clean 55 px face in a video call, 0.3 to 1.2 after heavy
+      compression; 3.5 for a runner in the dark in focus, 0.9 out of focus; FER+ 1.4 at the 5th
+      percentile; 110 px faces on a group photo 3.3 to 11.2, at a quarter of the light 2.2 to
+      10.7, blurred by a Gaussian of 2 px 0.8 to 2.0, of 3 px below 0.7.
+    - Score: faces in the undamaged sample clips have .69 or more, false detections .49 and .55.
+    - Size: below 32 px the eyes are less than 14 px apart.
+    - Yaw: beyond it one eye is hidden.
+    - Blockiness: at most 1.4 in the original sample clips and group photo; 1.5 to 1.9 at medium
+      and above 2.6 at the lowest quality of codecs without a deblocking filter. H.264 smears
+      instead, which lowers sharpness.
     """
 
     min_score: float = 0.6
@@ -99,14 +100,14 @@ class Gate:
     max_clipped: float = 0.4
     max_blockiness: float = 2.5
 
-    def judge(self, found: Measures) -> tuple[str, str | None]:
-        """``("kept", None)`` or ``("dropped", "code: what was measured, what was wanted")``.
+    def check(self, found: Measures) -> tuple[str, str | None]:
+        """Return ``("kept", None)`` or ``("dropped", "code: measured value, threshold")``.
 
-        The first reason counts, in the order a person would name them.
+        If several thresholds fail, the first in the order below is the reason.
         """
         yaw, pitch = abs(found.pose.yaw), abs(found.pose.pitch)
         reasons = (
-            (found.cut > 0, "border: part of the face is outside the picture"),
+            (found.cut > 0, "border: part of the face is outside the image"),
             (
                 found.size_px < self.min_size_px,
                 f"too_small: {found.size_px:.0f} px, at least {self.min_size_px:.0f} wanted",
@@ -156,12 +157,11 @@ def measure(
     """Measure one face.
 
     Args:
-        image: uint8[h, w, 3], the picture it was found in.
+        image: uint8[h, w, 3], the frame that shows it.
         crop: uint8[224, 224, 3], aligned.
         box: float32[5], ``x1 y1 x2 y2 score``.
         keypoints: float32[5, 2].
-        stored: the face as the codec stored it, gray uint8[h, w], and the column and row of the
-            stored picture it begins at.
+        stored: the face as the codec stored it, see ``Frame.stored``.
     """
     import cv2
 
@@ -183,43 +183,41 @@ def measure(
 
 
 def sharpness(gray: np.ndarray, *, margin: int = 0) -> float:
-    """Mean square of the Laplacian over that of the slope of the same picture, softened.
+    """Divide the energy of the Laplacian by that of the gradient of the blurred image.
 
-    Both grow with the square of contrast and exposure, so their ratio does not (the energies of
-    Laplacian and of gradient are two of the measures that Pertuz et al. compare, 2013,
-    doi:10.1016/j.patcog.2012.11.011). Edges of a face are few and noise is everywhere: the
-    median size of the Laplacian says how much of it is noise (Donoho and Johnstone, 1994,
-    doi:10.1093/biomet/81.3.425), and that much is taken off.
+    Both grow with the square of contrast and exposure, so their ratio does not (two of the
+    focus measures that Pertuz et al. compare, 2013, doi:10.1016/j.patcog.2012.11.011). A face
+    has few edges and noise is everywhere, so the median of the absolute Laplacian estimates the
+    noise (Donoho and Johnstone, 1994, doi:10.1093/biomet/81.3.425), which is subtracted.
 
     Args:
         gray: uint8[h, w].
-        margin: px on each side that are only looked at from inside.
+        margin: px on each side that only serve as neighbours.
 
     Returns:
-        0 and up, in 1/px² of the picture given; 0 for a flat one.
+        0 and up, in 1/px² of ``gray``; 0 for a flat image.
     """
     import cv2
 
     exact = gray.astype(np.float32)
     middle = (slice(margin, gray.shape[0] - margin), slice(margin, gray.shape[1] - margin))
     edges = np.abs(cv2.Laplacian(exact, cv2.CV_32F)[middle])
-    noise = float(np.median(edges)) / _GRAIN
-    edges = np.minimum(edges, np.percentile(edges, _STRONGEST))
-    fine = float((edges**2).mean()) - _CAPPED * noise**2
-    soft = cv2.GaussianBlur(exact, (0, 0), _SOFT)
+    noise = float(np.median(edges)) / _MEDIAN_NOISE
+    edges = np.minimum(edges, np.percentile(edges, _EDGE_PERCENTILE))
+    fine = float((edges**2).mean()) - _CAPPED_VARIANCE * noise**2
+    blurred = cv2.GaussianBlur(exact, (0, 0), _SLOPE_SIGMA)
     across, down = (
-        cv2.Sobel(soft, cv2.CV_32F, x, y, scale=1 / 8)[middle] for x, y in ((1, 0), (0, 1))
+        cv2.Sobel(blurred, cv2.CV_32F, x, y, scale=1 / 8)[middle] for x, y in ((1, 0), (0, 1))
     )
-    return max(0.0, fine) / (float((across**2 + down**2).mean()) + _FAINT)
+    return max(0.0, fine) / (float((across**2 + down**2).mean()) + _FLOOR)
 
 
 def blockiness(gray: np.ndarray, *, left: int, top: int) -> float | None:
-    """Steps at the edges of 8 px blocks over steps elsewhere; None for less than two blocks.
+    """Divide steps at the edges of 8 px blocks by steps elsewhere; None below two blocks.
 
     Args:
         gray: uint8[h, w].
-        left: column of the stored picture that ``gray`` begins at.
-        top: the row.
+        left, top: column and row of the stored frame where ``gray`` begins.
     """
     if min(gray.shape) < 2 * _BLOCK:
         return None
@@ -227,6 +225,6 @@ def blockiness(gray: np.ndarray, *, left: int, top: int) -> float | None:
     for part, begin in ((gray, left), (gray.T, top)):
         steps = np.abs(np.diff(part.astype(np.int16), axis=1)).mean(axis=0)
         edge = (np.arange(len(steps)) + 1 + begin) % _BLOCK == 0
-        # Half a level on both sides: in a flat picture every step would be a block's edge.
+        # Add half a level to both: in a flat image every step would count as a block edge.
         ratios.append((steps[edge].mean() + 0.5) / (steps[~edge].mean() + 0.5))
     return float(np.mean(ratios))

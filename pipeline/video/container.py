@@ -1,4 +1,4 @@
-"""Opening a media file, and saying in a sentence why it cannot be opened."""
+"""Open media files and explain why one cannot be opened."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 MAX_PIXELS = 100_000_000
-"""One frame of more is refused: decoded it would take 300 MB."""
+"""Refuse larger frames; decoded, one would take 300 MB."""
 
 MAX_DURATION_S = 24 * 3600
-"""A file that claims to last longer is refused: it would hold up its batch for hours."""
+"""Refuse files that claim to last longer; they would block their batch for hours."""
 
 MIN_SIDE = 16
-"""A picture smaller than this cannot hold a face anybody could read."""
+"""Refuse smaller frames; no readable face fits in."""
 
-# Brands of ISO files that keep a still picture in tiles, which FFmpeg gives one by one.
+# Brands of ISO files that store a still image in tiles, which FFmpeg returns one by one.
 _TILED = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
 
 
 @contextmanager
-def opened(path: str, *, hwaccel: HWAccel | None = None) -> Iterator[InputContainer]:
-    """The container behind a path; what FFmpeg refuses inside the block is a MediaError too.
+def open_container(path: str, *, hwaccel: HWAccel | None = None) -> Iterator[InputContainer]:
+    """Open a media file; FFmpeg errors inside the block become MediaErrors.
 
     Args:
-        hwaccel: decode on this device what it can decode.
+        hwaccel: decode on this device where it supports the codec.
 
     Raises:
         MediaError: with ``got`` = ``code: sentence``.
@@ -39,24 +39,26 @@ def opened(path: str, *, hwaccel: HWAccel | None = None) -> Iterator[InputContai
     import av
 
     # None, not PANIC: any level routes FFmpeg's own threads through Python's lock, where closing
-    # a decoder waits for a thread that waits for the interpreter. Seen to hang for ever.
+    # a decoder waits for a thread that waits for the interpreter. Observed as a deadlock.
     av.logging.set_level(None)
     try:
         handle = open(path, "rb")  # noqa: SIM115
     except OSError as error:
         raise MediaError(
-            "a readable file", got=f"unreadable: {error.strerror}", hint="check the file"
+            "The file cannot be read", got=f"unreadable: {error.strerror}", hint="check the file"
         ) from None
     with handle:
         try:
-            nameless: Any = _Nameless(handle)
-            container = av.open(nameless, metadata_errors="ignore", hwaccel=hwaccel)
+            # Without a name FFmpeg goes by content and opens no other file. With one it would
+            # take ``%03d`` for a numbered sequence and follow the paths in a playlist.
+            unnamed: Any = _UnnamedFile(handle)
+            container = av.open(unnamed, metadata_errors="ignore", hwaccel=hwaccel)
         except (av.FFmpegError, ValueError) as error:
-            raise _refused(handle, error) from None
+            raise _open_error(handle, error) from None
         if container.format.name == "webp_pipe" and _is_animated_webp(handle):
             container.close()
             raise MediaError(
-                "a WebP picture",
+                "The image cannot be decoded",
                 got="not_media: an animated WebP, which FFmpeg does not decode",
                 hint="export it as MP4 or GIF",
             )
@@ -64,11 +66,11 @@ def opened(path: str, *, hwaccel: HWAccel | None = None) -> Iterator[InputContai
             try:
                 yield container
             except av.FFmpegError as error:
-                raise undecodable(error.strerror or str(error)) from None
+                raise decode_error(error.strerror or str(error)) from None
 
 
-def picture_stream(container: InputContainer) -> VideoStream:
-    """The stream that the file is about, ready to decode.
+def video_stream(container: InputContainer) -> VideoStream:
+    """Return the first video stream that is not a cover image, ready to decode.
 
     Raises:
         MediaError: there is none (``no_video_stream``), or its size is out of bounds.
@@ -76,67 +78,65 @@ def picture_stream(container: InputContainer) -> VideoStream:
     from av.stream import Disposition
 
     for stream in container.streams.video:
-        # The cover of a song is a picture, but not of what the file is about.
         if not stream.disposition & Disposition.attached_pic:
             if stream.codec_context is None:
-                raise undecodable("no decoder for what the file says it holds")
+                raise decode_error("FFmpeg has no decoder for its codec")
             check_duration((container.duration or 0) / 1_000_000)
             check_size(stream.codec_context.width, stream.codec_context.height)
             if is_still(container) and stream.codec_context.name == "mjpeg":
-                # Else half a JPEG comes out whole, the rest of it green. Other formats fail
-                # by themselves, and some refuse sound pictures with this option.
+                # Otherwise half a JPEG decodes without an error, with a green rest. Other
+                # formats fail by themselves, and some refuse intact images with this option.
                 stream.codec_context.options = {"err_detect": "explode"}
             return stream
     raise MediaError(
-        "a video or an image",
-        got="no_video_stream: there is sound or data, but no moving picture",
-        hint="leave it out, or export it with its picture",
+        "The file has no video",
+        got="no_video_stream: it has sound or data, but no video stream",
+        hint="remove it, or export it with its video",
     )
 
 
 def is_still(container: InputContainer) -> bool:
-    """Whether the file is one picture; an animation is a video."""
+    """Return whether the file is one image; an animation is a video."""
     return container.format.name.endswith("_pipe")
 
 
-def undecodable(said: str) -> MediaError:
-    """The error for a stream that cannot be decoded, with what the decoder said."""
+def decode_error(detail: str) -> MediaError:
+    """Return the error for a stream that cannot be decoded."""
     return MediaError(
-        "a stream FFmpeg decodes", got=f"decode_error: {said}", hint="copy or export it again"
+        "The video stream cannot be decoded",
+        got=f"decode_error: {detail}",
+        hint="copy or export it again",
     )
 
 
 def check_duration(seconds: float) -> None:
-    """Refuse videos that claim to last longer than a day."""
+    """Raise a MediaError for videos that claim to last longer than a day."""
     if seconds > MAX_DURATION_S:
         raise MediaError(
-            f"at most {MAX_DURATION_S // 3600} hours",
-            got=f"too_long: {seconds / 3600:.0f} hours by its own word",
-            hint="cut it into parts, or export it again if it is not that long",
+            f"The video is longer than {MAX_DURATION_S // 3600} hours",
+            got=f"too_long: its header says {seconds / 3600:.0f} hours",
+            hint="split it, or export it again if the header is wrong",
         )
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse pictures too small to hold a face or too large to hold in memory."""
+    """Raise a MediaError for frames too small for a face or too large for memory."""
     if width * height > MAX_PIXELS:
         raise MediaError(
-            f"at most {MAX_PIXELS // 1_000_000} million pixels",
+            f"The frame has more than {MAX_PIXELS // 1_000_000} million pixels",
             got=f"too_large: {width} x {height} px",
             hint="scale it down first",
         )
     if width and height and min(width, height) < MIN_SIDE:
         raise MediaError(
-            f"sides of at least {MIN_SIDE} px",
+            f"The frame has a side below {MIN_SIDE} px",
             got=f"too_small: {width} x {height} px, no face fits in",
-            hint="use the original picture",
+            hint="use the original image",
         )
 
 
-class _Nameless:
-    """A file without a name, so that FFmpeg goes by content and can open nothing else.
-
-    By name it would take ``%03d`` for a numbered sequence and follow the paths in a playlist.
-    """
+class _UnnamedFile:
+    """A file object without a name."""
 
     def __init__(self, handle: BinaryIO) -> None:
         self.read, self.seek, self.tell = handle.read, handle.seek, handle.tell
@@ -150,32 +150,32 @@ def _is_animated_webp(handle: BinaryIO) -> bool:
     return head[12:16] == b"VP8X" and len(head) == 21 and bool(head[20] & 2)
 
 
-def _refused(handle: BinaryIO, error: Exception) -> MediaError:
-    boxes = _boxes(handle)
+def _open_error(handle: BinaryIO, error: Exception) -> MediaError:
+    boxes = _top_level_boxes(handle)
     if _TILED & boxes:
         return MediaError(
-            "a picture in one piece",
-            got="not_media: an HEIC picture, stored in tiles",
+            "The image cannot be decoded",
+            got="not_media: an HEIC image, stored in tiles",
             hint="export it as JPEG or PNG",
         )
     if {b"ftyp", b"mdat"} & boxes and b"moov" not in boxes:
         return MediaError(
-            "a whole MP4 or MOV file",
+            "The MP4 or MOV file is incomplete",
             got="truncated: the file ends before its index",
             hint="copy it again from the camera",
         )
-    said = getattr(error, "strerror", None) or str(error)
+    detail = getattr(error, "strerror", None) or str(error)
     if b"moov" in boxes:
-        return undecodable(f"its index is damaged ({said})")
+        return decode_error(f"its index is damaged ({detail})")
     return MediaError(
-        "a video or an image FFmpeg knows",
-        got=f"not_media: FFmpeg finds no video or image in it ({said})",
-        hint="check that the file is what its name says",
+        "The file is neither a video nor an image",
+        got=f"not_media: FFmpeg finds no video or image in it ({detail})",
+        hint="check that its content matches its name",
     )
 
 
-def _boxes(handle: BinaryIO) -> set[bytes]:
-    """Names of the top-level boxes of an MP4 or MOV file, and its brand."""
+def _top_level_boxes(handle: BinaryIO) -> set[bytes]:
+    """Return the names of the top-level boxes of an MP4 or MOV file, and its brand."""
     names: set[bytes] = set()
     position = 0
     for _ in range(64):

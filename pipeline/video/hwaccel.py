@@ -1,9 +1,8 @@
-"""A device that decodes video, where one can really be opened; else FFmpeg's own decoders.
+"""Find a device that decodes video.
 
-Off unless asked for: what happens without a device, with one that refuses, and with codecs it
-does not know is tested, but no device has run this yet. Decoders in hardware also hide damage
-that FFmpeg's own report, each worker opens the device for itself, and every picture is copied
-back, sampled or not.
+Off by default. Missing devices, devices that refuse and unknown codecs are tested, but no
+device has run this yet. Hardware decoders hide damage that FFmpeg reports, every worker opens
+the device for itself, and every frame is copied back, sampled or not.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
 
-_FIRST = ("cuda", "videotoolbox", "vaapi", "d3d11va", "qsv", "amf")
-"""Devices that copy pictures back as plain nv12; asked in this order."""
+_PREFERRED = ("cuda", "videotoolbox", "vaapi", "d3d11va", "qsv", "amf")
+"""Device types that copy frames back as plain nv12, in the order they are tried."""
 
 
 @lru_cache(maxsize=1)
 def device() -> str | None:
-    """Name of the first kind of device that opens a decoder for H.264 here; None for none.
+    """Return the first device type that opens an H.264 decoder; None if none does.
 
-    What FFmpeg was built with says little: the driver may be missing or the device in use.
+    FFmpeg's list of built-in types is not enough: the driver may be missing or in use.
     """
     import av
     from av.codec.hwaccel import HWAccel, hwdevices_available
 
     built = hwdevices_available()
-    for name in _FIRST:
+    for name in _PREFERRED:
         if name not in built:
             continue
         try:
@@ -40,16 +39,16 @@ def device() -> str | None:
 
 
 def accelerator() -> HWAccel | None:
-    """For ``opened``; None without a device. A codec the device lacks is decoded without it."""
+    """Return the device for ``open_container``, with software fallback; None without one."""
     from av.codec.hwaccel import HWAccel
 
     name = device()
     return HWAccel(name, allow_software_fallback=True) if name else None
 
 
-def told(*, wanted: bool) -> str:
-    """One line on what decodes, for a log."""
-    if not wanted:
-        return "decodes in software"
+def describe(*, enabled: bool) -> str:
+    """Describe in one log line what decodes."""
+    if not enabled:
+        return "Decoding in software"
     name = device()
-    return f"decodes with {name}" if name else "no hardware decoder: software"
+    return f"Decoding on {name}" if name else "No hardware decoder found; decoding in software"

@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins."""
+"""Detect shot boundaries."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.video.frames import gray_plane
-
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-    Marked = tuple[int, float, VideoFrame, bool]
-
 GRID = (27, 48)
-"""Rows and columns of the gray picture that frames are compared by."""
+"""Rows and columns of the gray grid that frames are compared by."""
 
-_LEAST = 3.5
-"""Change below which nothing is a cut."""
+_MIN_CHANGE = 3.5
+"""Smallest change that can be a cut."""
 
-_ABOVE = 1.5
+_RATIO = 1.5
 """A cut changes this many times more than any of the frames around it.
 
-Both were chosen, among other rules, on 160 shots cut together from the sample clips; the
-benchmark measures on others.
+Both values were chosen, among other rules, on 160 shots joined from the sample clips;
+``tests/benchmarks/ingest_cuts.py`` measures on other videos.
 """
 
 _BEFORE = 3
-"""So many changes before a cut it is held against, and one after it."""
+"""Changes before a cut that it is compared with; one after it is compared too."""
+
+_GRAY_PLANE = {
+    "yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray"
+}  # fmt: skip
+"""Pixel formats whose first plane is 8-bit gray, readable without a conversion."""
 
 
-class Cuts:
-    """Tells cuts from motion, frame by frame, at a few microseconds each.
+class CutDetector:
+    """Tell cuts from motion, frame by frame, in a few microseconds each.
 
-    Two numbers say how much a frame differs from the one before: the mean change of gray on a
-    coarse grid, which is small for whatever is slow, and one less the correlation of the two,
-    which is small for lamps and camera flashes. Their geometric mean must stand out from the
-    frames around, as in PySceneDetect's adaptive detector; so a frame is judged when the next
-    one is known.
+    Two numbers measure how much a frame differs from the previous one: the mean change of gray
+    on a coarse grid, small for slow changes, and one minus the correlation of the two, small for
+    lamps and camera flashes. Their geometric mean must stand out from the frames around, as in
+    PySceneDetect's adaptive detector. So a frame is decided when the next one is known.
     """
 
     def __init__(self) -> None:
@@ -47,31 +47,34 @@ class Cuts:
         self._before: deque[float] = deque(maxlen=_BEFORE)
         self._change = 0.0
 
-    def mark(self, frames: Iterable[tuple[int, float, VideoFrame]]) -> Iterator[Marked]:
-        """Each number, time and frame with whether a new shot begins there."""
-        held = None
+    def detect(
+        self, frames: Iterable[tuple[int, float, VideoFrame]]
+    ) -> Iterator[tuple[int, float, VideoFrame, bool]]:
+        """Add to each number, time and frame whether a new shot begins there."""
+        previous = None
         for entry in frames:
-            cut = self.compare(grid_of(entry[2]))
-            if held is not None:
-                yield (*held, cut)
-            held = entry
-        if held is not None:
-            yield (*held, self.compare(None))
+            cut = self.compare(gray_grid(entry[2]))
+            if previous is not None:
+                yield (*previous, cut)
+            previous = entry
+        if previous is not None:
+            yield (*previous, self.compare(None))
 
     def compare(self, grid: np.ndarray | None) -> bool:
-        """Whether a new shot began with the gray picture uint8[27, 48] given before this one.
+        """Return whether a new shot began with the grid passed in the previous call.
 
-        None says that there are no more.
+        Args:
+            grid: uint8[27, 48] of the next frame; None after the last one.
         """
-        change = 0.0 if grid is None else self._step(grid)
+        change = 0.0 if grid is None else self._change_to(grid)
         around = max([change, *self._before])
-        cut = self._change > max(_LEAST, _ABOVE * around)
+        cut = self._change > max(_MIN_CHANGE, _RATIO * around)
         self._before.append(self._change)
         self._change = change
         return cut
 
-    def _step(self, grid: np.ndarray) -> float:
-        gray, shape = grid.astype(np.float32), _shape(grid)
+    def _change_to(self, grid: np.ndarray) -> float:
+        gray, shape = grid.astype(np.float32), _normalized(grid)
         last, self._last = self._last, (gray, shape)
         if last is None:
             return 0.0
@@ -79,8 +82,17 @@ class Cuts:
         return float(np.sqrt(moved * max(0.0, 1 - float((shape * last[1]).mean()))))
 
 
-def grid_of(frame: VideoFrame) -> np.ndarray:
-    """A frame as a gray picture uint8[27, 48], every so many pixels."""
+def gray_plane(frame: VideoFrame) -> np.ndarray | None:
+    """Return the gray uint8[h, w] of a frame without a copy; None if its format has none."""
+    if frame.format.name not in _GRAY_PLANE or frame.planes[0].line_size <= 0:
+        return None
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
+    return rows[: frame.height, : frame.width]
+
+
+def gray_grid(frame: VideoFrame) -> np.ndarray:
+    """Sample a frame on a gray grid uint8[27, 48]."""
     rows, columns = GRID
     plane = gray_plane(frame)
     if plane is None or frame.width < columns or frame.height < rows:
@@ -90,10 +102,10 @@ def grid_of(frame: VideoFrame) -> np.ndarray:
     return plane[down[:, None], across[None]]
 
 
-def _shape(grid: np.ndarray) -> np.ndarray:
-    """What is left of a grid without its brightness and contrast, blurred a little."""
+def _normalized(grid: np.ndarray) -> np.ndarray:
+    """Blur a grid a little and remove its brightness and contrast."""
     import cv2
 
     blurred = cv2.blur(grid, (5, 5)).astype(np.float32)
-    # Flat pictures would be all noise; 4 is the contrast below which they count as flat.
+    # Flat images would be all noise; 4 is the contrast below which they count as flat.
     return (blurred - blurred.mean()) / (blurred.std() + 4)
