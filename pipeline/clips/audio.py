@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.video.container import opened, picture_stream
+from pipeline.video.container import open_container, video_stream
 from warehouse.errors import MediaError
 from warehouse.storage import atomic
 
@@ -28,8 +28,8 @@ def load(path: str) -> np.ndarray:
     """
     import av
 
-    with opened(path) as container:
-        picture = picture_stream(container)
+    with open_container(path) as container:
+        picture = video_stream(container)
         if not container.streams.audio:
             raise MediaError("a video with sound", got="no_sound: it has none", hint="leave it")
         stream = container.streams.audio[0]

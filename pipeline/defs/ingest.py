@@ -80,7 +80,7 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
         gate=settings.gate.moved(),
         blur_bystanders=settings.blur_bystanders,
     )
-    context.log.info(hwaccel.told(wanted=settings.hardware_decoding == "auto"))
+    context.log.info(hwaccel.describe(enabled=settings.hardware_decoding == "auto"))
     for key in context.partition_keys:
         blocklist.refuse(home, key)
         count = stage.find_faces(

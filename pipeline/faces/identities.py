@@ -64,9 +64,7 @@ def _recognised(home: Home, path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
         crops = np.stack([media.load(home, key) for key in part["crop"]])
         embedding = model.embed(crops).astype(np.float16)
         embedded.append(
-            pl.DataFrame(
-                {"face_id": part["face_id"], "embedding": embedding}, schema=known.schema
-            )
+            pl.DataFrame({"face_id": part["face_id"], "embedding": embedding}, schema=known.schema)
         )
     faces = faces.join(pl.concat(embedded), on="face_id", how="left")
     frame = faces.drop("subject_id").join(group_tracks(faces), on="track_id")

@@ -138,7 +138,7 @@ def describe(source: Source, *, batch: str) -> dict[str, Any]:
         "sha256": None,
         "bytes": None,
         **{name: getattr(source, name) for name in _DECLARED},
-        **dict.fromkeys(field.name for field in fields(video.VideoFacts)),
+        **dict.fromkeys(field.name for field in fields(video.VideoInfo)),
         "verdict": "failed",
     }
     row["licence"] = row["licence"] or "unknown"

@@ -348,7 +348,7 @@ class FaceOptions:
 
     @property
     def fingerprint(self) -> str:
-        told = asdict(self) | {"measures": quality.MEASURES}
+        told = asdict(self) | {"measures": quality.VERSION}
         return sha256_of([json.dumps(told, sort_keys=True).encode()])[:16]
 
 
@@ -510,7 +510,7 @@ def _extract_one(
         detector=_detector(options.detector, threads),
         gate=quality.Gate(**options.gate),
         fps=options.sample_fps,
-        keep=partial(media.store, home),
+        save=partial(media.store, home),
         blur_bystanders=options.blur_bystanders,
         hardware=hardware,
     )

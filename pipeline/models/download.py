@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.faces.detect import runtime
+from pipeline.faces.detect.base import weights_error
 from pipeline.ingest import archive, download
 from pipeline.models.registry import NAME, RECORD, TASKS, Pack, read, shipped
 from warehouse.errors import ModelError, SettingsError
@@ -146,7 +146,7 @@ def _tasks(files: Sequence[Path], *, source: str) -> dict[str, str]:
         try:
             model: Any = get_model(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # the zoo asserts, onnxruntime has its own tree
-            raise runtime.damaged(path, error) from error
+            raise weights_error(path, error) from error
         found[path.name] = str(getattr(model, "taskname", "unknown"))
     if not set(found.values()) & set(TASKS):
         raise ModelError(

@@ -43,7 +43,7 @@ def fuzz(kind: str, count: int, *, seed: int = 0) -> Fuzzed:
         worker = _Worker(kind, folder)
         try:
             for number, data in enumerate(payloads(kind, count, seed=seed, folder=folder)):
-                said = worker.judge(data)
+                said = worker.check(data)
                 if said is None:
                     (found.hangs if worker.alive else found.crashes).append(f"{kind} {number}")
                     worker.kill()
@@ -116,7 +116,7 @@ def _media(folder: Path) -> Judge:
             return f"{row['verdict']} {_code(row['reason'])}"
         found = extract.extract(
             str(path), video_id=row["video_id"], batch="day", subject_id=None,
-            detector=detector, gate=quality.Gate(), fps=5.0, keep=lambda kind, image: "key",
+            detector=detector, gate=quality.Gate(), fps=5.0, save=lambda kind, image: "key",
         )  # fmt: skip
         return f"{found.verdict} {_code(found.reason)}"
 

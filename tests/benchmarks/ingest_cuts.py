@@ -17,7 +17,7 @@ import av
 import cv2
 import numpy as np
 
-from pipeline.video.shots import Cuts
+from pipeline.video.shots import CutDetector
 from tests.media_files import CARPHONE, SIX_PEOPLE
 
 SIZE = (320, 240)
@@ -116,7 +116,7 @@ def write(path: Path, frames: list[np.ndarray]) -> Path:
 def ours(path: Path) -> list[int]:
     with av.open(str(path)) as container:
         frames = ((n, 0.0, frame) for n, frame in enumerate(container.decode(video=0)))
-        return [n for n, _, _, begins in Cuts().mark(frames) if begins]
+        return [n for n, _, _, begins in CutDetector().detect(frames) if begins]
 
 
 def decode_only(path: Path) -> list[int]:

@@ -73,7 +73,7 @@ def _fer(shared: Path, detector: detect.Detector) -> dict[str, Any]:
     for place, image in ingest_sharpness.scenes(shared, faces=_FER):
         if place == "FER+":
             found += _faces(image, image, detector)[:1]
-    codes = Counter((quality.Gate().judge(one)[1] or "kept").split(":")[0] for one in found)
+    codes = Counter((quality.Gate().check(one)[1] or "kept").split(":")[0] for one in found)
     low, middle = np.percentile([one.sharpness for one in found], [5, 50])
     return {
         "faces": len(found), "verdicts": dict(codes.most_common()),
@@ -116,7 +116,7 @@ def _coded(
         )  # fmt: skip
         frame = next(iter(reader.sample(str(path), fps=1.0)))
         for box, points in zip(*detector.detect(image), strict=True):
-            crop, stored = align.align(frame.image, points), frame.picture.stored(box)
+            crop, stored = align.align(frame.image, points), frame.stored(box)
             found.append(
                 quality.measure(frame.image, crop, box=box, keypoints=points, stored=stored)
             )
@@ -137,7 +137,7 @@ def _summary(
         "median": [float(np.median(step)) for step in values],
         "high": [max(step) for step in values],
         "kept": [
-            float(np.mean([gate.judge(one)[0] == "kept" for one in step])) for step in steps
+            float(np.mean([gate.check(one)[0] == "kept" for one in step])) for step in steps
         ],
         "faces": len(steps[0]),
     }  # fmt: skip

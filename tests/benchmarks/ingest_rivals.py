@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from pipeline.faces import detect
-from pipeline.faces.adaptive_detection import watch
-from pipeline.faces.tracker import Tracker
+from pipeline.faces.adaptive_detection import detect_frames
+from pipeline.faces.extract import Tracker
 from pipeline.video import reader as video
 
 Seen = list[tuple[float, np.ndarray]]
@@ -176,7 +176,7 @@ def ours(*, fps: float, threads: int, weights: str = "centerface") -> Callable[[
     model = detect.load(weights, threshold=0.5, threads=threads)
     return lambda path: [
         (sight.frame.time_s, sight.boxes)
-        for sight in watch(video.sample(str(path), fps=fps), detector=model, fps=fps)
+        for sight in detect_frames(video.sample(str(path), fps=fps), detector=model, fps=fps)
     ]
 
 

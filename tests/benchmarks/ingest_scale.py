@@ -26,7 +26,7 @@ threading.Thread(target=look, daemon=True).start()
 start = time.monotonic()
 found = extract(sys.argv[1], video_id="v" * 16, batch="b", subject_id=None,
     detector=detect.load(threshold=0.5), gate=quality.Gate(), fps=float(sys.argv[2]),
-    keep=lambda kind, image: kind)
+    save=lambda kind, image: kind)
 took = time.monotonic() - start
 over.set()
 tracks = found.tracks.select("start_s", "end_s", "n_frames").sort("start_s").rows()

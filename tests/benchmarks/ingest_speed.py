@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.faces import detect
-from pipeline.faces.adaptive_detection import watch
+from pipeline.faces.adaptive_detection import detect_frames
 from pipeline.faces.detect.base import NEAR_SIDE
 from pipeline.video import reader
-from pipeline.video.container import opened, picture_stream
-from pipeline.video.decoding import Decoding, Ticks
+from pipeline.video.container import open_container, video_stream
+from pipeline.video.reader import SampleTimes, StreamDecoder
 from tests.benchmarks import ingest_rivals as rivals
 from tests.benchmarks.ingest_clips import clips
 
@@ -133,7 +133,7 @@ class _Recorded:
         self.asked.append(lambda: self._inner.detect(image, max_num))
         return self._inner.detect(image, max_num)
 
-    def near(
+    def detect_near(
         self,
         images: Sequence[np.ndarray],
         expected: Sequence[np.ndarray],
@@ -141,18 +141,18 @@ class _Recorded:
         side: int = NEAR_SIDE,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         self.near_looks += sum(map(len, expected))
-        self.asked.append(lambda: self._inner.near(images, expected, side=side))
-        return self._inner.near(images, expected, side=side)
+        self.asked.append(lambda: self._inner.detect_near(images, expected, side=side))
+        return self._inner.detect_near(images, expected, side=side)
 
 
 def _limit(path: Path, *, threads: int) -> dict[str, Any]:
     """Decoding alone and looking alone, and what we take, at five samples a second."""
     model = _Recorded(detect.load(threshold=0.5, threads=threads))
     frames = list(reader.sample(str(path), fps=SAMPLED))
-    for _ in watch(frames, detector=model, fps=SAMPLED):
+    for _ in detect_frames(frames, detector=model, fps=SAMPLED):
         pass
     whole = detect.load(threshold=0.5, threads=threads)
-    small = [frame.picture.small(detect.LONGEST_SIDE) for frame in frames]
+    small = [frame.small(detect.LONGEST_SIDE) for frame in frames]
     del frames
     loop = rivals.ours(fps=SAMPLED, threads=threads)
     return {
@@ -167,11 +167,11 @@ def _limit(path: Path, *, threads: int) -> dict[str, Any]:
 
 
 def _decode(path: Path) -> None:
-    with opened(str(path)) as container:
-        stream = picture_stream(container)
+    with open_container(str(path)) as container:
+        stream = video_stream(container)
         stream.thread_type = "AUTO"
-        ticks = Ticks(SAMPLED)
-        for _, time_s, _ in Decoding(container, stream, ticks=ticks).frames():
+        ticks = SampleTimes(SAMPLED)
+        for _, time_s, _ in StreamDecoder(container, stream, times=ticks).frames():
             ticks.take(time_s)
 
 

@@ -18,7 +18,7 @@ from pipeline.ingest import batches
 from pipeline.ingest import register as faces
 from pipeline.reporting import clip_curves
 from tests.media_files import CARPHONE, pattern
-from tests.pipeline.clips.filmed import beeping
+from tests.pipeline.clips.videos_with_sound import beeping
 from warehouse.privacy import erase
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home

@@ -107,5 +107,5 @@ def test_a_video_that_ended_its_worker_twice_is_left_until_asked(
 
 def test_a_new_measure_finds_faces_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     before = stage.FaceOptions().fingerprint
-    monkeypatch.setattr(stage.quality, "MEASURES", stage.quality.MEASURES + 1)
+    monkeypatch.setattr(stage.quality, "VERSION", stage.quality.VERSION + 1)
     assert stage.FaceOptions().fingerprint != before

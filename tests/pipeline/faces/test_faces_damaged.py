@@ -116,7 +116,7 @@ class Crowd:
         points = corner[:, None] + five[None] * 0.8 * step
         return boxes, points.astype(np.float32)
 
-    def near(self, *asked: object, **how: object) -> list[tuple[np.ndarray, np.ndarray]]:
+    def detect_near(self, *asked: object, **how: object) -> list[tuple[np.ndarray, np.ndarray]]:
         raise AssertionError("a look at the whole picture costs less than 300 looks")
 
 
@@ -126,7 +126,7 @@ def test_three_hundred_faces_in_a_frame(tmp_path: Path) -> None:
     )
     found = extract(
         str(path), video_id="v" * 16, batch="b", subject_id=None, detector=Crowd(),
-        gate=quality.Gate(), fps=10.0, keep=lambda kind, image: kind, blur_bystanders=False,
+        gate=quality.Gate(), fps=10.0, save=lambda kind, image: kind, blur_bystanders=False,
     )  # fmt: skip
     assert found.faces.height == 900
     assert found.tracks.height == 300

@@ -40,7 +40,7 @@ def run(path: Path, **given: object) -> tuple[Extraction, Shelf]:
     shelf = Shelf()
     settings = {"gate": quality.Gate(), "fps": 5.0, "subject_id": None, **given}
     found = extract(
-        str(path), video_id="v" * 16, batch="b", detector=detector(), keep=shelf, **settings
+        str(path), video_id="v" * 16, batch="b", detector=detector(), save=shelf, **settings
     )
     return found, shelf
 

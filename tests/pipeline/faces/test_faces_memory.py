@@ -22,7 +22,7 @@ from pipeline.faces.extract import extract
 detector = detect.load(threshold=0.5)
 found = extract(
     sys.argv[1], video_id="v" * 16, batch="b", subject_id=None, detector=detector,
-    gate=quality.Gate(), fps=float(sys.argv[2]), keep=lambda kind, image: kind,
+    gate=quality.Gate(), fps=float(sys.argv[2]), save=lambda kind, image: kind,
 )
 # Not ru_maxrss, which on Linux begins with what the process was forked from.
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -28,7 +28,7 @@ GOOD = Measures(
     ("change", "reason"),
     [
         ({}, None),
-        ({"cut": 0.2}, "border: part of the face is outside the picture"),
+        ({"cut": 0.2}, "border: part of the face is outside the image"),
         ({"size_px": 23.4}, "too_small: 23 px, at least 32 wanted"),
         ({"size_px": 32.0}, None),
         ({"score": 0.55}, "low_score: detector 0.55, at least 0.60 wanted"),
@@ -48,12 +48,12 @@ GOOD = Measures(
 )
 def test_reasons(change: dict, reason: str | None) -> None:
     verdict = ("dropped", reason) if reason else ("kept", None)
-    assert Gate().judge(replace(GOOD, **change)) == verdict
+    assert Gate().check(replace(GOOD, **change)) == verdict
 
 
 def test_thresholds_can_be_moved() -> None:
-    assert Gate(min_size_px=100.0).judge(GOOD)[0] == "dropped"
-    assert Gate(min_sharpness=0.0).judge(replace(GOOD, sharpness=0.1))[0] == "kept"
+    assert Gate(min_size_px=100.0).check(GOOD)[0] == "dropped"
+    assert Gate(min_sharpness=0.0).check(replace(GOOD, sharpness=0.1))[0] == "kept"
 
 
 def best_face(image: np.ndarray) -> Measures:
@@ -77,7 +77,7 @@ def test_a_real_face_passes_and_its_spoilt_copies_fail() -> None:
     }
     for code, picture in spoilt.items():
         found = measured(picture, box=box, keypoints=points)
-        _, reason = Gate().judge(found)
+        _, reason = Gate().check(found)
         assert (reason and reason.split(":")[0]) == code
 
 
@@ -143,7 +143,7 @@ def test_a_face_cut_by_the_border_is_noticed() -> None:
     part = np.ascontiguousarray(image[:, cut:])
     found = measured(part, box=box - [cut, 0, cut, 0, 0], keypoints=moved)
     assert found.cut == pytest.approx(0.4, abs=0.21)
-    assert Gate().judge(found)[1] == "border: part of the face is outside the picture"
+    assert Gate().check(found)[1] == "border: part of the face is outside the image"
 
 
 def test_brightness_and_size_can_be_checked_by_hand() -> None:
@@ -185,6 +185,6 @@ def test_a_face_ruined_by_compression_is_blocky(tmp_path, codec: str, level: str
     for clean in (True, False):
         frame = next(sample(str(media_files.SIX_PEOPLE if clean else path)))
         for box, points in zip(boxes, keypoints, strict=True):
-            crop, stored = align.align(frame.image, points), frame.picture.stored(box)
+            crop, stored = align.align(frame.image, points), frame.stored(box)
             found = measure(frame.image, crop, box=box, keypoints=points, stored=stored)
             assert (found.blockiness < 1.6) if clean else (found.blockiness > 2.5)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.faces import detect
-from pipeline.faces.adaptive_detection import Sight, watch
+from pipeline.faces.adaptive_detection import FrameFaces, detect_frames
 from pipeline.faces.detect.base import NEAR_SIDE, WIDE_SIDE, cutout, overlap
 from pipeline.video import reader
-from pipeline.video.frames import Picture
 from tests import media_files
 from warehouse.errors import MediaError
 
@@ -41,7 +40,7 @@ class Told:
         boxes = self._boxes(image)
         return boxes, np.zeros((len(boxes), 5, 2), np.float32)
 
-    def near(
+    def detect_near(
         self,
         images: Sequence[np.ndarray],
         expected: Sequence[np.ndarray],
@@ -67,13 +66,12 @@ def frames(scene: Scene, *, cuts: tuple[int, ...] = ()) -> Iterator[reader.Frame
     for number in range(len(scene)):
         image = np.full((HEIGHT, WIDTH, 3), number, np.uint8)
         source = av.VideoFrame.from_ndarray(image, format="rgb24")
-        picture = Picture(source, mirrored=False, turns=0, ratio=1.0)
-        yield reader.Frame(number, number / 8, picture, cut=number in cuts)
+        yield reader.Frame(number, number / 8, source, cut=number in cuts)
 
 
-def seen(scene: Scene, *, cuts: tuple[int, ...] = ()) -> tuple[list[Sight], Told]:
+def seen(scene: Scene, *, cuts: tuple[int, ...] = ()) -> tuple[list[FrameFaces], Told]:
     detector = Told(scene)
-    return list(watch(frames(scene, cuts=cuts), detector=detector, fps=8.0)), detector
+    return list(detect_frames(frames(scene, cuts=cuts), detector=detector, fps=8.0)), detector
 
 
 STILL: Scene = [{"ada": 100.0}] * 33
@@ -119,12 +117,12 @@ def test_every_face_is_seen_with_few_whole_looks(
         assert sorted(sight.boxes[:, 0].tolist()) == pytest.approx(sorted(there.values()))
     assert len(detector.whole) <= whole
     assert len(set(detector.whole)) == len(detector.whole)
-    assert {n for n, sight in enumerate(sights) if sight.whole} == set(detector.whole)
+    assert {n for n, sight in enumerate(sights) if sight.full} == set(detector.whole)
 
 
 def test_a_second_is_a_second_however_often_it_is_sampled() -> None:
     detector = Told(STILL)
-    assert len(list(watch(frames(STILL), detector=detector, fps=240.0))) == len(STILL)
+    assert len(list(detect_frames(frames(STILL), detector=detector, fps=240.0))) == len(STILL)
     assert sorted(detector.whole) == [0, 8, 16, 24, 32]
 
 
@@ -138,7 +136,7 @@ def test_what_came_before_an_error_is_given() -> None:
         yield from frames(STILL[:5])
         raise MediaError("a video", got="truncated: early", hint="copy it")
 
-    sights = watch(broken(), detector=Told(STILL), fps=8.0)
+    sights = detect_frames(broken(), detector=Told(STILL), fps=8.0)
     assert [next(sights).frame.index for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(MediaError, match="truncated"):
         next(sights)
@@ -183,7 +181,7 @@ def test_a_face_cut_by_the_border_is_found_near_where_it_is_found_whole() -> Non
         boxes, _ = detector.detect(cut)
         at_border = boxes[(boxes[:, 0] < 2) & (np.abs(boxes[:, 1] - y1) < y2 - y1)]
         if len(at_border):
-            ((found, _),) = detector.near([cut], [at_border])
+            ((found, _),) = detector.detect_near([cut], [at_border])
             assert (found[:, 4] > 0.5).all()
             assert overlap(found[0], at_border)[0] > 0.6
 
@@ -196,7 +194,7 @@ def test_a_near_look_agrees_with_the_whole(shift: tuple[int, int]) -> None:
     expected = boxes.copy()
     expected[:, :4] += np.tile(shift, 2)
     nowhere = np.array([[5, 5, 60, 70, 0]], np.float32)
-    ((found, points),) = detector.near([image], [np.vstack([expected, nowhere])])
+    ((found, points),) = detector.detect_near([image], [np.vstack([expected, nowhere])])
     assert (found[:-1, 4] > 0.5).all()
     assert found[-1, 4] == 0
     eyes = np.linalg.norm(keypoints[:, 1] - keypoints[:, 0], axis=1)
@@ -214,16 +212,16 @@ def test_looks_at_several_pictures_are_those_at_each_to_the_bit(side: int) -> No
     places = [detector.detect(image)[0] for image in images[:3]] + [np.empty((0, 5), np.float32)]
     # More than go into one inference.
     images, places = images * 3, places * 3
-    together = detector.near(images, places, side=side)
+    together = detector.detect_near(images, places, side=side)
     for image, place, (boxes, keypoints) in zip(images, places, together, strict=True):
-        ((alone, points),) = detector.near([image], [place], side=side)
+        ((alone, points),) = detector.detect_near([image], [place], side=side)
         assert np.array_equal(boxes, alone)
         assert np.array_equal(keypoints, points)
     assert sum((boxes[:, 4] > 0.5).sum() for boxes, _ in together) >= 40
 
 
 def test_threads_do_not_change_what_is_found() -> None:
-    image = next(reader.sample(str(media_files.SIX_PEOPLE))).picture.small(640)
+    image = next(reader.sample(str(media_files.SIX_PEOPLE))).small(640)
     one, other = (detect.load(threads=threads).detect(image) for threads in (1, 2))
     assert np.array_equal(one[0], other[0])
     assert np.array_equal(one[1], other[1])

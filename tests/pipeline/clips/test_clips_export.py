@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from pipeline.clips.export import LONGEST_S, SIDE, Window, cut, window
-from tests.pipeline.clips.filmed import beeping
+from tests.pipeline.clips.videos_with_sound import beeping
 
 NOISE = np.random.default_rng(2).integers(0, 255, (60, 60, 3), dtype=np.uint8)
 

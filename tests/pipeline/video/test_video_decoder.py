@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.video import decoding
+from pipeline.video import reader
 from pipeline.video.reader import Frame, sample
 from tests import media_files
 
@@ -46,7 +46,7 @@ def test_frames_numbers_and_times_are_those_of_decoding_all(
     coded: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str, fps: float
 ) -> None:
     some = read(coded[name], fps)
-    monkeypatch.setattr(decoding.Decoding, "_may_skip", lambda self: False)
+    monkeypatch.setattr(reader.StreamDecoder, "_may_skip", lambda self: False)
     everything = read(coded[name], fps)
     assert [frame.index for frame in some] == [frame.index for frame in everything]
     assert [frame.time_s for frame in some] == [frame.time_s for frame in everything]
@@ -55,11 +55,11 @@ def test_frames_numbers_and_times_are_those_of_decoding_all(
 
 
 def test_b_frames_are_indeed_left_out(coded: dict[str, Path]) -> None:
-    from pipeline.video.container import opened, picture_stream
+    from pipeline.video.container import open_container, video_stream
 
-    with opened(str(coded["b-frames"])) as container:
-        ticks = decoding.Ticks(1.0)
-        frames = decoding.Decoding(container, picture_stream(container), ticks=ticks)
+    with open_container(str(coded["b-frames"])) as container:
+        ticks = reader.SampleTimes(1.0)
+        frames = reader.StreamDecoder(container, video_stream(container), times=ticks)
         came = 0
         for _, time_s, _ in frames.frames():
             came += 1
@@ -86,5 +86,5 @@ def test_time_that_goes_back_goes_on(coded: dict[str, Path]) -> None:
     ],
 )
 def test_ticks(fps: float, times: list[float], taken: list[int]) -> None:
-    ticks = decoding.Ticks(fps)
+    ticks = reader.SampleTimes(fps)
     assert [n for n, time_s in enumerate(times) if ticks.take(time_s)] == taken

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.faces.tracker import Tracker
+from pipeline.faces.extract import Tracker
 
 Square = tuple[float, float, float]
 """x, y and side in pixels."""
@@ -52,7 +52,7 @@ def test_a_cut_ends_every_track() -> None:
     tracker = Tracker(fps=5)
     assert tracker.update(boxes(A, B), time_s=0.0) == [0, 1]
     assert tracker.update(boxes(A, B), time_s=0.2) == [0, 1]
-    tracker.cut()
+    tracker.reset()
     assert tracker.update(boxes(B, A), time_s=0.4) == [2, 3]
     assert tracker.update(boxes(A, B), time_s=0.6) == [3, 2]
 
@@ -76,7 +76,7 @@ def test_every_box_of_a_crowd_gets_one_number_each() -> None:
 
 def test_importing_the_tracker_is_light() -> None:
     code = (
-        "import sys, pipeline.faces.tracker, pipeline.faces.detect, pipeline.faces.extract;"
+        "import sys, pipeline.faces.detect, pipeline.faces.extract;"
         "print([m for m in ('trackers', 'cv2', 'insightface', 'onnxruntime', 'torch', 'dagster',"
         " 'av', 'PIL') if m in sys.modules])"
     )

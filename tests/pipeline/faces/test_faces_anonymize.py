@@ -72,7 +72,7 @@ def test_nobody_is_found_in_the_contexts_of_six_people_but_their_subject() -> No
     assert len(boxes) == 6
     crowd = 0
     for subject, box in enumerate(boxes):
-        seen = blur_others(image, boxes=boxes, subject=subject, reach=align.AROUND)
+        seen = blur_others(image, boxes=boxes, subject=subject, reach=align.CONTEXT_SCALE)
         around = np.array([box[0], box[1], box[2] - box[0], box[3] - box[1]])
         open_to_all = align.context(image, around)
         hidden = align.context(seen, around)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.video.reader import Frame, VideoFacts, probe, sample
+from pipeline.video.reader import Frame, VideoInfo, probe, sample
 from tests import media_files
 from warehouse.errors import MediaError
 
@@ -66,7 +66,7 @@ def read(path: Path, *, fps: float = 5.0) -> tuple[list[Frame], str | None]:
 
 def test_facts_of_a_video(tmp_path: Path) -> None:
     facts = probe(str(media_files.video(tmp_path / "a.mp4", frames=20, fps=10)))
-    assert facts == VideoFacts(
+    assert facts == VideoInfo(
         duration_s=2.0,
         fps=10.0,
         width=160,

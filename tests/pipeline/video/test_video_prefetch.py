@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from pipeline.video.prefetch import ahead
+from pipeline.video.reader import prefetch
 
 
 class Source:
@@ -29,20 +29,20 @@ class Source:
 
 
 def running() -> int:
-    return sum(thread.name == "ahead" for thread in threading.enumerate())
+    return sum(thread.name == "prefetch" for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 300])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_items_come_in_order(n: int, depth: int) -> None:
     source = Source(n)
-    assert list(ahead(source.items(), depth=depth)) == list(range(n))
+    assert list(prefetch(source.items(), depth=depth)) == list(range(n))
     assert source.closed
     assert running() == 0
 
 
 def test_an_error_comes_after_the_items_before_it() -> None:
-    line = ahead(Source(5, ValueError("broken")).items(), depth=2)
+    line = prefetch(Source(5, ValueError("broken")).items(), depth=2)
     assert [next(line) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="broken"):
         next(line)
@@ -52,7 +52,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 @pytest.mark.parametrize("depth", [1, 4])
 def test_no_more_waits_than_was_asked_for(depth: int) -> None:
     source = Source(100)
-    line = ahead(source.items(), depth=depth)
+    line = prefetch(source.items(), depth=depth)
     for taken in range(1, 50):
         next(line)
         # What was taken, what waits, and the one the thread holds until there is room.
@@ -62,7 +62,7 @@ def test_no_more_waits_than_was_asked_for(depth: int) -> None:
 
 def test_a_caller_who_stops_leaves_no_thread_behind() -> None:
     source = Source(10**9)
-    line = ahead(source.items(), depth=3)
+    line = prefetch(source.items(), depth=3)
     assert next(line) == 0
     line.close()  # type: ignore[attr-defined]
     assert source.closed
@@ -73,7 +73,7 @@ def test_nor_does_one_who_fails_or_forgets() -> None:
     source = Source(10**9)
 
     def use() -> None:
-        for number in ahead(source.items(), depth=3):
+        for number in prefetch(source.items(), depth=3):
             if number == 5:
                 raise KeyError(number)
 

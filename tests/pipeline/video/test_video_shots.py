@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.video.reader import sample
-from pipeline.video.shots import GRID, Cuts
+from pipeline.video.shots import GRID, CutDetector
 from tests import media_files
 
 
@@ -19,7 +19,7 @@ def scene(seed: int) -> np.ndarray:
 
 def begins(grids: list[np.ndarray]) -> list[int]:
     """Numbers of the pictures that begin a shot."""
-    cuts = Cuts()
+    cuts = CutDetector()
     said = [cuts.compare(grid) for grid in [*grids, None]]
     return [number - 1 for number, cut in enumerate(said) if cut]
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.faces import identities, recognition
+from pipeline.faces import identities
 from pipeline.ingest import register as stage
 from tests import media_files
 from warehouse.errors import ModelError
@@ -19,7 +19,7 @@ from warehouse.storage import tables
 from warehouse.storage.home import Home
 
 
-def network(path: Path, *, width: int = recognition.WIDTH, side: int = 112) -> Path:
+def network(path: Path, *, width: int = identities.EMBEDDING_SIZE, side: int = 112) -> Path:
     """A model with ArcFace's interface: means of 64 patches, mixed at random."""
     mixed = np.random.default_rng(0).normal(size=(192, width)).astype(np.float32)
     nodes = [
@@ -47,12 +47,12 @@ def crops(*seeds: int) -> np.ndarray:
 
 
 def test_embeddings_are_of_length_one_and_tell_looks_apart(tmp_path: Path) -> None:
-    model = recognition.Recogniser(network(tmp_path / "tiny.onnx"))
+    model = identities.Recogniser(network(tmp_path / "tiny.onnx"))
     vectors = model.embed(crops(1, 2, 1))
     assert vectors.shape == (3, 512)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
     assert vectors[0] == pytest.approx(vectors[2])
-    assert vectors[0] @ vectors[1] < recognition.SAME
+    assert vectors[0] @ vectors[1] < identities.MIN_COSINE
     assert model.embed(np.empty((0, 224, 224, 3), np.uint8)).shape == (0, 512)
 
 
@@ -67,7 +67,7 @@ def test_what_is_no_recogniser_is_refused(tmp_path: Path, kind: str) -> None:
         path = tmp_path / "pack"
         path.mkdir()
     with pytest.raises(ModelError):
-        recognition.Recogniser(path).embed(crops(1))
+        identities.Recogniser(path).embed(crops(1))
 
 
 X, Y, Z = np.eye(512, dtype=np.float32)[:3]
@@ -119,9 +119,9 @@ def table(*rows: tuple[str, float, str | None, np.ndarray | None]) -> pl.DataFra
     ],
 )  # fmt: skip
 def test_persons(rows: list, expected: dict[str, str]) -> None:
-    found = recognition.persons(table(*rows))
+    found = identities.group_tracks(table(*rows))
     assert dict(zip(found["track_id"], found["subject_id"], strict=True)) == expected
-    turned = recognition.persons(table(*rows[::-1]))
+    turned = identities.group_tracks(table(*rows[::-1]))
     assert turned.equals(found)
 
 
@@ -157,7 +157,7 @@ def test_the_same_six_are_six_persons(
     assert one == two
     assert tables.read(two_photos, "identities").equals(rows)
     # Again: what was embedded before is not embedded anew.
-    monkeypatch.delattr(recognition.Recogniser, "embed")
+    monkeypatch.delattr(identities.Recogniser, "embed")
     assert identities.identify(two_photos, weights).equals(rows)
     without = identities.identify(two_photos)
     assert set(without["method"]) == {"video"}

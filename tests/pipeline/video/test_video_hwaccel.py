@@ -14,7 +14,7 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from pipeline.video import hwaccel as hardware
 from pipeline.video import reader
-from pipeline.video.frames import Picture, gray_plane
+from pipeline.video.shots import gray_plane
 from tests import media_files
 
 
@@ -29,12 +29,12 @@ def asked_anew() -> Iterator[None]:
 def test_what_ffmpeg_was_built_with_is_not_taken_for_a_device() -> None:
     found = hardware.device()
     assert found is None or found in hwdevices_available()
-    assert hardware.told(wanted=False) == "decodes in software"
+    assert hardware.describe(enabled=False) == "Decoding in software"
     if found is None:
         assert hardware.accelerator() is None
-        assert hardware.told(wanted=True) == "no hardware decoder: software"
+        assert hardware.describe(enabled=True) == "No hardware decoder found; decoding in software"
     else:
-        assert hardware.told(wanted=True) == f"decodes with {found}"
+        assert hardware.describe(enabled=True) == f"Decoding on {found}"
 
 
 def test_auto_gives_the_same_frames_where_no_device_is() -> None:
@@ -59,7 +59,7 @@ def test_a_device_that_cannot_be_opened_costs_no_file(
         frames = list(reader.sample(str(media_files.CARPHONE), fps=2.0, hardware=True))
     assert [frame.index for frame in frames] == expected
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("software decodes in place of the device: ")
+    assert caplog.messages[0].startswith("Hardware decoding failed, continuing in software: ")
 
 
 @pytest.mark.skipif("cuda" not in hwdevices_available(), reason="this FFmpeg knows no CUDA")
@@ -96,7 +96,7 @@ def test_pictures_as_devices_give_them_are_the_same(pix_fmt: str) -> None:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     planar = frame.reformat(format=pix_fmt)
     device = planar.reformat(format="nv12", src_color_range=None, dst_color_range=None)
-    ours, theirs = (Picture(one, mirrored=False, turns=0, ratio=1.0) for one in (planar, device))
+    ours, theirs = (reader.Frame(0, 0.0, one) for one in (planar, device))
     assert theirs.size == ours.size
     luma = [gray_plane(one) for one in (planar, device)]
     assert luma[0] is not None

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.clips import audio
 from tests.media_files import CARPHONE, sound_only
-from tests.pipeline.clips.filmed import beeping
+from tests.pipeline.clips.videos_with_sound import beeping
 from warehouse.errors import MediaError
 
 
