@@ -151,5 +151,7 @@ def test_a_detector_with_one_flipped_bit_is_refused(
     data[len(data) // 2] ^= 1
     (package / sound.name).write_bytes(data)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModelError, match=r"centerface.onnx does not have the SHA-256 09189dea.*reinstall"):
+    with pytest.raises(
+        ModelError, match=r"centerface.onnx does not have the SHA-256 09189dea.*reinstall"
+    ):
         detect.load()
