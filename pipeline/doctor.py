@@ -132,7 +132,7 @@ def _runs(settings: Settings) -> Finding:
 
 
 def _verified(home: Home) -> list[Finding]:
-    from warehouse.storage.integrity import verify
+    from warehouse.storage.backup import verify
 
     found = []
     for kind, checked, wrong in verify(home):

@@ -79,7 +79,7 @@ def test_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("not a folder")
     done = run("sql", "select 1", "--home", str(tmp_path / "home"))
     assert done.returncode == 1
-    assert "a folder as home" in done.stderr
+    assert "The home is not a folder" in done.stderr
 
 
 def test_sql_answers_people_and_machines(tmp_path: Path) -> None:

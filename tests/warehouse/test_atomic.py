@@ -10,7 +10,7 @@ import pytest
 from warehouse.storage import atomic
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_write__replaces_the_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
     atomic.write_text(path, "old")
     atomic.write_bytes(path, "new ä".encode())
@@ -18,7 +18,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
-def test_a_failure_keeps_the_old_file_and_leaves_no_draft(tmp_path: Path) -> None:
+def test_replace_file__failure_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     atomic.write_text(path, "old")
 
@@ -33,7 +33,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_draft(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_sweeping_takes_old_drafts_only(tmp_path: Path) -> None:
+def test_delete_stale_drafts__by_age(tmp_path: Path) -> None:
     for name, age in (("a/.draft-old", 1000.0), ("a/.draft-young", 10.0), ("a/kept", 1000.0)):
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
@@ -43,7 +43,7 @@ def test_sweeping_takes_old_drafts_only(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "a").iterdir()} == {".draft-young", "kept"}
 
 
-def test_sweeping_takes_the_draft_of_a_killed_process_and_not_of_a_living_one(
+def test_delete_stale_drafts__by_process(
     tmp_path: Path,
 ) -> None:
     script = (

@@ -1,4 +1,4 @@
-"""A home in one file and back: consistent while others write, refused when it is not whole."""
+"""``backup``, ``restore`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ import pytest
 
 from warehouse.errors import TableError
 from warehouse.storage import media, mirror, tables
-from warehouse.storage.backup import LISTING, backup, restore
+from warehouse.storage.backup import LISTING, backup, restore, verify
 from warehouse.storage.home import Home
-from warehouse.storage.integrity import verify
 from warehouse.storage.schema import TABLES
 
 
 def face(home: Home, number: int) -> None:
-    """A picture, then the row that names it, as the stages write them."""
+    """Write an image, then the row that refers to it, as the stages do."""
     image = np.full((8, 8, 3), number, dtype=np.uint8)
     row = {"face_id": f"f{number}", "video_id": f"v{number}", "batch": "day", "verdict": "kept"}
     row["crop"] = media.store(home, "crops", image)
@@ -47,12 +46,12 @@ def home(tmp_path: Path) -> Home:
         votes.execute("CREATE TABLE votes (face TEXT)")
         votes.commit()
     (home.cache / "big").mkdir(parents=True)
-    (home.cache / "big" / "copy").write_text("may go")
+    (home.cache / "big" / "copy").write_text("cached")
     (home.studio / "credentials.json").write_text("{}")
     return home
 
 
-def test_it_comes_back_as_it_was(home: Home, tmp_path: Path) -> None:
+def test_restore__equals_the_original(home: Home, tmp_path: Path) -> None:
     with closing(sqlite3.connect(studio_file(home))) as votes:
         votes.execute("INSERT INTO votes VALUES ('still in the write-ahead log')")
         votes.commit()
@@ -74,7 +73,7 @@ def test_it_comes_back_as_it_was(home: Home, tmp_path: Path) -> None:
     ]
 
 
-def test_it_is_consistent_while_writers_run(home: Home, tmp_path: Path) -> None:
+def test_backup__consistent_while_writers_run(home: Home, tmp_path: Path) -> None:
     stop, wrote = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -101,22 +100,21 @@ def test_it_is_consistent_while_writers_run(home: Home, tmp_path: Path) -> None:
     with closing(sqlite3.connect(studio_file(again))) as votes:
         assert votes.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         voted = {face for (face,) in votes.execute("SELECT face FROM votes")}
-    # Here a vote is cast before its face is written: a copy never has the later without the
-    # earlier.
+    # Each vote is written before its face, so a copy with the face has the vote.
     assert faces - {"f0", "f1", "f2"} <= voted
 
 
-def test_verify_names_what_is_wrong(home: Home) -> None:
+def test_verify__names_every_problem(home: Home) -> None:
     keys = tables.read(home, "faces").sort("face_id")["crop"]
     media.path_of(home, keys[0]).write_bytes(b"other bytes")
     media.path_of(home, keys[1]).unlink()
     (home.tables / "faces" / "batch=day" / "v9.parquet").write_bytes(b"PAR1 half")
     found = {kind: (checked, wrong) for kind, checked, wrong in verify(home)}
-    assert found["pictures"] == (2, [f"media/{keys[0]} holds other bytes than were written"])
+    assert found["pictures"] == (2, [f"media/{keys[0]} does not match its checksum"])
     assert found["tables"] == (4, ["tables/faces/batch=day/v9.parquet cannot be read"])
     (home.tables / "faces" / "batch=day" / "v9.parquet").unlink()
     found = {kind: (checked, wrong) for kind, checked, wrong in verify(home)}
-    assert found["tables"] == (3, [f"faces names the picture {keys[1]}, which is gone"])
+    assert found["tables"] == (3, [f"faces refers to the image {keys[1]}, which is missing"])
 
 
 def cut(data: bytes) -> bytes:
@@ -164,37 +162,40 @@ def rebuilt(
 
 
 @pytest.mark.parametrize(
-    ("hurt", "said"),
+    ("damage", "message"),
     [
-        (cut, "backup in"),
-        (without_listing, "its listing is missing"),
-        (altered, "salt with other bytes"),
+        (cut, "cannot be restored"),
+        (without_listing, "BACKUP.json is missing"),
+        (altered, "salt does not match"),
         (escaping, "outside the destination"),
-        (linking, "no plain file"),
-        (lambda data: b"no tar at all", "backup in"),
+        (linking, "not a regular file"),
+        (lambda data: b"no tar at all", "cannot be restored"),
     ],
 )
-def test_a_backup_that_is_not_whole_leaves_nothing(
-    home: Home, tmp_path: Path, hurt: Callable[[bytes], bytes], said: str
+def test_restore__damaged_backup_writes_nothing(
+    home: Home, tmp_path: Path, damage: Callable[[bytes], bytes], message: str
 ) -> None:
     file = tmp_path / "home.tar"
     backup(home, file)
-    file.write_bytes(hurt(file.read_bytes()))
+    file.write_bytes(damage(file.read_bytes()))
     target = tmp_path / "below" / "again"
-    with pytest.raises(TableError, match=said):
+    with pytest.raises(TableError, match=message):
         restore(file, Home.at(target))
     assert not any(target.parent.iterdir())
     assert not (tmp_path / "salt").exists()
 
 
-def test_a_home_that_is_there_is_not_overwritten(home: Home, tmp_path: Path) -> None:
+def test_restore__existing_home(home: Home, tmp_path: Path) -> None:
     backup(home, tmp_path / "home.tar")
-    with pytest.raises(TableError, match="not there yet"):
+    with pytest.raises(TableError, match="not empty"):
         restore(tmp_path / "home.tar", home)
 
 
-@pytest.mark.parametrize("place", ["inside", "no home", "shared"])
-def test_what_cannot_be_backed_up_is_told(home: Home, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("inside", "inside the home"), ("no home", "not exist"), ("shared", "object store")],
+)
+def test_backup__refuses(home: Home, tmp_path: Path, place: str, message: str) -> None:
     target = tmp_path / "home.tar"
     if place == "inside":
         target = home.root / "home.tar"
@@ -204,6 +205,6 @@ def test_what_cannot_be_backed_up_is_told(home: Home, tmp_path: Path, place: str
         mark = home.root / mirror._STATE / "url"
         mark.parent.mkdir()
         mark.write_text("s3://bucket/home")
-    with pytest.raises(TableError):
+    with pytest.raises(TableError, match=message):
         backup(home, target)
     assert not target.exists()

@@ -10,14 +10,14 @@ from warehouse.errors import SettingsError
 from warehouse.storage.home import Home
 
 
-def test_a_home_is_made_by_nobody_looking_at_it(tmp_path: Path) -> None:
+def test_at__creates_no_folder(tmp_path: Path) -> None:
     home = Home.at(tmp_path / "new")
     assert home.tables.parent == home.media.parent == home.releases.parent == tmp_path / "new"
     assert not home.root.exists()
     assert Home.at(home) is home
 
 
-def test_without_a_root_the_environment_decides(tmp_path: Path, monkeypatch) -> None:
+def test_at__default_from_the_environment(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("RISORIUS_HOME", str(tmp_path / "named"))
     assert Home.at().root == tmp_path / "named"
     monkeypatch.delenv("RISORIUS_HOME")
@@ -25,7 +25,7 @@ def test_without_a_root_the_environment_decides(tmp_path: Path, monkeypatch) -> 
     assert Home.at().root == tmp_path / ".risorius"
 
 
-def test_a_file_or_a_url_of_no_known_store_is_no_home(tmp_path: Path, monkeypatch) -> None:
+def test_at__refuses_files_unknown_schemes_and_credentials(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / "work"))
     (tmp_path / "file").write_text("")
     for wrong in (tmp_path / "file", "carrier-pigeon://bucket/home"):
@@ -37,7 +37,7 @@ def test_a_file_or_a_url_of_no_known_store_is_no_home(tmp_path: Path, monkeypatc
     assert not (tmp_path / "work").exists() or not any((tmp_path / "work").rglob("url"))
 
 
-def test_the_salt_is_made_once_however_many_ask(home: Home) -> None:
+def test_salt__created_once_by_many_threads(home: Home) -> None:
     with ThreadPoolExecutor(16) as pool:
         salts = set(pool.map(lambda _: home.salt(), range(64)))
     assert len(salts) == 1

@@ -1,4 +1,4 @@
-"""Real Parquet files, real processes, real kills."""
+"""Tables as Parquet files, with concurrent and killed writers."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def tracks(batch: str, *names: str) -> pl.DataFrame:
     )
 
 
-def test_a_table_without_files_is_empty_and_typed(home: Home) -> None:
+def test_read__table_without_files(home: Home) -> None:
     for name, table in TABLES.items():
         assert tables.read(home, name).schema == table.schema
     assert tables.parts(home, "faces") == set()
 
 
-def test_writing_again_replaces_exactly_its_own_file(home: Home) -> None:
+def test_write__replaces_only_its_part(home: Home) -> None:
     tables.write(home, "queue", queue("a", "b"), part="one")
     tables.write(home, "queue", queue("c"), part="two")
     tables.write(home, "queue", queue("a"), part="one", metadata={"fingerprint": "9"})
@@ -70,7 +70,7 @@ def test_writing_again_replaces_exactly_its_own_file(home: Home) -> None:
     assert tables.read(home, "queue")["face_id"].to_list() == ["c"]
 
 
-def test_batch_names_made_of_digits_stay_text(home: Home) -> None:
+def test_read__numeric_batch_names_stay_text(home: Home) -> None:
     for batch in ("0012", "12", "1e3"):
         tables.write(home, "tracks", tracks(batch, f"t-{batch}"), part="v", batch=batch)
     everything = tables.read(home, "tracks")
@@ -80,7 +80,7 @@ def test_batch_names_made_of_digits_stay_text(home: Home) -> None:
 
 
 @pytest.mark.parametrize("folder", ["we[ir]d", "star*", "what?", "o'quote", "a b"])
-def test_a_home_may_have_any_name(tmp_path: Path, folder: str) -> None:
+def test_read__odd_folder_names(tmp_path: Path, folder: str) -> None:
     home = Home.at(tmp_path / folder)
     tables.write(home, "queue", queue("a"), part="one")
     tables.write(home, "tracks", tracks("b", "t"), part="v", batch="b")
@@ -92,33 +92,33 @@ def test_a_home_may_have_any_name(tmp_path: Path, folder: str) -> None:
     [
         (queue("a").drop("reason"), "missing \\['reason'\\]"),
         (queue("a").with_columns(extra=1), "unknown \\['extra'\\]"),
-        (queue("a").with_columns(wanted_votes=pl.lit("three")), "fit the types of queue"),
-        (queue("a", "a"), "a key that repeats"),
+        (queue("a").with_columns(wanted_votes=pl.lit("three")), "queue have the wrong types"),
+        (queue("a", "a"), "repeat a key"),
     ],
 )
-def test_rows_that_do_not_fit_are_refused(home: Home, frame: pl.DataFrame, says: str) -> None:
+def test_write__refuses_wrong_rows(home: Home, frame: pl.DataFrame, says: str) -> None:
     tables.write(home, "queue", queue("old"), part="one")
     with pytest.raises(TableError, match=says):
         tables.write(home, "queue", frame, part="one")
     assert tables.read(home, "queue")["face_id"].to_list() == ["old"]
 
 
-def test_calls_that_do_not_fit_are_refused(home: Home) -> None:
-    with pytest.raises(TableError, match="one of the tables"):
+def test_read_write__refuse_wrong_arguments(home: Home) -> None:
+    with pytest.raises(TableError, match="Unknown table"):
         tables.read(home, "nonsense")
-    with pytest.raises(TableError, match="no batch for queue"):
+    with pytest.raises(TableError, match="queue has no batches"):
         tables.write(home, "queue", queue("a"), part="one", batch="b")
-    with pytest.raises(TableError, match="a batch for tracks"):
+    with pytest.raises(TableError, match="tracks needs a batch"):
         tables.write(home, "tracks", tracks("b", "t"), part="v")
     with pytest.raises(SettingsError, match="batch name"):
         tables.read(home, "tracks", batch="../x")
     for part in ("", "../x", ".hidden"):
-        with pytest.raises(TableError, match="names a file"):
+        with pytest.raises(TableError, match="not a file name"):
             tables.write(home, "queue", queue("a"), part=part)
 
 
 @pytest.mark.parametrize("keep", [0, 40, -30])
-def test_a_damaged_file_is_named(home: Home, keep: int) -> None:
+def test_read__names_the_damaged_file(home: Home, keep: int) -> None:
     tables.write(home, "queue", queue("a"), part="sound")
     path = tables.write(home, "queue", queue("b"), part="hurt")
     path.write_bytes(path.read_bytes()[:keep])
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_named(home: Home, keep: int) -> None:
     assert tables.metadata(home, "queue", part="hurt") == {}
 
 
-def test_a_file_from_before_a_column_was_added_still_reads(home: Home) -> None:
+def test_read__file_without_a_newer_column(home: Home) -> None:
     path = tables.write(home, "queue", queue("a"), part="one")
     pl.read_parquet(path).drop("wanted_votes").with_columns(gone=1).write_parquet(path)
     row = tables.read(home, "queue").row(0, named=True)
@@ -147,9 +147,9 @@ def start(home: Home, who: str, times: int) -> subprocess.Popen[str]:
     return process
 
 
-def test_two_processes_at_once_lose_nothing(home: Home) -> None:
+def test_write__two_processes(home: Home) -> None:
     writers = [start(home, who, 8) for who in ("left", "right")]
-    # Reading in between must never meet a half file.
+    # A reader meanwhile never sees a partial file.
     while any(writer.poll() is None for writer in writers):
         assert tables.read(home, "queue").height % 20000 == 0
     assert [writer.wait() for writer in writers] == [0, 0]
@@ -158,7 +158,7 @@ def test_two_processes_at_once_lose_nothing(home: Home) -> None:
     assert not found.select("face_id", "round").is_duplicated().any()
 
 
-def test_kill_nine_leaves_whole_files_only(home: Home) -> None:
+def test_write__killed_process(home: Home) -> None:
     chance = random.Random(7)
     for _ in range(4):
         writer = start(home, "victim", 10_000)

@@ -18,7 +18,7 @@ from warehouse.storage import locks, mirror
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a draft path beside ``path``; move it to ``path`` if the block succeeds.
+    """Yield a draft path; move it to ``path`` if the block succeeds.
 
     The draft's name starts with a dot and has no ``.parquet`` suffix, so no glob over a table
     matches it. ``delete_stale_drafts`` removes what a killed process leaves.
@@ -39,7 +39,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def draft_path(path: Path) -> Path:
-    """Return a draft name beside ``path`` that ``delete_stale_drafts`` recognises."""
+    """Return a name beside ``path`` for ``delete_stale_drafts`` to find."""
     return path.parent / f".draft-{locks.process_tag()}-{uuid.uuid4().hex}"
 
 

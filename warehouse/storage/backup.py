@@ -1,9 +1,10 @@
-"""A home in one file, taken while others write, and a home made from it again.
+"""Back up, restore and verify a data directory.
 
-Every file of a home is whole or not there, so each can be copied at any moment. What points is
-copied before what it points to: tables first, then Label Studio's database, then pictures and
-releases. So no row of the copy lacks its picture, and no pull from the copy finds fewer votes
-than its tables hold. SQLite files are taken by SQLite's own online backup.
+A backup is one tar file and can be taken while other processes write. Every file of a data
+directory is replaced atomically, so each can be copied at any time. References are copied before
+their targets: tables first, then Label Studio's database, then images and releases. So no row of
+the copy lacks its image, and a pull from the copy finds all votes of its tables. SQLite's online
+backup copies its databases.
 """
 
 from __future__ import annotations
@@ -18,49 +19,63 @@ import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from warehouse.errors import TableError
+import polars as pl
+
+from warehouse.errors import MediaError, ReleaseError, TableError
 from warehouse.ids import file_sha256
-from warehouse.storage import atomic, mirror, schema_version
+from warehouse.storage import atomic, media, mirror, tables
 from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 LISTING = "BACKUP.json"
 _ORDER = ("tables", "forgetting", "label-studio", "dagster", "salt", "media", "releases", "inbox")
 _SQLITE = b"SQLite format 3\x00"
-_LEFT_OUT = (".draft-", ".salt-", ".lock", "server.json", "server.log", "hint")
+_EXCLUDED = (".draft-", ".salt-", ".lock", "server.json", "server.log", "hint")
+_IMAGE_COLUMNS = (("faces", "crop"), ("faces", "context"), ("synthetic_faces", "crop"))
 
 
 class Backup(NamedTuple):
-    """What a backup holds."""
+    """Number and size of the files in a backup."""
 
     files: int
     bytes: int
 
 
-def backup(home: Home, target: Path) -> Backup:
-    """Write a home into the tar file ``target``, whole or not at all, for its owner's eyes only.
+class Verified(NamedTuple):
+    """Number of files checked of a kind, and one sentence per problem."""
 
-    It holds accounts and the salt of pseudonyms. Left out: ``cache``, model packs (each user
+    kind: str
+    checked: int
+    wrong: list[str]
+
+
+def backup(home: Home, target: Path) -> Backup:
+    """Write a data directory atomically to a tar file with mode 0600.
+
+    It holds accounts and the salt of pseudonyms. It excludes ``cache``, model packs (each user
     accepts their terms), drafts, logs and locks.
 
     Raises:
-        TableError: there is no home, it is on an object store, or ``target`` lies inside it.
+        TableError: the home does not exist or is on an object store, or ``target`` is inside it.
     """
     if (url := mirror.url_of(home.root)) is not None:
         raise TableError(
-            "a home on this machine",
+            "The home is on an object store",
             got=url,
-            hint="copy the bucket with the store's own means: versioning, replication, sync",
+            hint="copy the bucket with the store's own tools: versioning, replication, sync",
         )
-    if not home.root.is_dir() or target.absolute().is_relative_to(home.root):
+    if not home.root.is_dir():
         raise TableError(
-            f"a home at {home.root} and a file outside it",
-            got="no folder" if not home.root.is_dir() else str(target),
-            hint="name another file, or the home with --home",
+            "The home does not exist", got=str(home.root), hint="name another one with --home"
+        )
+    if target.absolute().is_relative_to(home.root):
+        raise TableError(
+            "The backup file is inside the home", got=str(target), hint="name a file outside it"
         )
     with (
         atomic.replace_file(target) as draft,
@@ -72,15 +87,15 @@ def backup(home: Home, target: Path) -> Backup:
 
 
 def restore(source: Path, home: Home) -> Backup:
-    """Make a home from a backup; every checksum is compared before anything is in place.
+    """Create a data directory from a backup after all checksums were verified.
 
     Raises:
-        TableError: the home is there already, or the backup is cut off, damaged or of a newer
-            schema. Nothing is left behind then.
+        TableError: the home exists, or the backup is truncated, damaged or of a newer schema.
+            Nothing is written then.
     """
     if home.root.exists() and any(home.root.iterdir()):
         raise TableError(
-            "a home that is not there yet", got=f"{home.root}", hint="restore into another folder"
+            "The home is not empty", got=f"{home.root}", hint="restore into another folder"
         )
     home.root.parent.mkdir(parents=True, exist_ok=True)
     draft = home.root.parent / f".restore-{uuid.uuid4().hex}"
@@ -88,13 +103,77 @@ def restore(source: Path, home: Home) -> Backup:
         draft.mkdir(mode=0o700)
         _unpack(source, draft)
         done = _check(source, draft)
-        schema_version.of_home(draft / "tables")
+        tables.schema_version(draft / "tables")
         if home.root.exists():
             home.root.rmdir()
         os.rename(draft, home.root)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return done
+
+
+def verify(home: Home, *, progress: Callable[[str], None] | None = None) -> list[Verified]:
+    """Read every table, image and release; compare checksums; change nothing.
+
+    An image's name is its checksum, and a release lists those of its files. A table is sound if
+    all its columns decode and all its images exist.
+    """
+    found = []
+    for check in (_verify_tables, _verify_images, _verify_releases):
+        found.append(check(home))
+        if progress:
+            one = found[-1]
+            progress(f"{one.kind}: {one.checked} checked, {len(one.wrong)} wrong")
+    return found
+
+
+def _verify_tables(home: Home) -> Verified:
+    checked, wrong = 0, []
+    for name in TABLES:
+        damaged = tables.damaged(home, name)
+        checked += len(tables.paths(home, name))
+        wrong += [f"{path.relative_to(home.root)} cannot be read" for path in damaged]
+    for name, column in _IMAGE_COLUMNS:
+        try:
+            keys = tables.scan(home, name).select(pl.col(column).unique().drop_nulls()).collect()
+        except (TableError, pl.exceptions.PolarsError):
+            continue  # the damaged file is in the list
+        missing = [key for key in keys[column].sort() if not _exists(home, key)]
+        wrong += [f"{name} refers to the image {key}, which is missing" for key in missing]
+    return Verified("tables", checked, wrong)
+
+
+def _verify_images(home: Home) -> Verified:
+    checked, wrong = 0, []
+    for kind, suffix in media.KINDS.items():
+        for path in sorted((home.media / kind).glob(f"??/*{suffix}")):
+            checked += 1
+            if file_sha256(str(path))[: len(path.stem)] != path.stem:
+                wrong.append(f"{path.relative_to(home.root)} does not match its checksum")
+    return Verified("pictures", checked, wrong)
+
+
+def _verify_releases(home: Home) -> Verified:
+    from warehouse import releases
+    from warehouse.releases import versions
+
+    checked, wrong = 0, []
+    for folder in sorted(home.releases.glob("*")) if home.releases.is_dir() else []:
+        for number in versions.numbers(folder) if folder.is_dir() else []:
+            checked += 1
+            try:
+                problems = releases.verify(folder / str(number))
+            except ReleaseError as error:
+                problems = [error.got]
+            wrong += [f"{folder.name} {number}: {problem}" for problem in problems]
+    return Verified("releases", checked, wrong)
+
+
+def _exists(home: Home, key: str) -> bool:
+    try:
+        return media.path_of(home, key).is_file()
+    except MediaError:
+        return False
 
 
 def _add_all(tar: tarfile.TarFile, home: Home) -> dict[str, dict[str, object]]:
@@ -104,13 +183,13 @@ def _add_all(tar: tarfile.TarFile, home: Home) -> dict[str, dict[str, object]]:
         try:
             listing[name] = _add(tar, path, name=name)
         except FileNotFoundError:
-            continue  # replaced or erased meanwhile
-    facts = {
-        "schema": schema_version.of_home(home.tables),
+            continue  # deleted meanwhile
+    manifest = {
+        "schema": tables.schema_version(home.tables),
         "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "files": listing,
     }
-    text = json.dumps(facts, indent=1).encode()
+    text = json.dumps(manifest, indent=1).encode()
     tar.addfile(_entry(LISTING, len(text), mtime=time.time()), io.BytesIO(text))
     return listing
 
@@ -119,7 +198,7 @@ def _files(root: Path) -> Iterator[Path]:
     for name in _ORDER:
         top = root / name
         for path in [top] if top.is_file() else sorted(top.rglob("*")):
-            skipped = path.name.startswith(_LEFT_OUT) or path.name.endswith(("-wal", "-shm"))
+            skipped = path.name.startswith(_EXCLUDED) or path.name.endswith(("-wal", "-shm"))
             if path.is_file() and not path.is_symlink() and not skipped:
                 yield path
 
@@ -140,13 +219,13 @@ def _stream(
     tar: tarfile.TarFile, handle: io.BufferedReader, *, name: str, mtime: float
 ) -> dict[str, object]:
     size = os.fstat(handle.fileno()).st_size
-    reader = _Summing(handle)
+    reader = _HashingReader(handle)
     tar.addfile(_entry(name, size, mtime=mtime), reader)
     return {"bytes": size, "sha256": reader.digest.hexdigest()}
 
 
-class _Summing:
-    """Reads on and keeps the sum of what was read: one pass over a file, not two."""
+class _HashingReader:
+    """Reader that hashes what it reads, to read each file only once."""
 
     def __init__(self, handle: io.BufferedReader) -> None:
         self.handle, self.digest = handle, hashlib.sha256()
@@ -165,10 +244,10 @@ def _entry(name: str, size: int, *, mtime: float) -> tarfile.TarInfo:
 
 def _copy_database(path: Path, copy: Path) -> None:
     with (
-        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as here,
-        closing(sqlite3.connect(copy)) as there,
+        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as original,
+        closing(sqlite3.connect(copy)) as target,
     ):
-        here.backup(there)
+        original.backup(target)
 
 
 def _unpack(source: Path, folder: Path) -> None:
@@ -176,28 +255,30 @@ def _unpack(source: Path, folder: Path) -> None:
         with tarfile.open(source) as tar:
             for entry in tar:
                 if not entry.isreg():
-                    raise _unfit(source, f"{entry.name}, which is no plain file")
+                    raise _unusable(source, f"{entry.name} is not a regular file")
                 tar.extract(entry, folder, filter="data")
     except (tarfile.TarError, EOFError) as error:
-        raise _unfit(source, str(error)) from error
+        raise _unusable(source, str(error)) from error
     except OSError as error:
-        raise _unfit(source, error.strerror or str(error)) from error
+        raise _unusable(source, error.strerror or str(error)) from error
 
 
 def _check(source: Path, folder: Path) -> Backup:
     listing = folder / LISTING
     if not listing.is_file():
-        raise _unfit(source, "one that was cut off: its listing is missing")
+        raise _unusable(source, f"it is truncated: {LISTING} is missing")
     files = json.loads(listing.read_text())["files"]
     listing.unlink()
-    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    if odd := sorted(there ^ files.keys()):
-        raise _unfit(source, f"other files than were written: {', '.join(odd[:3])}")
-    for name, known in files.items():
-        if file_sha256(str(folder / name)) != known["sha256"]:
-            raise _unfit(source, f"{name} with other bytes than were written")
-    return Backup(len(files), sum(known["bytes"] for known in files.values()))
+    unpacked = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    if different := sorted(unpacked ^ files.keys()):
+        raise _unusable(source, f"missing or unlisted files: {', '.join(different[:3])}")
+    for name, entry in files.items():
+        if file_sha256(str(folder / name)) != entry["sha256"]:
+            raise _unusable(source, f"{name} does not match its checksum")
+    return Backup(len(files), sum(entry["bytes"] for entry in files.values()))
 
 
-def _unfit(source: Path, got: str) -> TableError:
-    return TableError(f"a backup in {source}", got=got, hint="take another copy of the backup")
+def _unusable(source: Path, reason: str) -> TableError:
+    return TableError(
+        f"The backup {source} cannot be restored", got=reason, hint="use another copy of it"
+    )

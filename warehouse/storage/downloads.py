@@ -1,8 +1,7 @@
-"""What came to a batch from elsewhere: fetched from an address, or unpacked from an archive.
+"""Record files of a batch that were downloaded or unpacked.
 
-Each origin has a folder ``inbox/<batch>/arrived/<key>/`` with its files, and ``<key>.json`` beside
-it. The files stand on their own: an archive that goes, or an address that is forgotten, does not
-take them along.
+Each origin has a folder ``inbox/<batch>/arrived/<key>/`` and a record ``<key>.json`` beside it.
+The files stay if the archive is deleted or the origin is forgotten.
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ from warehouse.ids import sha256_of
 from warehouse.storage import atomic
 
 TRANSCRIPTS = (".srt", ".vtt", ".json")
-"""Beside a video of the same name they are words, and no source of their own."""
+"""Suffixes of transcripts; beside a video of the same name they are no source."""
 
 FOLDER = "arrived"
 HIDDEN = ".fetched"
-"""In the folder of a fetched archive: the archive itself."""
+"""Folder with a downloaded archive, inside the folder of its files."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """One origin and what became of it.
+    """Record of one origin.
 
     Attributes:
-        origin: the address or archive, as it was listed; None once somebody who left was in it.
-        file_name: what people call it.
-        single: it is one file and not a folder of them: its file bears its name.
-        declared: what was said of it, which holds for each of its files that says nothing.
-        marks: for every file, or for the whole (``""``), what tells whether it changed there.
-        refused: entry to why it did not come in.
-        failure: why nothing came, ``code: sentence``; what came earlier stays.
+        origin: URL or archive as listed; None after an erasure of something in it.
+        file_name: display name.
+        single: one file, not a folder; the file has the name ``file_name``.
+        declared: declared facts, for each file without its own.
+        marks: per file, or for the whole (``""``), a string that changes with the source.
+        refused: entry to the reason why it was not imported.
+        failure: ``code: sentence`` if the download failed; earlier files stay.
     """
 
     origin: str | None
@@ -48,30 +47,30 @@ class Download:
 
 
 def folder_of(batch: Path, origin: str) -> Path:
-    """The folder for the files of an origin, in the inbox folder of a batch."""
+    """Return the folder for the files of an origin."""
     return batch / FOLDER / sha256_of([origin.encode()])[:16]
 
 
 def read(batch: Path, origin: str) -> Download | None:
-    """What became of an origin before; None when it is new."""
-    return _read(folder_of(batch, origin).with_suffix(".json"))
+    """Return the record of an origin; None if there is none."""
+    return _load(folder_of(batch, origin).with_suffix(".json"))
 
 
-def write(batch: Path, arrival: Download) -> None:
-    """Remember an arrival; its origin must be known."""
-    if arrival.origin is not None:
-        _write(folder_of(batch, arrival.origin).with_suffix(".json"), arrival)
+def write(batch: Path, download: Download) -> None:
+    """Store a record; does nothing if its origin is forgotten."""
+    if download.origin is not None:
+        _save(folder_of(batch, download.origin).with_suffix(".json"), download)
 
 
 def list_all(batch: Path) -> Iterator[tuple[Path, Download]]:
-    """Folder and arrival of everything that came to a batch, by key."""
+    """Yield folder and record of every origin of a batch, by key."""
     for path in sorted((batch / FOLDER).glob("*.json")):
-        if found := _read(path):
+        if found := _load(path):
             yield path.with_suffix(""), found
 
 
 def redact_url(address: str) -> str:
-    """An address without what may be a secret in it: user, password, query."""
+    """Return a URL without user, password and query, which may be secret."""
     if "://" not in address:
         return address
     parts = urlsplit(address)
@@ -79,46 +78,49 @@ def redact_url(address: str) -> str:
 
 
 def origins(paths: Iterable[str]) -> set[str]:
-    """Where files below an ``arrived`` folder came from; files from nowhere else count for none."""
+    """Return the origins of downloaded files; other files are ignored."""
     found = set()
     for path in map(Path, paths):
         for folder in path.parents:
             if folder.parent.name == FOLDER:
-                arrival = _read(folder.with_suffix(".json"))
-                found |= {arrival.origin} if arrival and arrival.origin else set()
+                download = _load(folder.with_suffix(".json"))
+                found |= {download.origin} if download and download.origin else set()
     return found
 
 
-def forget(inbox: Path, gone: Iterable[str]) -> None:
-    """Forget origins: files that are left stand on their own, and nothing fetches them anew."""
-    wanted = set(gone)
+def forget(inbox: Path, origins: Iterable[str]) -> None:
+    """Remove origins from their records; ingest then never refetches them.
+
+    Files that remain in the folder of an origin keep a record without origin.
+    """
+    wanted = set(origins)
     for path in sorted(inbox.glob(f"*/{FOLDER}/*.json")):
-        arrival = _read(path)
-        if arrival is None or arrival.origin not in wanted:
+        download = _load(path)
+        if download is None or download.origin not in wanted:
             continue
         folder = path.with_suffix("")
-        # Halves of what was being fetched anew lie beside it.
+        # Partial downloads of a newer version lie beside the files.
         for item in [*(folder / HIDDEN).glob("*"), *folder.rglob(".part-*")]:
             atomic.remove(item)
         if not any(item.is_file() for item in folder.rglob("*")):
             atomic.remove(path)
             continue
-        bare: dict[str, object] = {
+        anonymous: dict[str, object] = {
             "origin": None,
             "file_name": path.stem,
             "marks": {},
             "refused": {},
+            "declared": {**download.declared, "source": None, "subject_id": None},
         }
-        declared = {**arrival.declared, "source": None, "subject_id": None}
-        _write(path, Download(**{**asdict(arrival), **bare, "declared": declared}))
+        _save(path, Download(**{**asdict(download), **anonymous}))
 
 
-def _read(path: Path) -> Download | None:
+def _load(path: Path) -> Download | None:
     try:
         return Download(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _write(path: Path, arrival: Download) -> None:
-    atomic.write_text(path, json.dumps(asdict(arrival), sort_keys=True))
+def _save(path: Path, download: Download) -> None:
+    atomic.write_text(path, json.dumps(asdict(download), sort_keys=True))

@@ -1,4 +1,4 @@
-"""The folder that holds one Risorius: tables, media, releases and the servers' own state."""
+"""Layout of a data directory: tables, media, releases, server state."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from warehouse.storage import mirror, object_store
 
 @dataclass(frozen=True)
 class Home:
-    """Layout of a home. Paths are made on first use, never at import."""
+    """Paths of a data directory; each folder is created at its first write."""
 
     root: Path
 
     @classmethod
     def at(cls, root: str | Path | Home | None = None) -> Home:
-        """A home at ``root``, which need not exist yet.
+        """Return the data directory at ``root``, which need not exist.
 
-        Without ``root`` it is what ``RISORIUS_HOME`` names, else ``./.risorius``. A URL
-        (``s3://bucket/prefix``) is a home on an object store: its root is then the folder of this
-        machine that mirrors it, see ``warehouse.storage.mirror``.
+        Args:
+            root: folder, or URL of an object store (``s3://bucket/prefix``), which is mirrored in
+                a local folder, see ``warehouse.storage.mirror``. Default: ``RISORIUS_HOME``, else
+                ``./.risorius``.
 
         Raises:
-            SettingsError: ``root`` is a file, or a URL of no store that can be opened here.
+            SettingsError: ``root`` is a file, or a URL that cannot be opened.
         """
         if isinstance(root, Home):
             return root
@@ -37,17 +38,17 @@ class Home:
         path = Path(root).expanduser().absolute()
         if path.exists() and not path.is_dir():
             raise SettingsError(
-                "a folder as home", got=f"the file {path}", hint="name another folder with --home"
+                "The home is not a folder", got=f"the file {path}", hint="name a folder with --home"
             )
         return cls(path)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # On another machine a shared home lies elsewhere, so it travels as its URL.
+        # Pickle the URL: the local folder of a mirror has another path on other machines.
         return (Home.at, (mirror.url_of(self.root) or self.root,))
 
     @property
     def inbox(self) -> Path:
-        """``inbox/<batch>/``: a new folder here becomes a batch."""
+        """Folder of ``inbox/<batch>/``; each new folder is ingested as a batch."""
         return self.root / "inbox"
 
     @property
@@ -56,7 +57,7 @@ class Home:
 
     @property
     def media(self) -> Path:
-        """Content-addressed crops and contexts; the only folder Label Studio may serve."""
+        """Crops and contexts by hash; the only folder Label Studio may serve."""
         return self.root / "media"
 
     @property
@@ -65,17 +66,17 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """Copies made for speed; may be deleted at any time, and is when a person is forgotten."""
+        """Copies for speed; may be deleted at any time, and every erasure does."""
         return self.root / "cache"
 
     @property
     def models(self) -> Path:
-        """Model packs added on this machine; never shared, because each user accepts the terms."""
+        """Model packs of this machine; not shared, as each user accepts the terms."""
         return self.root / "models"
 
     @property
     def studio(self) -> Path:
-        """State of the local Label Studio: its database, log, address and accounts."""
+        """State of the local Label Studio: database, log, address, accounts."""
         return self.root / "label-studio"
 
     @property
@@ -83,7 +84,7 @@ class Home:
         return self.root / "dagster"
 
     def salt(self) -> str:
-        """The home's own secret for rater pseudonyms, made once and readable by its owner only."""
+        """Return the secret for pseudonyms; create it at first use, mode 0600."""
         path = self.root / "salt"
         self.root.mkdir(parents=True, exist_ok=True)
         draft = self.root / f".salt-{secrets.token_hex(4)}"
@@ -94,7 +95,7 @@ class Home:
             os.write(handle, secrets.token_hex(16).encode())
             os.close(handle)
             try:
-                # link, not replace: of two processes the first wins and both read the same salt.
+                # link, not replace: the first of two processes wins, and both read its salt.
                 os.link(draft, path)
             except FileExistsError:
                 pass

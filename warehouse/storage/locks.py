@@ -1,4 +1,4 @@
-"""File locks between processes of a machine, and identifiers of writing processes."""
+"""File locks between processes of a machine, and process identifiers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLL_S = 0.2
 
 @contextmanager
 def file_lock(path: Path, *, purpose: str, timeout_s: float) -> Iterator[None]:
-    """Hold an exclusive lock on the file ``path``; the kernel frees it if the process dies.
+    """Hold an exclusive lock on a file; it ends with the process.
 
     Args:
         purpose: what the lock protects, for the error message: "starting Label Studio".
@@ -55,7 +55,7 @@ def process_tag() -> str:
 
 
 def has_exited(tag: str) -> bool:
-    """Return whether the process of a tag has ended; False if this cannot be known."""
+    """Return whether the process of a tag has ended; False if unknown."""
     host, _, rest = tag.partition("-")
     pid = rest.partition("-")[0]
     if host != _HOST or not pid.isdigit():

@@ -1,4 +1,4 @@
-"""Content-addressed pictures: the same pixels are one file, whoever found them first."""
+"""Store images under the hash of their bytes: equal pixels are one file."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING
 
 from warehouse.errors import MediaError
 from warehouse.ids import sha256_of
-from warehouse.storage import atomic
+from warehouse.storage import atomic, mirror
 from warehouse.storage.home import Home
-from warehouse.storage.mirror import ensure_local as _fetch
-from warehouse.storage.mirror import find
 
 if TYPE_CHECKING:
     import numpy as np
 
 KINDS = {"crops": ".png", "contexts": ".jpg"}
-"""Crops stay lossless because labels and networks read them; contexts are for human eyes."""
+"""Crops are lossless because raters read them; contexts are only shown to annotators."""
 
 _JPEG_QUALITY = 88
-_AT_ONCE = 8
+_PARALLEL = 8
 
 
 def store(home: Home, kind: str, image: np.ndarray) -> str:
-    """Keep one picture and return its media key, ``<kind>/<2 hex>/<32 hex><suffix>``.
+    """Store one image; return ``<kind>/<2 hex>/<32 hex><suffix>``.
 
     Args:
         kind: ``crops`` or ``contexts``.
@@ -35,14 +33,14 @@ def store(home: Home, kind: str, image: np.ndarray) -> str:
     digest = sha256_of([data])
     key = f"{kind}/{digest[:2]}/{digest[:32]}{KINDS[kind]}"
     path = home.media / key
-    # Compare, not only look: making a picture anew is how a damaged one is mended.
+    # Compare the bytes too: storing an image again repairs a damaged file.
     if not path.exists() or path.read_bytes() != data:
         atomic.write_bytes(path, data)
     return key
 
 
 def encode(image: np.ndarray, suffix: str) -> bytes:
-    """``image`` uint8[h, w, 3] RGB as the bytes of a ``.png`` or ``.jpg`` file."""
+    """Encode ``image``, uint8[h, w, 3] RGB, as ``.png`` or ``.jpg``."""
     import cv2
 
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpg" else []
@@ -51,10 +49,10 @@ def encode(image: np.ndarray, suffix: str) -> bytes:
 
 
 def path_of(home: Home, key: str) -> Path:
-    """The file behind a media key; in a home on an object store, fetched when it is not here yet.
+    """Return the file of a media key, downloaded first if it is missing here.
 
     Raises:
-        MediaError: the key would leave the media folder.
+        MediaError: the key points outside the media folder.
     """
     pure = PurePosixPath(key)
     if (
@@ -63,28 +61,29 @@ def path_of(home: Home, key: str) -> Path:
         or pure.parts[:1] not in {(kind,) for kind in KINDS}
     ):
         raise MediaError(
-            f"a media key below {' or '.join(KINDS)}", got=repr(key), hint="rebuild the table row"
+            f"The media key is not below {' or '.join(KINDS)}",
+            got=repr(key),
+            hint="rebuild the table row",
         )
-    return _fetch(home.media / pure)
+    return mirror.ensure_local(home.media / pure)
 
 
 def ensure_local(home: Home, keys: Iterable[str | None]) -> None:
-    """Have these pictures on this machine, for a server that reads files; of a local home they are.
+    """Download these images, for a server that reads local files.
 
-    One that the bucket lacks stays missing, as a lost file of a local home would.
+    Does nothing for a local data directory. An image the store lacks stays missing.
     """
-    if find(home.media / "crops") is None:
+    if mirror.find(home.media / "crops") is None:
         return
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(lambda key: path_of(home, key), sorted({key for key in keys if key})):
-            pass
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        list(pool.map(lambda key: path_of(home, key), sorted({key for key in keys if key})))
 
 
 def load(home: Home, key: str) -> np.ndarray:
-    """The picture behind a key as uint8[h, w, 3] RGB.
+    """Return the image of a media key as uint8[h, w, 3] RGB.
 
     Raises:
-        MediaError: the file is gone or damaged.
+        MediaError: the file is missing or damaged.
     """
     import cv2
     import numpy as np
@@ -97,8 +96,8 @@ def load(home: Home, key: str) -> np.ndarray:
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise MediaError(
-            f"a picture at {path}",
-            got="no file" if not path.exists() else "bytes that are no picture",
-            hint="ingest its batch again; crops are made anew from the video",
+            "The image cannot be read",
+            got=f"{path} is {'damaged' if path.exists() else 'missing'}",
+            hint="ingest its batch again; this recreates crops from the video",
         )
     return np.ascontiguousarray(image[:, :, ::-1])

@@ -1,4 +1,4 @@
-"""An older home brought up to date: every file gets every column and the mark of its schema."""
+"""Migrate an older data directory to the current schema."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 import polars as pl
 
 from warehouse.errors import TableError
-from warehouse.storage import atomic, schema_version, tables
+from warehouse.storage import atomic, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
 
 class Migration(NamedTuple):
-    """What was done: from which schema to which, files rewritten and found up to date."""
+    """Schema versions, and numbers of files rewritten and current."""
 
     before: int
     after: int
@@ -24,68 +24,65 @@ class Migration(NamedTuple):
     current: int
 
 
-def migrate(home: Home, *, say: Callable[[str, int, int], None] | None = None) -> Migration:
-    """Rewrite the files of older schemas; the home counts as migrated when all are.
+def migrate(home: Home, *, progress: Callable[[str, int, int], None] | None = None) -> Migration:
+    """Rewrite all files of older schemas, then record the current version.
 
-    May be stopped and run again. A file that somebody rewrites meanwhile is left to them: what
-    is written today is of the present schema anyway.
+    It can be stopped and run again. A file that another process replaces meanwhile is skipped,
+    because it has the current schema.
+
+    Args:
+        progress: called with table, file number and file count.
 
     Raises:
-        TableError: the home is newer than this installation, or files are damaged; those are
-            named, the others were migrated, and the home still counts as old.
+        TableError: the data directory is newer than this installation, or files are damaged. The
+            other files were migrated, and the recorded version stays old.
     """
-    before = schema_version.of_home(home.tables)
+    before = tables.schema_version(home.tables)
     files = [(name, path) for name in TABLES for path in tables.paths(home, name)]
     rewritten, damaged = 0, []
     for number, (name, path) in enumerate(files, start=1):
         try:
-            rewritten += _bring_up(name, path)
+            rewritten += _rewrite(name, path)
         except (pl.exceptions.PolarsError, OSError):
             damaged.append(path)
-        if say:
-            say(name, number, len(files))
+        if progress:
+            progress(name, number, len(files))
     if damaged:
         raise TableError(
-            "readable Parquet files",
+            "Files cannot be migrated",
             got=f"damaged {', '.join(map(str, damaged))}",
-            hint="delete what is damaged, run the stage that wrote it, then migrate again",
+            hint="delete the damaged files, run the stage that wrote them, then migrate again",
         )
     if files:
-        schema_version.mark_home(home.tables)
-    return Migration(before, schema_version.SCHEMA, rewritten, len(files) - rewritten)
+        tables.write_schema_version(home.tables)
+    return Migration(before, tables.SCHEMA_VERSION, rewritten, len(files) - rewritten)
 
 
-def _bring_up(name: str, path: Path) -> bool:
-    seen = _look(path)
-    if seen is None:
-        return False  # removed meanwhile
-    footer = dict(pl.read_parquet_metadata(path))
-    if schema_version.of_file(footer) >= schema_version.SCHEMA:
+class _ReplacedError(Exception):
+    """Another process replaced the file after it was read."""
+
+
+def _rewrite(name: str, path: Path) -> bool:
+    """Rewrite one file; return False if it is current or has changed."""
+    before = _identity(path)
+    if before is None:
         return False
-    frame = pl.scan_parquet(
-        path,
-        glob=False,
-        schema=TABLES[name].schema,
-        hive_partitioning=False,
-        missing_columns="insert",
-        extra_columns="ignore",
-    ).collect()
+    footer = dict(pl.read_parquet_metadata(path))
+    if tables.file_schema_version(footer) >= tables.SCHEMA_VERSION:
+        return False
+    frame = tables.scan_files([path], TABLES[name]).collect()
     own = {key: text for key, text in footer.items() if not key.startswith("ARROW:")}
     try:
         with atomic.replace_file(path) as draft:
             tables.save(draft, frame, footer=own)
-            if _look(path) != seen:
-                raise _MovedError
-    except _MovedError:
+            if _identity(path) != before:
+                raise _ReplacedError
+    except _ReplacedError:
         return False
     return True
 
 
-class _MovedError(Exception):
-    """Somebody else wrote the file meanwhile, and newer than what was read."""
-
-
-def _look(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except FileNotFoundError:

@@ -66,13 +66,13 @@ def working_folder(url: str) -> Path:
 
 
 def url_of(root: Path) -> str | None:
-    """Return the URL that ``root`` mirrors; None for a plain local data directory."""
+    """Return the URL that ``root`` mirrors; None if it is no mirror."""
     file = root / _STATE / "url"
     return file.read_text() if file.is_file() else None
 
 
 def find(path: Path) -> Mirror | None:
-    """Return the mirror that shares ``path``; None if ``path`` stays on this machine."""
+    """Return the mirror that shares ``path``; None if it is not shared."""
     for root in path.parents:
         if (root / _STATE / "url").is_file():
             top = path.relative_to(root).parts[0]
@@ -96,7 +96,7 @@ def sync(path: Path, *, force: bool = False) -> None:
 
 
 def sync_and_clean(path: Path) -> None:
-    """Fetch changes now and delete versions whose upload or deletion was killed."""
+    """Fetch changes now and delete incomplete release versions."""
     if (mirror := find(path)) is not None:
         mirror.sync(path, force=True)
         mirror.delete_incomplete(path)
@@ -165,7 +165,7 @@ class Mirror:
         self._delete_local(key)
 
     def create_once(self, path: Path, data: bytes) -> None:
-        """Create a file that never changes; the first machine wins, all read its bytes."""
+        """Create a constant file; the first machine wins, all read its bytes."""
         self.objects.create(self.key(path), data)
         self.download(path)
 
@@ -208,7 +208,7 @@ class Mirror:
             self._apply_erasure()
 
     def publish(self, draft: Path, target: Path) -> None:
-        """Upload a finished release version, manifest last, then move it to ``target``.
+        """Upload a version, manifest last, then move it to ``target``.
 
         Raises:
             StoreError: another machine is publishing the same version.
@@ -233,7 +233,7 @@ class Mirror:
                     index.set(key, etag)
 
     def unpublish(self, path: Path, hidden: Path) -> None:
-        """Delete a version on the store, manifest first, then rename it to ``hidden``."""
+        """Delete a version on the store, then rename it to ``hidden``."""
         version = self.key(path)
         manifest = f"{version}/{MANIFEST}"
         for key in sorted(self.objects.list(version), key=lambda key: key != manifest):
@@ -263,7 +263,7 @@ class Mirror:
 
     @contextmanager
     def index(self) -> Iterator[Index]:
-        """Open a transaction on the index; commit when the block ends without an error."""
+        """Open a transaction on the index; commit if the block succeeds."""
         path = self.root / _STATE / "index.sqlite"
         with closing(sqlite3.connect(path, timeout=120, isolation_level=None)) as database:
             # A lost index only costs downloads; keys of erased files must not stay in its pages.
@@ -299,7 +299,7 @@ class Mirror:
             draft.unlink(missing_ok=True)
 
     def _fetch_version(self, version: str, listed: Mapping[str, str]) -> dict[str, str]:
-        """Download all files of a version aside, then rename; return its index entries."""
+        """Download a version, then rename it; return its index entries."""
         draft, target = self.draft_path(), self.root / version
         wanted = {key: etag for key, etag in listed.items() if key.startswith(f"{version}/")}
 
@@ -364,14 +364,14 @@ def _open(root: Path) -> Mirror:
 
 
 def _is_safe(key: str) -> bool:
-    """Return whether a key may become a local file: not hidden, not outside the root."""
+    """Return whether a key may become a local file below the root."""
     parts = key.split("/")
     plain = all(part and not part.startswith(".") and "\\" not in part for part in parts)
     return plain and "\0" not in key and (parts[0] in FOLDERS or key == SALT)
 
 
 def _versions(keys: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Return folders ``releases/<name>/<version>`` with and without a manifest."""
+    """Return the version folders with and those without a manifest."""
     listed = set(keys)
     split = [key.split("/") for key in listed if key.startswith("releases/")]
     folders = {"/".join(parts[:3]) for parts in split if len(parts) > 3}

@@ -132,7 +132,7 @@ class ObjectStore:
     def read(self, key: str) -> bytes | None:
         """Return the bytes of a small object; None if it does not exist."""
         try:
-            return self._retry(lambda: self._files.cat_file(self._path(key)))
+            return bytes(self._retry(lambda: self._files.cat_file(self._path(key))))
         except FileNotFoundError:
             return None
 
@@ -167,7 +167,7 @@ class ObjectStore:
         return f"{self._base}/{key}"
 
     def _retry(self, call: Callable[[], Result]) -> Result:
-        """Call the store; retry transient errors with exponential waits and jitter."""
+        """Call the store; retry transient errors with exponential backoff."""
         import tenacity
 
         retrying = tenacity.Retrying(
@@ -190,7 +190,7 @@ class ObjectStore:
 
 
 def expected_etag(path: Path) -> str:
-    """Return the ETag a file gets on S3 in most cases (MD5); a wrong guess costs one download."""
+    """Return the MD5, in most cases the ETag on S3; else refetch once."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -217,7 +217,7 @@ def _options(scheme: str) -> dict[str, Any]:
 
 
 def _etag(info: dict[str, Any]) -> str:
-    """Return a string that changes with the bytes: on S3 the ETag, elsewhere size and time."""
+    """Return the ETag; for stores without one, size and time."""
     etag = info.get("ETag") or info.get("etag") or info.get("md5Hash")
     if etag:
         return str(etag).strip('"')

@@ -1,4 +1,4 @@
-"""One schema per table: what a column is called, its type, and which columns identify a row."""
+"""Schemas of all tables: column names, types and the key of a row."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ ANSWER = pl.Struct(
     }
 )
 WORDS = pl.List(pl.Struct({"start_s": FLOAT, "end_s": FLOAT, "text": TEXT}))
-"""What is said, with its seconds in the video."""
+"""Transcribed words with their seconds in the video."""
 
 INTENSITIES = pl.List(pl.Struct({"unit": INT, "intensity": FLOAT}))
-"""Action units a person coded: FACS number and intensity in [0, 1]; 0 says it is not there."""
+"""Action units coded by a person: FACS number, intensity in [0, 1]; 0 means inactive."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table's contract.
+    """Name, columns and key of a table.
 
     Attributes:
         columns: name to Polars type, in file order.
@@ -79,8 +79,8 @@ _TABLES = (
         "faces",
         {
             "face_id": TEXT, "track_id": TEXT, "video_id": TEXT, "batch": TEXT, "frame": INT,
-            # Sharpness: fine edges over gentle slopes of the face at 48 px, in 1/px², whatever the
-            # light; files written before the gate's second measures hold a Laplacian's variance.
+            # Sharpness: ratio of fine edges to gentle slopes of the face at 48 px, in 1/px²,
+            # independent of light. Files without `blockiness` hold the variance of a Laplacian.
             "time_s": FLOAT, "bbox": pl.Array(pl.Float32, 4),
             "keypoints": pl.Array(pl.Float32, (5, 2)), "detector_score": FLOAT,
             "yaw": FLOAT, "pitch": FLOAT, "roll": FLOAT, "sharpness": FLOAT,
@@ -135,8 +135,8 @@ _TABLES = (
             "rater_id": TEXT, "rater_kind": TEXT, "event": TEXT, "answer": ANSWER,
             "lead_time_s": FLOAT, "was_cancelled": BOOL, "saw_prediction": BOOL,
             "created_at": TIME, "updated_at": TIME, "pulled_at": TIME,
-            # Beside the answer, not inside it: a missing column is filled when an older file is
-            # read, a missing field of a struct is not.
+            # Columns, not fields of `answer`: a reader fills missing columns of older files, but
+            # not missing struct fields.
             "label_set": TEXT, "labels": pl.List(TEXT), "compounds": pl.List(TEXT),
             "free_label": TEXT, "au": INTENSITIES, "edited_by": TEXT,
         },

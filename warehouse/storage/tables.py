@@ -1,7 +1,11 @@
-"""Plain Parquet tables: one file per video or per write, replaced whole, never edited.
+"""Read and write Parquet tables: one file per video or per write.
 
-Parquet is the truth and DuckDB the lens: a shared DuckDB file lost committed rows when
-several processes wrote it, while temp file plus rename lost none.
+Parquet is the truth and DuckDB only reads it. A shared DuckDB file lost committed rows when
+several processes wrote it; temporary file and rename lost none.
+
+A data directory stores its schema version in ``tables/version``, a file in its Parquet footer.
+Without either the version is 1. An older data directory opens as it is: columns added later read
+as null, and ``warehouse.storage.migrations`` rewrites them. A newer one is refused.
 """
 
 from __future__ import annotations
@@ -13,9 +17,15 @@ import polars as pl
 
 from warehouse.errors import TableError
 from warehouse.ids import check_batch
-from warehouse.storage import atomic, mirror, schema_version
+from warehouse.storage import atomic, mirror
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES, Table
+
+SCHEMA_VERSION = 2
+"""1: files without a version. 2: every file has every column and its version."""
+
+_FOOTER_KEY = "risorius.schema"
+_VERSION_FILE = "version"
 
 
 def write(
@@ -30,43 +40,43 @@ def write(
     """Replace exactly one file of a table.
 
     Args:
-        part: file stem: the video id for tables by batch, else what names the write.
-        metadata: strings kept in the Parquet footer (fingerprints of inputs and settings).
+        part: file stem: the video id in tables by batch, else a name of the write.
+        metadata: strings for the Parquet footer (fingerprints of inputs and settings).
 
     Raises:
-        TableError: columns are missing, unknown, of another type, or a key repeats.
+        TableError: columns are missing, unknown or of another type, or a key repeats.
     """
     table = _table(name)
     path = path_of(home, name, part=part, batch=batch)
     fitted = _fit(table, frame)
-    schema_version.settle(home.tables)
+    _prepare_version(home.tables)
     with atomic.replace_file(path) as draft:
         save(draft, fitted, footer=metadata or {})
     return path
 
 
 def save(path: Path, frame: pl.DataFrame, *, footer: Mapping[str, str]) -> None:
-    """One file in the house's form, with the mark of the present schema."""
-    frame.write_parquet(
-        path, compression="zstd", statistics=True, metadata=schema_version.marked(footer)
-    )
+    """Write one Parquet file with the current schema version in its footer."""
+    metadata = {**footer, _FOOTER_KEY: str(SCHEMA_VERSION)}
+    frame.write_parquet(path, compression="zstd", statistics=True, metadata=metadata)
 
 
 def scan(home: Home, name: str, *, batch: str | None = None) -> pl.LazyFrame:
-    """Every row of a table (or of one batch), lazily; empty and typed when there is none.
+    """Scan a table (or one batch); empty and typed without files.
 
     Raises:
-        TableError: the home is of a newer schema than this installation.
+        TableError: the data directory has a newer schema than this installation.
     """
     table = _table(name)
-    files = _files(home, table, batch)
-    return _scan(files, table) if files else table.empty().lazy()
+    files = paths(home, name, batch=batch)
+    return scan_files(files, table) if files else table.empty().lazy()
 
 
-def _scan(files: list[Path], table: Table) -> pl.LazyFrame:
+def scan_files(files: list[Path], table: Table) -> pl.LazyFrame:
+    """Scan files with all columns of a table; missing ones are null."""
     return pl.scan_parquet(
         files,
-        glob=False,  # else a home named `a[b]` reads as no file at all
+        glob=False,  # a path such as `a[b]` is not a pattern
         schema=table.schema,
         hive_partitioning=False,
         missing_columns="insert",
@@ -75,35 +85,40 @@ def _scan(files: list[Path], table: Table) -> pl.LazyFrame:
 
 
 def read(home: Home, name: str, *, batch: str | None = None) -> pl.DataFrame:
-    """``scan`` collected.
+    """Collect ``scan``.
 
     Raises:
-        TableError: a file is damaged; names the table and what the reader said.
+        TableError: a file is damaged; names the files.
     """
     try:
         return scan(home, name, batch=batch).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        found = damaged(home, name, batch=batch)
-        raise TableError(
-            f"readable Parquet files under {home.tables / name}",
-            got="damaged " + ", ".join(map(str, found)) if found else str(error).splitlines()[0],
-            hint="delete what is damaged and run the stage that wrote it again",
-        ) from error
+        raise unreadable(home, name, error, batch=batch) from error
+
+
+def unreadable(home: Home, name: str, error: Exception, *, batch: str | None = None) -> TableError:
+    """Return the error that names the damaged files of a table."""
+    found = damaged(home, name, batch=batch)
+    return TableError(
+        f"Files of table {name} cannot be read",
+        got="damaged " + ", ".join(map(str, found)) if found else str(error).splitlines()[0],
+        hint="delete the damaged files and run the stage that wrote them again",
+    )
 
 
 def read_part(home: Home, name: str, *, part: str, batch: str | None = None) -> pl.DataFrame:
-    """The rows of one file; none when it is not there or is damaged."""
+    """Read one file; return no rows if it is missing or damaged."""
     path = path_of(home, name, part=part, batch=batch)
     try:
-        return _scan([path], _table(name)).collect()
+        return scan_files([path], _table(name)).collect()
     except (pl.exceptions.PolarsError, OSError):
         return _table(name).empty()
 
 
 def damaged(home: Home, name: str, *, batch: str | None = None) -> list[Path]:
-    """The files of a table (of one batch) that cannot be read; reads every one of them."""
+    """Read every file of a table (or one batch); return those that fail."""
     found = []
-    for path in _files(home, _table(name), batch):
+    for path in paths(home, name, batch=batch):
         try:
             pl.scan_parquet(path, glob=False).collect()
         except FileNotFoundError:
@@ -114,17 +129,25 @@ def damaged(home: Home, name: str, *, batch: str | None = None) -> list[Path]:
 
 
 def paths(home: Home, name: str, *, batch: str | None = None) -> list[Path]:
-    """The files of a table (of one batch), sorted."""
-    return _files(home, _table(name), batch)
+    """Return the files of a table (or one batch), sorted."""
+    table = _table(name)
+    folder = home.tables / name
+    mirror.sync(folder)
+    schema_version(home.tables)
+    if table.by_batch:
+        pattern = f"batch={check_batch(batch)}/*.parquet" if batch else "batch=*/*.parquet"
+    else:
+        pattern = "*.parquet"
+    return sorted(folder.glob(pattern))
 
 
 def parts(home: Home, name: str, *, batch: str | None = None) -> set[str]:
-    """Stems of the files of a table (of one batch)."""
-    return {path.stem for path in _files(home, _table(name), batch)}
+    """Return the stems of the files of a table (or one batch)."""
+    return {path.stem for path in paths(home, name, batch=batch)}
 
 
 def metadata(home: Home, name: str, *, part: str, batch: str | None = None) -> dict[str, str]:
-    """The strings kept with one file; empty when the file is not there or is damaged."""
+    """Return the footer strings of a file; empty if missing or damaged."""
     path = path_of(home, name, part=part, batch=batch)
     mirror.sync(home.tables / name)
     try:
@@ -134,44 +157,77 @@ def metadata(home: Home, name: str, *, part: str, batch: str | None = None) -> d
 
 
 def remove(home: Home, name: str, *, part: str, batch: str | None = None) -> None:
-    """Remove one file of a table, if it is there."""
+    """Delete one file of a table; a missing file is no error."""
     atomic.remove(path_of(home, name, part=part, batch=batch))
 
 
 def path_of(home: Home, name: str, *, part: str, batch: str | None = None) -> Path:
-    """Where one file of a table lies: ``<table>/[batch=<batch>/]<part>.parquet``."""
+    """Return the path of one file: ``<table>/[batch=<batch>/]<part>.parquet``."""
     table = _table(name)
     if table.by_batch != (batch is not None):
-        wanted = "a batch" if table.by_batch else "no batch"
+        problem = "needs a batch" if table.by_batch else "has no batches"
         raise TableError(
-            f"{wanted} for {name}", got=f"batch={batch!r}", hint="fix the call; this is a bug"
+            f"Table {name} {problem}", got=f"batch={batch!r}", hint="fix the call; this is a bug"
         )
     folder = home.tables / name
     if batch is not None:
         folder = folder / f"batch={check_batch(batch)}"
     if not part or "/" in part or part.startswith("."):
         raise TableError(
-            "a part that names a file", got=repr(part), hint="fix the call; this is a bug"
+            "The part is not a file name", got=repr(part), hint="fix the call; this is a bug"
         )
     return folder / f"{part}.parquet"
 
 
-def _files(home: Home, table: Table, batch: str | None) -> list[Path]:
-    folder = home.tables / table.name
-    mirror.sync(folder)
-    schema_version.of_home(home.tables)
-    if table.by_batch:
-        pattern = f"batch={check_batch(batch)}/*.parquet" if batch else "batch=*/*.parquet"
-    else:
-        pattern = "*.parquet"
-    return sorted(folder.glob(pattern))
+def schema_version(tables: Path) -> int:
+    """Return the schema version of ``tables``; if empty, the current one.
+
+    Raises:
+        TableError: it is newer than this installation, or unreadable.
+    """
+    try:
+        text = (tables / _VERSION_FILE).read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        holds_files = next(tables.glob("**/*.parquet"), None) is not None
+        return 1 if holds_files else SCHEMA_VERSION
+    if not text.isdigit():
+        raise TableError(
+            f"{tables / _VERSION_FILE} does not hold a number",
+            got=repr(text[:20]),
+            hint="restore it from a backup",
+        )
+    if int(text) > SCHEMA_VERSION:
+        raise TableError(
+            f"A newer Risorius wrote the tables in {tables}",
+            got=f"schema {text}, this installation reads up to {SCHEMA_VERSION}",
+            hint="update this installation: `pip install --upgrade risorius`",
+        )
+    return int(text)
+
+
+def write_schema_version(tables: Path) -> None:
+    """Record that all files in ``tables`` have the current schema."""
+    atomic.write_text(tables / _VERSION_FILE, f"{SCHEMA_VERSION}\n")
+
+
+def file_schema_version(footer: Mapping[str, str]) -> int:
+    """Return the schema version in a Parquet footer."""
+    return int(footer.get(_FOOTER_KEY, "1"))
+
+
+def _prepare_version(tables: Path) -> None:
+    """Refuse a newer data directory; record the version in an empty one."""
+    if (tables / _VERSION_FILE).is_file():
+        schema_version(tables)
+        return
+    mirror.sync(tables, force=True)  # another machine may have created it
+    if schema_version(tables) == SCHEMA_VERSION and not (tables / _VERSION_FILE).is_file():
+        write_schema_version(tables)
 
 
 def _table(name: str) -> Table:
     if name not in TABLES:
-        raise TableError(
-            f"one of the tables {', '.join(TABLES)}", got=repr(name), hint="check the name"
-        )
+        raise TableError("Unknown table", got=repr(name), hint=f"use one of {', '.join(TABLES)}")
     return TABLES[name]
 
 
@@ -180,22 +236,22 @@ def _fit(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
     unknown = [column for column in frame.columns if column not in table.columns]
     if missing or unknown:
         raise TableError(
-            f"the columns of {table.name}",
+            f"Rows for table {table.name} have the wrong columns",
             got=f"missing {missing or 'none'}, unknown {unknown or 'none'}",
-            hint="fit the rows to warehouse/storage/schema.py",
+            hint="see warehouse/storage/schema.py",
         )
     try:
         fitted = frame.select(pl.col(name).cast(kind) for name, kind in table.columns.items())
     except pl.exceptions.PolarsError as error:
         raise TableError(
-            f"rows that fit the types of {table.name}",
+            f"Rows for table {table.name} have the wrong types",
             got=str(error).splitlines()[0],
-            hint="fit the rows to warehouse/storage/schema.py",
+            hint="see warehouse/storage/schema.py",
         ) from error
     if fitted.select(table.key).is_duplicated().any():
         raise TableError(
-            f"each ({', '.join(table.key)}) once in a file of {table.name}",
-            got="a key that repeats",
+            f"Rows for table {table.name} repeat a key",
+            got=f"duplicate ({', '.join(table.key)})",
             hint="keep one row per key before writing",
         )
     return fitted

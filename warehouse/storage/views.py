@@ -1,4 +1,4 @@
-"""DuckDB over the Parquet: a view per table, and a view per question asked more than once."""
+"""DuckDB views: one per table and one per file in ``queries/``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
-from warehouse.errors import TableError
-from warehouse.storage import mirror, schema_version, tables
+from warehouse.storage import mirror, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES, Table
 
@@ -18,27 +17,35 @@ if TYPE_CHECKING:
 
 
 def connect(home: str | Home) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection; nothing it does can change a table.
+    """Open an in-memory connection with all views; it cannot change a table.
 
-    Views are named after the tables; a table without files is an empty view with its columns.
-    Each ``warehouse/storage/queries/<name>.sql`` becomes the view ``<name>``.
+    Views are named after the tables. A table without files is an empty view with its columns.
+    Each ``queries/<number>_<name>.sql`` becomes the view ``<name>``.
     """
     import duckdb
 
-    place = Home.at(home)
-    mirror.sync(place.tables)
-    schema_version.of_home(place.tables)
+    home = Home.at(home)
+    mirror.sync(home.tables)
+    tables.schema_version(home.tables)
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
     for table in TABLES.values():
-        _add_view(connection, place, table)
+        _add_view(connection, home, table)
     for name, text in queries().items():
         connection.execute(f'CREATE VIEW "{name}" AS {text}')
     return connection
 
 
+def query(home: str | Home, sql: str) -> pl.DataFrame:
+    """Return the result of one query; empty for a statement without a result."""
+    result = connect(home).sql(sql)
+    frame = pl.from_arrow(result.to_arrow_table()) if result is not None else pl.DataFrame()
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
 def queries() -> dict[str, str]:
-    """Name to SQL text of every named question, in an order that respects their dependencies."""
+    """Return name to SQL of all ``queries/``, dependencies first."""
     folder = resources.files("warehouse.storage") / "queries"
     files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return {
@@ -51,56 +58,37 @@ def _add_view(connection: duckdb.DuckDBPyConnection, home: Home, table: Table) -
 
     folder = home.tables / table.name
     pattern = "batch=*/*.parquet" if table.by_batch else "*.parquet"
-    if any(folder.glob(pattern)):
-        # A view cannot be a prepared statement, so the path is quoted: for SQL, and for the glob.
-        literal = re.sub(r"([\[*?])", r"[\1]", str(folder)).replace("'", "''")
-        rows = (
-            f"SELECT * FROM read_parquet('{literal}/{pattern}', "
-            "union_by_name = true, hive_partitioning = false)"
-        )
-        try:
-            connection.execute(f'CREATE VIEW "{table.name}" AS {rows}')
-            _add_younger_columns(connection, table, rows)
-        except duckdb.Error as error:
-            found = ", ".join(map(str, tables.damaged(home, table.name)))
-            raise TableError(
-                f"readable Parquet files under {folder}",
-                got=f"damaged {found}" if found else str(error).splitlines()[0],
-                hint="delete what is damaged and run the stage that wrote it again",
-            ) from error
-    else:
+    if not any(folder.glob(pattern)):
         connection.register(f"_{table.name}", _empty(table))
         connection.execute(f'CREATE VIEW "{table.name}" AS SELECT * FROM "_{table.name}"')
-
-
-def _add_younger_columns(connection: duckdb.DuckDBPyConnection, table: Table, rows: str) -> None:
-    """Give the view the columns that no file of an older home has yet."""
-    there = {name for name, *_ in connection.execute(f'DESCRIBE "{table.name}"').fetchall()}
-    if table.columns.keys() - there:
-        connection.register(f"_{table.name}", _empty(table))
-        connection.execute(
-            f'CREATE OR REPLACE VIEW "{table.name}" AS '
-            f'{rows} UNION ALL BY NAME SELECT * FROM "_{table.name}"'
-        )
+        return
+    # A view cannot be a prepared statement, so the path is quoted for SQL and for the glob.
+    literal = re.sub(r"([\[*?])", r"[\1]", str(folder)).replace("'", "''")
+    rows = (
+        f"SELECT * FROM read_parquet('{literal}/{pattern}', "
+        "union_by_name = true, hive_partitioning = false)"
+    )
+    try:
+        connection.execute(f'CREATE VIEW "{table.name}" AS {rows}')
+        found = {name for name, *_ in connection.execute(f'DESCRIBE "{table.name}"').fetchall()}
+        if table.columns.keys() - found:  # columns that no file of an older schema has
+            connection.register(f"_{table.name}", _empty(table))
+            connection.execute(
+                f'CREATE OR REPLACE VIEW "{table.name}" AS '
+                f'{rows} UNION ALL BY NAME SELECT * FROM "_{table.name}"'
+            )
+    except duckdb.Error as error:
+        raise tables.unreadable(home, table.name, error) from error
 
 
 def _empty(table: Table) -> Any:
-    wide = table.empty().cast({name: _widened(kind) for name, kind in table.columns.items()})
-    return wide.to_arrow()
+    types = {name: _duckdb_type(kind) for name, kind in table.columns.items()}
+    return pl.DataFrame(schema=types).to_arrow()
 
 
-def _widened(kind: pl.DataType | type[pl.DataType]) -> pl.DataType | type[pl.DataType]:
-    """The type DuckDB gives the column when it reads a file: lists for arrays, no half floats."""
+def _duckdb_type(kind: pl.DataType | type[pl.DataType]) -> pl.DataType | type[pl.DataType]:
+    """Return the type DuckDB reads: lists for arrays, no half floats."""
     if isinstance(kind, pl.Array):
-        # Polars types `inner` more loosely than what it returns: the array one dimension down.
-        return pl.List(_widened(cast("pl.DataType", kind.inner)))
+        # Polars declares `inner` more loosely than what it returns.
+        return pl.List(_duckdb_type(cast("pl.DataType", kind.inner)))
     return pl.Float32 if kind == pl.Float16 else kind
-
-
-def query(home: str | Home, sql: str) -> pl.DataFrame:
-    """The answer to one query as a Polars frame."""
-    answer = connect(home).sql(sql)
-    # A statement that is no query (SET, CREATE TEMP …) has no answer.
-    frame = pl.from_arrow(answer.to_arrow_table()) if answer is not None else pl.DataFrame()
-    assert isinstance(frame, pl.DataFrame)
-    return frame

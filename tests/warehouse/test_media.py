@@ -12,20 +12,20 @@ from warehouse.storage.home import Home
 Draw = Callable[..., np.ndarray]
 
 
-def test_crops_come_back_pixel_for_pixel(home: Home, draw: Draw) -> None:
+def test_store__crops_are_lossless(home: Home, draw: Draw) -> None:
     image = draw(1)
     key = media.store(home, "crops", image)
     assert key.startswith("crops/")
     assert np.array_equal(media.load(home, key), image)
 
 
-def test_the_same_pixels_are_one_file(home: Home, draw: Draw) -> None:
+def test_store__equal_pixels_are_one_file(home: Home, draw: Draw) -> None:
     keys = {media.store(home, "crops", draw(seed)) for seed in (1, 2, 1)}
     assert len(keys) == 2
     assert sum(path.is_file() for path in home.media.rglob("*")) == 2
 
 
-def test_a_context_is_a_jpeg_in_the_right_colours(home: Home) -> None:
+def test_store__contexts_keep_colour_order(home: Home) -> None:
     red = np.zeros((32, 32, 3), np.uint8)
     red[:, :, 0] = 250
     back = media.load(home, media.store(home, "contexts", red))
@@ -34,11 +34,11 @@ def test_a_context_is_a_jpeg_in_the_right_colours(home: Home) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"no picture", None])
-def test_damage_is_an_error_and_storing_again_mends_it(home: Home, draw: Draw, damage) -> None:
+def test_load__damaged_file_until_stored_again(home: Home, draw: Draw, damage) -> None:
     key = media.store(home, "crops", draw(3))
     path = media.path_of(home, key)
     path.unlink() if damage is None else path.write_bytes(damage)
-    with pytest.raises(MediaError, match="ingest its batch again"):
+    with pytest.raises(MediaError, match="Ingest its batch again"):
         media.load(home, key)
     assert media.store(home, "crops", draw(3)) == key
     assert np.array_equal(media.load(home, key), draw(3))
@@ -47,6 +47,6 @@ def test_damage_is_an_error_and_storing_again_mends_it(home: Home, draw: Draw, d
 @pytest.mark.parametrize(
     "key", ["../tables/x", "crops/../../x", "/etc/passwd", "", "other/ab/x.png"]
 )
-def test_a_key_cannot_leave_the_media_folder(home: Home, key: str) -> None:
+def test_path_of__refuses_keys_outside_media(home: Home, key: str) -> None:
     with pytest.raises(MediaError, match="media key"):
         media.path_of(home, key)

@@ -1,4 +1,4 @@
-"""DuckDB over real Parquet: empty homes, odd names, and which vote stands."""
+"""DuckDB views over real Parquet files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def rating(face: str, batch: str) -> pl.DataFrame:
     table = TABLES["ratings"]
     row = {
         "face_id": face, "rater_id": "machine", "batch": batch, "expression": [0.125] * 8,
-        "open_set": [0.0, 0.0], "au": [0.0] * len(lens_au()), "feature": [0.5] * 256,
+        "open_set": [0.0, 0.0], "au": [0.0] * len(action_units()), "feature": [0.5] * 256,
     }  # fmt: skip
     return pl.DataFrame([row]).cast(dict(table.schema))
 
 
-def lens_au() -> tuple[Any, ...]:
+def action_units() -> tuple[Any, ...]:
     from warehouse.vocabulary import ACTION_UNITS
 
     return ACTION_UNITS
@@ -71,18 +71,18 @@ def votes_after(home: Home, events: list[dict[str, Any]]) -> list[tuple[str, str
     [
         ([event(1, "created", 0)], ["anger"]),
         ([event(1, "created", 0), event(1, "updated", 5, says="fear")], ["fear"]),
-        # Pulled out of order: the newer answer still wins.
+        # Pulled out of order: the newer answer wins.
         ([event(1, "updated", 5, says="fear"), event(1, "created", 0)], ["fear"]),
-        # Two events that bear one time.
+        # Two events with the same time.
         ([event(1, "updated", 5, says="fear"), event(1, "created", 5)], ["fear"]),
         ([event(1, "created", 0), event(1, "deleted", 0)], []),
         ([event(1, "created", 0), event(1, "deleted", None, pulled=90)], []),
         ([event(1, "created", 0, skipped=True, says=None)], []),
         ([event(1, "created", 0), event(1, "updated", 3, skipped=True)], []),
         ([event(1, "created", 0, skipped=None)], ["anger"]),
-        # A rater who answers twice has one vote, the newer one.
+        # Two answers of one rater: the newer one.
         ([event(1, "created", 0), event(2, "created", 9, says="fear")], ["fear"]),
-        # … and the older one again when the newer is taken back.
+        # The newer one is deleted: the older one.
         (
             [event(1, "created", 0), event(2, "created", 9, says="fear"), event(2, "deleted", 10)],
             ["anger"],
@@ -96,24 +96,26 @@ def votes_after(home: Home, events: list[dict[str, Any]]) -> list[tuple[str, str
         ([], []),
     ],
 )
-def test_which_vote_stands(home: Home, events: list[dict[str, Any]], stand: list[str]) -> None:
+def test_current_votes__newest_answer_per_rater(
+    home: Home, events: list[dict[str, Any]], stand: list[str]
+) -> None:
     assert [answer for _, _, answer in votes_after(home, events)] == stand
 
 
-def test_several_answers_share_one_vote(home: Home) -> None:
+def test_votes__weights_of_one_rater_sum_to_one(home: Home) -> None:
     votes_after(home, [event(1, "created", 0, says="fear+disgust")])
     found = views.query(home, "SELECT label, weight FROM votes ORDER BY label")
     assert found.rows() == [("disgust", 0.5), ("fear", 0.5)]
 
 
-def test_every_view_answers_on_an_empty_home(home: Home) -> None:
+def test_connect__every_view_of_an_empty_home(home: Home) -> None:
     connection = warehouse.connect(home)
     for name in [*TABLES, *views.queries()]:
         assert connection.execute(f'SELECT * FROM "{name}"').fetchall() == []
     assert not home.root.exists()
 
 
-def test_columns_have_the_same_type_with_and_without_files(home: Home) -> None:
+def test_connect__same_types_with_and_without_files(home: Home) -> None:
     before = dict(views.query(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
     tables.write(home, "ratings", rating("f", "0012"), part="v", batch="0012")
     after = dict(views.query(home, "DESCRIBE ratings").select("column_name", "column_type").rows())
@@ -121,7 +123,7 @@ def test_columns_have_the_same_type_with_and_without_files(home: Home) -> None:
 
 
 @pytest.mark.parametrize("folder", ["plain", "we[ir]d", "st*r", "wh?t", "o'quote", "a b"])
-def test_every_batch_is_seen_and_stays_text(tmp_path: Path, folder: str) -> None:
+def test_query__odd_folder_names_and_numeric_batches(tmp_path: Path, folder: str) -> None:
     home = Home.at(tmp_path / folder)
     for batch in ("0012", "b"):
         tables.write(home, "ratings", rating(f"f-{batch}", batch), part="v", batch=batch)
@@ -129,12 +131,12 @@ def test_every_batch_is_seen_and_stays_text(tmp_path: Path, folder: str) -> None
     assert found.rows() == [("0012", "f-0012", 0.5), ("b", "f-b", 0.5)]
 
 
-def test_a_damaged_file_is_named(home: Home) -> None:
+def test_connect__names_the_damaged_file(home: Home) -> None:
     path = tables.write(home, "ratings", rating("f", "b"), part="hurt", batch="b")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TableError, match=r"damaged .*hurt\.parquet"):
         views.connect(home)
 
 
-def test_a_statement_without_an_answer_is_no_crash(home: Home) -> None:
+def test_query__statement_without_result(home: Home) -> None:
     assert views.query(home, "SET threads = 1").is_empty()
