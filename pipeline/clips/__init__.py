@@ -1,1 +1,1 @@
-"""From faces in time to clips: what moved and when, what was seen, heard and said meanwhile."""
+"""Cut tracks into clips: facial movements with sound, words and video."""

@@ -1,8 +1,9 @@
-"""The sound of a video, in the time of its pictures, and pieces of it as files."""
+"""Decode the sound of a video and write pieces of it as FLAC."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,18 +11,25 @@ from pipeline.video.container import open_container, video_stream
 from warehouse.errors import MediaError
 from warehouse.storage import atomic
 
-RATE = 16_000
-"""Hertz: what speech and voice models take. One channel, 16 bit, FLAC: small and lossless."""
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
-_MOST_S = 4 * 3600
-"""A longer sound is cut here: in memory an hour takes 115 MB."""
+RATE = 16_000
+"""Hertz, the rate of speech and voice models. Files are mono, 16 bit, FLAC: small and lossless."""
+
+_MAX_S = 4 * 3600
+"""Longer sound is cut here; one hour takes 115 MB of memory."""
 
 
 def load(path: str) -> np.ndarray:
-    """The whole sound of a video, int16[n] at ``RATE``, mono; row 0 is the first picture's moment.
+    """Decode the sound of a video from the time of its first frame.
 
-    A sound that starts late begins with silence, what comes before the first picture is left out,
-    gaps are silence, and damaged packets are passed over.
+    A late start and gaps become silence. Sound before the first frame and damaged packets are
+    skipped.
+
+    Returns:
+        int16[n] at ``RATE``, mono.
 
     Raises:
         MediaError: the file cannot be opened or has no sound that can be decoded.
@@ -29,11 +37,13 @@ def load(path: str) -> np.ndarray:
     import av
 
     with open_container(path) as container:
-        picture = video_stream(container)
+        video = video_stream(container)
         if not container.streams.audio:
-            raise MediaError("a video with sound", got="no_sound: it has none", hint="leave it")
+            raise MediaError(
+                "The video has no sound", got="no_sound: no audio stream", hint="use another video"
+            )
         stream = container.streams.audio[0]
-        zero = _start(picture, container)
+        zero = _start_s(video, container)
         resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
         pieces: list[tuple[int, np.ndarray]] = []
         at: float | None = None
@@ -51,26 +61,28 @@ def load(path: str) -> np.ndarray:
                     samples = part.to_ndarray().reshape(-1)
                     pieces.append((round((at - zero) * RATE), samples))
                     at += len(samples) / RATE
-                if at - zero > _MOST_S:
-                    return _laid(pieces)
+                if at - zero > _MAX_S:
+                    return _assembled(pieces)
     if not pieces:
         raise MediaError(
-            "sound that can be decoded", got="no_sound: nothing could be decoded", hint="leave it"
+            "The sound cannot be decoded",
+            got="no_sound: no packet could be decoded",
+            hint="export the video again",
         )
-    return _laid(pieces)
+    return _assembled(pieces)
 
 
-def cut(sound: np.ndarray, *, start_s: float, end_s: float) -> np.ndarray:
-    """The samples between two seconds, as many as there are."""
-    return sound[max(0, round(start_s * RATE)) : max(0, round(end_s * RATE))]
+def cut(samples: np.ndarray, *, start_s: float, end_s: float) -> np.ndarray:
+    """Return the samples between two times, as far as they exist."""
+    return samples[max(0, round(start_s * RATE)) : max(0, round(end_s * RATE))]
 
 
 def write(path: Path, samples: np.ndarray) -> None:
-    """Write int16[n] as a FLAC file, whole or not at all; the same samples give the same bytes."""
+    """Write int16[n] as FLAC atomically; equal samples give equal bytes."""
     import av
 
     with atomic.replace_file(path) as draft, av.open(str(draft), "w", format="flac") as container:
-        container.flags |= 0x0400  # bitexact: no version of FFmpeg in the file
+        container.flags |= 0x0400  # bitexact: no FFmpeg version in the file
         stream = container.add_stream("flac", rate=RATE)
         stream.layout = "mono"
         stream.codec_context.format = "s16"
@@ -80,20 +92,19 @@ def write(path: Path, samples: np.ndarray) -> None:
             container.mux(packet)
 
 
-def _start(picture: object, container: object) -> float:
-    start, base = getattr(picture, "start_time", None), getattr(picture, "time_base", None)
-    if start is not None and base is not None:
-        return float(start * base)
-    return (getattr(container, "start_time", None) or 0) / 1_000_000
+def _start_s(video: VideoStream, container: InputContainer) -> float:
+    if video.start_time is not None and video.time_base is not None:
+        return float(video.start_time * video.time_base)
+    return (container.start_time or 0) / 1_000_000
 
 
-def _laid(pieces: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """Pieces at their places; what lies before 0 is left out."""
+def _assembled(pieces: list[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Place pieces at their offsets; samples before 0 are dropped."""
     if not pieces:
         return np.zeros(0, dtype=np.int16)
     length = max(0, *(at + len(samples) for at, samples in pieces))
     whole = np.zeros(length, dtype=np.int16)
     for at, samples in pieces:
-        kept = samples[max(0, -at) :]
-        whole[max(0, at) : max(0, at) + len(kept)] = kept
+        inside = samples[max(0, -at) :]
+        whole[max(0, at) : max(0, at) + len(inside)] = inside
     return whole

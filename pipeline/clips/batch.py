@@ -1,6 +1,7 @@
-"""A batch's tracks into clips; run again, a video whose faces and ratings are the same is left.
+"""Find the clips of a batch.
 
-The table's file of a video is written last, so whatever a killed process left is done again.
+Skips videos whose faces, ratings, transcript and options are unchanged. The table file of a video
+is written last, so a killed run repeats an unfinished video.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline.clips import asr as speech
 from pipeline.clips import audio, export, transcripts
 from pipeline.clips.segmentation import METHOD, Episode, EpisodeOptions, episodes, movement
 from warehouse.errors import MediaError, ModelError
@@ -25,14 +25,16 @@ from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
-Say = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(file_name, done, total)`` after each video."""
 
-SOUNDS, MOVIES = "sound", "clips"
-"""Folders of the media: ``sound/<clip_id>.flac`` and ``clips/<track_id>.webm``."""
+SOUNDS, VIDEOS = "sound", "clips"
+"""Media folders: ``sound/<clip_id>.flac`` and ``clips/<track_id>.webm``."""
 
 _UNITS = tuple(unit.number for unit in ACTION_UNITS)
-_FEWEST = 5
-"""Fewer rated faces of a track make no curve."""
+
+_MIN_FACES = 5
+"""A track with fewer rated faces has no curve."""
 
 _MARGIN_S = 0.4
 """A clip begins this long before its onset and ends this long after its offset."""
@@ -40,7 +42,7 @@ _MARGIN_S = 0.4
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What decides which clips come out of a video; part of each file's fingerprint."""
+    """Options of ``find_clips``; part of the fingerprint of each file."""
 
     keep_audio: bool = False
     speech: str | None = None
@@ -49,118 +51,119 @@ class ClipOptions:
     episodes: EpisodeOptions = field(default_factory=EpisodeOptions)
 
 
-def find_clips(home: Home, batch: str, options: ClipOptions, *, say: Say | None = None) -> int:
-    """Fill ``clips`` for every rated video of a batch that moves; return how many were worked on.
+def find_clips(
+    home: Home, batch: str, options: ClipOptions, *, progress: Progress | None = None
+) -> int:
+    """Write ``clips`` for every rated video of a batch.
 
-    A track gives a row per movement, or one that says why it gives none. What is heard and said
-    goes with them; a transcript nobody can read, or a recogniser that fails, costs the words
-    alone, and the reason of a kept clip says so.
+    A track gives one row per movement, or one row with the reason if there is none. Sound and
+    words of a clip are stored with it. If a transcript is damaged or the recogniser fails, the
+    clip is kept without words, and its reason names the error.
+
+    Returns:
+        number of videos processed; unchanged ones are not counted.
 
     Raises:
-        SettingsError, ModelError: the named recogniser is not there.
+        SettingsError, ModelError: the recogniser cannot be loaded.
     """
-    recogniser = speech.load(options.speech) if options.speech else None
+    recogniser = transcripts.load_recogniser(options.speech) if options.speech else None
     videos = tables.read(home, "videos", batch=batch).filter(
         (pl.col("verdict") == "kept") & (pl.col("duration_s") > 0)
     )
     faces = tables.read(home, "faces", batch=batch)
-    rated = tables.read(home, "ratings", batch=batch).sort("face_id", "rater_id")
-    # Of two raters the last named one, as everywhere a single reading is wanted.
-    rated = rated.unique("face_id", keep="last", maintain_order=True)
+    ratings = tables.read(home, "ratings", batch=batch).sort("face_id", "rater_id")
+    # With several raters the last by name is used, as everywhere that needs one rating.
+    ratings = ratings.unique("face_id", keep="last", maintain_order=True)
     for orphan in tables.parts(home, "clips", batch=batch) - set(videos["video_id"]):
         tables.remove(home, "clips", part=orphan, batch=batch)
-        for folder in (SOUNDS, MOVIES):
+        for folder in (SOUNDS, VIDEOS):
             mirror.sync(home.media / folder)
             for path in sorted((home.media / folder).glob(f"{orphan}-*")):
                 atomic.remove(path)
-    worked, standing = 0, tombstones.blocklist(home)
+    processed, blocklist = 0, tombstones.blocklist(home)
     for number, video in enumerate(videos.sort("video_id").iter_rows(named=True), start=1):
-        mine = faces.filter(pl.col("video_id") == video["video_id"]).sort("track_id", "time_s")
-        seen = mine.filter(pl.col("verdict") == "kept").join(
-            rated.drop("batch"), on="face_id", how="inner", maintain_order="left"
+        own_faces = faces.filter(pl.col("video_id") == video["video_id"]).sort("track_id", "time_s")
+        rated = own_faces.filter(pl.col("verdict") == "kept").join(
+            ratings.drop("batch"), on="face_id", how="inner", maintain_order="left"
         )
-        mute = standing.find_shared(video=video["video_id"]) is not None
-        own = replace(options, keep_audio=False, speech=None, movies=False) if mute else options
-        # Somebody who left is seen and heard in it: nothing but the curves of the others is used.
-        transcript = None if mute else transcripts.transcript_of(Path(video["uri"]))
+        own_options, transcript = options, transcripts.transcript_of(Path(video["uri"]))
+        if blocklist.find_shared(video=video["video_id"]) is not None:
+            # An erased data subject is seen and heard in it: use only the curves of the others.
+            own_options = replace(options, keep_audio=False, speech=None, movies=False)
+            transcript = None
         video = video | {"transcript": transcript}
-        stamp = _stamp(video, mine, seen, own)
+        fingerprint = _fingerprint(video, own_faces, rated, own_options)
         place = {"part": video["video_id"], "batch": batch}
-        if tables.metadata(home, "clips", **place).get("fingerprint") != stamp:
-            rows = _of_video(home, video, mine, seen, own, recogniser)
+        if tables.metadata(home, "clips", **place).get("fingerprint") != fingerprint:
+            rows = _clips(home, video, own_faces, rated, own_options, recogniser)
             frame = pl.DataFrame(rows, schema=TABLES["clips"].schema)
-            tables.write(home, "clips", frame, **place, metadata={"fingerprint": stamp})
-            worked += 1
-        if say:
-            say(Path(video["uri"]).name, number, videos.height)
-    return worked
+            tables.write(home, "clips", frame, **place, metadata={"fingerprint": fingerprint})
+            processed += 1
+        if progress:
+            progress(Path(video["uri"]).name, number, videos.height)
+    return processed
 
 
-def _of_video(
+def _clips(
     home: Home,
     video: dict[str, Any],
     faces: pl.DataFrame,
-    seen: pl.DataFrame,
+    rated: pl.DataFrame,
     options: ClipOptions,
-    recogniser: speech.Recogniser | None,
+    recogniser: transcripts.Recogniser | None,
 ) -> list[dict[str, Any]]:
+    """Return the rows of one video and write its sound and video files."""
     rows, windows = [], []
-    for (track,), whole in faces.partition_by(
-        "track_id", as_dict=True, maintain_order=True
-    ).items():
-        rated = seen.filter(pl.col("track_id") == track)
-        found = _of_track(str(track), whole, rated, video, options.episodes)
+    by_track = faces.partition_by("track_id", as_dict=True, maintain_order=True)
+    for (track,), of_track in by_track.items():
+        curve = rated.filter(pl.col("track_id") == track)
+        found = _track_clips(str(track), of_track, curve, video, options.episodes)
         rows += found
-        if rated.height > 1:
-            best = max(found, key=lambda row: row["apex_intensity"] or 0.0)
-            times = rated["time_s"].to_numpy()
-            windows.append(export.window(str(track), times, apex_s=best["apex_s"]))
+        if curve.height > 1:
+            strongest = max(found, key=lambda row: row["apex_intensity"] or 0.0)
+            times = curve["time_s"].to_numpy()
+            windows.append(export.window(str(track), times, apex_s=strongest["apex_s"]))
     kept = [row for row in rows if row["verdict"] == "kept"]
-    heard = _heard(video, options) if kept else None
-    said, wrong = _said(video, heard, options, recogniser) if kept else (None, None)
+    samples = _sound(video, options) if kept else None
+    cues, error = _words(video, samples, options, recogniser) if kept else (None, None)
     for row in kept:
         span = {"start_s": row["start_s"], "end_s": row["end_s"]}
-        row["words"] = (
-            None if said is None else [asdict(one) for one in transcripts.cut(said, **span)]
-        )
-        row["reason"] = wrong
-    _keep_sounds(home, video["video_id"], kept, heard if options.keep_audio else None)
-    _keep_movies(home, video, faces, windows, options)
+        row["words"] = cues and [asdict(cue) for cue in transcripts.cut(cues, **span)]
+        row["reason"] = error
+    _write_sounds(home, video["video_id"], kept, samples if options.keep_audio else None)
+    _write_videos(home, video, faces, windows, options)
     return rows
 
 
-def _of_track(
+def _track_clips(
     track: str,
-    whole: pl.DataFrame,
+    faces: pl.DataFrame,
     rated: pl.DataFrame,
     video: dict[str, Any],
     options: EpisodeOptions,
 ) -> list[dict[str, Any]]:
-    """One row per movement, or one that says why there is none."""
+    """Return one row per movement, or one row with the reason for none."""
     times = rated["time_s"].to_numpy()
-    known: dict[str, Any] = dict.fromkeys(TABLES["clips"].columns) | {
+    common: dict[str, Any] = dict.fromkeys(TABLES["clips"].columns) | {
         "track_id": track, "video_id": video["video_id"], "batch": video["batch"],
         "method": METHOD, "rater_id": rated["rater_id"][-1] if rated.height else None,
     }  # fmt: skip
-    reason = None
     found: list[Episode] = []
-    if rated.height < _FEWEST:
-        reason = "too_short"
-    else:
+    if rated.height >= _MIN_FACES:
         curves = rated["au"].to_numpy().astype(float).reshape(-1, len(_UNITS))
         moved = movement(times, curves, units=_UNITS, options=options)
         found = episodes(times, moved, options=options)
-        reason = None if found else "no_movement"
     if not found:
-        span = whole["time_s"]
+        reason = "too_short" if rated.height < _MIN_FACES else "no_movement"
         return [
-            known | {
-                "clip_id": f"{track}-c0", "start_s": span.min(), "end_s": span.max(),
-                "n_faces": rated.height, "verdict": "dropped", "reason": reason,
+            common | {
+                "clip_id": f"{track}-c0", "start_s": faces["time_s"].min(),
+                "end_s": faces["time_s"].max(), "n_faces": rated.height, "verdict": "dropped",
+                "reason": reason,
             }
         ]  # fmt: skip
     return [
-        known | _row(f"{track}-c{number}", rated, times, one) for number, one in enumerate(found)
+        common | _row(f"{track}-c{number}", rated, times, one) for number, one in enumerate(found)
     ]
 
 
@@ -184,10 +187,10 @@ def _row(clip: str, rated: pl.DataFrame, times: np.ndarray, found: Episode) -> d
     }  # fmt: skip
 
 
-def _heard(video: dict[str, Any], options: ClipOptions) -> np.ndarray | None:
-    """The video's sound, if anybody wants it and it has one that can be decoded."""
-    wanted = options.keep_audio or (options.speech and not video["transcript"])
-    if not (wanted and video["has_audio"]):
+def _sound(video: dict[str, Any], options: ClipOptions) -> np.ndarray | None:
+    """Decode the video's sound if an option needs it; None if it has none."""
+    needed = options.keep_audio or (options.speech and not video["transcript"])
+    if not (needed and video["has_audio"]):
         return None
     try:
         return audio.load(video["uri"])
@@ -195,67 +198,71 @@ def _heard(video: dict[str, Any], options: ClipOptions) -> np.ndarray | None:
         return None
 
 
-def _said(
+def _words(
     video: dict[str, Any],
-    heard: np.ndarray | None,
+    samples: np.ndarray | None,
     options: ClipOptions,
-    recogniser: speech.Recogniser | None,
-) -> tuple[list[transcripts.Said] | None, str | None]:
-    """What is said, None where nobody knows; and what went wrong."""
+    recogniser: transcripts.Recogniser | None,
+) -> tuple[list[transcripts.Cue] | None, str | None]:
+    """Return the cues of a video (None if unknown) and the error, if any."""
     try:
         if video["transcript"]:
             return transcripts.read(video["transcript"]), None
-        if recogniser is None or heard is None:
+        if recogniser is None or samples is None:
             return None, None
-        samples = heard.astype(np.float32) / 32768
-        return speech.recognise(recogniser, samples, audio.RATE, name=str(options.speech)), None
+        scaled = samples.astype(np.float32) / 32768
+        name = str(options.speech)
+        return transcripts.recognise(recogniser, scaled, audio.RATE, name=name), None
     except MediaError as error:
         return None, f"{error.got}; {error.hint}"
     except ModelError as error:
         return None, f"no_words: {error.got}; {error.hint}"
 
 
-def _keep_sounds(
-    home: Home, video_id: str, rows: list[dict[str, Any]], heard: np.ndarray | None
+def _write_sounds(
+    home: Home, video_id: str, rows: list[dict[str, Any]], samples: np.ndarray | None
 ) -> None:
+    """Write the sound of each clip and remove the files of an earlier run."""
     folder = home.media / SOUNDS
     mirror.sync(folder)
     stale = set(folder.glob(f"{video_id}-*.flac"))
-    for row in rows if heard is not None else []:
-        samples = audio.cut(heard, start_s=row["start_s"], end_s=row["end_s"])  # type: ignore[arg-type]
-        if len(samples):
+    for row in rows if samples is not None else []:
+        part = audio.cut(samples, start_s=row["start_s"], end_s=row["end_s"])  # type: ignore[arg-type]
+        if len(part):
             path = folder / f"{row['clip_id']}.flac"
-            audio.write(path, samples)
+            audio.write(path, part)
             row["sound"] = f"{SOUNDS}/{path.name}"
             stale.discard(path)
     for path in stale:
         atomic.remove(path)
 
 
-def _keep_movies(
+def _write_videos(
     home: Home,
     video: dict[str, Any],
     faces: pl.DataFrame,
     windows: list[export.Window],
     options: ClipOptions,
 ) -> None:
-    folder = home.media / MOVIES
-    wanted = {f"{one.track_id}.webm" for one in windows} if options.movies else set()
+    # Without the option, keep videos that a user copied there.
+    if not options.movies:
+        return
+    folder = home.media / VIDEOS
+    names = {f"{one.track_id}.webm" for one in windows}
     for path in folder.glob(f"{video['video_id']}-*.webm"):
-        # Without the setting, clips that somebody put there by hand are left alone.
-        if options.movies and path.name not in wanted:
+        if path.name not in names:
             atomic.remove(path)
-    if wanted:
-        export.cut(video["uri"], windows, faces, folder, blur=options.blur_bystanders)
+    if windows:
+        export.write_videos(video["uri"], windows, faces, folder, blur=options.blur_bystanders)
 
 
-def _stamp(
-    video: dict[str, Any], faces: pl.DataFrame, seen: pl.DataFrame, options: ClipOptions
+def _fingerprint(
+    video: dict[str, Any], faces: pl.DataFrame, rated: pl.DataFrame, options: ClipOptions
 ) -> str:
-    """Changes when a face, a reading, the transcript or an option does."""
+    """Hash the faces, ratings, transcript and options of a video."""
     transcript = video["transcript"]
-    told = [METHOD, json.dumps(asdict(options), sort_keys=True)]
-    told += [file_sha256(str(transcript))] if transcript else []
+    parts = [METHOD, json.dumps(asdict(options), sort_keys=True)]
+    parts += [file_sha256(str(transcript))] if transcript else []
     boxes = faces.select("face_id", "bbox", "verdict").write_ndjson() if options.movies else ""
-    readings = seen.select("face_id", "rater_id", "au", "expression").write_ndjson()
-    return sha256_of([text.encode() for text in (*told, boxes, readings)])[:16]
+    ratings = rated.select("face_id", "rater_id", "au", "expression").write_ndjson()
+    return sha256_of([text.encode() for text in (*parts, boxes, ratings)])[:16]

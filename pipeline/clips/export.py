@@ -1,4 +1,4 @@
-"""Short moving pictures of a track for people who judge it: ``media/clips/<track_id>.webm``."""
+"""Write short videos of tracks for annotators."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 LONGEST_S = 8.0
-"""Of a longer track, this much is shown."""
+"""A longer track is cut to this length."""
 
 SIDE = 320
-"""Longest side of the picture in pixels."""
+"""Longest side of the video in pixels."""
 
 FPS = 25.0
 
 _MARGIN = 1.8
-"""The picture shows this many times the width and height of the boxes in it."""
+"""The video shows this many times the width and height of the boxes in it."""
 
-_BRIDGE_S = 1.0
-"""Between two sights of a face this far apart it is taken to be on the way from one to the other;
-after its last one it is still hidden where it was for half of that."""
+_MAX_GAP_S = 1.0
+"""Bridge gaps between two detections of a face up to this length. After its last detection a
+face is hidden in its last place for half of it."""
 
-_CLOCK = Fraction(1, 1000)
+_TIME_BASE = Fraction(1, 1000)
 
 
 @dataclass(frozen=True)
 class Window:
-    """What is shown of a track: from when to when."""
+    """The time range of a track that its video shows."""
 
     track_id: str
     start_s: float
@@ -48,10 +48,11 @@ class Window:
 
 
 def window(track_id: str, times: np.ndarray, *, apex_s: float | None = None) -> Window:
-    """The whole track, or ``LONGEST_S`` around its apex (its middle, where nothing moved).
+    """Select the whole track, or ``LONGEST_S`` around its apex.
 
     Args:
-        times: float[n], seconds at which the track was seen, growing.
+        times: float[n], seconds of the track's detections, increasing.
+        apex_s: None selects the middle of the track.
     """
     first, last = float(times[0]), float(times[-1])
     if last - first > LONGEST_S:
@@ -61,74 +62,77 @@ def window(track_id: str, times: np.ndarray, *, apex_s: float | None = None) -> 
     return Window(track_id, first, last)
 
 
-def cut(path: str, windows: list[Window], faces: pl.DataFrame, folder: Path, *, blur: bool) -> int:
-    """Write ``folder/<track_id>.webm`` for every window, in one pass through the video.
+def write_videos(
+    path: str, windows: list[Window], faces: pl.DataFrame, folder: Path, *, blur: bool
+) -> int:
+    """Write ``folder/<track_id>.webm`` for every window in one pass.
 
-    VP8 without sound: people judge a face, not a voice. Each file is whole or not there.
+    VP8 without sound, so that annotators label the face and not the voice. Files are written
+    atomically.
 
     Args:
         faces: ``track_id, time_s, bbox`` of every face of the video, dropped ones too, so that
-            ``blur`` hides everybody but the subject.
+            ``blur`` hides every face but the subject's.
 
     Returns:
-        how many were written: a video that breaks midway gives those that end before.
+        number of files written. A video that breaks midway gives the windows before.
     """
-    paths = {
-        track: _Path.of(rows)
+    tracks = {
+        track: _BoxTrack.of(rows)
         for (track,), rows in faces.sort("time_s").partition_by("track_id", as_dict=True).items()
     }
     waiting = sorted(windows, key=lambda one: (one.start_s, one.track_id))
-    running: list[_Cut] = []
+    running: list[_Encoder] = []
     written = 0
     try:
         for frame in reader.sample(path, fps=FPS):
             while waiting and waiting[0].start_s <= frame.time_s + 1e-3:
-                running.append(_Cut(waiting.pop(0), paths))
+                running.append(_Encoder(waiting.pop(0), tracks))
             for one in [one for one in running if one.window.end_s < frame.time_s - 1e-3]:
                 running.remove(one)
                 written += one.save(folder)
             if not (waiting or running):
                 break
             for one in running:
-                one.add(frame, paths, blur=blur)
+                one.add(frame, tracks, blur=blur)
     except MediaError:
-        # Its faces came from what could be decoded, and so do its clips.
+        # The faces come from the frames that could be decoded; so do the videos.
         pass
     return written + sum(one.save(folder) for one in running)
 
 
 @dataclass(frozen=True)
-class _Path:
-    """Where a face is over time: float[n] seconds, float[n, 4] ``x1 y1 x2 y2``."""
+class _BoxTrack:
+    """Boxes float[n, 4], ``x1 y1 x2 y2``, of a face at float[n] seconds."""
 
     times: np.ndarray
     boxes: np.ndarray
 
     @classmethod
-    def of(cls, rows: pl.DataFrame) -> _Path:
+    def of(cls, rows: pl.DataFrame) -> _BoxTrack:
         found = rows["bbox"].to_numpy().astype(float).reshape(-1, 4)
         return cls(
             rows["time_s"].to_numpy(), np.hstack([found[:, :2], found[:, :2] + found[:, 2:]])
         )
 
-    def around(self, now: float) -> np.ndarray | None:
-        """Box that holds the sights before and after; None while the face is not there."""
+    def at(self, now: float) -> np.ndarray | None:
+        """Cover the detections before and after with a box; None if absent."""
         after = int(np.searchsorted(self.times, now - 1e-3))
         near = [row for row in (after - 1, after) if 0 <= row < len(self.times)]
-        near = [row for row in near if abs(self.times[row] - now) <= _BRIDGE_S / 2] or (
-            near if len(near) == 2 and np.diff(self.times[near])[0] <= _BRIDGE_S else []
+        near = [row for row in near if abs(self.times[row] - now) <= _MAX_GAP_S / 2] or (
+            near if len(near) == 2 and np.diff(self.times[near])[0] <= _MAX_GAP_S else []
         )
         if not near:
             return None
         return np.concatenate([self.boxes[near, :2].min(axis=0), self.boxes[near, 2:].max(axis=0)])
 
 
-class _Cut:
-    """One clip being encoded, in memory: of bounded length it takes less than a megabyte."""
+class _Encoder:
+    """Encoder of one short video in memory; it takes less than 1 MB."""
 
-    def __init__(self, window: Window, paths: dict[str, _Path]) -> None:
+    def __init__(self, window: Window, tracks: dict[str, _BoxTrack]) -> None:
         self.window = window
-        own = paths[window.track_id]
+        own = tracks[window.track_id]
         inside = (own.times >= window.start_s - 1e-3) & (own.times <= window.end_s + 1e-3)
         boxes = own.boxes[inside]
         low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
@@ -139,7 +143,7 @@ class _Cut:
         self._stream: VideoStream | None = None
         self._last = -1
 
-    def add(self, frame: reader.Frame, paths: dict[str, _Path], *, blur: bool) -> None:
+    def add(self, frame: reader.Frame, tracks: dict[str, _BoxTrack], *, blur: bool) -> None:
         import av
         import cv2
 
@@ -148,23 +152,23 @@ class _Cut:
         right, bottom = np.clip(np.ceil(self.region[2:]), (left + 2, top + 2), (width, height))
         part = np.ascontiguousarray(frame.image[top : int(bottom), left : int(right)])
         if blur:
-            part = self._hidden(part, paths, frame.time_s, shift=np.array([left, top] * 2))
+            part = self._blurred(part, tracks, frame.time_s, shift=np.array([left, top] * 2))
         if self._container is None:
             self._open(part.shape[1], part.shape[0])
         assert self._container is not None
         assert self._stream is not None
-        moment = round((frame.time_s - self.window.start_s) * 1000)
-        if moment <= self._last:
+        pts = round((frame.time_s - self.window.start_s) * 1000)
+        if pts <= self._last:
             return
-        self._last = moment
+        self._last = pts
         size = (self._stream.width, self._stream.height)
-        shown = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        picture = av.VideoFrame.from_ndarray(shown, format="rgb24")
-        picture.pts, picture.time_base = moment, _CLOCK
-        self._container.mux(self._stream.encode(picture))
+        resized = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        encoded = av.VideoFrame.from_ndarray(resized, format="rgb24")
+        encoded.pts, encoded.time_base = pts, _TIME_BASE
+        self._container.mux(self._stream.encode(encoded))
 
     def save(self, folder: Path) -> bool:
-        """Put the file in its place; False when there was nothing to show."""
+        """Write the file; return False if there was no frame."""
         if self._container is None or self._stream is None:
             return False
         self._container.mux(self._stream.encode(None))
@@ -172,18 +176,18 @@ class _Cut:
         atomic.write_bytes(folder / f"{self.window.track_id}.webm", self._data.getvalue())
         return True
 
-    def _hidden(
-        self, part: np.ndarray, paths: dict[str, _Path], now: float, *, shift: np.ndarray
+    def _blurred(
+        self, part: np.ndarray, tracks: dict[str, _BoxTrack], now: float, *, shift: np.ndarray
     ) -> np.ndarray:
-        own = paths[self.window.track_id].around(now)
+        own = tracks[self.window.track_id].at(now)
         others = [
             box
-            for track, path in paths.items()
-            if track != self.window.track_id and (box := path.around(now)) is not None
+            for track, boxed in tracks.items()
+            if track != self.window.track_id and (box := boxed.at(now)) is not None
         ]
-        boxes = np.array([*others, *([own] if own is not None else [])], dtype=float)
         if not others:
             return part
+        boxes = np.array([*others, *([own] if own is not None else [])], dtype=float)
         subject = len(others) if own is not None else -1
         return anonymize.blur_others(part, boxes=boxes - shift, subject=subject)
 
@@ -192,11 +196,11 @@ class _Cut:
 
         scale = min(1.0, SIDE / max(width, height))
         self._container = av.open(self._data, "w", format="webm")
-        self._container.flags |= 0x0400  # bitexact: the same pictures give the same bytes
+        self._container.flags |= 0x0400  # bitexact: equal frames give equal bytes
         options = {"deadline": "good", "cpu-used": "4", "crf": "24", "threads": "1"}
         stream: Any = self._container.add_stream("libvpx", rate=round(FPS), options=options)
         stream.width = max(2, round(width * scale) // 2 * 2)
         stream.height = max(2, round(height * scale) // 2 * 2)
         stream.pix_fmt, stream.bit_rate = "yuv420p", 600_000
-        stream.codec_context.time_base = _CLOCK
+        stream.codec_context.time_base = _TIME_BASE
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Clips: what moved in a face and when, with what was heard and said meanwhile."""
+"""Clips: facial movements with their times, sound and words."""
 
 from functools import partial
 
@@ -27,9 +27,10 @@ from warehouse.storage import tables
     tags={"table": "clips"},
 )
 def clips(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
-    """One row per movement of a tracked face: onset, apex, offset from the machine rater's curves.
+    """One row per facial movement of a track, with onset, apex, offset.
 
-    A track without any has one row that says why. Times are proxies, as the action units are."""
+    A track without movements has one row with the reason. The times come from the curves of a
+    machine rater, so they are proxies like its action units."""
     settings, home = workplace.settings(), workplace.home()
     options = stage.ClipOptions(
         keep_audio=settings.keep_audio,
@@ -38,8 +39,9 @@ def clips(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
         blur_bystanders=settings.blur_bystanders,
     )
     for key in context.partition_keys:
-        worked = stage.find_clips(home, key, options, say=partial(progress.say, "clips"))
-        context.log.info(f"{key}: {worked} videos searched for movements")
+        report = partial(progress.say, "clips")
+        processed = stage.find_clips(home, key, options, progress=report)
+        context.log.info(f"{key}: searched {processed} videos for movements")
     found = pl.concat([tables.read(home, "clips", batch=key) for key in context.partition_keys])
     return dg.MaterializeResult(
         metadata={
@@ -53,7 +55,7 @@ def clips(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
 
 @dg.asset_check(asset=clips, blocking=True)
 def clips_add_up(workplace: Workplace) -> dg.AssetCheckResult:
-    """Every track of a rated moving video left with a verdict; onset, apex and offset in order."""
+    """Check that every track has a verdict and its times are in order."""
     home = workplace.home()
     found = tables.read(home, "clips")
     moving = tables.read(home, "videos").filter(
@@ -65,13 +67,13 @@ def clips_add_up(workplace: Workplace) -> dg.AssetCheckResult:
     last = pl.col("offset_s").fill_null(pl.col("end_s"))
     moved = found.filter(pl.col("verdict") == "kept")
     disordered = moved.filter(~(pl.col("apex_s").is_between(first, last) & (first < last))).height
-    mute = found.filter((pl.col("verdict") != "kept") & pl.col("reason").is_null()).height
+    unexplained = found.filter((pl.col("verdict") != "kept") & pl.col("reason").is_null()).height
     return dg.AssetCheckResult(
-        passed=not (lost or disordered or mute),
+        passed=not (lost or disordered or unexplained),
         metadata={
             "tracks without a verdict": lost,
             "out of order": disordered,
-            "not kept and without a reason": mute,
+            "not kept and without a reason": unexplained,
         },
     )
 

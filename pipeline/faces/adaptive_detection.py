@@ -84,7 +84,7 @@ def detect_frames(
 
 
 def _is_full(buffer: list[Frame], fps: float) -> bool:
-    """Return whether a second has passed or the buffer has reached its memory limit."""
+    """Return whether a second has passed or the memory limit is reached."""
     width, height = buffer[-1].size
     capacity = int(_BUFFER_BYTES / (_BYTES_PER_PIXEL * width * height))
     # Samples lie where the stream has frames, so a second of them varies a little in length.
@@ -95,7 +95,7 @@ def _is_full(buffer: list[Frame], fps: float) -> bool:
 def _detect_span(
     frames: list[Frame], first: FrameFaces | None, detector: Detector
 ) -> list[FrameFaces]:
-    """Detect the faces of every frame of a span; ``first`` is the known result of frame 0."""
+    """Detect the faces of a span; ``first`` is a known result of frame 0."""
     if not frames:
         return []
     found: dict[int, FrameFaces] = {0: first or _detect_full(frames[0], detector)}
@@ -190,7 +190,7 @@ def _detect_local(
 
 
 def _joined(frame: Frame, near: _Faces, wide: _Faces) -> FrameFaces | None:
-    """Join both results; None if a face is missing or two places gave the same one."""
+    """Join both results; None if a face is missing or found twice."""
     there = near[0][:, 4] > 0
     boxes, keypoints = (
         np.concatenate([one[there], other]) for one, other in zip(near, wide, strict=True)
@@ -206,7 +206,11 @@ def _joined(frame: Frame, near: _Faces, wide: _Faces) -> FrameFaces | None:
 def _match(
     low: np.ndarray, high: np.ndarray
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
-    """Return boxes float[n, 4] of matched faces before and after, of lost and of new faces."""
+    """Match faces.
+
+    Returns:
+        boxes float[n, 4] of matched faces before and after, of lost faces and of new faces.
+    """
     before, after = low[:, :4], high[:, :4]
     partner = _partners(before, after)
     matched = partner >= 0
@@ -216,9 +220,11 @@ def _match(
 
 
 def _partners(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Match boxes greedily by distance, int[n]; -1 for a box without a partner.
+    """Match boxes greedily by distance.
 
-    Partners are at most ``_MAX_DISTANCE`` box sizes apart and of similar size.
+    Returns:
+        int[n], row of ``after`` for each box; -1 without a partner. Partners are at most
+        ``_MAX_DISTANCE`` box sizes apart and of similar size.
     """
     partner = np.full(len(before), -1)
     if not len(before) or not len(after):

@@ -54,7 +54,7 @@ class Pose(NamedTuple):
 
 
 def align(image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """Crop a face as uint8[224, 224, 3] in ArcFace geometry; black outside the image.
+    """Crop a face to ArcFace geometry; black outside the image.
 
     Calls InsightFace's ``norm_crop``, after shrinking faces of more than twice the crop's size,
     which the bilinear warp alone would sample with gaps.
@@ -62,6 +62,9 @@ def align(image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     Args:
         image: uint8[h, w, 3].
         keypoints: float32[5, 2], pixels, in InsightFace's order.
+
+    Returns:
+        uint8[224, 224, 3].
 
     Raises:
         MediaError: the keypoints coincide or are not finite.
@@ -111,7 +114,7 @@ def context(image: np.ndarray, bbox: np.ndarray, *, size: int = CONTEXT_SIZE) ->
 
 
 def pose(keypoints: np.ndarray) -> Pose:
-    """Estimate head pose from five keypoints by scaled orthographic projection.
+    """Estimate head pose from keypoints by scaled orthographic projection.
 
     The linear step of DeMenthon and Davis (1995, doi:10.1007/BF01450852): solve for the two
     image axes of a rigid five-point head, make them orthonormal, read the angles.
@@ -152,7 +155,7 @@ def _checked(keypoints: np.ndarray) -> np.ndarray:
 
 
 def _eye_distance(points: np.ndarray) -> float:
-    """Estimate the eye distance of the frontal face in pixels from all five points."""
+    """Estimate the eye distance of the frontal face in pixels."""
     around = np.linalg.norm(points - points.mean(axis=0), axis=1).mean()
     return float(around / np.linalg.norm((_HEAD - _HEAD.mean(axis=0))[:, :2], axis=1).mean())
 

@@ -89,7 +89,7 @@ def _ellipse(
     shape: tuple[int, ...],
     soft: bool = False,
 ) -> np.ndarray:
-    """Return float32[h, w]: 1 inside the ellipse of a box, 0 outside; soft: fading to the rim."""
+    """Return a mask float32[h, w]: 1 inside the ellipse, fading if soft."""
     middle, half = (low + high) / 2, np.maximum((high - low) / 2, 1e-6)
     x = (np.arange(shape[1]) + left + 0.5 - middle[0]) / half[0]
     y = (np.arange(shape[0]) + top + 0.5 - middle[1]) / half[1]

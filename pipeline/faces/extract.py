@@ -167,7 +167,7 @@ class Tracker:
 
 
 class _Rows:
-    """Rows of ``faces`` in chunks; as dictionaries ten hours of them would fill memory."""
+    """Rows of ``faces`` in chunks of data frames, to bound memory."""
 
     def __init__(self) -> None:
         self._chunks = [TABLES["faces"].empty()]

@@ -1,4 +1,4 @@
-"""Recognise persons: embeddings, tracks grouped by person, the table ``identities``."""
+"""Embed faces, group tracks by person, write ``identities``."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _stored_embeddings(home: Home, model: str) -> pl.DataFrame:
 
 
 class Recogniser:
-    """A recognition model of InsightFace's zoo: one ``.onnx`` file or a folder pack."""
+    """A recognition model of InsightFace's zoo: a file or a folder pack."""
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         self.name = path.stem
@@ -218,7 +218,7 @@ def _normalized(vectors: np.ndarray) -> np.ndarray:
 
 
 def _similar_pairs(vectors: np.ndarray) -> Iterable[tuple[int, int]]:
-    """Return pairs above ``MIN_COSINE``, most similar first; ties in the order of the tracks."""
+    """Return pairs above ``MIN_COSINE``, most similar first, then by row."""
     pairs: list[tuple[float, int, int]] = []
     for low in range(0, len(vectors), _ROWS):
         cosine = vectors[low : low + _ROWS] @ vectors.T

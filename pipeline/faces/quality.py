@@ -101,8 +101,9 @@ class Gate:
     max_blockiness: float = 2.5
 
     def check(self, found: Measures) -> tuple[str, str | None]:
-        """Return ``("kept", None)`` or ``("dropped", "code: measured value, threshold")``.
+        """Apply the thresholds.
 
+        Returns ``("kept", None)`` or ``("dropped", "code: measured value, threshold")``.
         If several thresholds fail, the first in the order below is the reason.
         """
         yaw, pitch = abs(found.pose.yaw), abs(found.pose.pitch)
@@ -183,12 +184,13 @@ def measure(
 
 
 def sharpness(gray: np.ndarray, *, margin: int = 0) -> float:
-    """Divide the energy of the Laplacian by that of the gradient of the blurred image.
+    """Measure fine edges relative to slopes.
 
-    Both grow with the square of contrast and exposure, so their ratio does not (two of the
-    focus measures that Pertuz et al. compare, 2013, doi:10.1016/j.patcog.2012.11.011). A face
-    has few edges and noise is everywhere, so the median of the absolute Laplacian estimates the
-    noise (Donoho and Johnstone, 1994, doi:10.1093/biomet/81.3.425), which is subtracted.
+    The energy of the Laplacian over that of the gradient of the blurred image. Both grow with the
+    square of contrast and exposure, so their ratio does not (two of the focus measures that
+    Pertuz et al. compare, 2013, doi:10.1016/j.patcog.2012.11.011). A face has few edges and noise
+    is everywhere, so the median of the absolute Laplacian estimates the noise (Donoho and
+    Johnstone, 1994, doi:10.1093/biomet/81.3.425), which is subtracted.
 
     Args:
         gray: uint8[h, w].
@@ -213,11 +215,14 @@ def sharpness(gray: np.ndarray, *, margin: int = 0) -> float:
 
 
 def blockiness(gray: np.ndarray, *, left: int, top: int) -> float | None:
-    """Divide steps at the edges of 8 px blocks by steps elsewhere; None below two blocks.
+    """Divide steps at 8 px block edges by steps elsewhere.
 
     Args:
         gray: uint8[h, w].
         left, top: column and row of the stored frame where ``gray`` begins.
+
+    Returns:
+        about 1 without blocks, more with; None below two blocks.
     """
     if min(gray.shape) < 2 * _BLOCK:
         return None

@@ -1,4 +1,4 @@
-"""What a person looks at to believe a clip: curves of the action units that moved, as a picture."""
+"""Plot the action unit curves of clips as an SVG image in Markdown."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ _WIDTH, _HEIGHT, _LEFT, _TOP = 720, 120, 40, 22
 
 
 def curves(home: Home, clips: pl.DataFrame, *, limit: int = 3) -> str:
-    """A Markdown picture of the tracks that move most: their strongest units above rest.
+    """Plot the strongest units above rest of the tracks that move most.
+
+    Clips are shaded from onset to offset, with a line at each apex.
 
     Args:
-        clips: rows of the table ``clips``. Shaded from onset to offset, a line at each apex.
+        clips: rows of the table ``clips``.
 
     Returns:
-        ``![curves](data:image/svg+xml;base64,…)``; a sentence where nothing moved.
+        ``![curves](data:image/svg+xml;base64,…)``, or ``_no movement_``.
     """
     kept = clips.filter(pl.col("verdict") == "kept")
     tracks = (

@@ -70,7 +70,7 @@ def open_container(path: str, *, hwaccel: HWAccel | None = None) -> Iterator[Inp
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """Return the first video stream that is not a cover image, ready to decode.
+    """Return the first video stream that is not a cover image.
 
     Raises:
         MediaError: there is none (``no_video_stream``), or its size is out of bounds.
@@ -120,7 +120,7 @@ def check_duration(seconds: float) -> None:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise a MediaError for frames too small for a face or too large for memory."""
+    """Raise a MediaError for frames that are too small or too large."""
     if width * height > MAX_PIXELS:
         raise MediaError(
             f"The frame has more than {MAX_PIXELS // 1_000_000} million pixels",
@@ -175,7 +175,7 @@ def _open_error(handle: BinaryIO, error: Exception) -> MediaError:
 
 
 def _top_level_boxes(handle: BinaryIO) -> set[bytes]:
-    """Return the names of the top-level boxes of an MP4 or MOV file, and its brand."""
+    """Return the top-level box names of an MP4 or MOV file, and its brand."""
     names: set[bytes] = set()
     position = 0
     for _ in range(64):

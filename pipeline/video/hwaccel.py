@@ -19,7 +19,7 @@ _PREFERRED = ("cuda", "videotoolbox", "vaapi", "d3d11va", "qsv", "amf")
 
 @lru_cache(maxsize=1)
 def device() -> str | None:
-    """Return the first device type that opens an H.264 decoder; None if none does.
+    """Return the first device type that opens an H.264 decoder, or None.
 
     FFmpeg's list of built-in types is not enough: the driver may be missing or in use.
     """
@@ -39,7 +39,7 @@ def device() -> str | None:
 
 
 def accelerator() -> HWAccel | None:
-    """Return the device for ``open_container``, with software fallback; None without one."""
+    """Return the device for ``open_container``; None without one."""
     from av.codec.hwaccel import HWAccel
 
     name = device()

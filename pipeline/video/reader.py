@@ -226,7 +226,7 @@ def sample(path: str, *, fps: float = 5.0, hardware: bool = False) -> Iterator[F
 
 
 def _with_fallback(path: str, *, fps: float, accelerator: HWAccel) -> Generator[Frame]:
-    """Yield frames from a device; if it fails, continue with a second pass in software.
+    """Yield frames from a device; if it fails, continue in software.
 
     A device may run out of memory or refuse a profile, so only software decides about a file.
     """
@@ -335,7 +335,7 @@ class StreamDecoder:
         self.frames_seen = 0
 
     def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
-        """Yield number, seconds since the first frame, and frame; skipped ones are left out."""
+        """Yield number, seconds since the first frame, and decoded frame."""
         rate = float(self._stream.average_rate or _DEFAULT_FPS)
         offset_s, last = 0.0, -1.0
         for frame in self._intact():

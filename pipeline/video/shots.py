@@ -61,7 +61,7 @@ class CutDetector:
             yield (*previous, self.compare(None))
 
     def compare(self, grid: np.ndarray | None) -> bool:
-        """Return whether a new shot began with the grid passed in the previous call.
+        """Return whether a new shot began with the previous grid.
 
         Args:
             grid: uint8[27, 48] of the next frame; None after the last one.
@@ -83,7 +83,7 @@ class CutDetector:
 
 
 def gray_plane(frame: VideoFrame) -> np.ndarray | None:
-    """Return the gray uint8[h, w] of a frame without a copy; None if its format has none."""
+    """Return the gray uint8[h, w] of a frame without a copy, or None."""
     if frame.format.name not in _GRAY_PLANE or frame.planes[0].line_size <= 0:
         return None
     plane = frame.planes[0]

@@ -44,7 +44,7 @@ NO_KEYPOINTS = np.empty((0, 5, 2), dtype=np.float32)
 
 
 class Detector(Protocol):
-    """InsightFace's detector protocol on RGB images, plus detection near known places."""
+    """InsightFace's protocol on RGB images, plus detection near places."""
 
     name: str
 
@@ -84,7 +84,7 @@ class Detector(Protocol):
 
 
 def overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of one box with several, float[n] in [0, 1]."""
+    """Return the IoU of one box with each of several, float[n]."""
     low = np.maximum(box[:2], others[:, :2])
     high = np.minimum(box[2:4], others[:, 2:4])
     shared = np.prod(np.clip(high - low, 0, None), axis=1)
@@ -111,11 +111,11 @@ def ranked(
 def cutout(
     image: np.ndarray, box: np.ndarray, *, canvas_side: int = NEAR_SIDE
 ) -> tuple[np.ndarray, float, np.ndarray]:
-    """Cut the surroundings of a box onto a square canvas; the box is about 60 px of it.
+    """Cut the surroundings of a box onto a square canvas.
 
     Returns:
-        uint8[side, side, 3], extended at the image border by its edge; the scale; and the
-        corner of the canvas in pixels of ``image``.
+        uint8[side, side, 3] with a box of about 60 px, extended at the image border by its edge;
+        the scale; and the corner of the canvas in pixels of ``image``.
     """
     import cv2
 
@@ -139,7 +139,7 @@ def cutout(
 def _shrunk(
     image: np.ndarray, corner: np.ndarray, side: float, *, factor: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Shrink the part around a square by an integer; return it, its origin and the factor."""
+    """Shrink the part around a square; return it, its origin, the factor."""
     import cv2
 
     height, width = image.shape[:2]
@@ -154,7 +154,7 @@ def _shrunk(
 
 
 def empty_results(expected: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return zero boxes and keypoints for the expected places of several images."""
+    """Return zero boxes and keypoints for the places of several images."""
     return [
         (np.zeros((len(boxes), 5), np.float32), np.zeros((len(boxes), 5, 2), np.float32))
         for boxes in expected
@@ -171,10 +171,13 @@ def nearest(
     expected: np.ndarray,
     moved: bool,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Select the expected face among detections on a ``cutout``, in pixels of ``image``.
+    """Select the expected face among detections on a ``cutout``.
 
     Args:
         moved: if no detection overlaps the place, accept the nearest of about its size.
+
+    Returns:
+        box and keypoints in pixels of ``image``; None if it is not there.
     """
     boxes = boxes.copy()
     boxes[:, :4] = boxes[:, :4] / scale + np.tile(corner, 2)

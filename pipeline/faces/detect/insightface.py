@@ -32,7 +32,7 @@ _TASKS = {
 
 
 class InsightFace:
-    """A detector of InsightFace's model zoo: one ``.onnx`` file or a folder pack."""
+    """A detector of InsightFace's model zoo: a file or a folder pack."""
 
     def __init__(self, path: Path, *, threshold: float = THRESHOLD, threads: int = 1) -> None:
         self.name = path.stem
@@ -83,7 +83,7 @@ class InsightFace:
 
 
 def load_model(path: Path, *, task: str, threads: int) -> Any:
-    """Load InsightFace's model for ``detection`` or ``recognition`` from a file or a pack.
+    """Load a detection or recognition model from a file or a pack.
 
     Raises:
         ModelError: the weights are missing or damaged, or are for another task.

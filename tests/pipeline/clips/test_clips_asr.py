@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.clips import asr
-from pipeline.clips.transcripts import Said
+from pipeline.clips import transcripts
+from pipeline.clips.transcripts import Cue
 from warehouse.errors import ModelError, SettingsError
 
 PLUGIN = '''
@@ -41,7 +41,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "tiny_ears-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-ears\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{asr.GROUP}]\ntiny = tiny_ears:hear\n")
+    (info / "entry_points.txt").write_text(f"[{transcripts.ENTRY_POINTS}]\ntiny = tiny_ears:hear\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "tiny_ears", raising=False)
 
@@ -50,27 +50,29 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plug_in_is_found_by_its_name_and_heard(installed: None, name: str) -> None:
     sound = np.zeros(3 * 100, np.float32)
     sound[150] = 0.5
-    found = asr.recognise(asr.load(name), sound, 100, name=name)
-    assert found == [Said(1.0, 2.0, "loud 0.5")]
+    found = transcripts.recognise(transcripts.load_recogniser(name), sound, 100, name=name)
+    assert found == [Cue(1.0, 2.0, "loud 0.5")]
 
 
 @pytest.mark.parametrize("name", ["tiny_ears:broken", "tiny_ears:wrong"])
 def test_a_plug_in_that_fails_is_named(installed: None, name: str) -> None:
     with pytest.raises(ModelError, match=name):
-        asr.recognise(asr.load(name), np.zeros(100, np.float32), 100, name=name)
+        transcripts.recognise(
+            transcripts.load_recogniser(name), np.zeros(100, np.float32), 100, name=name
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "error", "said"),
     [
-        ("huge", SettingsError, "among tiny"),
-        ("no_such_module:hear", ModelError, "can be imported"),
-        ("tiny_ears:absent", ModelError, "can be imported"),
-        ("tiny_ears:nothing", ModelError, "callable"),
+        ("huge", SettingsError, "installed: tiny"),
+        ("no_such_module:hear", ModelError, "cannot be imported"),
+        ("tiny_ears:absent", ModelError, "cannot be imported"),
+        ("tiny_ears:nothing", ModelError, "not callable"),
     ],
 )
 def test_a_name_that_leads_nowhere_says_what_there_is(
     installed: None, name: str, error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
-        asr.load(name)
+        transcripts.load_recogniser(name)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.clips.export import LONGEST_S, SIDE, Window, cut, window
+from pipeline.clips.export import LONGEST_S, SIDE, Window, window, write_videos
 from tests.pipeline.clips.videos_with_sound import beeping
 
 NOISE = np.random.default_rng(2).integers(0, 255, (60, 60, 3), dtype=np.uint8)
@@ -57,7 +57,7 @@ def test_the_subject_is_shown_and_the_other_hidden_all_along(
     film: Path, tmp_path: Path, blur: bool
 ) -> None:
     windows = [Window("v-0000", 0.5, 3.0), Window("v-0001", 0.0, 2.0)]
-    assert cut(str(film), windows, sights(), tmp_path, blur=blur) == 2
+    assert write_videos(str(film), windows, sights(), tmp_path, blur=blur) == 2
     shown = frames(tmp_path / "v-0000.webm")
     assert shown[0][0] == 0
     assert shown[-1][0] == pytest.approx(2.5, abs=0.11)
@@ -81,7 +81,7 @@ def test_the_same_film_gives_the_same_bytes_and_large_faces_a_bounded_picture(
     # Seen far apart, so the picture must hold the whole way.
     wide = [Window("v-0001", 0.0, 3.8)]
     for folder in ("a", "b"):
-        cut(str(film), wide, sights(), tmp_path / folder, blur=True)
+        write_videos(str(film), wide, sights(), tmp_path / folder, blur=True)
     first = (tmp_path / "a" / "v-0001.webm").read_bytes()
     assert first == (tmp_path / "b" / "v-0001.webm").read_bytes()
     assert max(frames(tmp_path / "a" / "v-0001.webm")[0][1].shape) <= SIDE
@@ -91,7 +91,10 @@ def test_the_same_film_gives_the_same_bytes_and_large_faces_a_bounded_picture(
 def test_a_film_that_breaks_off_gives_what_came_before(film: Path, tmp_path: Path) -> None:
     (tmp_path / "half.mp4").write_bytes(film.read_bytes()[:2000])
     windows = [Window("v-0000", 0.0, 3.0)]
-    assert cut(str(tmp_path / "half.mp4"), windows, sights(), tmp_path / "out", blur=True) == 0
+    assert (
+        write_videos(str(tmp_path / "half.mp4"), windows, sights(), tmp_path / "out", blur=True)
+        == 0
+    )
     assert not (tmp_path / "out").exists()
 
 

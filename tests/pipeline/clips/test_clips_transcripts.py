@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.clips.transcripts import Said, cut, read, transcript_of
+from pipeline.clips.transcripts import Cue, cut, read, transcript_of
 from warehouse.errors import MediaError
 
 SRT = """1
@@ -41,7 +41,7 @@ WHISPER = {
         {"start": 60, "end": 3600.0, "text": "Late & long"},
     ],
 }
-TRUTH = [Said(1.5, 2.25, "Hello there, you."), Said(60.0, 3600.0, "Late & long")]
+TRUTH = [Cue(1.5, 2.25, "Hello there, you."), Cue(60.0, 3600.0, "Late & long")]
 
 
 @pytest.mark.parametrize(
