@@ -137,7 +137,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
             "tasks": queued["studio_tasks"]["tasks_in_project"],
             "alpha": believed["soft_labels"]["krippendorff_alpha"],
             "lacking": synthesis["coverage_gaps"]["lacking"],
-            "synthetic": jobs.facts(home),
+            "synthetic": jobs.action_counts(home),
             "release": made["path"],
             "version": made["version"],
             "created": made["created"],

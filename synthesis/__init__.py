@@ -1,7 +1,7 @@
-"""Faces made to order: a small diffusion model, controlled by action units and an expression.
+"""Diffusion of faces, controlled by action units and an expression.
 
 from synthesis import FaceAUPipeline
-FaceAUPipeline.from_default()(au=[{12: 0.8}], expression=["happiness"], seed=0).images
+FaceAUPipeline.from_default()(au=[{12: 0.8}], expression=["happiness"], generator=0).images
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["FaceAUOutput", "FaceAUPipeline"]
 
 
 def __getattr__(name: str) -> object:
-    # torch and diffusers take seconds to import; the command line must answer at once.
+    # torch and diffusers take seconds to import; the command line must start at once.
     if name in __all__:
         from synthesis import pipeline
 

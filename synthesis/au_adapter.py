@@ -1,11 +1,11 @@
-"""Action units for a finished Stable Diffusion: decoupled cross-attention beside the text.
+"""AU adapter for Stable Diffusion: decoupled cross-attention beside the text.
 
 Every cross-attention layer of the UNet gets a second pair of key and value maps for the AU
-tokens, and adds what it reads there: ``Attn(Q, K_text, V_text) + scale * Attn(Q, K_au, V_au)``
-(IP-Adapter, Ye et al., 2023). There is one token per unit; with a single token the softmax runs
-over one element, is always 1, and no place of the picture could be told from another.
+tokens and adds their output: ``Attn(Q, K_text, V_text) + scale * Attn(Q, K_au, V_au)``
+(IP-Adapter, Ye et al., 2023). There is one token per unit: with a single token the softmax
+over one element is always 1, and attention could not tell places of the image apart.
 
-The UNet stays as it is. What is learned is saved on its own: ``conditioner/`` and
+The UNet stays frozen. The trained weights are saved separately, in ``conditioner/`` and
 ``attention.safetensors``.
 """
 
@@ -30,16 +30,17 @@ _CROSS = ".attn2.processor"
 
 
 def install(unet: UNet2DConditionModel, *, tokens: int, scale: float = 1.0) -> None:
-    """Give every cross-attention layer its AU branch; other layers keep their processors.
+    """Add an AU branch to every cross-attention layer of ``unet``.
 
     Keys start as copies of the text's, values at zero: an untrained adapter changes nothing, and
-    the first gradient reaches the values at once.
+    the first gradient reaches the values.
 
     Args:
-        tokens: how many AU tokens the conditioner gives, the expression's included.
+        tokens: number of tokens of the conditioner, with the expression's.
+        scale: weight of the AU branch beside the text.
 
     Raises:
-        ModelError: the UNet has no cross-attention, or wants more than text and time (SDXL).
+        ModelError: the UNet has no cross-attention, or needs more than text and time (SDXL).
     """
     from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 
@@ -60,7 +61,7 @@ def install(unet: UNet2DConditionModel, *, tokens: int, scale: float = 1.0) -> N
 
 
 def remove(unet: UNet2DConditionModel) -> None:
-    """Back to the plain UNet; its own weights were never touched."""
+    """Remove the AU branches; the UNet's own weights are unchanged."""
     from diffusers.models.attention_processor import AttnProcessor2_0
 
     if installed(unet):
@@ -72,22 +73,23 @@ def remove(unet: UNet2DConditionModel) -> None:
 
 
 def installed(unet: UNet2DConditionModel) -> bool:
+    """Return whether the UNet has AU branches."""
     return any(True for _ in _branches(unet))
 
 
 def set_scale(unet: UNet2DConditionModel, scale: float) -> None:
-    """How loud the AU branch is beside the text; 0 switches it off."""
+    """Set the weight of the AU branch beside the text; 0 switches it off."""
     for _, branch in _branches(unet):
         branch.scale = [scale]
 
 
 def parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:
-    """What training may move inside the UNet: the branches and nothing else."""
+    """Return the trainable weights of the UNet: those of the branches."""
     return [weight for _, branch in _branches(unet) for weight in branch.parameters()]
 
 
 def state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
-    """The branches' weights by layer, on the CPU."""
+    """Return the branches' weights by layer, on the CPU."""
     return {
         f"{name}.{key}": weight.detach().cpu().contiguous()
         for name, branch in _branches(unet)
@@ -102,12 +104,15 @@ def save(unet: UNet2DConditionModel, conditioner: Any, folder: str | Path) -> No
         ModelError: no adapter is installed.
     """
     if not installed(unet):
-        raise ModelError("a UNet with an AU adapter", got="a plain one", hint="call install first")
+        raise ModelError(
+            "The UNet has no AU adapter", got="a plain UNet", hint="call install first"
+        )
     conditioner.save_pretrained(Path(folder) / "conditioner")
     save_attention(unet, folder)
 
 
 def save_attention(unet: UNet2DConditionModel, folder: str | Path) -> None:
+    """Write ``attention.safetensors`` into ``folder``."""
     from safetensors.torch import save_file
 
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -133,7 +138,11 @@ def load(unet: UNet2DConditionModel, folder: str | Path) -> Any:
 
 
 def load_attention(unet: UNet2DConditionModel, folder: str | Path) -> None:
-    """Strict: every layer's weights must be there, fit, and none be left over."""
+    """Install the branches of ``folder``; every weight must fit, and none be left over.
+
+    Raises:
+        ModelError: the file is missing, of another version, or made for another UNet.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -150,30 +159,35 @@ def load_attention(unet: UNet2DConditionModel, folder: str | Path) -> None:
         for name, layer in _cross_layers(unet)
         for key in ("to_k_ip.0.weight", "to_v_ip.0.weight")
     }
-    # Compared before anything is installed, so that a refused file leaves the UNet as it was.
-    came = {key: tuple(weight.shape) for key, weight in weights.items()}
-    if came != wanted:
-        odd = sorted(key for key in came.keys() | wanted if came.get(key) != wanted.get(key))
+    # Compare before installing, so that a refused file leaves the UNet unchanged.
+    found = {key: tuple(weight.shape) for key, weight in weights.items()}
+    if found != wanted:
+        odd = sorted(key for key in found.keys() | wanted if found.get(key) != wanted.get(key))
         raise _unfit(folder, f"{len(odd)} layers that differ, the first {odd[0]}")
     install(unet, tokens=int(about["tokens"]))
     restore(unet, weights)
 
 
 def restore(unet: UNet2DConditionModel, weights: dict[str, Tensor]) -> None:
-    """Put what ``state`` gave into the installed branches; strict."""
+    """Load weights of ``state`` into the installed branches; strict."""
     for name, branch in _branches(unet):
         branch.load_state_dict({key: weights[f"{name}.{key}"] for key in branch.state_dict()})
 
 
 def check(unet: UNet2DConditionModel) -> None:
+    """Check that the UNet is of a Stable Diffusion 1 or 2.
+
+    Raises:
+        ModelError: it has no cross-attention, or needs more than text and time.
+    """
     if not any(True for _ in _cross_layers(unet)):
         got = "a UNet without cross-attention"
     elif unet.config["addition_embed_type"] or unet.config["encoder_hid_dim_type"]:
-        got = "a UNet that wants more than text and time, such as SDXL's"
+        got = "a UNet that needs more than text and time, such as SDXL's"
     else:
         return
     raise ModelError(
-        "the UNet of a Stable Diffusion 1 or 2", got=got, hint="give such a checkpoint"
+        "The UNet is not of a Stable Diffusion 1 or 2", got=got, hint="give such a checkpoint"
     )
 
 
@@ -193,7 +207,7 @@ def _cross_layers(unet: UNet2DConditionModel) -> Iterator[tuple[str, Any]]:
 
 def _unfit(folder: str | Path, got: str) -> ModelError:
     return ModelError(
-        f"an AU adapter of format {FORMAT_VERSION} for this UNet in {Path(folder).name}",
+        f"{Path(folder).name} has no AU adapter of format {FORMAT_VERSION} for this UNet",
         got=got,
         hint="train one with python -m synthesis.training.train_adapter",
     )

@@ -1,12 +1,12 @@
-"""What a face should show, as the tokens and the vector that the denoising network reads.
+"""Turn face requests into what the diffusion network reads: AU tokens, a vector, and text.
 
-Every action unit has a token of its own. With one token for all of them, softmax over a sequence
-of length one is 1 everywhere and attention could not tell the mouth from the brow.
+Every action unit has a token of its own. With one token for all units, softmax over a sequence
+of length one is 1 everywhere, and attention could not tell the mouth from the brow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,24 +16,31 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from synthesis import action_units
+from synthesis.request import FaceRequest, au_vector, expression_vector
 from warehouse.errors import ModelError, SettingsError
-from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS, canonical
+from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
+PROMPT = "a close-up photo of a face"
+"""Start of every prompt. Training and sampling must use the same text."""
+
+MENTIONED = 0.2
+"""Share from which a prompt names an expression."""
+
+_UNITS = tuple(unit.number for unit in ACTION_UNITS)
 _STATES = 3
 _VALUE, _UNKNOWN, _NULL = range(_STATES)
-_SUMS_TO_ONE = 1e-3
+_OLD_CONFIG_NAMES = {"taught": "supported"}
 
 
 @dataclass(frozen=True)
 class FaceCondition:
-    """What n faces should show.
+    """Tensors that condition n faces.
 
     Attributes:
         expression: float32[n, 8], a distribution over ``vocabulary.EXPRESSIONS`` per row; zeros
             where ``null_expression``.
         au: float32[n, K] in 0..1; 0 = absent, NaN = unknown.
-        null_expression, null_au: bool[n], where guidance says nothing at all.
+        null_expression, null_au: bool[n], True where that part is unconditional.
     """
 
     expression: Tensor
@@ -44,44 +51,35 @@ class FaceCondition:
     def __len__(self) -> int:
         return len(self.au)
 
+    def __getitem__(self, rows: slice) -> FaceCondition:
+        return FaceCondition(**{name: value[rows] for name, value in vars(self).items()})
+
     @classmethod
-    def of(
-        cls,
-        au: Sequence[Mapping[int, float]],
-        expression: Sequence[str | Mapping[str, float] | np.ndarray | None],
-    ) -> FaceCondition:
-        """From one dict of action units and one expression per face.
-
-        A face without an expression, or without any action unit, has the null state there.
-
-        Args:
-            au: FACS number to intensity; what is missing is unknown.
-            expression: a name, a distribution by name, a float[8], or None.
+    def of(cls, requests: Sequence[FaceRequest]) -> FaceCondition:
+        """Convert requests; without an expression or any unit, that part is unconditional.
 
         Raises:
-            SettingsError: lists of different lengths, unknown names, values out of range.
+            SettingsError: unknown names, or values out of range.
         """
-        if len(au) != len(expression):
-            raise SettingsError(
-                f"{len(au)} expressions, one per AU request",
-                got=str(len(expression)),
-                hint="repeat None where no expression is asked",
-            )
-        width = len(ACTION_UNITS)
-        values = np.array([action_units.vector(row) for row in au], dtype=np.float32)
-        rows = [_distribution(row) for row in expression]
+        values = np.array([au_vector(one.au) for one in requests], dtype=np.float32)
+        rows = [expression_vector(one.expression) for one in requests]
         filled = [np.zeros(len(EXPRESSIONS)) if row is None else row for row in rows]
         return cls(
             expression=torch.from_numpy(
                 np.array(filled, dtype=np.float32).reshape(-1, len(EXPRESSIONS))
             ),
-            au=torch.from_numpy(values.reshape(-1, width)),
+            au=torch.from_numpy(values.reshape(-1, len(ACTION_UNITS))),
             null_expression=torch.tensor([row is None for row in rows], dtype=torch.bool),
-            null_au=torch.tensor([not row for row in au], dtype=torch.bool),
+            null_au=torch.tensor([not one.au for one in requests], dtype=torch.bool),
         )
 
+    @classmethod
+    def unconditional(cls, n: int) -> FaceCondition:
+        """Return the condition of n faces of which nothing is requested."""
+        return cls.of([FaceRequest({})] * n)
+
     def without(self, *, expression: bool = True, au: bool = True) -> FaceCondition:
-        """The same faces with nothing said about expression, action units, or both."""
+        """Make the expression, the action units, or both unconditional."""
         changed: dict[str, Tensor] = {}
         if expression:
             changed["expression"] = torch.zeros_like(self.expression)
@@ -91,27 +89,30 @@ class FaceCondition:
             changed["null_au"] = torch.ones_like(self.null_au)
         return replace(self, **changed)
 
-    def to(self, device: torch.device | str) -> FaceCondition:
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> FaceCondition:
+        """Move to a device; ``dtype`` applies to the floating-point tensors."""
         return FaceCondition(
-            expression=self.expression.to(device),
-            au=self.au.to(device),
+            expression=self.expression.to(device, dtype),
+            au=self.au.to(device, dtype),
             null_expression=self.null_expression.to(device),
             null_au=self.null_au.to(device),
         )
 
 
 class AUConditioner(ModelMixin, ConfigMixin):
-    """One token for the expression, one per action unit, and one vector of everything.
+    """Embed a condition as one expression token, one token per AU, and one vector.
 
-    A unit's token is ``state + value * direction + mlp(value, value²)`` where it has a value, and
-    another learned state where it is unknown or null. The vector goes to the network's class
-    embedding: strength by a global way, place by attention.
+    The token of a unit is ``state + value * direction + mlp(value, value²)`` where it has a value,
+    and another learned state where it is unknown or null. The vector goes to the network's class
+    embedding: it sets the strength globally, attention sets the place.
 
     Args:
         units: FACS numbers of the K tokens, in the order of ``vocabulary.ACTION_UNITS``.
-        taught: those with a signal in training; the others are unknown to the network whatever
-            is asked.
+        supported: units with a signal in training; the network treats the others as unknown.
         width: of a token.
+
+    Raises:
+        ModelError: ``units`` are not those of this version.
     """
 
     config: Any
@@ -120,14 +121,14 @@ class AUConditioner(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        units: tuple[int, ...] = tuple(unit.number for unit in ACTION_UNITS),
-        taught: tuple[int, ...] = tuple(unit.number for unit in ACTION_UNITS),
+        units: tuple[int, ...] = _UNITS,
+        supported: tuple[int, ...] = _UNITS,
         width: int = 64,
     ) -> None:
         super().__init__()
-        if tuple(units) != tuple(unit.number for unit in ACTION_UNITS):
+        if tuple(units) != _UNITS:
             raise ModelError(
-                f"the {len(ACTION_UNITS)} action units of this version",
+                f"The conditioner is not made for the {len(_UNITS)} action units of this version",
                 got=f"{len(units)} others",
                 hint="use weights of this version",
             )
@@ -138,27 +139,38 @@ class AUConditioner(ModelMixin, ConfigMixin):
         self.expression = nn.Linear(len(EXPRESSIONS), width)
         self.no_expression = nn.Parameter(torch.randn(width) * scale)
         self.norm = nn.LayerNorm(width)
-        learned = torch.tensor([unit in taught for unit in units])
+        learned = torch.tensor([unit in supported for unit in units])
         self.register_buffer("learned", learned, persistent=False)
+
+    @classmethod
+    def from_config(cls, config: Any = None, *args: Any, **options: Any) -> Any:
+        """Build from a saved config, in which older versions used other names."""
+        current = {_OLD_CONFIG_NAMES.get(name, name): value for name, value in config.items()}
+        return super().from_config(current, *args, **options)
 
     @property
     def pooled_width(self) -> int:
-        """Of the vector that goes to the class embedding."""
+        """Width of the vector that goes to the class embedding."""
         return 2 * len(self.config.units) + len(EXPRESSIONS) + 2
 
     def forward(
         self, condition: FaceCondition, expression_token: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Tokens float[n, K + 1, width], the expression's first, and float[n, pooled_width].
+        """Return tokens float[n, K + 1, width] and the vector float[n, pooled_width].
+
+        The first token is the expression's.
 
         Args:
-            expression_token: float[n, width] in place of the expression's token, for guidance.
+            expression_token: float[n, width], replaces the expression's token, for guidance.
         """
         known = torch.isfinite(condition.au) & self.learned & ~condition.null_au[:, None]
         value = torch.where(known, condition.au, 0.0)
         shares = torch.where(condition.null_expression[:, None], 0.0, condition.expression)
         if expression_token is None:
-            expression_token = self._expression_token(shares, condition.null_expression)
+            null = condition.null_expression[:, None]
+            expression_token = self.norm(
+                torch.where(null, self.no_expression, self.expression(shares))
+            )
         tokens = torch.cat(
             [expression_token[:, None], self._unit_tokens(value, known, condition.null_au)], dim=1
         )
@@ -166,106 +178,61 @@ class AUConditioner(ModelMixin, ConfigMixin):
         pooled = torch.cat([value, known.to(value), shares, flags.to(value)], dim=1)
         return tokens, pooled
 
-    def _expression_token(self, shares: Tensor, null: Tensor) -> Tensor:
-        said = self.expression(shares)
-        return self.norm(torch.where(null[:, None], self.no_expression, said))
-
     def _unit_tokens(self, value: Tensor, known: Tensor, null: Tensor) -> Tensor:
         state = torch.full(known.shape, _UNKNOWN, device=value.device)
         state = torch.where(known, _VALUE, state)
         state = torch.where(null[:, None], _NULL, state)
-        which = torch.arange(known.shape[1], device=value.device)
+        column = torch.arange(known.shape[1], device=value.device)
         amount = value[..., None]
         curved = self.curve(torch.cat([amount, amount.square()], dim=-1))
-        told = amount * self.direction + curved
-        return self.norm(self.states[state, which] + torch.where(known[..., None], told, 0.0))
-
-
-def _distribution(asked: Any) -> np.ndarray | None:
-    """float32[8] that sums to 1, from any of the forms of ``Condition.of``."""
-    if asked is None:
-        return None
-    row = np.zeros(len(EXPRESSIONS), dtype=np.float32)
-    if isinstance(asked, str):
-        row[_place(asked)] = 1
-        return row
-    if isinstance(asked, Mapping):
-        for name, share in asked.items():
-            row[_place(name)] += share
-    else:
-        row = np.asarray(asked, dtype=np.float32)
-    if (
-        row.shape != (len(EXPRESSIONS),)
-        or not (row >= 0).all()
-        or abs(row.sum() - 1) > _SUMS_TO_ONE
-    ):
-        raise SettingsError(
-            "a distribution over the eight expressions that sums to 1",
-            got=f"{row.tolist()}",
-            hint="divide it by its sum",
-        )
-    return row / row.sum()
-
-
-def _place(name: str) -> int:
-    try:
-        known = canonical(name)
-        return EXPRESSIONS.index(known)
-    except (KeyError, ValueError) as error:
-        raise SettingsError(
-            f"one of {', '.join(EXPRESSIONS)}", got=repr(name), hint="choose one of these"
-        ) from error
-
-
-TEMPLATE = "a close-up photo of a face"
-"""What is said of every face; training and drawing must say the same."""
-
-MENTIONED = 0.2
-"""Share from which an expression is named."""
+        offset = amount * self.direction + curved
+        return self.norm(self.states[state, column] + torch.where(known[..., None], offset, 0.0))
 
 
 def prompt_for(shares: Tensor, *, asked: bool = True) -> str:
-    """A prompt for one expression distribution float[8], its strongest expression first."""
+    """Write a prompt for a distribution float[8], its strongest expression first."""
     if not asked:
-        return TEMPLATE
+        return PROMPT
     ranked = sorted(zip(shares.tolist(), EXPRESSIONS, strict=True), key=lambda pair: -pair[0])
     named = [name for share, name in ranked if share >= MENTIONED]
-    return f"{TEMPLATE} showing {' and '.join(named)}" if named else TEMPLATE
+    return f"{PROMPT} showing {' and '.join(named)}" if named else PROMPT
 
 
-def prompts_for(
-    given: str | Sequence[str] | None, shares: Tensor, asked: Tensor, *, repeats: int
+def face_prompts(
+    prompt: str | Sequence[str] | None, condition: FaceCondition, *, repeats: int
 ) -> list[str]:
-    """One prompt per face: as given for all, per condition or per face, else from the expression.
+    """Return one prompt per face.
 
     Args:
-        shares: float[n, 8]; ``asked`` bool[n], whether an expression was asked at all.
+        prompt: for all faces, per condition or per face; None: written from the expression.
+        repeats: faces per condition.
 
     Raises:
-        SettingsError: as many prompts as fit nothing.
+        SettingsError: the number of prompts fits none of these.
     """
-    n = len(shares)
-    if given is None:
-        return [
-            prompt_for(row, asked=bool(one))
-            for row, one in zip(shares.cpu(), asked.cpu(), strict=True)
-        ]
-    if isinstance(given, str):
-        return [given] * n
-    if len(given) == n:
-        return list(given)
-    if len(given) * repeats != n:
+    n = len(condition)
+    if prompt is None:
+        rows: Iterable[tuple[Tensor, Tensor]] = zip(
+            condition.expression.cpu(), condition.null_expression.cpu(), strict=True
+        )
+        return [prompt_for(row, asked=not null) for row, null in rows]
+    if isinstance(prompt, str):
+        return [prompt] * n
+    if len(prompt) == n:
+        return list(prompt)
+    if len(prompt) * repeats != n:
         raise SettingsError(
-            f"one prompt, {n // repeats} (one per condition) or {n} (one per face)",
-            got=str(len(given)),
+            f"The number of prompts is not 1, {n // repeats} (one per condition) or {n} "
+            "(one per face)",
+            got=str(len(prompt)),
             hint="give one prompt for all",
         )
-    return [one for one in given for _ in range(repeats)]
+    return [one for one in prompt for _ in range(repeats)]
 
 
 def encode_prompts(prompts: Sequence[str], tokenizer: Any, text_encoder: Any) -> Tensor:
-    """float[n, L, w], what Stable Diffusion reads: the encoder's last hidden state."""
-    words = tokenizer(
+    """Return the text encoder's last hidden state, float[n, L, w]."""
+    ids = tokenizer(
         list(prompts),
         padding="max_length",
         max_length=tokenizer.model_max_length,
@@ -274,4 +241,4 @@ def encode_prompts(prompts: Sequence[str], tokenizer: Any, text_encoder: Any) ->
     ).input_ids
     device = next(text_encoder.parameters()).device
     with torch.no_grad():
-        return text_encoder(words.to(device))[0]
+        return text_encoder(ids.to(device))[0]

@@ -1,4 +1,4 @@
-"""What a set of faces lacks, and which faces to ask for to fill it."""
+"""Find coverage gaps of a set of faces, and plan the faces that fill them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from synthesis.action_units import CONTRADICTIONS
+from synthesis.request import CONTRADICTIONS
 from warehouse.ids import sha256_of
 from warehouse.vocabulary import ACTION_UNITS, COMPOUNDS, EXPRESSIONS, PROTOTYPES
 
@@ -28,7 +28,7 @@ PRESENT = 0.25
 """Intensity (FACS letter B) from which a unit counts as shown."""
 
 KINDS = {"expression": 0.5, "unit": 0.25, "pair": 0.25, "pose": 0.0}
-"""What may be lacking, and its share of the faces made. Pose is shown, but cannot be asked for."""
+"""Kinds of gaps, and their share of a plan. Poses are reported but cannot be requested."""
 
 _POSES = {
     "frontal": (0, 15),
@@ -42,7 +42,7 @@ _STRENGTHS = (0.6, 0.9, 0.75)
 
 @dataclass(frozen=True)
 class Wanted:
-    """How many faces of each kind are enough, as shares of all faces, and ``least`` of any."""
+    """Sufficient faces per kind as shares of all faces; ``least`` is a minimum."""
 
     expression: float = 0.5 / len(EXPRESSIONS)
     unit: float = 0.05
@@ -51,6 +51,7 @@ class Wanted:
     least: float = 8.0
 
     def of(self, kind: str, faces: int) -> float:
+        """Return how many of ``faces`` are enough for a kind."""
         return max(self.least, float(getattr(self, kind)) * faces)
 
 
@@ -60,25 +61,25 @@ def gaps(
     yaw: np.ndarray,
     *,
     wanted: Wanted | None = None,
-    taught: Iterable[int] | None = None,
+    supported: Iterable[int] | None = None,
 ) -> pl.DataFrame:
-    """One row per expression, action unit, pair of units and pose: enough, or how many short?
+    """Count faces per expression, action unit, pair of units and pose.
 
     Args:
         expression: soft labels float[n, 8]; rows of NaN count for none.
         au: float[n, K], NaN = not measured.
         yaw: degrees float[n], NaN = not measured.
-        taught: units that can be asked for; None: all.
+        supported: units that can be requested; None: all.
 
     Returns:
         ``kind``, ``name``, ``have`` (faces; for expressions the mass of their labels; null for a
-        unit that nobody measured on any face, of which nothing can be said to be missing),
-        ``wanted``, ``missing`` (never below 0), ``can_be_made``. Pairs are those that some
-        prototype or compound expression holds.
+        unit that is not measured on any face, which has no gap),
+        ``wanted``, ``missing`` (never below 0), ``can_be_made``. Pairs are those of a
+        prototype or compound expression.
     """
     target, n = wanted or Wanted(), len(expression)
     blind = {AU_NUMBERS[at] for at in np.flatnonzero(unmeasured(au))}
-    known = set(AU_NUMBERS if taught is None else taught)
+    known = set(AU_NUMBERS if supported is None else supported)
     there = np.nan_to_num(au, nan=-1.0) >= PRESENT
     rows: list[tuple[str, str, float | None, bool]] = [
         ("expression", name, float(np.nansum(expression[:, place])), True)
@@ -109,27 +110,27 @@ def gaps(
 
 
 def unmeasured(au: np.ndarray) -> np.ndarray:
-    """bool[K]: units known on none of the faces; where there are no faces, none."""
+    """Return bool[K]: units measured on no face; all False without faces."""
     return ~np.isfinite(au).any(axis=0) & (len(au) > 0)
 
 
 def counts(au: np.ndarray) -> np.ndarray:
-    """int[K, K]: faces that show both units; on the diagonal, those that show the one."""
+    """Return int[K, K]: faces that show both units; on the diagonal, the unit itself."""
     there = (np.nan_to_num(au, nan=-1.0) >= PRESENT).astype(int)
     return there.T @ there
 
 
-def plan(lacking: pl.DataFrame, n: int, *, taught: Iterable[int] | None = None) -> pl.DataFrame:
-    """``n`` faces to ask for, dealt out by what is missing most.
+def plan(lacking: pl.DataFrame, n: int, *, supported: Iterable[int] | None = None) -> pl.DataFrame:
+    """Plan ``n`` faces, allocated to the largest gaps.
 
-    The i-th face for a gap is the same in every plan: when a gap closes, no face made for
-    another one changes.
+    The i-th face for a gap is the same in every plan: when a gap closes, faces for other gaps
+    do not change.
 
     Returns:
         ``gap`` (``kind:name``), ``number`` (from 0 within the gap), ``au`` (list of struct
         ``unit, intensity``), ``expression`` (name or null), ``seed``.
     """
-    known = set(AU_NUMBERS if taught is None else taught)
+    known = set(AU_NUMBERS if supported is None else supported)
     rows = []
     for kind, name, size in _shares(lacking, n):
         for number in range(size):
@@ -149,7 +150,7 @@ def plan(lacking: pl.DataFrame, n: int, *, taught: Iterable[int] | None = None) 
 def request(
     kind: str, name: str, number: int, known: set[int]
 ) -> tuple[dict[int, float], str | None]:
-    """Action units and expression of the ``number``-th face for a gap; strengths vary with it."""
+    """Return action units and expression of the ``number``-th face for a gap."""
     strength = _STRENGTHS[number % len(_STRENGTHS)]
     if kind == "expression":
         fixed = {unit: value for unit, value in PROTOTYPES[name].items() if unit in known}
@@ -159,7 +160,7 @@ def request(
 
 
 def meaningful_pairs() -> list[tuple[int, int]]:
-    """Pairs of units of a prototype or a compound expression that one face can show at once."""
+    """Return pairs of units of a prototype or compound that one face can show."""
     groups = [tuple(units) for units in PROTOTYPES.values()]
     groups += [compound.units for compound in COMPOUNDS.values()]
     found = {tuple(sorted(pair)) for group in groups for pair in combinations(group, 2)}
@@ -168,7 +169,7 @@ def meaningful_pairs() -> list[tuple[int, int]]:
 
 
 def _shares(lacking: pl.DataFrame, n: int) -> list[tuple[str, str, int]]:
-    """How many of ``n`` faces go to each gap: largest remainders, never more than are missing."""
+    """Allocate ``n`` faces to gaps by largest remainders, at most what is missing."""
     open_ = lacking.filter(pl.col("can_be_made") & (pl.col("missing") > 0))
     rows = open_.select("kind", "name", "missing").rows()
     by_kind = {kind: sum(m for k, _, m in rows if k == kind) for kind in KINDS}

@@ -1,7 +1,9 @@
-"""What proves that faces show what was asked: asked and measured arrays in, figures out.
+"""Metrics of synthetic faces: response to requests, fidelity, memorisation.
 
-Measured means read by a judge that had no part in making or teaching the faces. Whatever is
-compared is drawn from the same noise; intervals come from drawing the noise seeds again.
+Measurements come from an evaluation rater that had no part in generating the faces or training
+the generator. Compared faces share their noise. Intervals are bootstrapped over noise seeds. The
+encoder of the features must have had no part either. The Inception network of the usual FID is
+not informative for gray faces of 48 px, hence ratios of distances in another feature space.
 """
 
 from __future__ import annotations
@@ -13,15 +15,12 @@ import numpy as np
 
 from warehouse.errors import TableError
 
-LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Intensities of a sweep."""
-
 COUPLED = (
     (1, 2), (1, 4), (2, 5), (4, 7), (4, 9), (5, 43), (6, 7), (6, 12), (7, 43), (9, 10), (10, 16),
     (10, 25), (12, 14), (12, 25), (15, 17), (16, 25), (16, 26), (17, 28), (18, 22), (18, 28),
     (20, 25), (22, 25), (22, 26), (25, 26), (25, 27), (26, 27),
 )  # fmt: skip
-"""Pairs that selectivity leaves out: one muscle moves both, or one proxy contains the other."""
+"""Pairs excluded from selectivity: one muscle moves both, or one proxy contains the other."""
 
 RESPONDS, SURE = 0.3, 0.01
 """A unit is covered when its response exceeds the first with a p below the second."""
@@ -41,12 +40,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Response:
-    """How a unit follows its request.
+    """Response of a unit to its request.
 
     Attributes:
-        r: mean over seeds of the correlation of asked and measured within a seed.
+        r: mean over seeds of the correlation of requested and measured within a seed.
         p: of the sign-flip test that the mean is zero.
-        slope: measured per asked, the effect's size, which r does not tell.
+        slope: measured per requested intensity, the size of the effect.
         pooled: correlation over all faces at once. A faint but steady effect has a high r and,
             beside the differences between faces, a low one here.
     """
@@ -64,7 +63,7 @@ def figure(
     draws: int = _DRAWS,
     seed: int = 0,
 ) -> Figure:
-    """``of(rows)`` and its percentiles over rows drawn again with replacement.
+    """Return ``of(rows)`` with a bootstrap interval over the rows.
 
     Args:
         rows: [n, …]; one row per independent draw (a seed, a pair, an image).
@@ -77,10 +76,10 @@ def figure(
 
 
 def within_seed(levels: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """float[n]: Pearson's r of each row with ``levels``; 0 where a row does not vary at all.
+    """Return float[n]: Pearson's r of each row with ``levels``; 0 for constant rows.
 
     Args:
-        levels: asked intensities [L].
+        levels: requested intensities [L].
         measured: [n, L], one row per noise seed.
     """
     a = levels - levels.mean()
@@ -92,20 +91,20 @@ def within_seed(levels: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def slope(levels: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Least-squares slope over ``levels`` of [n, L] or [n, L, K], the mean over seeds."""
+    """Return the least-squares slope of [n, L] or [n, L, K], averaged over seeds."""
     a = levels - levels.mean()
     return np.tensordot(a, measured.mean(axis=0), axes=(0, 0)) / (a**2).sum()
 
 
 def response(levels: np.ndarray, measured: np.ndarray) -> Response:
-    """How one unit answers a sweep of itself; arguments as in ``within_seed``."""
+    """Return the response of one unit to its sweep; arguments as in ``within_seed``."""
     r = within_seed(levels, measured)
     flat = within_seed(np.tile(levels, len(measured)), measured.reshape(1, -1))
     return Response(figure(r), sign_flip(r), float(slope(levels, measured)), float(flat[0]))
 
 
 def sign_flip(values: np.ndarray, *, flips: int = _FLIPS, seed: int = 0) -> float:
-    """p of a mean of zero, two-sided: how often random signs bring the mean as far from zero."""
+    """Return the two-sided p of a mean of zero by random sign flips."""
     rng = np.random.default_rng(seed)
     signs = rng.choice((-1.0, 1.0), size=(flips, len(values)))
     # Equal sums in another order may differ in the last bit.
@@ -114,7 +113,7 @@ def sign_flip(values: np.ndarray, *, flips: int = _FLIPS, seed: int = 0) -> floa
 
 
 def mean_response(levels: np.ndarray, measured: np.ndarray) -> Figure:
-    """The mean over units of r, with an interval over seeds that are shared by the units.
+    """Return the mean of r over units, with an interval over their shared seeds.
 
     Args:
         measured: [U, n, L]: unit u's own reading in its own sweep.
@@ -124,12 +123,12 @@ def mean_response(levels: np.ndarray, measured: np.ndarray) -> Figure:
 
 
 def coverage(responses: list[Response]) -> float:
-    """Share of units that respond at all, so that one strong unit cannot carry a mean."""
+    """Return the share of units that respond; one strong unit cannot raise it alone."""
     return float(np.mean([one.r.value > RESPONDS and one.p < SURE for one in responses]))
 
 
 def selectivity(units: list[int], slopes: np.ndarray) -> tuple[float, dict[int, float]]:
-    """How much more the asked unit moves than those nobody asked for.
+    """Compare the response of the requested unit with that of the others.
 
     Args:
         slopes: [U, U]: row u is the sweep of unit u, column v what unit v did in it.
@@ -148,7 +147,7 @@ def selectivity(units: list[int], slopes: np.ndarray) -> tuple[float, dict[int, 
 
 
 def swaps(asked: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """bool[n, 2]: is each face of a pair read as nearer to its own request than to its partner's?
+    """Return bool[n, 2]: faces of a pair measured nearer to their own request.
 
     Both faces of a pair come from the same noise; chance is one half. Units that either request
     or judge does not know do not count.
@@ -164,16 +163,16 @@ def swaps(asked: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def swaps_unbiased(asked: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """bool[n]: does the difference within a pair point the way that was asked?
+    """Return bool[n]: the difference within a pair has the requested direction.
 
-    ``swaps`` punishes a judge that reads everything too low; here its bias cancels.
+    ``swaps`` penalises a rater that measures everything too low; here its bias cancels.
     """
     apart, read = asked[:, 0] - asked[:, 1], measured[:, 0] - measured[:, 1]
     return np.nansum(apart * read, axis=1) > 0
 
 
 def agreement(asked: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """bool[n]: is the judge's first choice the asked expression? A tie for first place is a no.
+    """Return bool[n]: the first choice is the requested expression; ties are not.
 
     Args:
         asked: int[n], position in ``vocabulary.EXPRESSIONS``.
@@ -185,7 +184,7 @@ def agreement(asked: np.ndarray, answers: np.ndarray) -> np.ndarray:
 
 
 def honesty_gap(*, guide: tuple[float, float], judge: tuple[float, float]) -> float:
-    """How much more the guide believes to have gained than the judge sees.
+    """Return the gain by the guidance rater less the gain by the evaluation rater.
 
     Args:
         guide, judge: agreement without and with guidance, each by that network.
@@ -201,7 +200,9 @@ _ROWS = 1024
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet distance of two Gaussians fitted to [n, d] and [m, d] (Heusel et al., 2017).
+    """Return the Fréchet distance of Gaussians fitted to [n, d] and [m, d].
+
+    Heusel et al., 2017.
 
     Raises:
         TableError: fewer than two rows, or different widths.
@@ -209,9 +210,9 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     for rows in (a, b):
         if len(rows) < 2 or a.shape[1] != b.shape[1]:
             raise TableError(
-                "two sets of at least two features of one width",
+                "The distance needs two sets of at least two features of one width",
                 got=f"{a.shape} and {b.shape}",
-                hint="draw more faces",
+                hint="generate more faces",
             )
     one, two = (np.cov(rows.astype(np.float64), rowvar=False, ddof=1) for rows in (a, b))
     one, two = np.atleast_2d(one), np.atleast_2d(two)
@@ -222,17 +223,20 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(apart @ apart + np.trace(one) + np.trace(two) - 2 * shared)
 
 
-def frechet_ratio(made: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
-    """How many times further made faces are from real ones than real ones are from each other.
+def frechet_ratio(synthetic: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
+    """Divide the distance of synthetic to real faces by that of real to real.
 
-    All three are cut to the shortest: the bias of the distance depends on n and cancels so.
+    All three are cut to the shortest, so that the bias of the distance, which depends on n,
+    cancels.
     """
-    n = min(len(made), len(train), len(test))
-    return frechet(made[:n], test[:n]) / frechet(train[:n], test[:n])
+    n = min(len(synthetic), len(train), len(test))
+    return frechet(synthetic[:n], test[:n]) / frechet(train[:n], test[:n])
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared MMD with the kernel ``(x·y / d + 1)³``, without bias (Bińkowski et al., 2018).
+    """Return the unbiased squared MMD with kernel ``(x·y/d + 1)³`` (KID).
+
+    Bińkowski et al., 2018.
 
     About 0 for two samples of one distribution; may be negative.
     """
@@ -240,16 +244,17 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(within[0] + within[1] - 2 * _kernel(a, b).mean())
 
 
-def memorisation(made: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
-    """Median distance from a made face to the nearest learned one, over that of an unseen real one.
+def memorisation(synthetic: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
+    """Return the ratio of distances to the nearest training face.
 
-    1: no nearer to what was learned than any other face; towards 0: copies.
+    Median of synthetic faces over median of unseen real faces. 1: no nearer than any other face;
+    towards 0: copies.
     """
-    return float(np.median(nearest(made, train)) / np.median(nearest(test, train)))
+    return float(np.median(nearest(synthetic, train)) / np.median(nearest(test, train)))
 
 
 def nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """float[n]: Euclidean distance of each row to the nearest of ``others``."""
+    """Return float[n]: Euclidean distance of each row to the nearest of ``others``."""
     others = others.astype(np.float64)
     lengths = (others**2).sum(axis=1)
     found = []

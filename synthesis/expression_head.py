@@ -1,7 +1,8 @@
-"""What a drawing network knows of expressions: its features and attention maps, and a head on them.
+"""Expression classifier on features and attention maps of the diffusion network.
 
-A light form of SynFER's FERAnno (Qi et al., 2024): the face is noised a little, the network looks
-at it once without any request, and a small head reads what it saw. The network is not changed.
+A small version of SynFER's FERAnno (Qi et al., 2024). A little noise is added to a face, the
+network denoises it once without a condition, and a small head classifies its features and
+attention maps. The network is not changed.
 
 ``python -m synthesis.expression_head --network DIR --data DIR --out DIR`` trains the head.
 """
@@ -33,32 +34,32 @@ if TYPE_CHECKING:
     from synthesis.pipeline import FaceAUPipeline
 
 TIMESTEP = 20
-"""Of 1000: enough noise for the network to have something to do, too little to hide a wrinkle."""
+"""Of 1000: enough noise to activate the network, too little to hide a wrinkle."""
 
 GRID = 4
-"""Places along an edge to which features and maps are averaged."""
+"""Cells along an edge to which features and maps are averaged."""
 
 _NOISE_SEED = 0
 
 
 @torch.no_grad()
 def observe(pipeline: FaceAUPipeline, gray: np.ndarray) -> tuple[Tensor, Tensor]:
-    """What the network computes while it looks at faces uint8[n, s, s] with no request.
+    """Return features and attention maps of the network for faces uint8[n, s, s].
 
-    The noise is the same for every face, so that the same face gives the same answer.
+    Every face gets the same noise and no condition, so equal faces give equal features.
 
     Returns:
-        Features of the middle and of every step up, float[n, 16, channels], and attention maps of
-        every request token, mean over heads, float[n, tokens, layers * 16].
+        Features of the middle and every up block, float[n, 16, channels], and attention maps of
+        every token, mean over heads, float[n, tokens, layers * 16].
     """
     levels = NoiseLevels.of(pipeline.scheduler)
     face = pipeline.codec.encode(torch.from_numpy(gray).unsqueeze(1).float() / 127.5 - 1)
     drawn = random_noise([torch.Generator().manual_seed(_NOISE_SEED)], face.shape[1:])
-    nothing = FaceCondition.of([{}] * len(gray), [None] * len(gray))
+    nothing = FaceCondition.unconditional(len(gray))
     tokens, pooled = pipeline.conditioner(nothing)
     with _watched(pipeline.unet) as (features, maps):
         pipeline.unet(
-            levels.mix(face, drawn, TIMESTEP),
+            levels.add_noise(face, drawn, TIMESTEP),
             TIMESTEP,
             encoder_hidden_states=tokens,
             class_labels=pooled,
@@ -68,7 +69,7 @@ def observe(pipeline: FaceAUPipeline, gray: np.ndarray) -> tuple[Tensor, Tensor]
 
 @contextmanager
 def _watched(unet: Any) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Lists that every pass fills with pooled features and maps; the network is left as it was."""
+    """Collect pooled features and maps of every pass; restore the network at the end."""
     features: list[Tensor] = []
     maps: list[Tensor] = []
 
@@ -92,7 +93,7 @@ def _watched(unet: Any) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
 
 
 class _Recording:
-    """Plain attention whose probabilities are kept: the fused kernel never forms them."""
+    """Plain attention that records its probabilities; the fused kernel has none."""
 
     def __init__(self, maps: list[Tensor]) -> None:
         self.maps = maps
@@ -126,11 +127,11 @@ WEIGHTS = "annotator.safetensors"
 
 
 class Head(nn.Module):
-    """Two branches that attend to each other once, and a distribution.
+    """Two branches that cross-attend once, and a classifier.
 
     Args:
-        channels: of the features at each of 16 places.
-        tokens: of the request, each with an attention map of 16 places per layer.
+        channels: of the features in each of 16 cells.
+        tokens: of the condition, each with an attention map of 16 cells per layer.
         layers: of cross-attention.
     """
 
@@ -150,7 +151,7 @@ class Head(nn.Module):
         )
 
     def forward(self, features: Tensor, maps: Tensor) -> Tensor:
-        """features [n, 16, channels] and maps [n, tokens, layers * 16] to logits [n, 8]."""
+        """Map features [n, 16, channels], maps [n, tokens, layers * 16] to logits [n, 8]."""
         looks, asked = self.look(features) + self.place, self.map(maps) + self.token
         one = self.norms[0](looks + self.ask_maps(looks, asked, asked, need_weights=False)[0])
         two = self.norms[1](asked + self.ask_looks(asked, looks, looks, need_weights=False)[0])
@@ -158,17 +159,17 @@ class Head(nn.Module):
 
 
 class Annotator:
-    """A drawing network with a head trained for it."""
+    """A diffusion network with the expression head trained for it."""
 
     def __init__(self, pipeline: FaceAUPipeline, head: Head) -> None:
         self.pipeline, self.head = pipeline, head.eval()
 
     @classmethod
     def load(cls, folder: Path, pipeline: FaceAUPipeline) -> Annotator:
-        """A head written by ``save``.
+        """Load a head of ``save``.
 
         Raises:
-            ModelError: there is none, or it was made for another network.
+            ModelError: it is missing, or was trained for another network.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -179,8 +180,8 @@ class Annotator:
             head.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelError(
-                f"an annotator in {folder.name}",
-                got=f"{type(error).__name__}",
+                f"The annotator in {folder.name} cannot be loaded",
+                got=type(error).__name__,
                 hint="train it with python -m synthesis.expression_head",
             ) from error
         side = pipeline.codec.config.side
@@ -188,14 +189,14 @@ class Annotator:
         fits = {"channels": features.shape[2], "tokens": maps.shape[1]}
         if any(about["shape"][name] != size for name, size in fits.items()):
             raise ModelError(
-                f"an annotator for {fits}",
+                f"The annotator does not fit this network, which has {fits}",
                 got=str(about["shape"]),
                 hint="train it for this network",
             )
         return cls(pipeline, head)
 
     def save(self, folder: Path, about: dict[str, Any]) -> None:
-        """Weights and a record beside them."""
+        """Write the weights and a JSON record beside them."""
         from safetensors.torch import save
 
         atomic.write_bytes(folder / WEIGHTS, save(self.head.state_dict()))
@@ -204,7 +205,7 @@ class Annotator:
 
     @torch.inference_mode()
     def rate(self, gray: np.ndarray) -> np.ndarray:
-        """Distributions float32[n, 8] for faces uint8[n, s, s] of the network's own side."""
+        """Return distributions float32[n, 8] for faces uint8[n, s, s] of the network's own side."""
         parts = [
             torch.softmax(self.head(*observe(self.pipeline, gray[at : at + _BATCH])), dim=1)
             for at in range(0, len(gray), _BATCH)
@@ -215,10 +216,10 @@ class Annotator:
 def train(
     pipeline: FaceAUPipeline, teaching: Teaching, *, minutes: float, steps: int = 0, seed: int = 0
 ) -> tuple[Annotator, dict[str, Any]]:
-    """A head for a network, and how it did on the faces set aside.
+    """Train a head for a network; return it with its held-out accuracy.
 
     Args:
-        minutes: of training after every face was looked at once; 0: until ``steps``.
+        minutes: of training, after the features are computed; 0: until ``steps``.
     """
     torch.manual_seed(seed)
     seen = [
@@ -256,11 +257,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--network", type=Path, required=True, help="folder of a saved pipeline")
-    add("--data", type=Path, required=True, help="given to --faces")
+    add("--data", type=Path, required=True, help="folder passed to --faces")
     add("--out", type=Path, required=True)
     add("--cache", type=Path, default=Path(".cache/ferplus"))
     add("--faces", default="pipeline.synthesis.training_data:faces", help="package.module:function")
-    add("--most", type=int, default=8000, help="faces learned from; each takes 10 kB of memory")
+    add("--most", type=int, default=8000, help="faces trained on; each takes 10 kB of memory")
     add("--minutes", type=float, default=5.0)
     add("--threads", type=int, default=2)
     options = parser.parse_args(arguments)

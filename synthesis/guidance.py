@@ -1,10 +1,9 @@
-"""Guidance: how far a face is pushed towards what was asked.
+"""Classifier-free and semantic guidance.
 
-Two kinds. Classifier-free guidance (Ho & Salimans, 2022) compares the network's answers with and
-without the request; here in the form with two scales of InstructPix2Pix (Brooks et al., 2023,
-eq. 3), one for the expression and one for the action units. Semantic guidance (SynFER, Qi et al.,
-2024) asks a rater what the unfinished face shows and moves the expression's token, so that the
-network itself draws what the rater misses.
+Classifier-free guidance (Ho & Salimans, 2022) compares the network's outputs with and without the
+condition, here with two scales as in InstructPix2Pix (Brooks et al., 2023, eq. 3): one for the
+expression and one for the action units. Semantic guidance (SynFER, Qi et al., 2024) lets a rater
+read the unfinished face and moves the expression's token towards the requested expression.
 """
 
 from __future__ import annotations
@@ -20,127 +19,137 @@ from torch.nn import functional
 from warehouse.errors import SettingsError
 from warehouse.vocabulary import EXPRESSIONS
 
-Guide = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Gray float[n, 1, s, s] in 0..255 to log answers [n, 10] and AUs [n, K] (NaN: cannot tell)."""
+GuidanceRater = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Gray float[n, 1, s, s] in 0..255 to log answers [n, 10] and AUs [n, K] (NaN: unsupported)."""
 
 STRONGEST = 30.0
-"""Scales above are refused: the picture is saturated long before."""
+"""Largest scale; images are saturated well below."""
 
 
 class Term(NamedTuple):
-    """One evaluation of the network: its weight, and what of the request it is told."""
+    """One evaluation of the network: its weight, and which conditions it sees."""
 
     weight: float
     expression: bool
     au: bool
 
 
-def terms(guidance: float, au_guidance: float | None = None) -> list[Term]:
-    """The evaluations of one step; their weights add up to one.
+def guidance_terms(guidance_scale: float, au_guidance_scale: float | None = None) -> list[Term]:
+    """Return the evaluations of one step; their weights sum to one.
 
-    ``e0 + we (e_expr - e0) + wa (e_full - e_expr)``, ordered by what each answer is worth:
+    ``e0 + we (e_expr - e0) + wa (e_full - e_expr)``, regrouped by output:
     ``(1 - we) e0 + (we - wa) e_expr + wa e_full``. With one scale for both the middle term
-    falls away, with scale 1 only the full one is left.
+    vanishes; with scale 1 only the full one remains.
 
     Raises:
         SettingsError: a scale is negative, not finite or above ``STRONGEST``.
     """
-    joint = guidance if au_guidance is None else au_guidance
-    for name, scale in (("guidance", guidance), ("au_guidance", joint)):
+    joint = guidance_scale if au_guidance_scale is None else au_guidance_scale
+    for name, scale in (("guidance_scale", guidance_scale), ("au_guidance_scale", joint)):
         if not 0 <= scale <= STRONGEST:
             raise SettingsError(
-                f"{name} between 0 and {STRONGEST:g}", got=str(scale), hint="2.0 is a good start"
+                f"{name} is not between 0 and {STRONGEST:g}",
+                got=str(scale),
+                hint="start with 2.0",
             )
-    every = [
-        Term(1 - guidance, expression=False, au=False),
-        Term(guidance - joint, expression=True, au=False),
+    terms = [
+        Term(1 - guidance_scale, expression=False, au=False),
+        Term(guidance_scale - joint, expression=True, au=False),
         Term(joint, expression=True, au=True),
     ]
-    return [term for term in every if term.weight]
+    return [term for term in terms if term.weight]
 
 
 @dataclass(frozen=True)
-class Steering:
-    """What semantic guidance aims at.
+class SemanticGuidance:
+    """Options of semantic guidance.
 
     Attributes:
-        guide: the rater that is asked; must be differentiable and never the later judge.
-        expression: float[n, 8], the wanted distribution; a row of zeros asks for none.
-        au: float[n, K], the wanted intensities; NaN asks nothing of that unit.
+        rater: differentiable; must not be the rater that evaluates the faces later.
         strength: length of an update, as a share of the token's own length.
-        units: whether AU tokens are moved too.
+        au: whether AU tokens are moved too.
         begin: share of the steps after which it begins. Earlier the rater sees only blur.
+
+    Raises:
+        SettingsError: ``strength`` is out of range.
     """
 
-    guide: Guide
-    expression: Tensor
-    au: Tensor
+    rater: GuidanceRater
     strength: float = 0.3
-    units: bool = False
+    au: bool = False
     begin: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise SettingsError(
-                "a guide_strength between 0 and 1", got=str(self.strength), hint="try 0.3"
+                "guide_strength is not between 0 and 1", got=str(self.strength), hint="try 0.3"
             )
 
-    def acts(self, position: int, steps: int) -> bool:
-        return self.strength > 0 and position >= self.begin * steps
+    def acts(self, step: int, steps: int) -> bool:
+        """Return whether this step of ``steps`` is guided."""
+        return self.strength > 0 and step >= self.begin * steps
+
+    def update(
+        self,
+        tokens: Tensor,
+        predict: Callable[[Tensor], Tensor],
+        *,
+        expression: Tensor,
+        au: Tensor,
+    ) -> Tensor:
+        """Move tokens [n, K+1, w] a small step towards the requested reading.
+
+        Rows are independent: each gradient is divided by its own length, so the update does not
+        depend on the batch. The losses are descended; the "+" printed in SynFER in front of the
+        gradient of a loss would lead away from the target.
+
+        Args:
+            predict: tokens to the gray images float[n, 1, s, s] in 0..255 that the network
+                currently predicts, with gradient.
+            expression: float[n, 8], the requested distribution; a row of zeros requests none.
+            au: float[n, K], the requested intensities; NaN requests nothing of that unit.
+        """
+        with torch.enable_grad():
+            # Two leaves, so that each loss moves its own tokens only.
+            first = tokens[:, :1].detach().requires_grad_()
+            units = tokens[:, 1:].detach().requires_grad_()
+            log_answers, seen = self.rater(predict(torch.cat([first, units], dim=1)))
+            loss = expression_loss(log_answers, expression).sum()
+            (gradient,) = torch.autograd.grad(loss, first, retain_graph=self.au)
+            unit_gradient = None
+            if self.au:
+                loss = au_loss(seen, au).sum()
+                # If rater and request share no unit, the loss is a constant.
+                if loss.requires_grad:
+                    (unit_gradient,) = torch.autograd.grad(loss, units)
+        moved, rest = normalized_step(first.detach(), gradient, self.strength), units.detach()
+        if unit_gradient is not None:
+            rest = normalized_step(rest, unit_gradient, self.strength)
+        return torch.cat([moved, rest], dim=1)
 
 
-def steer(tokens: Tensor, draw: Callable[[Tensor], Tensor], steering: Steering) -> Tensor:
-    """Tokens [n, K+1, w] a small step nearer to what the guide should see.
+def normalized_step(tokens: Tensor, gradient: Tensor, strength: float) -> Tensor:
+    """Return ``tokens - strength * |tokens| * gradient / |gradient|``, lengths per row.
 
-    Args:
-        draw: tokens to the gray pictures float[n, 1, s, s] in 0..255 that the network presently
-            expects, with gradient.
-
-    Every row is its own problem: its gradient is divided by its own length, so the update does
-    not depend on which faces share the batch. The losses are descended; SynFER's printed "+" in
-    front of the gradient of a loss would lead away from the target.
-    """
-    with torch.enable_grad():
-        # Two leaves, so that each loss moves its own tokens only.
-        expression = tokens[:, :1].detach().requires_grad_()
-        units = tokens[:, 1:].detach().requires_grad_()
-        log_answers, au = steering.guide(draw(torch.cat([expression, units], dim=1)))
-        wrong = expression_loss(log_answers, steering.expression).sum()
-        (slope,) = torch.autograd.grad(wrong, expression, retain_graph=steering.units)
-        if steering.units:
-            off = au_loss(au, steering.au).sum()
-            # Without any unit that guide and request share, the loss is a constant.
-            (bend,) = torch.autograd.grad(off, units) if off.requires_grad else (None,)
-    moved = nudge(expression.detach(), slope, steering.strength)
-    rest = units.detach()
-    if steering.units and bend is not None:
-        rest = nudge(rest, bend, steering.strength)
-    return torch.cat([moved, rest], dim=1)
-
-
-def nudge(tokens: Tensor, gradient: Tensor, strength: float) -> Tensor:
-    """``tokens - strength * |tokens| * gradient / |gradient|``, lengths taken per row.
-
-    A row without a usable gradient (zero or not finite) stays as it is.
+    A row whose gradient is zero or not finite is unchanged.
     """
     length = tokens.float().flatten(1).norm(dim=1)
     slope = gradient.float()
     steep = slope.flatten(1).norm(dim=1)
     usable = torch.isfinite(steep) & (steep > 0)
     factor = torch.where(usable, strength * length / torch.where(usable, steep, 1), 0)
-    step = factor.view(-1, *[1] * (tokens.ndim - 1)) * torch.where(
-        usable.view(-1, *[1] * (tokens.ndim - 1)), slope, 0
-    )
+    shape = (-1, *[1] * (tokens.ndim - 1))
+    step = factor.view(shape) * torch.where(usable.view(shape), slope, 0)
     return tokens - step.to(tokens.dtype)
 
 
 def expression_loss(log_answers: Tensor, wanted: Tensor) -> Tensor:
-    """Cross-entropy [n] of the wanted distribution; open-set answers count against it."""
+    """Return the cross-entropy [n]; probability on open-set answers counts against it."""
     return -(log_answers[:, : len(EXPRESSIONS)] * wanted.to(log_answers)).sum(dim=1)
 
 
 def au_loss(au: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared difference [n] over the units that were asked and that the guide can tell."""
+    """Return the mean squared difference [n] over units both requested and supported."""
     known = torch.isfinite(au) & torch.isfinite(wanted)
     apart = functional.mse_loss(
         torch.where(known, au, 0), torch.where(known, wanted, 0).to(au), reduction="none"

@@ -1,4 +1,4 @@
-"""Sheets of pictures for the eye: faces side by side, and maps of numbers."""
+"""Contact sheets of faces, and heat maps of counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def faces(
     heads: Sequence[str] = (),
     rows: Sequence[str] = (),
 ) -> np.ndarray:
-    """A grid of faces as uint8[h, w, 3] RGB.
+    """Draw a grid of faces as uint8[h, w, 3] RGB.
 
     Args:
         images: uint8[n, s, s] or uint8[n, s, s, 3], row by row.
@@ -56,7 +56,7 @@ def heat_map(
     columns: Sequence[str],
     rows: Sequence[str],
 ) -> np.ndarray:
-    """A table of counts as uint8[h, w, 3] RGB: red where nothing is there, blue where enough is.
+    """Draw counts as uint8[h, w, 3] RGB: red for none, blue for enough.
 
     Args:
         have: [r, c]; NaN cells stay white.
@@ -78,7 +78,7 @@ def heat_map(
 
 
 def write(path: Path, picture: np.ndarray) -> None:
-    """Keep a picture uint8[h, w] or uint8[h, w, 3] RGB as PNG, whole or not at all."""
+    """Write an image uint8[h, w] or uint8[h, w, 3] RGB as PNG, atomically."""
     from warehouse.storage import atomic, media
 
     colours = np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture

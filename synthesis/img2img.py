@@ -1,4 +1,4 @@
-"""A picture that lends its layout: read, checked for a face, and brought to the network's size."""
+"""Read reference images: check for a face and resize to the network's size."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ Find = Callable[[np.ndarray], list[Any]]
 """``uint8[h, w, 3] RGB -> faces``, best first, each with an aligned ``crop``."""
 
 LAYOUTS = ("sdedit", "invert")
-"""``sdedit``: noise the reference part of the way (Meng et al., 2022). ``invert``: find by DDIM
-inversion the noise that the reference would have come from (SynFER's layout initialisation)."""
+"""``sdedit``: add noise to the reference up to ``strength`` (Meng et al., 2022). ``invert``: find
+the noise of the reference by DDIM inversion (SynFER's layout initialisation)."""
 
 NOT_SQUARE = 1.02
-"""Of the longer over the shorter side: what an aligned face may differ from a square."""
+"""Largest ratio of the longer over the shorter side of an aligned face."""
 
 
 def read(
     reference: Picture | list[Picture], *, side: int, channels: int = 1, find: Find | None = None
 ) -> Tensor:
-    """References as float32[m, channels, side, side] in -1..1.
+    """Read references as float32[m, channels, side, side] in -1..1.
 
     Args:
         reference: one or several of: a path, a PIL image, uint8[h, w] gray or uint8[h, w, 3] RGB.
         channels: 1 for gray, 3 for RGB.
-        find: finds and aligns the face; without it the pictures must be aligned already.
+        find: finds and aligns the face; without it the images must be aligned already.
 
     Raises:
-        MediaError: unreadable, no face in it, or (without ``find``) not a square.
+        MediaError: an image is unreadable, has no face or, without ``find``, is not square.
     """
     import torch
 
     pictures = reference if isinstance(reference, list) else [reference]
     if not pictures:
         raise MediaError(
-            "a reference picture", got="an empty list", hint="give one or leave it out"
+            "There is no reference image", got="an empty list", hint="give one or leave it out"
         )
     faces = [_resized(_face(_pixels(picture), find), side) for picture in pictures]
     stacked = torch.from_numpy(np.stack([_toned(face, channels) for face in faces]))
@@ -53,20 +53,22 @@ def read(
 
 
 def check_layout(layout: str) -> str:
-    """``layout`` if it is one of ``LAYOUTS``.
+    """Return ``layout`` if it is one of ``LAYOUTS``.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: it is not one of them.
     """
     if layout not in LAYOUTS:
         raise SettingsError(
-            "a layout of " + " or ".join(LAYOUTS), got=repr(layout), hint="sdedit is the quick one"
+            "The layout is unknown",
+            got=repr(layout),
+            hint=f"use {' or '.join(LAYOUTS)}; sdedit is the quick one",
         )
     return layout
 
 
 def _pixels(picture: Picture) -> np.ndarray:
-    """uint8[h, w, 3] RGB."""
+    """Read an image as uint8[h, w, 3] RGB."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if isinstance(picture, np.ndarray):
@@ -83,7 +85,7 @@ def _pixels(picture: Picture) -> np.ndarray:
             raise _unfit(type(picture).__name__)
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError):
-        raise _unfit(f"{Path(str(picture)).name}, which is no picture") from None
+        raise _unfit(f"{Path(str(picture)).name}, which is no image") from None
     except OSError as error:
         raise _unfit(f"{Path(str(picture)).name}: {error.strerror or 'damaged'}") from None
 
@@ -93,17 +95,17 @@ def _face(image: np.ndarray, find: Find | None) -> np.ndarray:
         found = find(image)
         if not found:
             raise MediaError(
-                "a reference picture with a face",
-                got=f"{image.shape[1]} x {image.shape[0]} px in which none is found",
-                hint="give a picture in which one face is well lit and seen from the front",
+                "No face is found in the reference image",
+                got=f"{image.shape[1]} x {image.shape[0]} px",
+                hint="give an image with one well-lit face, seen from the front",
             )
         return found[0].crop
     long, short = max(image.shape[:2]), min(image.shape[:2])
     if long > NOT_SQUARE * short:
         raise MediaError(
-            "an aligned, square face",
+            "The reference is not an aligned, square face",
             got=f"{image.shape[1]} x {image.shape[0]} px",
-            hint="pass find=pipeline.faces.find, which aligns any picture",
+            hint="pass find=pipeline.faces.find, which aligns any image",
         )
     return image
 
@@ -116,7 +118,7 @@ def _resized(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _toned(image: np.ndarray, channels: int) -> np.ndarray:
-    """Channels first; gray is Rec. 601 luma, as everywhere in the project."""
+    """Return channels first; gray is Rec. 601 luma, as everywhere in the project."""
     import cv2
 
     if channels == 3:
@@ -126,7 +128,7 @@ def _toned(image: np.ndarray, channels: int) -> np.ndarray:
 
 def _unfit(got: str) -> MediaError:
     return MediaError(
-        "a path, a PIL image, or uint8[h, w] or uint8[h, w, 3] pixels",
+        "The reference is not a path, a PIL image, or uint8[h, w] or uint8[h, w, 3] pixels",
         got=got,
         hint="save the reference as PNG or JPEG",
     )

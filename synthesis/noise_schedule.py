@@ -1,9 +1,10 @@
-"""How much of a face is left at every moment, and how much each moment counts.
+"""Noise schedules: of training, and of any scheduler of diffusers.
 
-A face x at moment t is ``sqrt(kept) x + sqrt(1 - kept) noise``; the network predicts the velocity
-``v = sqrt(kept) noise - sqrt(1 - kept) x`` (Salimans & Ho, 2022, doi:10.48550/arXiv.2202.00512).
-The cosine course (Nichol & Dhariwal, 2021) is stretched so that nothing is kept at the end (Lin
-et al., 2024, arXiv:2305.08891): sampling starts from pure noise, and so must training.
+A noisy face is ``sqrt(alphas_cumprod) x0 + sqrt(1 - alphas_cumprod) noise``. The network predicts
+the velocity ``v = sqrt(alphas_cumprod) noise - sqrt(1 - alphas_cumprod) x0`` (Salimans & Ho, 2022,
+doi:10.48550/arXiv.2202.00512). The cosine schedule (Nichol & Dhariwal, 2021) is rescaled to zero
+terminal signal-to-noise ratio (Lin et al., 2024, arXiv:2305.08891): sampling starts from pure
+noise, so training must reach it too.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from warehouse.errors import ModelError
 NUM_TRAIN_TIMESTEPS = 1000
 
 GAMMA = 5.0
-"""Signal-to-noise ratio above which moments count less (Hang et al., 2023, arXiv:2303.09556)."""
+"""Signal-to-noise ratio above which a timestep's loss is weighted down (Min-SNR, Hang et al.,
+2023, arXiv:2303.09556)."""
 
+_LEAST = 1e-4
+"""Smallest divisor."""
 
-_COURSE: dict[str, Any] = {
+_CONFIG: dict[str, Any] = {
     "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
     "beta_schedule": "squaredcos_cap_v2",
     "prediction_type": "v_prediction",
@@ -33,55 +37,58 @@ _COURSE: dict[str, Any] = {
 
 
 def training_scheduler() -> DDIMScheduler:
-    """The course of noise that the network is trained on."""
-    return DDIMScheduler(**_COURSE, clip_sample=True)
+    """Return the scheduler that defines the noise of training."""
+    return DDIMScheduler(**_CONFIG, clip_sample=True)
 
 
 def sampling_scheduler() -> UniPCMultistepScheduler:
-    """What draws: of the solvers in ``tests.benchmarks.solvers`` the nearest in ten steps."""
-    return UniPCMultistepScheduler(**_COURSE)
+    """Return the default solver: the best at ten steps in ``tests.benchmarks.solvers``."""
+    return UniPCMultistepScheduler(**_CONFIG)
 
 
 def alphas_cumprod() -> Tensor:
-    """float32[MOMENTS]: the share of the face's variance that is left, 1 down to exactly 0."""
-    left: Tensor = vars(training_scheduler())["alphas_cumprod"]
-    return left.float()
+    """Return float32[NUM_TRAIN_TIMESTEPS], falling from almost 1 to exactly 0."""
+    cumulative: Tensor = vars(training_scheduler())["alphas_cumprod"]
+    return cumulative.float()
 
 
-def loss_weight(kept: Tensor) -> Tensor:
-    """How much a squared error of v counts at each moment, in 0..1.
+def loss_weight(alphas_cumprod: Tensor) -> Tensor:
+    """Return the weight in 0..1 of a squared error of v at each timestep.
 
-    On the error of x, v-prediction weighs by ``snr + 1``. Min-SNR caps the ratio at GAMMA; capping
-    the whole weight, ``min(snr, GAMMA) + 1``, gives on v ``min(1, (GAMMA + 1) * (1 - kept))``. The
-    often copied ``min(snr, GAMMA) / (snr + 1)`` is zero where nothing is kept, so that the first
-    step of sampling would never be learned.
+    Relative to the error of x0, v-prediction weighs by ``snr + 1``. Capping the whole weight,
+    ``min(snr, GAMMA) + 1``, gives ``min(1, (GAMMA + 1) * (1 - alphas_cumprod))`` for v. The
+    common ``min(snr, GAMMA) / (snr + 1)`` is zero at zero signal, so the first sampling step
+    would never be trained.
     """
-    return ((GAMMA + 1) * (1 - kept)).clamp(max=1)
+    return ((GAMMA + 1) * (1 - alphas_cumprod)).clamp(max=1)
 
 
-def add_noise(face: Tensor, noise: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """The noisy face and the velocity there; ``kept`` float[n] per row."""
-    signal, sigma = _factors(kept, face)
+def add_noise(face: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the noisy face and its velocity; ``alphas_cumprod`` is float[n], one per row."""
+    signal, sigma = _factors(alphas_cumprod, face)
     return signal * face + sigma * noise, signal * noise - sigma * face
 
 
-def predict_x0(noisy: Tensor, velocity: Tensor, kept: Tensor) -> Tensor:
-    """The face that a velocity points to."""
-    signal, sigma = _factors(kept, noisy)
+def predict_x0(noisy: Tensor, velocity: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """Return the clean face that a velocity implies."""
+    signal, sigma = _factors(alphas_cumprod, noisy)
     return signal * noisy - sigma * velocity
 
 
-def _factors(kept: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    kept = kept.view(-1, *[1] * (like.ndim - 1))
-    return torch.sqrt(kept), torch.sqrt(1 - kept)
+def _factors(alphas_cumprod: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    alphas_cumprod = alphas_cumprod.view(-1, *[1] * (like.ndim - 1))
+    return torch.sqrt(alphas_cumprod), torch.sqrt(1 - alphas_cumprod)
 
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """How much of a picture is left at every timestep, and what the network's answer means.
+    """Signal and noise at every timestep, and what the network predicts.
+
+    Translates between the prediction types (Salimans & Ho, 2022, section 2.4), which is all that
+    guidance and inversion need from a scheduler.
 
     Attributes:
-        signal: float64[T], the factor of the clean picture, sqrt of alpha-bar.
+        signal: float64[T], the factor of the clean image, ``sqrt(alphas_cumprod)``.
         sigma: float64[T], the factor of the noise; ``signal² + sigma² = 1``.
         prediction_type: ``epsilon``, ``sample`` or ``v_prediction``.
     """
@@ -92,69 +99,70 @@ class NoiseLevels:
 
     @classmethod
     def of(cls, scheduler: Any) -> NoiseLevels:
-        """The levels of a scheduler of diffusers.
+        """Read the noise levels of a scheduler of diffusers.
 
         Raises:
-            ModelError: it has none (flow matching), or predicts something unheard of.
+            ModelError: it has none (flow matching), or an unknown prediction type.
         """
-        kept = getattr(scheduler, "alphas_cumprod", None)
+        cumulative = getattr(scheduler, "alphas_cumprod", None)
         kind = getattr(scheduler.config, "prediction_type", "epsilon")
-        if kept is None or kind not in ("epsilon", "sample", "v_prediction"):
+        if cumulative is None or kind not in ("epsilon", "sample", "v_prediction"):
             raise ModelError(
-                "a variance-preserving scheduler that predicts epsilon, sample or velocity",
+                "The scheduler is not variance-preserving with a prediction of epsilon, sample or "
+                "velocity",
                 got=f"{type(scheduler).__name__} with {kind}",
                 hint="give DDIMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler",
             )
-        kept = torch.as_tensor(kept).detach().cpu().double()
-        return cls(kept.sqrt(), (1 - kept).sqrt(), kind)
+        cumulative = torch.as_tensor(cumulative).detach().cpu().double()
+        return cls(cumulative.sqrt(), (1 - cumulative).sqrt(), kind)
 
     def __len__(self) -> int:
         return len(self.signal)
 
     def at(self, timestep: int) -> tuple[float, float]:
-        """Signal and sigma; timestep -1 is the clean picture."""
+        """Return signal and sigma; timestep -1 is the clean image."""
         if timestep < 0:
             return 1.0, 0.0
         return float(self.signal[timestep]), float(self.sigma[timestep])
 
-    def velocity(self, answer: Tensor, noisy: Tensor, timestep: int) -> Tensor:
-        """``signal * noise - sigma * clean`` from what the network answered at ``noisy``."""
+    def velocity(self, output: Tensor, noisy: Tensor, timestep: int) -> Tensor:
+        """Convert the network's output at ``noisy`` to ``signal * noise - sigma * clean``."""
         signal, sigma = self.at(timestep)
         if self.prediction_type == "v_prediction":
-            return answer
+            return output
         if self.prediction_type == "sample":
-            return (signal * noisy - answer) / max(sigma, _LEAST)
-        return (answer - sigma * noisy) / max(signal, _LEAST)
+            return (signal * noisy - output) / max(sigma, _LEAST)
+        return (output - sigma * noisy) / max(signal, _LEAST)
 
-    def clean(self, answer: Tensor, noisy: Tensor, timestep: int) -> Tensor:
-        """The picture that the network sees behind the noise."""
+    def predict_x0(self, output: Tensor, noisy: Tensor, timestep: int) -> Tensor:
+        """Convert the network's output at ``noisy`` to the clean image."""
         signal, sigma = self.at(timestep)
-        return signal * noisy - sigma * self.velocity(answer, noisy, timestep)
+        return signal * noisy - sigma * self.velocity(output, noisy, timestep)
 
-    def mix(self, clean: Tensor, drawn: Tensor, timestep: int) -> Tensor:
-        """``clean`` with ``drawn`` noise at a timestep."""
+    def add_noise(self, clean: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """Mix ``clean`` with ``noise`` at a timestep."""
         signal, sigma = self.at(timestep)
-        return signal * clean + sigma * drawn
+        return signal * clean + sigma * noise
 
-    def turn(self, noisy: Tensor, answer: Tensor, timestep: int, to: int) -> Tensor:
-        """One DDIM step (Song et al., 2021, eq. 12 with eta 0) from ``timestep`` to ``to``."""
+    def ddim_step(self, noisy: Tensor, output: Tensor, timestep: int, to: int) -> Tensor:
+        """Take a DDIM step (Song et al., 2021, eq. 12 with eta 0) from ``timestep`` to ``to``."""
         keep, add = self._ddim(timestep, to)
-        return keep * noisy + add * answer
+        return keep * noisy + add * output
 
-    def ddim_step_inverse(self, cleaner: Tensor, answer: Tensor, timestep: int, to: int) -> Tensor:
-        """From what picture at ``timestep`` ``turn`` would lead to ``cleaner`` at ``to``.
+    def ddim_step_inverse(self, cleaner: Tensor, output: Tensor, timestep: int, to: int) -> Tensor:
+        """Return the sample at ``timestep`` from which ``ddim_step`` gives ``cleaner`` at ``to``.
 
-        Exact if ``answer`` is the network's at the picture returned; the caller iterates.
+        Exact if ``output`` is the network's at the sample returned; the caller iterates.
         """
         keep, add = self._ddim(timestep, to)
-        # Nothing is kept where a picture comes from its prediction alone.
-        return (cleaner - add * answer) / max(keep, _LEAST)
+        # At zero signal ``keep`` is 0: the sample comes from its prediction alone.
+        return (cleaner - add * output) / max(keep, _LEAST)
 
     def _ddim(self, timestep: int, to: int) -> tuple[float, float]:
-        """What a step keeps of the picture and adds of the answer.
+        """Return the factors of sample and output in a step.
 
-        Written in the network's own terms: translated into another prediction, the answer would
-        depend on the picture twice and the iteration of an inversion would run away.
+        In the network's own prediction type: after a translation the output would depend on the
+        sample twice, and the fixed-point iteration of the inversion would diverge.
         """
         (signal, sigma), (to_signal, to_sigma) = self.at(timestep), self.at(to)
         if self.prediction_type == "v_prediction":
@@ -164,6 +172,3 @@ class NoiseLevels:
             return keep, to_signal - keep * signal
         keep = to_signal / max(signal, _LEAST)
         return keep, to_sigma - keep * sigma
-
-
-_LEAST = 1e-4

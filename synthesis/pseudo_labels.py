@@ -1,10 +1,9 @@
-"""Labels of made faces: what was asked is a wish, what independent raters see decides.
+"""Pseudo-labels of synthetic faces, decided by independent raters.
 
-The rule follows FERAnno's use in SynFER (Qi et al., 2024): where the raters' first choice is the
-asked expression, the asked label stays, softened by what they see; where it is not, their mean
-takes its place; where they are unsure, the face is dropped. Action units are always the measured
-ones: a unit that was asked and cannot be seen makes no wrong label, only a face that counts as
-relabelled.
+The rule follows FERAnno's use in SynFER (Qi et al., 2024). If the raters' first choice is the
+requested expression, the label is the request softened by their answer. If it is not, the label
+is their mean. If they are unsure, the face is dropped. Action units are always the measured ones:
+a requested unit that is not seen makes the face relabelled.
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ KEPT, RELABELLED, DROPPED = "kept", "relabelled", "dropped"
 ACTIONS = (KEPT, RELABELLED, DROPPED)
 
 TRUST = 0.7
-"""Share of the asked label where the raters agree with it."""
+"""Share of the requested label if the raters agree with it."""
 
 UNSURE = 0.5
-"""Below this probability of its first choice an ensemble does not know what it sees."""
+"""Probability of the first choice below which an ensemble is unsure."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one rater reads from n faces.
+    """Ratings of n faces by one rater.
 
     Attributes:
-        rater_id: never that of the rater that guided the drawing.
+        rater_id: must not be that of the guidance rater.
         expression: float[n, 8], rows sum to 1: the label that the rater would give.
-        au: float[n, K] in 0..1, NaN where it does not know the unit.
-        plurality: float[n, 8]: how likely each expression is the first choice of most people. A
-            rater that imitates shares of votes is modest, and ``UNSURE`` asks about this number;
-            ``expression`` if not given.
+        au: float[n, K] in 0..1, NaN where it does not support the unit.
+        plurality: float[n, 8], the probability that each expression is the first choice of most
+            people, compared with ``UNSURE``; ``expression`` if not given. A rater trained on
+            shares of votes is not confident in ``expression``.
         not_a_face: float[n]; zeros if not given.
     """
 
@@ -52,23 +51,27 @@ class Reading:
 
     @property
     def sure(self) -> np.ndarray:
+        """Return the probability of each expression as first choice."""
         return self.expression if self.plurality is None else self.plurality
 
     @property
     def no_face(self) -> np.ndarray:
+        """Return the probability that each crop shows no face."""
         return np.zeros(len(self.expression)) if self.not_a_face is None else self.not_a_face
 
 
-def apart(guide: str | None, raters: Iterable[str]) -> None:
-    """Refuse a guide that is among the raters: a face drawn to please one says nothing to it.
+def check_independent(guide: str | None, raters: Iterable[str]) -> None:
+    """Check that the guidance rater is not among the raters.
+
+    A rater cannot evaluate faces that were optimised for it.
 
     Raises:
-        SettingsError: it is.
+        SettingsError: it is among them.
     """
     if guide is not None and guide in set(raters):
         raise SettingsError(
-            "raters that did not guide the drawing",
-            got=f"{guide} as both",
+            "The rater guided the faces it would evaluate",
+            got=guide,
             hint="leave out the guide, or label with another rater",
         )
 
@@ -80,20 +83,20 @@ def rectify(
     *,
     faceless: np.ndarray | None = None,
 ) -> pl.DataFrame:
-    """One row per face: ``measured_au``, ``soft_label``, ``action`` and ``reason``.
+    """Return a row per face: ``measured_au``, ``soft_label``, ``action``, ``reason``.
 
-    A dropped face keeps what was measured, and its soft label, so that a threshold can be moved
-    later; reasons begin with ``unsure``, ``not_a_face``, ``expression`` or ``au``.
+    A dropped face keeps its measurements and soft label, so that a threshold can be changed
+    later. Reasons begin with ``unsure``, ``not_a_face``, ``expression`` or ``au``.
 
     Args:
-        asked_expression: float[n, 8]; a row of NaN where none was asked.
-        asked_au: float[n, K]; NaN where nothing was asked, 0 where absence was.
+        asked_expression: float[n, 8]; a row of NaN where none is requested.
+        asked_au: float[n, K]; NaN where nothing is requested, 0 where absence is.
         readings: of one or more raters, on the same n faces.
-        faceless: bool[n], where a face finder finds none. Raters of expressions have seen little
-            but faces, and read one into noise.
+        faceless: bool[n], where a face detector finds no face. Expression raters are trained on
+            faces only and see expressions in noise.
 
     Raises:
-        ModelError: no reading at all, or one of another size or with NaN in a distribution.
+        ModelError: no readings, or one of another size or with NaN in a distribution.
     """
     _check(len(asked_au), readings)
     seen = np.mean([one.expression for one in readings], axis=0)
@@ -103,8 +106,8 @@ def rectify(
     rows = [_row(*row) for row in zip(asked_expression, asked_au, seen, sure, au, strict=True)]
     lost = (no_face > 0.5) | (False if faceless is None else faceless)
     for place in np.flatnonzero(lost):
-        told = "say the raters" if no_face[place] > 0.5 else "none is found"
-        rows[place] = (rows[place][0], DROPPED, f"not_a_face: {told}")
+        source = "say the raters" if no_face[place] > 0.5 else "none is found"
+        rows[place] = (rows[place][0], DROPPED, f"not_a_face: {source}")
     labels, actions, reasons = zip(*rows, strict=True) if rows else ((), (), ())
     columns = TABLES["synthetic_faces"].columns
     return pl.DataFrame(
@@ -119,7 +122,7 @@ def rectify(
 
 
 def mean_known(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of arrays over those that know each value; NaN where none does."""
+    """Average arrays, ignoring NaN; NaN where all are NaN."""
     stacked = np.stack(parts).astype(np.float64)
     known = np.isfinite(stacked)
     total = np.where(known, stacked, 0).sum(axis=0)
@@ -127,15 +130,15 @@ def mean_known(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def missed(asked: np.ndarray, measured: np.ndarray) -> list[str]:
-    """Units asked for, known to the raters and not even seen at half of ``PRESENT``; one text each.
+    """Describe requested units that raters measure below half of ``PRESENT``.
 
     Args:
-        asked, measured: float[K] of one face, NaN = not asked, not known.
+        asked, measured: float[K] of one face, NaN = not requested, not supported.
     """
-    gone = (asked >= PRESENT) & (measured < PRESENT / 2)
+    unseen = (asked >= PRESENT) & (measured < PRESENT / 2)
     return [
         f"{unit.code} asked {want:.2f}, seen {got:.2f}"
-        for unit, want, got, miss in zip(ACTION_UNITS, asked, measured, gone, strict=True)
+        for unit, want, got, miss in zip(ACTION_UNITS, asked, measured, unseen, strict=True)
         if miss
     ]
 
@@ -143,7 +146,7 @@ def missed(asked: np.ndarray, measured: np.ndarray) -> list[str]:
 def _row(
     asked: np.ndarray, asked_au: np.ndarray, seen: np.ndarray, sure: np.ndarray, au: np.ndarray
 ) -> tuple[np.ndarray, str, str | None]:
-    """Soft label, action and reason of one face."""
+    """Return soft label, action and reason of one face."""
     first = int(sure.argmax())
     wanted = None if np.isnan(asked).any() else int(asked.argmax())
     agrees = wanted is None or wanted == first
@@ -162,13 +165,15 @@ def _row(
 
 def _check(n: int, readings: Sequence[Reading]) -> None:
     if not readings:
-        raise ModelError("at least one rater", got="none", hint="give one that did not guide")
+        raise ModelError(
+            "There are no ratings", got="no rater", hint="give a rater that is not the guide"
+        )
     for one in readings:
         for name, array in (("expression", one.expression), ("plurality", one.sure)):
             sums = array.sum(axis=1) if array.ndim == 2 else np.array([np.nan])
             if array.shape != (n, len(EXPRESSIONS)) or not (np.abs(sums - 1) < 1e-3).all():
                 raise ModelError(
-                    f"{n} distributions as {name} of {one.rater_id}",
+                    f"{one.rater_id} did not return {n} distributions as {name}",
                     got=f"shape {array.shape}, not all of sum 1",
-                    hint="mend that rater",
+                    hint="fix that rater",
                 )

@@ -1,149 +1,57 @@
-"""From noise to faces: the loop over the steps, for one batch."""
+"""Sample faces from noise: the denoising loop of one batch, for any scheduler of diffusers."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from synthesis.condition import FaceCondition, encode_prompts
-from synthesis.guidance import Guide, Steering, Term, steer
-from synthesis.latents import LatentCodec, as_gray
+from synthesis.guidance import SemanticGuidance, Term, guidance_terms
+from synthesis.latents import LatentCodec, to_gray
 from synthesis.noise_schedule import NoiseLevels
 from warehouse.errors import SettingsError
 
 FIXED_POINT_ROUNDS = 4
-"""Of the inversion: every round asks the network once more and brings it nearer to the exact way
-back (Pan et al., 2023, "Effective Real Image Editing with Accelerated Iterative Diffusion
-Inversion"). One round is the plain inversion, which does not quite lead back; how far each number
-gets is in ``tests/benchmarks/solvers.py``."""
+"""Network evaluations per step of the inversion (Pan et al., 2023, "Effective Real Image Editing
+with Accelerated Iterative Diffusion Inversion"). One is plain DDIM inversion, which does not lead
+back exactly; ``tests/benchmarks/solvers.py`` measures 1, 2, 4 and 8."""
+
+UNCONDITIONAL = Term(1.0, expression=False, au=False)
+
+StepCallback = Callable[[int, float, dict[str, Tensor]], dict[str, Tensor] | None]
+"""``(step, timestep, {"latents", "tokens"}) -> replacements by name, or None``."""
 
 
 def seeded_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One CPU generator per face: its noise depends on its seed and on nothing else."""
+    """Return one CPU generator per face: its noise depends on its seed alone."""
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
 def random_noise(
     generators: Sequence[torch.Generator], shape: Sequence[int], *, like: Tensor | None = None
 ) -> Tensor:
-    """Standard normal float32[len(dice), *shape], drawn on the CPU so that devices agree."""
-    rows = [torch.randn(tuple(shape), generator=die, dtype=torch.float32) for die in generators]
-    drawn = torch.stack(rows)
-    return drawn if like is None else drawn.to(device=like.device, dtype=like.dtype)
+    """Draw standard normal float32[len(generators), *shape].
 
-
-@dataclass(frozen=True)
-class SamplingSchedule:
-    """The steps still to go.
-
-    Attributes:
-        timesteps: from noisy to clean, each asked of the network once.
-        scale: what the network is shown of a sample, by position.
-        step: ``(answer, sample, position) -> sample`` at the next timestep.
-        unit: deviation of the noise that a course from the very beginning starts with.
+    Drawn where the generators are and then moved to the device and type of ``like``, so that CPU
+    generators give the same noise on every device.
     """
-
-    timesteps: list[float]
-    scale: Callable[[Tensor, int], Tensor]
-    step: Callable[[Tensor, Tensor, int], Tensor]
-    unit: float = 1.0
-
-
-def sampling_schedule(
-    scheduler: Any,
-    steps: int,
-    *,
-    generators: Sequence[torch.Generator] = (),
-    strength: float = 1.0,
-    device: torch.device | str = "cpu",
-) -> SamplingSchedule:
-    """The way of a scheduler of diffusers, from its noisiest step or from ``strength`` of them.
-
-    The scheduler is copied: these objects keep state between steps, and two callers may share one.
-    """
-    left = steps_for_strength(steps, strength, most=scheduler.config.num_train_timesteps)
-    own = copy.deepcopy(scheduler)
-    own.set_timesteps(steps, device=device)
-    first = getattr(own, "order", 1) * (steps - left)
-    if first and hasattr(own, "set_begin_index"):
-        own.set_begin_index(first)
-    moments = own.timesteps[first:]
-    extra: dict[str, Any] = {}
-    if generators and "generator" in inspect.signature(own.step).parameters:
-        extra["generator"] = list(generators)
-    return SamplingSchedule(
-        timesteps=[float(moment) for moment in moments],
-        scale=lambda sample, at: own.scale_model_input(sample, moments[at]),
-        step=lambda answer, sample, at: own.step(
-            answer, moments[at], sample, return_dict=False, **extra
-        )[0],
-        unit=float(own.init_noise_sigma),
-    )
-
-
-def ddim_schedule(levels: NoiseLevels, steps: int, *, strength: float = 1.0) -> SamplingSchedule:
-    """Deterministic DDIM on ``grid``: the way back of an inversion over the same grid."""
-    moments = grid(len(levels), steps, strength=strength)
-
-    def step(answer: Tensor, sample: Tensor, at: int) -> Tensor:
-        to = moments[at + 1] if at + 1 < len(moments) else -1
-        return levels.turn(sample, answer, moments[at], to)
-
-    return SamplingSchedule([float(m) for m in moments], scale=lambda sample, at: sample, step=step)
-
-
-def grid(total: int, steps: int, *, strength: float = 1.0) -> list[int]:
-    """Timesteps from noisy to clean, evenly spaced from the end ("trailing", Lin et al., 2024).
-
-    The one list that inversion walks up and denoising walks down.
-    """
-    left = steps_for_strength(steps, strength, most=total)
-    every = [round(total - 1 - at * total / steps) for at in range(steps)]
-    return every[steps - left :]
-
-
-def steps_for_strength(steps: int, strength: float, *, most: int) -> int:
-    """How many of ``steps`` a ``strength`` in (0, 1] leaves; at least one.
-
-    Raises:
-        SettingsError: strength out of range, or fewer than one or more than ``most`` steps.
-    """
-    if not 1 <= steps <= most:
-        raise SettingsError(f"1 to {most} steps", got=str(steps), hint="give steps=10")
-    if not 0 < strength <= 1:
-        raise SettingsError(
-            "a strength above 0 and up to 1", got=str(strength), hint="0.7 keeps the layout"
-        )
-    return max(1, round(steps * strength))
-
-
-def invert(
-    network: Callable[[Tensor, int], Tensor], clean: Tensor, levels: NoiseLevels, moments: list[int]
-) -> Tensor:
-    """The noise at ``moments[0]`` from which ``ddim_schedule`` leads back to ``clean``.
-
-    Args:
-        network: ``(noisy, timestep) -> answer``, unconditional and without guidance.
-        moments: of ``grid``; walked from its end, so that both ways use the same timesteps.
-    """
-    sample, before = clean, -1
-    for moment in reversed(moments):
-        guess = sample
-        for _ in range(FIXED_POINT_ROUNDS):
-            guess = levels.ddim_step_inverse(sample, network(guess, moment), moment, before)
-        sample, before = guess, moment
-    return sample
+    rows = [
+        torch.randn(tuple(shape), generator=one, dtype=torch.float32, device=one.device)
+        for one in generators
+    ]
+    noise = torch.stack(rows)
+    return noise if like is None else noise.to(device=like.device, dtype=like.dtype)
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the network is told, row by row: tokens [n, K+1, w], their summary, and text if any."""
+    """Network input of a condition: tokens [n, K+1, w], vector, and text embeddings if any."""
 
     tokens: Tensor
     pooled: Tensor
@@ -151,44 +59,15 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """The choices of one call that hold for every face of it."""
-
-    steps: int
-    terms: list[Term]
-    strength: float = 1.0
-    layout: str = "sdedit"
-    guide: Guide | None = None
-    guide_strength: float = 0.3
-    guide_au: bool = False
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The faces drawn together; every row is its own.
+class Sampler:
+    """Components and options of one call of the pipeline; holds no state between batches.
 
     Attributes:
-        dice: a generator per face.
-        prompts: a prompt per face and the one to stay away from; None without a text encoder.
-        pictures: references float[n, c, s, s] in -1..1, or None.
+        terms: evaluations per step, see ``guidance.guidance_terms``.
+        strength: share of the steps that run, from a reference image.
+        layout: ``sdedit`` or ``invert``, see ``synthesis.img2img``.
+        guidance: semantic guidance, or None.
     """
-
-    condition: FaceCondition
-    generators: list[torch.Generator]
-    prompts: list[str] | None = None
-    negative: str = ""
-    pictures: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.generators)
-
-
-Watch = Callable[[int, float, dict[str, Tensor]], dict[str, Tensor] | None]
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """A network with everything it needs to draw; stateless between calls."""
 
     unet: Any
     conditioner: Any
@@ -196,156 +75,290 @@ class Sampler:
     latent_codec: LatentCodec
     tokenizer: Any = None
     text_encoder: Any = None
+    num_inference_steps: int = 10
+    terms: list[Term] = field(default_factory=lambda: guidance_terms(2.0))
+    strength: float = 1.0
+    layout: str = "sdedit"
+    guidance: SemanticGuidance | None = None
 
-    def draw(self, wish: Wish, batch: Batch, watch: Watch) -> Tensor:
-        """Pictures float[n, c, s, s], about -1..1.
+    def sample(
+        self,
+        condition: FaceCondition,
+        generators: list[torch.Generator],
+        *,
+        prompts: list[str] | None = None,
+        negative_prompt: str = "",
+        references: Tensor | None = None,
+        callback: StepCallback = lambda step, timestep, tensors: None,
+    ) -> Tensor:
+        """Generate images float[n, c, s, s], about -1..1.
 
         Args:
-            watch: called after every step with its position, timestep, ``latents`` and
-                ``tokens``; what it returns under these names takes their place.
+            generators: one per face.
+            prompts: one per face; None without a text encoder.
+            references: images float[n, c, s, s] in -1..1, or None to start from noise.
         """
         levels = NoiseLevels.of(self.scheduler)
-        way = self.sampling_schedule(wish, batch)
-        contexts = [self.context(batch, term) for term in wish.terms]
-        steering = steering_of(wish, batch.condition)
-        latents = self._start(wish, batch, way, levels)
-        for position, moment in enumerate(way.timesteps):
-            shown = way.scale(latents, position)
-            if steering is not None and steering.acts(position, len(way.timesteps)):
-                contexts = self._steered(contexts, wish, shown, moment, steering, levels)
-            answer = self._guided(contexts, wish.terms, shown, moment)
-            latents = way.step(answer, latents, position)
-            seen = {"latents": latents, "tokens": contexts[-1].tokens}
-            changed = watch(position, moment, seen) or {}
+        schedule = self.schedule(generators)
+
+        def embed(term: Term) -> Embeddings:
+            return self.embed(condition, term, prompts, negative_prompt)
+
+        embeddings = [embed(term) for term in self.terms]
+        guided = self.guidance if self.terms[-1].expression else None
+        latents = self._initial_latents(generators, schedule, levels, references, embed)
+        for step, timestep in enumerate(schedule.timesteps):
+            model_input = schedule.scale_model_input(latents, step)
+            if guided is not None and guided.acts(step, len(schedule.timesteps)):
+                embeddings = self._moved(
+                    embeddings, guided, condition, model_input, timestep, levels
+                )
+            output = self._guided_output(embeddings, model_input, timestep)
+            latents = schedule.step(output, latents, step)
+            tensors = {"latents": latents, "tokens": embeddings[-1].tokens}
+            changed = callback(step, timestep, tensors) or {}
             latents = changed.get("latents", latents)
             if "tokens" in changed:
-                contexts[-1] = replace(contexts[-1], tokens=changed["tokens"])
+                embeddings[-1] = replace(embeddings[-1], tokens=changed["tokens"])
         return self.latent_codec.decode(latents)
 
-    def sampling_schedule(self, wish: Wish, batch: Batch | None = None) -> SamplingSchedule:
-        """The steps of a wish; those of an inversion are DDIM's on the inversion's own grid."""
-        if wish.layout == "invert":
-            return ddim_schedule(NoiseLevels.of(self.scheduler), wish.steps, strength=wish.strength)
+    def schedule(self, generators: Sequence[torch.Generator] = ()) -> SamplingSchedule:
+        """Return the steps to take; after an inversion those of DDIM on its own timesteps."""
+        if self.layout == "invert":
+            levels = NoiseLevels.of(self.scheduler)
+            return ddim_schedule(levels, self.num_inference_steps, strength=self.strength)
         return sampling_schedule(
             self.scheduler,
-            wish.steps,
-            generators=batch.generators if batch else (),
-            strength=wish.strength,
+            self.num_inference_steps,
+            generators=generators,
+            strength=self.strength,
             device=self.unet.device,
         )
 
-    def context(self, batch: Batch, term: Term) -> Embeddings:
-        """What the network is told for one evaluation of a step."""
-        told = batch.condition.without(expression=not term.expression, au=not term.au)
-        told = told.to(self.conditioner.device)
-        own = replace(
-            told,
-            expression=told.expression.to(self.conditioner.dtype),
-            au=told.au.to(self.conditioner.dtype),
-        )
-        tokens, pooled = (part.to(self.unet.dtype) for part in self.conditioner(own))
-        if batch.prompts is None:
+    def embed(
+        self,
+        condition: FaceCondition,
+        term: Term,
+        prompts: list[str] | None = None,
+        negative_prompt: str = "",
+    ) -> Embeddings:
+        """Embed what one evaluation of a step sees of the condition."""
+        seen = condition.without(expression=not term.expression, au=not term.au)
+        seen = seen.to(self.conditioner.device, self.conditioner.dtype)
+        tokens, pooled = (part.to(self.unet.dtype) for part in self.conditioner(seen))
+        if prompts is None:
             return Embeddings(tokens, pooled)
-        prompts = batch.prompts if term.expression else [batch.negative] * len(batch)
-        return Embeddings(
-            tokens, pooled, encode_prompts(prompts, self.tokenizer, self.text_encoder)
-        )
+        texts = prompts if term.expression else [negative_prompt] * len(condition)
+        return Embeddings(tokens, pooled, encode_prompts(texts, self.tokenizer, self.text_encoder))
 
-    def answer(self, noisy: Tensor, timestep: float, context: Embeddings) -> Tensor:
-        return model_output(self.unet, noisy, timestep, context)
-
-    def _start(
-        self, wish: Wish, batch: Batch, way: SamplingSchedule, levels: NoiseLevels
+    def _initial_latents(
+        self,
+        generators: list[torch.Generator],
+        schedule: SamplingSchedule,
+        levels: NoiseLevels,
+        references: Tensor | None,
+        embed: Callable[[Term], Embeddings],
     ) -> Tensor:
         like = torch.empty(0, device=self.unet.device, dtype=self.unet.dtype)
-        drawn = random_noise(batch.generators, self.latent_codec.shape(self.unet), like=like)
-        if batch.pictures is None:
-            return drawn * way.unit
-        clean = self.latent_codec.encode(batch.pictures.to(like))
-        first = round(way.timesteps[0])
-        if wish.layout == "invert":
-            nothing = self.context(batch, Term(1.0, expression=False, au=False))
-            moments = grid(len(levels), wish.steps, strength=wish.strength)
-            return invert(lambda x, t: self.answer(x, t, nothing), clean, levels, moments)
-        # A scheduler in sigmas holds the same mixture, scaled up by its own rule.
-        mixed = levels.mix(clean, drawn, first)
-        return mixed / _shown_share(way, mixed)
+        noise = random_noise(generators, self.latent_codec.latent_shape(self.unet), like=like)
+        if references is None:
+            return noise * schedule.init_noise_sigma
+        clean = self.latent_codec.encode(references.to(like))
+        if self.layout == "invert":
+            nothing = embed(UNCONDITIONAL)
+            timesteps = ddim_timesteps(
+                len(levels), self.num_inference_steps, strength=self.strength
+            )
+            return invert(
+                lambda x, t: model_output(self.unet, x, t, nothing), clean, levels, timesteps
+            )
+        mixed = levels.add_noise(clean, noise, round(schedule.timesteps[0]))
+        # A scheduler in sigmas stores the same mixture, scaled by its own rule.
+        scale = schedule.scale_model_input(torch.ones_like(mixed[:1]), 0)
+        return mixed / float(scale.flatten()[0])
 
-    def _guided(
-        self, contexts: list[Embeddings], terms: list[Term], shown: Tensor, moment: float
+    def _guided_output(
+        self, embeddings: list[Embeddings], model_input: Tensor, timestep: float
     ) -> Tensor:
-        """The weighted sum of the terms' answers, all evaluated in one pass."""
-        together = Embeddings(
-            torch.cat([c.tokens for c in contexts]),
-            torch.cat([c.pooled for c in contexts]),
-            _joined([c.text for c in contexts]),
+        """Return the weighted sum of the terms' outputs, evaluated in one pass."""
+        texts = [one.text for one in embeddings if one.text is not None]
+        joined = Embeddings(
+            torch.cat([one.tokens for one in embeddings]),
+            torch.cat([one.pooled for one in embeddings]),
+            torch.cat(texts) if texts else None,
         )
-        answers = self.answer(torch.cat([shown] * len(contexts)), moment, together)
-        parts = answers.chunk(len(contexts))
+        outputs = model_output(
+            self.unet, torch.cat([model_input] * len(embeddings)), timestep, joined
+        )
         return sum(
-            (term.weight * part for term, part in zip(terms, parts, strict=True)),
-            start=torch.zeros_like(shown),
+            (
+                term.weight * part
+                for term, part in zip(self.terms, outputs.chunk(len(embeddings)), strict=True)
+            ),
+            start=torch.zeros_like(model_input),
         )
 
-    def _steered(
+    def _moved(
         self,
-        contexts: list[Embeddings],
-        wish: Wish,
-        shown: Tensor,
-        moment: float,
-        steering: Steering,
+        embeddings: list[Embeddings],
+        guidance: SemanticGuidance,
+        condition: FaceCondition,
+        model_input: Tensor,
+        timestep: float,
         levels: NoiseLevels,
     ) -> list[Embeddings]:
-        """The contexts with tokens moved; whoever is told the expression hears the moved one."""
-        full = contexts[-1]
+        """Move tokens by semantic guidance; all terms with an expression use the moved token."""
+        full = embeddings[-1]
 
-        def expected(tokens: Tensor) -> Tensor:
-            answer = self.answer(shown, moment, replace(full, tokens=tokens))
-            return as_gray(self.latent_codec.decode(levels.clean(answer, shown, round(moment))))
+        def predict(tokens: Tensor) -> Tensor:
+            output = model_output(self.unet, model_input, timestep, replace(full, tokens=tokens))
+            clean = levels.predict_x0(output, model_input, round(timestep))
+            return to_gray(self.latent_codec.decode(clean))
 
-        moved = steer(full.tokens, expected, steering)
-        told = []
-        for context, term in zip(contexts, wish.terms, strict=True):
+        moved = guidance.update(
+            full.tokens,
+            predict,
+            expression=condition.expression * ~condition.null_expression[:, None],
+            au=condition.au,
+        )
+        found = []
+        for one, term in zip(embeddings, self.terms, strict=True):
             if not term.expression:
-                told.append(context)
+                found.append(one)
                 continue
-            rest = moved[:, 1:] if term.au else context.tokens[:, 1:]
-            told.append(replace(context, tokens=torch.cat([moved[:, :1], rest], dim=1)))
-        return told
+            rest = moved[:, 1:] if term.au else one.tokens[:, 1:]
+            found.append(replace(one, tokens=torch.cat([moved[:, :1], rest], dim=1)))
+        return found
 
 
-def model_output(unet: Any, noisy: Tensor, timestep: float | Tensor, context: Embeddings) -> Tensor:
-    """One evaluation: tokens alone for a network of ours, beside the text for Stable Diffusion."""
-    beside = context.tokens if context.text is None else (context.text, [context.tokens])
+def model_output(
+    unet: Any, sample: Tensor, timestep: float | Tensor, embeddings: Embeddings
+) -> Tensor:
+    """Evaluate the network once; a Stable Diffusion reads the AU tokens beside the text."""
+    hidden = (
+        embeddings.tokens if embeddings.text is None else (embeddings.text, [embeddings.tokens])
+    )
     projects = unet.config.class_embed_type == "projection"
     return unet(
-        noisy,
+        sample,
         timestep,
-        encoder_hidden_states=beside,
-        class_labels=context.pooled if projects else None,
+        encoder_hidden_states=hidden,
+        class_labels=embeddings.pooled if projects else None,
         return_dict=False,
     )[0]
 
 
-def steering_of(wish: Wish, condition: FaceCondition) -> Steering | None:
-    if wish.guide is None or not wish.terms[-1].expression:
-        return None
-    asked = ~condition.null_expression
-    return Steering(
-        guide=wish.guide,
-        expression=condition.expression * asked[:, None],
-        au=condition.au,
-        strength=wish.guide_strength,
-        units=wish.guide_au,
+@dataclass(frozen=True)
+class SamplingSchedule:
+    """Steps of a solver.
+
+    Attributes:
+        timesteps: from noisy to clean; the network is evaluated once at each.
+        scale_model_input: ``(sample, step) -> input of the network``.
+        step: ``(output, sample, step) -> sample`` at the next timestep.
+        init_noise_sigma: standard deviation of the initial noise.
+    """
+
+    timesteps: list[float]
+    scale_model_input: Callable[[Tensor, int], Tensor]
+    step: Callable[[Tensor, Tensor, int], Tensor]
+    init_noise_sigma: float = 1.0
+
+
+def sampling_schedule(
+    scheduler: Any,
+    num_inference_steps: int,
+    *,
+    generators: Sequence[torch.Generator] = (),
+    strength: float = 1.0,
+    device: torch.device | str = "cpu",
+) -> SamplingSchedule:
+    """Return the last ``strength`` of the steps of a scheduler of diffusers.
+
+    The scheduler is copied, because it holds state between steps and callers may share one.
+    """
+    most = scheduler.config.num_train_timesteps
+    left = steps_for_strength(num_inference_steps, strength, most=most)
+    own = copy.deepcopy(scheduler)
+    own.set_timesteps(num_inference_steps, device=device)
+    first = getattr(own, "order", 1) * (num_inference_steps - left)
+    if first and hasattr(own, "set_begin_index"):
+        own.set_begin_index(first)
+    timesteps = own.timesteps[first:]
+    extra: dict[str, Any] = {}
+    if generators and "generator" in inspect.signature(own.step).parameters:
+        extra["generator"] = list(generators)
+    return SamplingSchedule(
+        timesteps=[float(timestep) for timestep in timesteps],
+        scale_model_input=lambda sample, step: own.scale_model_input(sample, timesteps[step]),
+        step=lambda output, sample, step: own.step(
+            output, timesteps[step], sample, return_dict=False, **extra
+        )[0],
+        init_noise_sigma=float(own.init_noise_sigma),
     )
 
 
-def _joined(texts: list[Tensor | None]) -> Tensor | None:
-    given = [text for text in texts if text is not None]
-    return torch.cat(given) if given else None
+def ddim_schedule(
+    levels: NoiseLevels, num_inference_steps: int, *, strength: float = 1.0
+) -> SamplingSchedule:
+    """Return deterministic DDIM steps, which undo ``invert`` on the same timesteps."""
+    timesteps = ddim_timesteps(len(levels), num_inference_steps, strength=strength)
+
+    def step(output: Tensor, sample: Tensor, at: int) -> Tensor:
+        to = timesteps[at + 1] if at + 1 < len(timesteps) else -1
+        return levels.ddim_step(sample, output, timesteps[at], to)
+
+    return SamplingSchedule(
+        [float(timestep) for timestep in timesteps], lambda sample, at: sample, step
+    )
 
 
-def _shown_share(way: SamplingSchedule, sample: Tensor) -> float:
-    """How much smaller the network is shown a sample than the scheduler holds it; mostly 1."""
-    one = torch.ones_like(sample[:1])
-    return float(way.scale(one, 0).flatten()[0])
+def ddim_timesteps(total: int, num_inference_steps: int, *, strength: float = 1.0) -> list[int]:
+    """Return timesteps from noisy to clean, evenly spaced from the end.
+
+    This is "trailing" spacing (Lin et al., 2024). Inversion and denoising share the list.
+    """
+    left = steps_for_strength(num_inference_steps, strength, most=total)
+    every = [
+        round(total - 1 - at * total / num_inference_steps) for at in range(num_inference_steps)
+    ]
+    return every[num_inference_steps - left :]
+
+
+def steps_for_strength(num_inference_steps: int, strength: float, *, most: int) -> int:
+    """Return how many steps run at ``strength`` in (0, 1]; at least one.
+
+    Raises:
+        SettingsError: strength out of range, or fewer than one or more than ``most`` steps.
+    """
+    if not 1 <= num_inference_steps <= most:
+        raise SettingsError(
+            f"num_inference_steps is not in 1 to {most}",
+            got=str(num_inference_steps),
+            hint="give 10",
+        )
+    if not 0 < strength <= 1:
+        raise SettingsError(
+            "strength is not above 0 and up to 1",
+            got=str(strength),
+            hint="give 0.7, which keeps the layout",
+        )
+    return max(1, round(num_inference_steps * strength))
+
+
+def invert(
+    model: Callable[[Tensor, int], Tensor], clean: Tensor, levels: NoiseLevels, timesteps: list[int]
+) -> Tensor:
+    """Return the noise at ``timesteps[0]`` from which ``ddim_schedule`` leads to ``clean``.
+
+    Args:
+        model: ``(noisy, timestep) -> output``, unconditional and without guidance.
+        timesteps: of ``ddim_timesteps``; traversed from clean to noisy.
+    """
+    sample, before = clean, -1
+    for timestep in reversed(timesteps):
+        guess = sample
+        for _ in range(FIXED_POINT_ROUNDS):
+            guess = levels.ddim_step_inverse(sample, model(guess, timestep), timestep, before)
+        sample, before = guess, timestep
+    return sample

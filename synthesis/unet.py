@@ -1,4 +1,4 @@
-"""The denoising network in three sizes: a small ``UNet2DConditionModel`` of diffusers."""
+"""Denoising networks in three sizes, each a small ``UNet2DConditionModel``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tier:
-    """A size of the model.
+    """Size of a network.
 
     Attributes:
         side, patch: of the codec.
@@ -35,37 +35,37 @@ TIERS = {
     "S": Tier(side=48, patch=2, widths=(48, 96, 144), tokens=96),
     "M": Tier(side=48, patch=2, widths=(64, 128, 192), tokens=128),
 }
-"""XS3 learns on a processor in hours; S and M want a GPU."""
+"""XS3 trains on two CPU cores in hours; S and M need a GPU."""
 
 _HEADS = 4
 _GROUPS = 16
 
 
 def tier(name: str) -> Tier:
-    """The tier of this name.
+    """Return the tier of this name.
 
     Raises:
-        SettingsError: there is none; the message lists them.
+        SettingsError: the name is unknown.
     """
     if name not in TIERS:
         raise SettingsError(
-            f"one of {', '.join(TIERS)}", got=repr(name), hint="choose one of these"
+            "The tier is unknown", got=repr(name), hint=f"choose one of {', '.join(TIERS)}"
         )
     return TIERS[name]
 
 
 def codec(name: str) -> PixelCodec:
-    """The folding of this tier."""
+    """Return the pixel codec of this tier."""
     return PixelCodec(side=tier(name).side, patch=tier(name).patch)
 
 
 def conditioner(name: str, *, supported: tuple[int, ...]) -> AUConditioner:
-    """An untrained conditioner of this tier."""
-    return AUConditioner(taught=supported, width=tier(name).tokens)
+    """Return an untrained conditioner of this tier."""
+    return AUConditioner(supported=supported, width=tier(name).tokens)
 
 
 def unet(name: str) -> UNet2DConditionModel:
-    """An untrained network of this tier: grid, timestep, tokens and vector in, velocity out."""
+    """Return an untrained network of this tier, which predicts the velocity."""
     from diffusers import UNet2DConditionModel
 
     size = tier(name)
@@ -79,7 +79,7 @@ def unet(name: str) -> UNet2DConditionModel:
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=size.layers,
         cross_attention_dim=size.tokens,
-        # diffusers means the number of heads by this name, and keeps it for old checkpoints.
+        # In diffusers this argument is the number of heads.
         attention_head_dim=_HEADS,
         norm_num_groups=_GROUPS,
         class_embed_type="projection",

@@ -1,4 +1,4 @@
-"""The command that draws faces to order: synth."""
+"""The command ``risorius synth``."""
 
 from __future__ import annotations
 
@@ -17,49 +17,59 @@ def register(app: typer.Typer) -> None:
 def synth(
     session: Session,
     au: Annotated[
-        str, typer.Option("--au", help="AU12=0.8,AU6=C: intensities 0 to 1 or A to E; 0: absent.")
+        str, typer.Option("--au", help="Intensities, 0 to 1 or A to E: AU12=0.8,AU6=C. 0: absent.")
     ] = "",
     expression: Annotated[
         str | None, typer.Option("--expression", help="happiness, anger, fear, …")
     ] = None,
     n: Annotated[
-        int, typer.Option("-n", min=1, max=100_000, help="Faces, seeds with --sweep.")
+        int, typer.Option("-n", min=1, max=100_000, help="Number of faces; with --sweep, of seeds.")
     ] = 16,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first face.")] = 0,
-    out: Annotated[Path, typer.Option("--out", help="Folder for pictures, sheet, record.")] = Path(
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of the first face; the others count up.")
+    ] = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder for images, sheet and record.")] = Path(
         "synthetic"
     ),
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="A picture of a face that lends its layout.")
+        Path | None, typer.Option("--reference", help="Image whose layout the faces keep.")
     ] = None,
     sweep: Annotated[
-        str | None, typer.Option("--sweep", help="AU12: that unit from 0 to 1 in five steps.")
+        str | None, typer.Option("--sweep", help="Run one unit from 0 to 1 in five steps: AU12.")
     ] = None,
     guide: Annotated[
-        bool, typer.Option("--guide/--no-guide", help="Let the machine rater steer the drawing.")
+        bool, typer.Option("--guide/--no-guide", help="Guide the generation by the machine rater.")
     ] = False,
 ) -> None:
-    """Draw faces that show given action units and an expression, and measure what they show.
+    """Generate faces with given action units and expression, and measure them.
 
-    Every face is read by raters that had no part in drawing it; faces.json holds what was asked,
-    what was measured and the label that follows. Stop it at any moment and run it again: no face
-    is drawn twice. The people do not exist; what a face shows is not what anybody feels.
+    Raters that had no part in the generation rate every face. faces.json holds requests,
+    measurements and labels. Run the command again to continue an interrupted run; no face is
+    generated twice. The faces show no real people, and an expression is not an emotion.
     """
+    from functools import partial
+
     from pipeline import progress
     from pipeline.synthesis import service
-    from pipeline.synthesis.generator import Maker
-    from pipeline.synthesis.options import Wish
+    from synthesis.request import FaceRequest, parse_action_units
     from warehouse.errors import SettingsError
 
     settings = session.settings()
     if reference is not None and not reference.is_file():
         raise SettingsError(
-            "a picture of a face", got=f"no file {reference}", hint="check the path"
+            "The reference image does not exist", got=str(reference), hint="check the path"
         )
-    wish = Wish.of(au, expression, n=n, seed=seed, sweep=sweep)
-    maker = Maker(name=settings.synthesizer, guided=guide, reference=reference)
+    request = FaceRequest.parse(au, expression, seed=seed)
+    unit = next(iter(parse_action_units(f"{sweep}=1"))) if sweep else None
+    generator = service.FaceGenerator(name=settings.synthesizer, guided=guide, reference=reference)
     with session.watching():
-        made = service.deliver(
-            wish, maker, out.expanduser().absolute(), rater=settings.rater, say=progress.say
+        facts = service.generate(
+            request,
+            generator,
+            out.expanduser().absolute(),
+            n=n,
+            sweep=unit,
+            rater=settings.rater,
+            progress=progress.say,
         )
-    session.answer(made.facts, made.show)
+    session.answer(facts, partial(service.show, facts))

@@ -1,4 +1,4 @@
-"""Synthesis: what curated faces lack, faces made to fill it, and what raters see in those."""
+"""Assets of synthesis: coverage gaps, synthetic faces, and their labels."""
 
 import base64
 from functools import partial
@@ -13,7 +13,7 @@ from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.resources import Workplace
 from pipeline.reporting import tables as pictures
 from pipeline.synthesis import jobs
-from pipeline.synthesis.generator import readers
+from pipeline.synthesis.service import evaluation_raters
 from synthesis import image_grid
 from warehouse.storage import media, tables, views
 from warehouse.storage.home import Home
@@ -28,10 +28,12 @@ from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
     owners=["team:machine-learning"],
 )
 def coverage_gaps(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per expression, action unit, pair of units and pose: how many curated faces show it,
-    and how many too few. Nothing is stored, so it cannot disagree with `curated_faces`."""
+    """Count curated faces per expression, action unit, pair of units and pose.
+
+    One row per gap candidate, with how many faces are missing. Nothing is stored, so the asset
+    cannot disagree with `curated_faces`."""
     settings, home = workplace.settings(), workplace.home()
-    found = jobs.lacking(home, jobs.maker_of(settings).taught)
+    found = jobs.coverage_gaps(home, jobs.generator_of(settings).supported_units)
     short = found.filter(pl.col("missing") > 0)
     return dg.MaterializeResult(
         metadata={
@@ -58,25 +60,28 @@ def coverage_gaps(workplace: Workplace) -> dg.MaterializeResult:
 def synthetic_faces(
     context: dg.AssetExecutionContext, workplace: Workplace
 ) -> dg.MaterializeResult:
-    """One row per face made for a gap: what was asked, its seed, its model and its picture.
+    """Generate faces for the coverage gaps.
 
-    A face made before is not made again; `RISORIUS_SYNTH_FACES` says how many are wanted."""
+    One row per face with request, seed, model and crop. Existing faces are not generated again.
+    `RISORIUS_SYNTH_FACES` sets the number of faces."""
     settings, home = workplace.settings(), workplace.home()
-    maker = jobs.maker_of(settings)
-    asked = jobs.plan(home, maker, settings.synth_faces)
-    say = partial(progress.say, "synthesis")
-    count = jobs.make_faces(home, maker, asked, each=workplace.each(), say=say)
-    context.log.info(f"{count.drawn} faces drawn, {count.known} known, {count.gone} let go")
+    generator = jobs.generator_of(settings)
+    planned = jobs.plan(home, generator, settings.synth_faces)
+    report = partial(progress.say, "synthesis")
+    count = jobs.generate_faces(home, generator, planned, each=workplace.each(), progress=report)
+    context.log.info(
+        f"{count.generated} faces generated, {count.known} known, {count.removed} removed"
+    )
     made = tables.read(home, "synthetic_faces").join(
-        asked.select("face_id", "gap"), on="face_id", how="left"
+        planned.select("face_id", "gap"), on="face_id", how="left"
     )
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": made.height,
-            "model": maker.model,
-            "drawn": count.drawn,
+            "model": generator.model,
+            "drawn": count.generated,
             "known_before": count.known,
-            "no_longer_wanted": count.gone,
+            "no_longer_wanted": count.removed,
             "contact_sheet": dg.MetadataValue.md(_sheet(home, made, made["gap"])),
         }
     )
@@ -92,30 +97,32 @@ def synthetic_faces(
 def synthetic_labels(
     context: dg.AssetExecutionContext, workplace: Workplace
 ) -> dg.MaterializeResult:
-    """One row per synthetic face: measured action units, the label that raters bear out, and
-    whether it was kept, relabelled or dropped. Whoever guided the drawing is not among them."""
+    """Label synthetic faces by independent raters.
+
+    One row per face with measured action units, soft label, and the action kept, relabelled or
+    dropped. The guidance rater is not among the raters."""
     settings, home = workplace.settings(), workplace.home()
-    maker = jobs.maker_of(settings)
-    raters = readers(settings.rater, guide_id=maker.guide_id)
-    say = partial(progress.say, "reading")
-    labelled = jobs.label_faces(home, maker, raters, each=workplace.each(), say=say)
-    context.log.info(f"{labelled} faces read by {len(raters)} raters")
+    generator = jobs.generator_of(settings)
+    raters = evaluation_raters(settings.rater, guide_id=generator.guide_id)
+    report = partial(progress.say, "reading")
+    labelled = jobs.label_faces(home, generator, raters, each=workplace.each(), progress=report)
+    context.log.info(f"{labelled} faces rated by {len(raters)} raters")
     made = tables.read(home, "synthetic_faces").sort("action", "face_id", nulls_last=True)
-    told = made["reason"].fill_null("kept").str.split(":").list.first()
+    reasons = made["reason"].fill_null("kept").str.split(":").list.first()
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": made.height,
             "raters": ", ".join(rater.rater_id for rater in raters),
-            **jobs.facts(home),
+            **jobs.action_counts(home),
             "reasons": dg.MetadataValue.md(pictures.table(views.query(home, "SELECT * FROM made"))),
-            "contact_sheet": dg.MetadataValue.md(_sheet(home, made, told)),
+            "contact_sheet": dg.MetadataValue.md(_sheet(home, made, reasons)),
         }
     )
 
 
 @dg.asset_check(asset=synthetic_faces, blocking=True)
 def synthetic_faces_stand_once(workplace: Workplace) -> dg.AssetCheckResult:
-    """No synthetic face twice, each with a picture, a model and something that was asked."""
+    """Every synthetic face is unique and has a crop and a model."""
     home = workplace.home()
     made = tables.read(home, "synthetic_faces")
     repeated = int(made["face_id"].is_duplicated().sum())
@@ -129,7 +136,7 @@ def synthetic_faces_stand_once(workplace: Workplace) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=synthetic_labels, blocking=True)
 def every_synthetic_face_has_an_action(workplace: Workplace) -> dg.AssetCheckResult:
-    """Each is kept, relabelled or dropped, with a reason unless kept."""
+    """Every face is kept, relabelled or dropped, with a reason unless kept."""
     made = tables.read(workplace.home(), "synthetic_faces")
     known = pl.col("action").is_in(["kept", "relabelled", "dropped"]).fill_null(False)
     odd = made.filter(~known)
@@ -142,7 +149,7 @@ def every_synthetic_face_has_an_action(workplace: Workplace) -> dg.AssetCheckRes
 
 @dg.asset_check(asset=synthetic_labels, blocking=True)
 def synthetic_labels_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
-    """No NaN in a soft label that enters a release, and each sums to one."""
+    """Soft labels that enter a release have no NaN and sum to one."""
     made = tables.read(workplace.home(), "synthetic_faces")
     entering = made.filter(pl.col("action").is_in(["kept", "relabelled"]))
     values = entering["soft_label"].drop_nulls().to_numpy().astype(float)
@@ -154,17 +161,18 @@ def synthetic_labels_are_distributions(workplace: Workplace) -> dg.AssetCheckRes
     )
 
 
-def _sheet(home: Home, made: pl.DataFrame, told: pl.Series) -> str:
+def _sheet(home: Home, made: pl.DataFrame, captions: pl.Series) -> str:
     verdict = pl.col("action").replace("relabelled", "kept")
-    short = [(text or "").split(":")[-1] for text in told]
+    short = [(text or "").split(":")[-1] for text in captions]
     return pictures.contact_sheet(home, made.with_columns(verdict=verdict), captions=short)
 
 
 def _heat_map(home: Home, found: pl.DataFrame) -> str:
-    """Expressions and poses, then units against units; the diagonal is each unit by itself,
-    and what was never measured stays white."""
+    """Draw expressions and poses, then a matrix of units.
+
+    The diagonal holds single units; unmeasured cells stay white."""
     codes = [unit.code for unit in ACTION_UNITS]
-    have = jobs.pairs(home)
+    have = jobs.pair_counts(home)
     have[np.triu_indices(len(codes), 1)] = np.nan
     target = {(row["kind"], row["name"]): row["wanted"] for row in found.to_dicts()}
     wanted = np.full(have.shape, float(found.filter(pl.col("kind") == "pair")["wanted"][0]))

@@ -1,4 +1,4 @@
-"""Faces made to fill the gaps of a home, drawn once and labelled by what raters see in them."""
+"""Fill coverage gaps: plan, generate and label synthetic faces of a home."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from pipeline.execution import map_items
-from pipeline.synthesis.generator import BATCH, Maker, Order, faceless, read, slug
+from pipeline.synthesis.service import (
+    BATCH,
+    FaceGenerator,
+    faceless,
+    rate,
+    slug,
+    target_expressions,
+)
+from synthesis.request import FaceRequest, au_vector
 from warehouse.errors import MediaError
 from warehouse.ids import sha256_of
 from warehouse.storage import media, tables, views
@@ -23,139 +31,143 @@ if TYPE_CHECKING:
 
 TABLE = "synthetic_faces"
 PREFIX = "gap-"
-"""Of the parts written here; files that others put into the table are left alone."""
+"""Prefix of the part files written here; other part files are left unchanged."""
 
-Say = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
+"""``(item, done, total)``."""
 
 HERE = partial(map_items, over="machines")
-"""In this process: a network uses every core by itself."""
+"""Run in this process: a network uses every core by itself."""
 
 
-class Count(NamedTuple):
-    """Faces drawn now, found from before, and no longer asked for."""
+class GenerationCount(NamedTuple):
+    """Faces generated now, generated before, and removed from the plan."""
 
-    drawn: int
+    generated: int
     known: int
-    gone: int
+    removed: int
 
 
-def maker_of(settings: Settings) -> Maker:
-    """The way of drawing that the settings name."""
-    return Maker(name=settings.synthesizer, guided=settings.synth_guide)
+def generator_of(settings: Settings) -> FaceGenerator:
+    """Return the face generator that the settings name."""
+    return FaceGenerator(name=settings.synthesizer, guided=settings.synth_guide)
 
 
-def lacking(home: Home, taught: list[int]) -> pl.DataFrame:
-    """What the curated faces lack, see ``synthesis.coverage.gaps``."""
+def coverage_gaps(home: Home, supported: list[int]) -> pl.DataFrame:
+    """Return the gaps of the curated faces, see ``synthesis.coverage.gaps``."""
     from synthesis import coverage
 
-    return coverage.gaps(*_curated(home), taught=taught)
+    return coverage.gaps(*_curated(home), supported=supported)
 
 
-def pairs(home: Home) -> np.ndarray:
-    """float[K, K]: curated faces that show both units; NaN where one was never measured."""
+def pair_counts(home: Home) -> np.ndarray:
+    """Return float[K, K]: curated faces that show both units; NaN if one is unmeasured."""
     import numpy as np
 
     from synthesis import coverage
 
     au = _curated(home)[1]
-    blind = coverage.unmeasured(au)
-    return np.where(blind[:, None] | blind, np.nan, coverage.counts(au))
+    unmeasured = coverage.unmeasured(au)
+    return np.where(unmeasured[:, None] | unmeasured, np.nan, coverage.counts(au))
 
 
-def plan(home: Home, maker: Maker, n: int) -> pl.DataFrame:
-    """The ``n`` faces to ask for, see ``synthesis.coverage.plan``, and each one's ``face_id``."""
+def plan(home: Home, generator: FaceGenerator, n: int) -> pl.DataFrame:
+    """Plan ``n`` faces with ``synthesis.coverage.plan`` and add their ``face_id``."""
     from synthesis import coverage
 
-    asked = coverage.plan(lacking(home, maker.taught), n, taught=maker.taught)
-    ids = [maker.face_id(_order(row)) for row in asked.iter_rows(named=True)]
-    return asked.with_columns(face_id=pl.Series(ids, dtype=pl.String))
+    units = generator.supported_units
+    planned = coverage.plan(coverage_gaps(home, units), n, supported=units)
+    ids = [generator.face_id(_request(row)) for row in planned.iter_rows(named=True)]
+    return planned.with_columns(face_id=pl.Series(ids, dtype=pl.String))
 
 
-def make_faces(
+def generate_faces(
     home: Home,
-    maker: Maker,
-    asked: pl.DataFrame,
+    generator: FaceGenerator,
+    planned: pl.DataFrame,
     *,
     each: Callable[..., Any] = HERE,
-    say: Say | None = None,
-) -> Count:
-    """Draw what is asked and not there yet; rows that are no longer asked for leave the table.
+    progress: Progress | None = None,
+) -> GenerationCount:
+    """Generate planned faces that are missing; delete rows that are not planned.
 
-    Every batch is written as soon as it is drawn: a run that is killed loses what was being drawn,
-    and the next run draws that and what was still to come.
+    Every batch is written when it is done. If the run is killed, the next run generates the
+    unfinished batch and the rest.
 
     Args:
         each: ``execution.map_items`` with its engine.
 
     Raises:
-        Exception: the first that drawing raised; the other batches are drawn first.
+        Exception: the first failure; the other batches are generated first.
     """
     known = tables.read(home, TABLE)
     whole = [media.path_of(home, key).is_file() for key in known["crop"]]
     here = known.filter(pl.Series(whole, dtype=pl.Boolean))
-    owed = asked.filter(~pl.col("face_id").is_in(here["face_id"].to_list()))
-    parts, failures = _parts(asked), []
-    drawing = partial(_drawn, home=home, maker=maker)
-    for rows, drawn in each(drawing, list(owed.iter_slices(BATCH))):
-        if isinstance(drawn, Exception):
-            failures.append(drawn)
+    missing = planned.filter(~pl.col("face_id").is_in(here["face_id"].to_list()))
+    parts, failures = _parts(planned), []
+    generating = partial(_generated, home=home, generator=generator)
+    for rows, outcome in each(generating, list(missing.iter_slices(BATCH))):
+        if isinstance(outcome, Exception):
+            failures.append(outcome)
             continue
-        here = pl.concat([here, drawn])
+        here = pl.concat([here, outcome])
         for part in _parts(rows):
             wanted = parts[part]["face_id"].to_list()
             tables.write(
                 home, TABLE, here.filter(pl.col("face_id").is_in(wanted)).sort("face_id"), part=part
             )
-        if say:
-            done = asked["face_id"].is_in(here["face_id"].to_list()).sum()
-            say(maker.model, int(done), asked.height)
+        if progress:
+            done = planned["face_id"].is_in(here["face_id"].to_list()).sum()
+            progress(generator.model, int(done), planned.height)
     if failures:
         raise failures[0]
     for orphan in _written(home) - set(parts):
         tables.remove(home, TABLE, part=orphan)
     for part, rows in parts.items():
         _trim(home, part, rows["face_id"].to_list())
-    left = known.filter(~pl.col("face_id").is_in(asked["face_id"].to_list()))
-    return Count(owed.height, asked.height - owed.height, left.height)
+    removed = known.filter(~pl.col("face_id").is_in(planned["face_id"].to_list()))
+    return GenerationCount(missing.height, planned.height - missing.height, removed.height)
 
 
 def label_faces(
     home: Home,
-    maker: Maker,
+    generator: FaceGenerator,
     raters: list[Any],
     *,
     each: Callable[..., Any] = HERE,
-    say: Say | None = None,
+    progress: Progress | None = None,
 ) -> int:
-    """Measure, and rectify the labels of, every face these raters have not read; returns how many.
+    """Rate the faces that these raters have not rated, and rectify their labels.
 
     Args:
-        raters: picklable if ``each`` goes to other machines; those of ``raters.load`` are.
+        raters: picklable if ``each`` uses other machines; those of ``raters.load`` are.
         each: ``execution.map_items`` with its engine.
 
-    Raises:
-        SettingsError: the rater that guided the drawing is among them.
-        Exception: the first that reading raised; the other parts are read first.
-    """
-    from synthesis.pseudo_labels import apart
+    Returns:
+        Faces labelled now.
 
-    names = [rater.rater_id for rater in raters]
-    apart(maker.guide_id, names)
+    Raises:
+        SettingsError: the guidance rater is among the raters.
+        Exception: the first failure; the other part files are labelled first.
+    """
+    from synthesis.pseudo_labels import check_independent
+
+    check_independent(generator.guide_id, [rater.rater_id for rater in raters])
     written, labelled, failures = sorted(_written(home)), 0, []
-    reading = partial(_read_part, home=home, raters=raters)
-    for number, (part, outcome) in enumerate(each(reading, written), start=1):
+    labelling = partial(_label_part, home=home, raters=raters)
+    for number, (part, outcome) in enumerate(each(labelling, written), start=1):
         if isinstance(outcome, Exception):
             failures.append(outcome)
             continue
         labelled += outcome
-        if say:
-            say(part, number, len(written))
+        if progress:
+            progress(part, number, len(written))
     if failures:
         raise failures[0]
     return labelled
 
 
-def _read_part(part: str, *, home: Home, raters: list[Any]) -> int:
+def _label_part(part: str, *, home: Home, raters: list[Any]) -> int:
     rows = pl.read_parquet(tables.path_of(home, TABLE, part=part))
     names = [rater.rater_id for rater in raters]
     stamp = sha256_of([repr([names, rows["face_id"].to_list()]).encode()])[:16]
@@ -166,20 +178,20 @@ def _read_part(part: str, *, home: Home, raters: list[Any]) -> int:
     return frame.height
 
 
-def facts(home: Home) -> dict[str, int]:
-    """How many synthetic faces were kept, relabelled and dropped."""
+def action_counts(home: Home) -> dict[str, int]:
+    """Count the synthetic faces that were kept, relabelled and dropped."""
     found = views.query(home, f"SELECT action, count(*) AS n FROM {TABLE} GROUP BY ALL")
     by_action = dict(found.iter_rows())
     return {name: int(by_action.get(name, 0)) for name in ("kept", "relabelled", "dropped")}
 
 
 def _curated(home: Home) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Soft labels, action units and yaw of the curated faces, NaN where unknown."""
+    """Return soft labels, action units and yaw of the curated faces, NaN = unknown."""
     import numpy as np
 
     rows = views.query(home, "SELECT face_id, soft_label, au FROM curated_faces")
-    turned = tables.scan(home, "faces").select("face_id", "yaw").unique("face_id").collect()
-    rows = rows.join(turned, on="face_id", how="left", maintain_order="left")
+    yaw = tables.scan(home, "faces").select("face_id", "yaw").unique("face_id").collect()
+    rows = rows.join(yaw, on="face_id", how="left", maintain_order="left")
     columns = TABLES[TABLE].columns
     label, au = (
         np.array(
@@ -193,15 +205,15 @@ def _curated(home: Home) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return label, au, rows["yaw"].fill_null(float("nan")).to_numpy()
 
 
-def _order(row: dict[str, Any]) -> Order:
+def _request(row: dict[str, Any]) -> FaceRequest:
     au = {pair["unit"]: pair["intensity"] for pair in row["au"]}
-    return Order(au=au, expression=row["expression"], seed=row["seed"])
+    return FaceRequest(au=au, expression=row["expression"], seed=row["seed"])
 
 
-def _parts(asked: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Part name to its rows; one gap's faces never share a part with another's."""
+def _parts(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Split a plan by part file; every part file holds faces of one gap."""
     found = {}
-    for (gap, number), rows in asked.group_by(
+    for (gap, number), rows in planned.group_by(
         "gap", pl.col("number") // BATCH, maintain_order=True
     ):
         found[f"{PREFIX}{slug(str(gap))}-{number:04d}"] = rows
@@ -213,33 +225,29 @@ def _written(home: Home) -> set[str]:
 
 
 def _trim(home: Home, part: str, wanted: list[str]) -> None:
-    """Leave in a part what is wanted; one that was right stays untouched, labels and all."""
+    """Delete unplanned rows of a part file; leave it untouched if there are none."""
     path = tables.path_of(home, TABLE, part=part)
     rows = pl.read_parquet(path)
-    right = rows.filter(pl.col("face_id").is_in(wanted))
-    if right.height < rows.height:
-        tables.write(home, TABLE, right, part=part)
+    planned = rows.filter(pl.col("face_id").is_in(wanted))
+    if planned.height < rows.height:
+        tables.write(home, TABLE, planned, part=part)
 
 
-def _drawn(rows: pl.DataFrame, *, home: Home, maker: Maker) -> pl.DataFrame:
-    """Rows of the table, not labelled yet."""
+def _generated(rows: pl.DataFrame, *, home: Home, generator: FaceGenerator) -> pl.DataFrame:
+    """Generate faces; return their rows of the table, not labelled yet."""
     import numpy as np
 
-    from synthesis import action_units
-    from warehouse.vocabulary import EXPRESSIONS
-
-    orders = [_order(row) for row in rows.iter_rows(named=True)]
-    crops = maker.draw(orders)
-    eye = np.eye(len(EXPRESSIONS), dtype=np.float32)
-    names = [order.expression for order in orders]
+    requests = [_request(row) for row in rows.iter_rows(named=True)]
+    crops = generator.generate(requests)
+    targets = zip(requests, target_expressions(requests), strict=True)
     return pl.DataFrame(
         {
             "face_id": rows["face_id"],
-            "target_au": np.stack([action_units.vector(order.au) for order in orders]),
-            "target_expression": [eye[EXPRESSIONS.index(n)].tolist() if n else None for n in names],
+            "target_au": np.stack([au_vector(request.au) for request in requests]),
+            "target_expression": [row.tolist() if one.expression else None for one, row in targets],
             "seed": rows["seed"],
-            "model": [maker.model] * len(orders),
-            "guidance": [maker.guidance] * len(orders),
+            "model": [generator.model] * len(requests),
+            "guidance": [generator.guidance_scale] * len(requests),
             "crop": [media.store(home, "crops", crop) for crop in crops],
             **dict.fromkeys(("measured_au", "soft_label", "action", "reason")),
         },
@@ -248,7 +256,7 @@ def _drawn(rows: pl.DataFrame, *, home: Home, maker: Maker) -> pl.DataFrame:
 
 
 def _labelled(home: Home, rows: pl.DataFrame, raters: list[Any]) -> pl.DataFrame:
-    """The same rows with what the raters see; a face whose crop is gone is dropped, and says so."""
+    """Label rows by their raters; drop a face whose crop is missing."""
     import numpy as np
 
     from synthesis.pseudo_labels import DROPPED, rectify
@@ -261,14 +269,16 @@ def _labelled(home: Home, rows: pl.DataFrame, raters: list[Any]) -> pl.DataFrame
         except MediaError:
             lost.append(True)
     missing = pl.Series(lost, dtype=pl.Boolean)
-    there, gone = rows.filter(~missing), rows.filter(missing)
-    gone = gone.with_columns(action=pl.lit(DROPPED), reason=pl.lit("crop_gone: draw it again"))
+    there, without_crop = rows.filter(~missing), rows.filter(missing)
+    without_crop = without_crop.with_columns(
+        action=pl.lit(DROPPED), reason=pl.lit("crop_gone: draw it again")
+    )
     if there.is_empty():
-        return gone
+        return without_crop
     asked = np.array(
         [row or [np.nan] * 8 for row in there["target_expression"].to_list()], dtype=np.float32
     )
     pixels, au = np.stack(crops), there["target_au"].to_numpy()
-    verdict = rectify(asked, au, read(pixels, raters), faceless=faceless(pixels))
-    seen = there.drop(verdict.columns).hstack(verdict).select(rows.columns)
-    return pl.concat([seen, gone]).sort("face_id")
+    verdict = rectify(asked, au, rate(pixels, raters), faceless=faceless(pixels))
+    labelled = there.drop(verdict.columns).hstack(verdict).select(rows.columns)
+    return pl.concat([labelled, without_crop]).sort("face_id")

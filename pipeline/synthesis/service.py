@@ -1,16 +1,25 @@
-"""Faces to order, into a folder: pictures, a sheet, and a record of what was asked and measured."""
+"""Generate requested faces into a folder, with contact sheet and measurements."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.synthesis.generator import BATCH, Maker, Order, faceless, read, readers, slug
-from pipeline.synthesis.options import Wish
-from warehouse.errors import MediaError, SettingsError
+from synthesis.request import (
+    SWEEP_LEVELS,
+    FaceRequest,
+    au_vector,
+    expression_vector,
+    sweep_requests,
+)
+from warehouse.errors import MediaError, ModelError, SettingsError
+from warehouse.ids import file_sha256, sha256_of
 from warehouse.storage import atomic
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
@@ -18,159 +27,376 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
+    from pipeline.faces.detect import Detector
+    from synthesis.pipeline import FaceAUPipeline
+    from synthesis.pseudo_labels import Reading
+
+BATCH = 16
+"""Faces generated at once."""
+
+FOUND = 0.35
+"""Detector score from which a synthetic image counts as a face. Measured on 48 px scaled up as
+here: 120 real faces scored 0.39 and more, 60 with shuffled patches 0.30 and less."""
+
+JUDGE = "judge"
 RECORD = "faces.json"
+_DEFAULT = Path(__file__).parents[2] / "synthesis" / "weights" / "default"
+_DIGITS = 6
 _MOST_COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """What was drawn and where it lies."""
+class FaceGenerator:
+    """A network and its settings: with a request, everything that decides a face.
 
-    facts: dict[str, Any]
+    Pickled without its networks, which are loaded once per process.
 
-    def show(self, console: Console) -> None:
-        facts = self.facts
-        console.print(f"faces     {len(facts['faces'])}, {facts['drawn']} of them drawn now")
-        console.print(f"sheet     {facts['sheet']}")
-        console.print(f"record    {facts['record']}   (asked and measured, face by face)")
-        console.print(f"raters    {', '.join(facts['raters'])}")
-        for unit in facts["untaught"]:
-            console.print(f"[yellow]note[/]      AU{unit} was never learned; it was left open")
-        for unit, row in facts["measured"]["au"].items():
-            seen = "no rater knows it" if row["seen"] is None else f"seen {row['seen']:.2f}"
-            console.print(f"{unit:<9} asked {row['asked']:.2f}, {seen} on average")
-        first = sorted(facts["measured"]["expression"].items(), key=lambda pair: -pair[1])[:3]
-        console.print("seen as   " + ", ".join(f"{name} {share:.2f}" for name, share in first))
-        console.print("labels    " + ", ".join(f"{n} {a}" for a, n in facts["actions"].items()))
+    Args:
+        name: ``default``, or a folder with a saved ``FaceAUPipeline``.
+        guided: whether the machine rater guides the last half of the steps.
+        reference: an image whose layout every face keeps.
+    """
+
+    name: str = "default"
+    num_inference_steps: int = 10
+    guidance_scale: float = 2.0
+    guided: bool = False
+    reference: Path | None = None
+    _loaded: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        settings = (self.name, self.num_inference_steps, self.guidance_scale)
+        return (FaceGenerator, (*settings, self.guided, self.reference))
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the saved pipeline."""
+        return _DEFAULT if self.name == "default" else Path(self.name).expanduser()
+
+    @cached_property
+    def model(self) -> str:
+        """Return ``risorius-face-<8 hex of weights and configs>``, with the guide if any.
+
+        Raises:
+            ModelError: the folder has no weights.
+        """
+        files = sorted([*self.folder.rglob("*.safetensors"), *self.folder.rglob("*config.json")])
+        if not any(file.suffix == ".safetensors" for file in files):
+            raise ModelError(
+                "The folder has no weights of a face generator",
+                got=str(self.folder),
+                hint="install risorius again, or run synthesis.training.train and .export",
+            )
+        parts = [(str(file.relative_to(self.folder)), file_sha256(str(file))) for file in files]
+        own = f"risorius-face-{sha256_of([repr(parts).encode()])[:8]}"
+        return f"{own}+guide-{self.guide_id[-8:]}" if self.guide_id else own
+
+    @property
+    def supported_units(self) -> list[int]:
+        """FACS numbers of the units the network supports, read without loading it."""
+        path = self.folder / "conditioner" / "config.json"
+        try:
+            config = json.loads(path.read_text())
+            # The name up to version 0.1.
+            units = config["supported"] if "supported" in config else config["taught"]
+            return [int(unit) for unit in units]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"The conditioner in {self.folder} cannot be read",
+                got=type(error).__name__,
+                hint="install risorius again, or export the network again",
+            ) from error
+
+    @cached_property
+    def guide_id(self) -> str | None:
+        """The rater that guides, or None."""
+        return self.guide.rater_id if self.guided else None
+
+    def face_id(self, request: FaceRequest) -> str:
+        """Return ``syn-<16 hex>``: equal for equal request, network and settings."""
+        facts = {
+            "au": sorted((unit, round(value, _DIGITS)) for unit, value in request.au.items()),
+            "expression": request.expression,
+            "seed": request.seed,
+            "model": self.model,
+            "steps": self.num_inference_steps,
+            "guidance": round(self.guidance_scale, _DIGITS),
+            "reference": file_sha256(str(self.reference)) if self.reference else None,
+        }
+        return f"syn-{sha256_of([json.dumps(facts, sort_keys=True).encode()])[:16]}"
+
+    def generate(
+        self, requests: Sequence[FaceRequest], *, progress: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """Generate faces uint8[n, 224, 224, 3], gray, scaled up to the size of other crops.
+
+        Args:
+            progress: called with the steps done, counted from the start of each ``BATCH``.
+
+        Raises:
+            SettingsError: a request is invalid.
+            MediaError: the reference shows no face.
+        """
+        import cv2
+        import numpy as np
+
+        from pipeline.faces import find
+        from pipeline.faces.align import SIZE
+
+        with warnings.catch_warnings():
+            # Unsupported units are reported once per command, not per batch.
+            warnings.filterwarnings("ignore", message="the network does not support")
+            output = self.pipeline(
+                [request.au for request in requests],
+                [request.expression for request in requests],
+                generator=[request.seed for request in requests],
+                num_inference_steps=self.num_inference_steps,
+                guidance_scale=self.guidance_scale,
+                guide=self.guide if self.guided else None,
+                reference=str(self.reference) if self.reference else None,
+                find=find if self.reference else None,
+                callback_on_step_end=(lambda pipe, step, timestep, tensors: progress(step + 1))
+                if progress
+                else None,
+                output_type="array",
+                batch_size=BATCH,
+            )
+        images = np.asarray(output.images)
+        size, method = (SIZE, SIZE), cv2.INTER_CUBIC
+        resized = np.stack([cv2.resize(image, size, interpolation=method) for image in images])
+        return np.repeat(resized[..., None], 3, axis=3) if resized.ndim == 3 else resized
+
+    @property
+    def pipeline(self) -> FaceAUPipeline:
+        """The diffusion pipeline, loaded once."""
+        if "pipeline" not in self._loaded:
+            from synthesis.pipeline import FaceAUPipeline
+
+            pipeline = FaceAUPipeline.from_pretrained(self.folder)
+            pipeline.set_progress_bar_config(disable=True)
+            self._loaded["pipeline"] = pipeline
+        return self._loaded["pipeline"]
+
+    @property
+    def guide(self) -> Any:
+        """The guidance rater, differentiable, loaded once."""
+        if "guide" not in self._loaded:
+            from pipeline.synthesis.training_data import guide
+
+            self._loaded["guide"] = guide()
+        return self._loaded["guide"]
 
 
-def deliver(
-    wish: Wish,
-    maker: Maker,
-    out: Path,
-    *,
-    rater: str = "default",
-    say: Callable[[str, str, int, int], None] | None = None,
-) -> Delivery:
-    """Draw what is not in ``out`` yet, measure it, and write sheet and record.
-
-    The record is replaced after every batch: a run that is killed and started again draws what
-    was missing and nothing else.
+def evaluation_raters(rater: str, *, guide_id: str | None = None) -> list[Any]:
+    """Load the home's rater and the judge, without the rater that guided.
 
     Raises:
-        SettingsError: ``out`` cannot be written, or its record cannot be read.
+        SettingsError: no rater is left.
     """
-    orders = wish.orders
-    raters = readers(rater, guide_id=maker.guide_id)
-    names = [one.rater_id for one in raters]
-    record, drawn = _known(out, names), 0
-    ids = [maker.face_id(order) for order in orders]
-    owed = [pair for pair in zip(ids, orders, strict=True) if pair[0] not in record]
-    try:
-        for start in range(0, len(owed), BATCH):
-            part = owed[start : start + BATCH]
-            base = (len(orders) - len(owed) + start) * maker.steps
+    from annotation import raters
+    from annotation.raters.onnx_rater import weights_of
 
-            def steps(done: int, part: Any = part, base: int = base) -> None:
-                if say:
-                    item = f"{len(part)} faces"
-                    say("drawing", item, base + done * len(part), len(orders) * maker.steps)
-
-            record |= _drawn(part, maker, raters, out, steps)
-            _write_record(out, record, maker)
-            drawn += len(part)
-        place = out / f"sheet-{slug(wish.title)[:80]}.png"
-        _write_sheet(place, wish, [record[one] for one in ids], out)
-    except OSError as error:
+    names = [rater] + ([JUDGE] if weights_of(JUDGE).is_file() and rater != JUDGE else [])
+    found = [one for one in map(raters.load, names) if one.rater_id != guide_id]
+    if not found:
         raise SettingsError(
-            f"room and the right to write {out}",
-            got=error.strerror or str(error),
-            hint="free space or name another folder with --out; what is there is kept",
-        ) from error
-    faces = [record[one] for one in ids]
-    taught = maker.taught
-    asked = {unit for order in orders for unit in order.au}
-    return Delivery(
-        {
-            "model": maker.model,
-            "out": str(out),
-            "sheet": str(place),
-            "record": str(out / RECORD),
-            "drawn": drawn,
-            "raters": names,
-            "untaught": sorted(asked - set(taught)),
-            "measured": _summary(faces),
-            "actions": {
-                action: sum(face["action"] == action for face in faces)
-                for action in ("kept", "relabelled", "dropped")
-            },
-            "faces": faces,
-        }
-    )
-
-
-def _drawn(
-    part: list[tuple[str, Order]],
-    maker: Maker,
-    raters: list[Any],
-    out: Path,
-    steps: Callable[[int], None],
-) -> dict[str, dict[str, Any]]:
-    """Entries of the record for faces drawn now; their pictures are written."""
-    import numpy as np
-
-    from synthesis import action_units, image_grid
-    from synthesis.pseudo_labels import rectify
-
-    orders = [order for _, order in part]
-    crops = maker.draw(orders, say=steps)
-    eye = np.eye(len(EXPRESSIONS))
-    nothing = np.full(len(EXPRESSIONS), np.nan)
-    verdict = rectify(
-        np.array(
-            [eye[EXPRESSIONS.index(o.expression)] if o.expression else nothing for o in orders]
-        ),
-        np.stack([action_units.vector(order.au) for order in orders]),
-        read(crops, raters),
-        faceless=faceless(crops),
-    )
-    found = {}
-    for (face, order), crop, row in zip(part, crops, verdict.to_dicts(), strict=True):
-        image_grid.write(out / "images" / f"{face}.png", crop)
-        found[face] = _entry(face, order, row, maker, [rater.rater_id for rater in raters])
+            "Every rater guided the faces it would evaluate",
+            got=f"{guide_id} alone",
+            hint="generate with --no-guide, or set RISORIUS_RATER to another rater",
+        )
     return found
 
 
-def _entry(
-    face: str, order: Order, row: dict[str, Any], maker: Maker, raters: list[str]
+def rate(crops: np.ndarray, raters: Iterable[Any]) -> list[Reading]:
+    """Rate faces uint8[n, h, w, 3] with every rater."""
+    from synthesis.pseudo_labels import Reading
+
+    return [
+        Reading(
+            rater_id=rater.rater_id,
+            expression=ratings.expression,
+            au=ratings.au,
+            plurality=ratings.plurality,
+            not_a_face=ratings.open_set[:, 1],
+        )
+        for rater, ratings in ((rater, rater.rate(crops)) for rater in raters)
+    ]
+
+
+def faceless(crops: np.ndarray) -> np.ndarray:
+    """Return bool[n]: crops in which the shipped detector scores nothing above ``FOUND``."""
+    import numpy as np
+
+    detector = _detector()
+    return np.array([len(detector.detect(crop)[0]) == 0 for crop in crops], dtype=bool)
+
+
+@lru_cache(maxsize=1)
+def _detector() -> Detector:
+    from pipeline.faces import detect
+
+    return detect.load(threshold=FOUND)
+
+
+def target_expressions(requests: Sequence[FaceRequest]) -> np.ndarray:
+    """Return float32[n, 8]; a row of NaN where no expression is requested."""
+    import numpy as np
+
+    nothing = np.full(len(EXPRESSIONS), np.nan, dtype=np.float32)
+    rows = [expression_vector(request.expression) for request in requests]
+    return np.stack([nothing if row is None else row for row in rows])
+
+
+def slug(text: str) -> str:
+    """Convert ``text`` to a part of a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def generate(
+    request: FaceRequest,
+    generator: FaceGenerator,
+    out: Path,
+    *,
+    n: int = 1,
+    sweep: int | None = None,
+    rater: str = "default",
+    progress: Callable[[str, str, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    au = {
-        unit.code: round(value, 4)
-        for unit, value in zip(ACTION_UNITS, row["measured_au"], strict=True)
-        if value == value  # NaN: no rater knows the unit
-    }
-    label = {
-        name: round(share, 4) for name, share in zip(EXPRESSIONS, row["soft_label"], strict=True)
-    }
+    """Generate what is missing in ``out``, measure it, and write sheet and record.
+
+    The record is replaced after every batch: a run that is killed and started again generates
+    only what is missing.
+
+    Args:
+        n: seeds, counted up from the request's.
+        sweep: an action unit that runs from 0 to 1 on every seed.
+
+    Returns:
+        The JSON document of ``risorius synth``.
+
+    Raises:
+        SettingsError: nothing is requested, or ``out`` cannot be written or its record not read.
+    """
+    if not request.au and request.expression is None and sweep is None:
+        raise SettingsError(
+            "Nothing is requested", got="neither --au nor --expression", hint="give --au AU12=0.8"
+        )
+    requests = sweep_requests(request, n, sweep)
+    raters = evaluation_raters(rater, guide_id=generator.guide_id)
+    names = [one.rater_id for one in raters]
+    record = _read_record(out, names)
+    by_id = {generator.face_id(one): one for one in requests}
+    missing = [pair for pair in by_id.items() if pair[0] not in record]
+    steps, total = generator.num_inference_steps, len(by_id) * generator.num_inference_steps
+    try:
+        for start in range(0, len(missing), BATCH):
+            part = missing[start : start + BATCH]
+            base = (len(by_id) - len(missing) + start) * steps
+
+            def report(done: int, size: int = len(part), base: int = base) -> None:
+                if progress:
+                    progress("drawing", f"{size} faces", base + done * size, total)
+
+            record |= _measured(part, generator, raters, out, report)
+            entries = [record[face] for face in sorted(record)]
+            atomic.write_text(out / RECORD, json.dumps({"faces": entries}, indent=1) + "\n")
+        faces = [record[face] for face in by_id]
+        sheet = out / f"sheet-{slug(_title(request, sweep))[:80]}.png"
+        _write_sheet(sheet, faces, out, seeds=range(request.seed, request.seed + n), sweep=sweep)
+    except OSError as error:
+        raise SettingsError(
+            f"The folder {out} cannot be written",
+            got=error.strerror or str(error),
+            hint="free space or name another folder with --out; finished faces are kept",
+        ) from error
+    asked = {unit for one in requests for unit in one.au}
     return {
-        "face_id": face,
-        "file": f"images/{face}.png",
-        "asked": {
-            "au": {f"AU{unit}": value for unit, value in order.au.items()},
-            "expression": order.expression,
-            "seed": order.seed,
+        "model": generator.model,
+        "out": str(out),
+        "sheet": str(sheet),
+        "record": str(out / RECORD),
+        "drawn": len(missing),
+        "raters": names,
+        "unsupported": sorted(asked - set(generator.supported_units)),
+        "measured": _summary(faces),
+        "actions": {
+            action: sum(face["action"] == action for face in faces)
+            for action in ("kept", "relabelled", "dropped")
         },
-        "model": maker.model,
-        "measured": {"au": au},
-        "soft_label": label,
-        "action": row["action"],
-        "reason": row["reason"],
-        "raters": raters,
+        "faces": faces,
     }
 
 
-def _known(out: Path, raters: list[str]) -> dict[str, dict[str, Any]]:
-    """Entries of an earlier run whose picture is there and that the same raters have read."""
+def show(facts: dict[str, Any], console: Console) -> None:
+    """Print the result of ``generate``."""
+    console.print(f"faces     {len(facts['faces'])}, {facts['drawn']} of them generated now")
+    console.print(f"sheet     {facts['sheet']}")
+    console.print(f"record    {facts['record']}   (requested and measured, face by face)")
+    console.print(f"raters    {', '.join(facts['raters'])}")
+    for unit in facts["unsupported"]:
+        console.print(f"[yellow]note[/]      the network does not support AU{unit}; it was ignored")
+    for unit, row in facts["measured"]["au"].items():
+        seen = "no rater supports it" if row["seen"] is None else f"measured {row['seen']:.2f}"
+        console.print(f"{unit:<9} requested {row['asked']:.2f}, {seen} on average")
+    first = sorted(facts["measured"]["expression"].items(), key=lambda pair: -pair[1])[:3]
+    console.print("measured  " + ", ".join(f"{name} {share:.2f}" for name, share in first))
+    console.print("labels    " + ", ".join(f"{n} {a}" for a, n in facts["actions"].items()))
+
+
+def _title(request: FaceRequest, sweep: int | None) -> str:
+    words = [f"AU{unit}={value:g}" for unit, value in request.au.items()]
+    words += [str(request.expression)] if request.expression is not None else []
+    words += [f"sweep AU{sweep}"] if sweep is not None else []
+    return " ".join([*words, f"seed {request.seed}"])
+
+
+def _measured(
+    part: list[tuple[str, FaceRequest]],
+    generator: FaceGenerator,
+    raters: list[Any],
+    out: Path,
+    progress: Callable[[int], None],
+) -> dict[str, dict[str, Any]]:
+    """Generate faces, write their images, and return their entries of the record."""
+    import numpy as np
+
+    from synthesis import image_grid
+    from synthesis.pseudo_labels import rectify
+
+    requests = [request for _, request in part]
+    crops = generator.generate(requests, progress=progress)
+    verdict = rectify(
+        target_expressions(requests).astype(float),
+        np.stack([au_vector(request.au) for request in requests]),
+        rate(crops, raters),
+        faceless=faceless(crops),
+    )
+    found = {}
+    for (face, request), crop, row in zip(part, crops, verdict.to_dicts(), strict=True):
+        image_grid.write(out / "images" / f"{face}.png", crop)
+        au = zip(ACTION_UNITS, row["measured_au"], strict=True)
+        label = zip(EXPRESSIONS, row["soft_label"], strict=True)
+        found[face] = {
+            "face_id": face,
+            "file": f"images/{face}.png",
+            "asked": {
+                "au": {f"AU{unit}": value for unit, value in request.au.items()},
+                "expression": request.expression,
+                "seed": request.seed,
+            },
+            "model": generator.model,
+            # NaN where no rater supports the unit.
+            "measured": {"au": {unit.code: round(v, 4) for unit, v in au if v == v}},
+            "soft_label": {name: round(share, 4) for name, share in label},
+            "action": row["action"],
+            "reason": row["reason"],
+            "raters": [rater.rater_id for rater in raters],
+        }
+    return found
+
+
+def _read_record(out: Path, raters: list[str]) -> dict[str, dict[str, Any]]:
+    """Return entries of an earlier run that have an image and were rated by ``raters``."""
     path = out / RECORD
     if not path.exists():
         return {}
@@ -183,59 +409,53 @@ def _known(out: Path, raters: list[str]) -> dict[str, dict[str, Any]]:
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(
-            f"a readable {path}",
+            f"The record {path} cannot be read",
             got=type(error).__name__,
             hint="move it away or name another --out",
         ) from error
 
 
-def _write_record(out: Path, record: dict[str, dict[str, Any]], maker: Maker) -> None:
-    entries = [record[face] for face in sorted(record)]
-    atomic.write_text(out / RECORD, json.dumps({"faces": entries}, indent=1) + "\n")
-
-
-def _write_sheet(place: Path, wish: Wish, faces: list[dict[str, Any]], out: Path) -> None:
+def _write_sheet(
+    path: Path, faces: list[dict[str, Any]], out: Path, *, seeds: range, sweep: int | None
+) -> None:
     import numpy as np
 
     from synthesis import image_grid
-    from synthesis.evaluation import LEVELS
 
-    images = np.stack([_pixels(out / face["file"]) for face in faces])
-    if wish.sweep is not None:
-        code = f"AU{wish.sweep}"
+    images = np.stack([_read_image(out / face["file"]) for face in faces])
+    if sweep is not None:
+        code = f"AU{sweep}"
         seen = [face["measured"]["au"].get(code) for face in faces]
-        captions = ["" if value is None else f"seen {value:.2f}" for value in seen]
-        heads = [f"{code}={level:g}" for level in LEVELS]
-        rows = [f"seed {wish.seed + at}" for at in range(wish.n)]
-        picture = image_grid.faces(
-            images, columns=len(LEVELS), captions=captions, heads=heads, rows=rows
+        sheet = image_grid.faces(
+            images,
+            columns=len(SWEEP_LEVELS),
+            captions=["" if value is None else f"seen {value:.2f}" for value in seen],
+            heads=[f"{code}={level:g}" for level in SWEEP_LEVELS],
+            rows=[f"seed {seed}" for seed in seeds],
         )
     else:
-        captions = [_first(face) for face in faces]
-        picture = image_grid.faces(
-            images, columns=min(_MOST_COLUMNS, len(faces)), captions=captions
-        )
-    image_grid.write(place, picture)
+        best = [max(face["soft_label"].items(), key=lambda pair: pair[1]) for face in faces]
+        captions = [f"{name[:9]} {share:.2f}" for name, share in best]
+        columns = min(_MOST_COLUMNS, len(faces))
+        sheet = image_grid.faces(images, columns=columns, captions=captions)
+    image_grid.write(path, sheet)
 
 
-def _pixels(path: Path) -> np.ndarray:
+def _read_image(path: Path) -> np.ndarray:
     import cv2
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise MediaError(
-            f"a picture at {path}", got="damaged bytes", hint="delete it and run the command again"
+            f"The image {path} cannot be read",
+            got="damaged bytes",
+            hint="delete it and run the command again",
         )
     return image[..., ::-1]
 
 
-def _first(face: dict[str, Any]) -> str:
-    name, share = max(face["soft_label"].items(), key=lambda pair: pair[1])
-    return f"{name[:9]} {share:.2f}"
-
-
 def _summary(faces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the faces: per asked unit asked and seen, and the label."""
+    """Average requested and measured intensity per requested unit, and the label."""
     codes = sorted(
         {code for face in faces for code in face["asked"]["au"]}, key=lambda c: int(c[2:])
     )

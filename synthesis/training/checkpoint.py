@@ -156,7 +156,7 @@ def precision_for(tier: str, *, batch: int = 16) -> tuple[str, str]:
 
 def _time(denoiser: Denoiser, tier: str, precision: str, batch: int) -> float:
     noisy = torch.randn(batch, *network.codec(tier).grid)
-    told = FaceCondition.of([{}] * batch, [None] * batch)
+    told = FaceCondition.unconditional(batch)
     # Processor time: a busy neighbour must not decide.
     start = time.process_time()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):

@@ -97,9 +97,13 @@ def _agree(one: FaceAUPipeline, two: FaceAUPipeline) -> None:
     drawn = []
     for pipeline in (one, two):
         pipeline.set_progress_bar_config(disable=True)
-        taught = pipeline.conditioner.config.taught[:1]
+        taught = pipeline.conditioner.config.supported[:1]
         au = dict.fromkeys(taught, 0.5)
-        drawn.append(pipeline(au, "happiness", n=2, steps=2, output="array").images)
+        drawn.append(
+            pipeline(
+                au, "happiness", num_images_per_prompt=2, num_inference_steps=2, output_type="array"
+            ).images
+        )
     if not torch.equal(*(torch.from_numpy(images) for images in drawn)):
         raise ModelError(
             "the same faces before and after saving", got="others", hint="report this as a bug"

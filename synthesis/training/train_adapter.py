@@ -18,7 +18,7 @@ with the same ``--out``. Then:
     pipeline = FaceAUPipeline.from_stable_diffusion(
         "stable-diffusion-v1-5", "runs/adapter/adapter"
     ).to("cuda")
-    pipeline(au={12: 0.8, 6: 0.6}, expression="happiness", steps=25, guidance=5.0)
+    pipeline(au={12: 0.8}, expression="happiness", num_inference_steps=25, guidance_scale=5.0)
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     lesson = Lesson(faces, balance=recipe.balance)
     torch.manual_seed(recipe.seed)
-    pipeline = FaceAUPipeline.from_stable_diffusion(options.checkpoint, taught=faces.taught)
+    pipeline = FaceAUPipeline.from_stable_diffusion(options.checkpoint, supported=faces.taught)
     pipeline.to(device)
     count = sum(weight.numel() for weight in AdapterRun(pipeline, recipe, precision="fp32").learned)
     print(f"{len(lesson.learn)} faces; {count:,} weights to learn; {device}, {options.precision}")

@@ -24,7 +24,8 @@ import numpy as np
 from annotation import raters
 from annotation.raters.batch import rate_batch
 from pipeline.ingest.register import FaceOptions, find_faces, register
-from pipeline.synthesis.generator import BATCH, Maker, Order, faceless, read, readers
+from pipeline.synthesis.service import BATCH, FaceGenerator, evaluation_raters, faceless, rate
+from synthesis.request import FaceRequest
 from tests.media_files import coded, package_file
 from warehouse.build_info import hardware, revision
 from warehouse.storage import atomic, tables
@@ -62,11 +63,11 @@ def measure(folder: Path) -> dict[str, float]:
     rater = raters.load(threads=1)
     rate_batch(Home.at(folder / "home-warm"), "batch", rater)
     rated = cpu_s(lambda: rate_batch(home, "batch", rater))
-    orders = [Order(au={12: 0.8}, expression="happiness", seed=seed) for seed in range(BATCH)]
-    maker, readers_of = Maker(), readers("default")
-    crops = maker.draw(orders)
-    drawn = cpu_s(lambda: maker.draw(orders))
-    judged = cpu_s(lambda: (read(crops, readers_of), faceless(crops)))
+    orders = [FaceRequest(au={12: 0.8}, expression="happiness", seed=seed) for seed in range(BATCH)]
+    maker, readers_of = FaceGenerator(), evaluation_raters("default")
+    crops = maker.generate(orders)
+    drawn = cpu_s(lambda: maker.generate(orders))
+    judged = cpu_s(lambda: (rate(crops, readers_of), faceless(crops)))
     media = sum(path.stat().st_size for path in home.media.rglob("*") if path.is_file())
     rows = sum(path.stat().st_size for path in home.tables.rglob("*.parquet"))
     return {

@@ -63,7 +63,7 @@ def measured(pipeline: FaceAUPipeline, *, n: int) -> dict[str, Any]:
 
 
 def _conditions(pipeline: FaceAUPipeline) -> list[tuple[dict[int, float], str]]:
-    taught = set(pipeline.conditioner.config.taught)
+    taught = set(pipeline.conditioner.config.supported)
     return [
         ({unit: 0.8 for unit in units if unit in taught}, name)
         for name, units in PROTOTYPES.items()
@@ -85,7 +85,9 @@ def _drawn(
     own.set_progress_bar_config(disable=True)
     au, expression = (list(column) for column in zip(*conditions, strict=True))
     started = time.perf_counter()
-    images = own(au, expression, n=n, seed=0, steps=steps, output="array").images
+    images = own(
+        au, expression, num_images_per_prompt=n, num_inference_steps=steps, output_type="array"
+    ).images
     return images.astype(float), time.perf_counter() - started
 
 
@@ -98,13 +100,13 @@ def _inversion(pipeline: FaceAUPipeline, faces: np.ndarray) -> dict[str, float]:
             sampling.FIXED_POINT_ROUNDS = rounds
             again = pipeline(
                 {},
-                n=len(pictures),
+                num_images_per_prompt=len(pictures),
                 reference=pictures,
                 layout="invert",
                 strength=0.7,
-                steps=STEPS,
-                guidance=0.0,
-                output="array",
+                num_inference_steps=STEPS,
+                guidance_scale=0.0,
+                output_type="array",
             ).images
             back[str(rounds)] = _rmse(again.astype(float), faces[: len(pictures)])
     finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from annotation import raters
-from pipeline.synthesis.generator import Maker
+from pipeline.synthesis.service import FaceGenerator
 from tests.benchmarks import synthesis_draws as draws
 from tests.benchmarks import synthesis_steps
 from tests.benchmarks import synthesis_trainer as trainer
@@ -45,7 +45,7 @@ def measured(options: argparse.Namespace, shared: Path) -> dict[str, Any]:
     if options.judge == "default":
         names.pop("guide")
     easel = Easel(
-        Maker(name=options.synthesizer),
+        FaceGenerator(name=options.synthesizer),
         {role: raters.load(name) for role, name in names.items()},
         cache,
     )

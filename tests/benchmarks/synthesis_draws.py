@@ -11,8 +11,8 @@ import numpy as np
 from rich.progress import track
 
 from annotation.raters import Rater, Ratings
-from pipeline.synthesis.generator import Maker, Order
-from synthesis.evaluation import LEVELS
+from pipeline.synthesis.service import FaceGenerator
+from synthesis.request import SWEEP_LEVELS, FaceRequest
 from warehouse.ids import sha256_of
 from warehouse.storage import atomic
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS, PROTOTYPES
@@ -29,14 +29,14 @@ class Easel:
         raters: by role: ``judge`` always, ``guide`` where both are asked.
     """
 
-    maker: Maker
+    maker: FaceGenerator
     raters: dict[str, Rater]
     cache: Path
 
     def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]], **how: Any) -> dict:
         """The arrays of a part, made once for this network, these raters and ``how``."""
         readers = sorted(rater.rater_id for rater in self.raters.values())
-        said = (name, self.maker.model, self.maker.steps, readers, how)
+        said = (name, self.maker.model, self.maker.num_inference_steps, readers, how)
         path = self.cache / f"{name}-{sha256_of([repr(said).encode()])[:12]}.npz"
         if not path.exists():
             arrays = make()
@@ -45,7 +45,7 @@ class Easel:
         with np.load(path) as stored:
             return dict(stored)
 
-    def draw(self, orders: list[Order], *, guided: bool = False, what: str) -> np.ndarray:
+    def draw(self, orders: list[FaceRequest], *, guided: bool = False, what: str) -> np.ndarray:
         """uint8[n, s, s] at the network's own side, before any scaling up."""
         pipeline = self.maker.pipeline
         extra = {"guide": self.maker.guide} if guided else {}
@@ -55,11 +55,11 @@ class Easel:
                 pipeline(
                     [order.au for order in part],
                     [order.expression for order in part],
-                    seed=[order.seed for order in part],
-                    steps=self.maker.steps,
-                    guidance=self.maker.guidance,
-                    output="array",
-                    batch=CHUNK,
+                    generator=[order.seed for order in part],
+                    num_inference_steps=self.maker.num_inference_steps,
+                    guidance_scale=self.maker.guidance_scale,
+                    output_type="array",
+                    batch_size=CHUNK,
                     **extra,
                 ).images
             )
@@ -82,12 +82,12 @@ def sweep(easel: Easel, unit: int, *, seeds: int, labelled: bool) -> np.ndarray:
 
     def make() -> dict[str, np.ndarray]:
         orders = [
-            Order({unit: level}, _mixed(name, level), SWEEP_SEED + seed)
+            FaceRequest({unit: level}, _mixed(name, level), SWEEP_SEED + seed)
             for seed in range(seeds)
-            for level in LEVELS
+            for level in SWEEP_LEVELS
         ]
         gray = easel.draw(orders, what=f"AU{unit}" + (f" with {name}" if name else ""))
-        return {"au": easel.read(gray).au.reshape(seeds, len(LEVELS), -1)}
+        return {"au": easel.read(gray).au.reshape(seeds, len(SWEEP_LEVELS), -1)}
 
     return easel.kept(f"sweep-au{unit}", make, seeds=seeds, company=name)["au"]
 
@@ -104,7 +104,7 @@ def swapped(easel: Easel, au: np.ndarray, *, pairs: int) -> tuple[np.ndarray, np
 
     def make() -> dict[str, np.ndarray]:
         orders = [
-            Order(_possible(row), None, SWAP_SEED + at)
+            FaceRequest(_possible(row), None, SWAP_SEED + at)
             for at, pair in enumerate(asked)
             for row in pair
         ]
@@ -119,7 +119,9 @@ def expressions(easel: Easel, *, each: int, guided: bool) -> dict[str, np.ndarra
 
     def make() -> dict[str, np.ndarray]:
         orders = [
-            Order({}, name, EXPRESSION_SEED + seed) for name in EXPRESSIONS for seed in range(each)
+            FaceRequest({}, name, EXPRESSION_SEED + seed)
+            for name in EXPRESSIONS
+            for seed in range(each)
         ]
         gray = easel.draw(orders, guided=guided, what=f"expressions, guided {guided}")
         return {role: easel.read(gray, role).expression for role in easel.raters}
@@ -143,7 +145,8 @@ def pool(easel: Easel, expression: np.ndarray, au: np.ndarray, *, n: int) -> dic
 
         def make(part: range = part) -> dict[str, np.ndarray]:
             orders = [
-                Order(_possible(au[rows[at]]), expression[rows[at]], POOL_SEED + at) for at in part
+                FaceRequest(_possible(au[rows[at]]), expression[rows[at]], POOL_SEED + at)
+                for at in part
             ]
             return {"gray": easel.draw(orders, what=f"pool {part.start} of {n}")}
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from annotation.raters.training import metrics
 from annotation.raters.training.targets import UNRELIABLE
-from pipeline.synthesis.generator import BATCH, Order
+from pipeline.synthesis.service import BATCH
 from synthesis import evaluation
 from synthesis import evaluation as fidelity
-from synthesis.evaluation import LEVELS
+from synthesis.request import SWEEP_LEVELS, FaceRequest
 from synthesis.training.training_data import Teaching
 from tests.benchmarks import synthesis_draws as draws
 from tests.benchmarks.synthesis_draws import Easel
@@ -26,9 +26,9 @@ from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
 def control(easel: Easel, real: Teaching, options: argparse.Namespace) -> dict[str, Any]:
     """AU response alone and beside a label, coverage, selectivity, swaps."""
-    units = [unit for unit in easel.maker.taught if unit not in UNRELIABLE]
+    units = [unit for unit in easel.maker.supported_units if unit not in UNRELIABLE]
     columns = [AU_INDEX[unit] for unit in units]
-    levels = np.array(LEVELS)
+    levels = np.array(SWEEP_LEVELS)
     bare, beside = (
         np.stack([draws.sweep(easel, unit, seeds=n, labelled=yes) for unit in units])
         for n, yes in ((options.seeds, False), (options.seeds_labelled, True))
@@ -169,13 +169,15 @@ def closeness(easel: Easel, made: np.ndarray, real: Teaching, test: Teaching) ->
 
 def speed(easel: Easel) -> dict[str, float]:
     """Seconds per image at the default, and at five times the steps in turn, each at its best."""
-    orders = [Order({12: 0.8}, "happiness", seed) for seed in range(BATCH)]
-    long = replace(easel, maker=replace(easel.maker, steps=5 * easel.maker.steps))
+    orders = [FaceRequest({12: 0.8}, "happiness", seed) for seed in range(BATCH)]
+    long = replace(
+        easel, maker=replace(easel.maker, num_inference_steps=5 * easel.maker.num_inference_steps)
+    )
     taken: list[tuple[Easel, list[float]]] = [(easel, []), (long, [])]
     for _ in range(3):
         for one, rounds in taken:
             start = time.perf_counter()
-            one.draw(orders, what=f"{one.maker.steps} steps")
+            one.draw(orders, what=f"{one.maker.num_inference_steps} steps")
             rounds.append((time.perf_counter() - start) / BATCH)
     best = [min(rounds) for _, rounds in taken]
     return {"seconds_per_image": best[0], "ratio_to_five_times_the_steps": best[0] / best[1]}

@@ -23,7 +23,9 @@ def compared(easel: Easel, real: Teaching, test: Teaching) -> dict[str, dict[str
     """Each figure at ``STEPS``; fewer faces than in the main table, because fifty cost five."""
     columns = {
         str(steps): _figures(
-            replace(easel, maker=replace(easel.maker, steps=steps)), real=real, test=test
+            replace(easel, maker=replace(easel.maker, num_inference_steps=steps)),
+            real=real,
+            test=test,
         )
         for steps in STEPS
     }

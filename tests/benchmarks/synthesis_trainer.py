@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.synthesis.generator import faceless, read
+from pipeline.synthesis.service import faceless, rate
 from synthesis.pseudo_labels import rectify
 from tests.benchmarks import synthesis_draws as draws
 from tests.benchmarks.synthesis_draws import Easel
@@ -78,7 +78,7 @@ def rectified(
             faceless(np.repeat(np.stack(crops[at : at + 64])[..., None], 3, axis=3))
             for at in range(0, len(crops), 64)
         ])  # fmt: skip
-        readings = read(np.repeat(gray[..., None], 3, axis=3), easel.raters.values())
+        readings = rate(np.repeat(gray[..., None], 3, axis=3), easel.raters.values())
         verdict = rectify(asked, au, readings, faceless=lost)
         kept = (verdict["action"] != "dropped").to_numpy()
         return {"kept": kept, "label": verdict["soft_label"].to_numpy()[kept]}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pipeline.synthesis.generator import Maker
+    from pipeline.synthesis.service import FaceGenerator
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def maker(network: Path) -> Maker:
-    from pipeline.synthesis.generator import Maker
+def generator(network: Path) -> FaceGenerator:
+    from pipeline.synthesis.service import FaceGenerator
 
-    return Maker(name=str(network), steps=2)
+    return FaceGenerator(name=str(network), num_inference_steps=2)

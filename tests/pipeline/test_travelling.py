@@ -13,7 +13,7 @@ import pytest
 from annotation import raters
 from annotation.raters.batch import rate_batch
 from pipeline.execution import map_items
-from pipeline.synthesis.generator import Maker
+from pipeline.synthesis.service import FaceGenerator
 from warehouse.storage import media, mirror, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
@@ -63,7 +63,7 @@ def grey(faces: np.ndarray) -> raters.Ratings:
 
 
 def test_a_way_of_drawing_travels_without_its_networks(tmp_path: Path) -> None:
-    maker = Maker(name=str(tmp_path), steps=2, guidance=3.5)
+    maker = FaceGenerator(name=str(tmp_path), num_inference_steps=2, guidance_scale=3.5)
     maker._loaded["pipeline"] = bytes(10_000)
     there = sent(maker)
     assert there == maker

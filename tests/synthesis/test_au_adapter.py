@@ -24,7 +24,7 @@ from synthesis.training import train_adapter
 from synthesis.training.dataset import Lesson
 from tests.synthesis.tiny_models import (
     SIDE,
-    TAUGHT,
+    SUPPORTED,
     WIDTH,
     TinyGuide,
     faces,
@@ -34,7 +34,12 @@ from tests.synthesis.tiny_models import (
 )
 from warehouse.errors import ModelError, SettingsError
 
-_ASKED = {"au": [{12: 0.9}, {4: 0.6}], "expression": ["happiness", None], "seed": 2, "steps": 3}
+_ASKED = {
+    "au": [{12: 0.9}, {4: 0.6}],
+    "expression": ["happiness", None],
+    "generator": 2,
+    "num_inference_steps": 3,
+}
 
 
 def _clip(folder: Path) -> tuple[Any, Any]:
@@ -97,22 +102,22 @@ def trained(
     base: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[FaceAUPipeline, Path, list[float]]:
     out = tmp_path_factory.mktemp("run")
-    pipeline = _pipeline(base, taught=TAUGHT)
+    pipeline = _pipeline(base, supported=SUPPORTED)
     lesson = Lesson(faces(), balance=0.5)
     run = train_adapter.train(pipeline, lesson, _recipe(), out)
     return pipeline, out, run.losses
 
 
 def _images(pipeline: FaceAUPipeline, **options: Any) -> np.ndarray:
-    return pipeline(**{**_ASKED, "output": "array", **options}).images
+    return pipeline(**{**_ASKED, "output_type": "array", **options}).images
 
 
 def test_an_untrained_adapter_changes_nothing(base: Path) -> None:
     pipeline = _pipeline(base)
-    images = _images(pipeline, guidance=4.0)
+    images = _images(pipeline, guidance_scale=4.0)
     assert images.shape == (2, SIDE, SIDE, 3)
     au_adapter.set_scale(pipeline.unet, 0.0)
-    assert np.array_equal(images, _images(pipeline, guidance=4.0))
+    assert np.array_equal(images, _images(pipeline, guidance_scale=4.0))
 
 
 def test_training_lowers_the_loss_and_moves_the_adapter_alone(
@@ -144,7 +149,9 @@ def test_units_matter_and_every_token_has_its_own_say(
 ) -> None:
     pipeline, _, _ = trained
     # Only the AU tokens differ: the words of the prompt are the same.
-    faint, strong = _images(pipeline, au=[{12: 0.0}, {12: 1.0}], expression=None, guidance=5.0)
+    faint, strong = _images(
+        pipeline, au=[{12: 0.0}, {12: 1.0}], expression=None, guidance_scale=5.0
+    )
     assert not np.array_equal(faint, strong)
     name, branch = next(au_adapter._branches(pipeline.unet))
     assert branch.num_tokens == [25] or tuple(branch.num_tokens) == (25,), name
@@ -163,8 +170,8 @@ def test_saved_on_its_own_and_loaded_it_draws_the_same(
         "conditioner/diffusion_pytorch_model.safetensors",
     ]
     again = _pipeline(base, out / "adapter")
-    assert tuple(again.conditioner.config.taught) == TAUGHT
-    for scales in ({"guidance": 4.0}, {"guidance": 3.0, "au_guidance": 5.0}):
+    assert tuple(again.conditioner.config.supported) == SUPPORTED
+    for scales in ({"guidance_scale": 4.0}, {"guidance_scale": 3.0, "au_guidance_scale": 5.0}):
         assert np.array_equal(_images(pipeline, **scales), _images(again, **scales))
 
 
@@ -222,7 +229,7 @@ def test_words_come_from_the_expression_or_are_given(
     assert not np.array_equal(other, _images(
         pipeline, expression="fear", au={}, prompt="a drawing", negative_prompt="blur"
     ))  # fmt: skip
-    with pytest.raises(SettingsError, match="one prompt, 2"):
+    with pytest.raises(SettingsError, match="prompts is not 1, 2"):
         _images(pipeline, prompt=["one", "two", "three"])
 
 
@@ -232,7 +239,7 @@ def test_references_and_the_guide_work_through_the_vae(
 ) -> None:
     pipeline, _, _ = trained
     picture = np.linspace(0, 255, SIDE * SIDE * 3).reshape(SIDE, SIDE, 3).astype(np.uint8)
-    options = {"reference": picture, "layout": layout, "strength": 0.5, "steps": 6}
+    options = {"reference": picture, "layout": layout, "strength": 0.5, "num_inference_steps": 6}
     plain = _images(pipeline, **options)
     assert np.array_equal(plain, _images(pipeline, **options))
     guided = _images(pipeline, **options, guide=TinyGuide(), guide_strength=0.5, guide_au=True)
@@ -284,7 +291,7 @@ def test_what_cannot_take_an_adapter(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a pipeline without"):
         train_adapter.train(plain, Lesson(faces(), balance=0.5), _recipe(), tmp_path)
     plain.save_pretrained(tmp_path / "ours")
-    with pytest.raises(ModelError, match="got nowhere"):
+    with pytest.raises(ModelError, match="no folder with weights: nowhere"):
         FaceAUPipeline.from_stable_diffusion(tmp_path / "nowhere")
     with pytest.raises(ModelError, match="a Stable Diffusion"):
         FaceAUPipeline.from_stable_diffusion(tmp_path / "ours")
@@ -310,7 +317,7 @@ def test_the_command_trains_and_its_adapter_loads(
     said = capsys.readouterr().out
     assert "weights to learn" in said
     again = _pipeline(base, tmp_path / "run/adapter")
-    assert tuple(again.conditioner.config.taught) == (12,)
+    assert tuple(again.conditioner.config.supported) == (12,)
 
 
 def given(folder: Path, *, side: int) -> Any:

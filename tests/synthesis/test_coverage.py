@@ -6,24 +6,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from synthesis import action_units, coverage
+from synthesis import coverage
 from synthesis.coverage import Wanted
+from synthesis.request import au_vector, check_action_units
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS, PROTOTYPES
 
 FEW = Wanted(least=2)
-TAUGHT = [1, 2, 4, 5, 7, 10, 12, 14, 15, 16, 17, 18, 20, 22, 25, 26, 28, 43]
+SUPPORTED = [1, 2, 4, 5, 7, 10, 12, 14, 15, 16, 17, 18, 20, 22, 25, 26, 28, 43]
 
 
 def three_faces() -> pl.DataFrame:
     """A smile, half a smile half neutral, and one nobody could label; AU17 was never measured."""
     label = np.full((3, 8), np.nan)
     label[0], label[1] = np.eye(8)[1], [0.5, 0.5, 0, 0, 0, 0, 0, 0]
-    au = np.stack(
-        [action_units.vector({6: 0.5, 12: 0.9}), action_units.vector({12: 0.25, 6: 0.24})] * 2
-    )[:3]
+    au = np.stack([au_vector({6: 0.5, 12: 0.9}), au_vector({12: 0.25, 6: 0.24})] * 2)[:3]
     au = np.nan_to_num(au, nan=0.0)
     au[:, AU_INDEX[17]], au[1:, AU_INDEX[4]] = np.nan, np.nan
-    return coverage.gaps(label, au, np.array([0.0, -40.0, np.nan]), wanted=FEW, taught=TAUGHT)
+    return coverage.gaps(label, au, np.array([0.0, -40.0, np.nan]), wanted=FEW, supported=SUPPORTED)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +68,11 @@ def test_pairs_are_possible_ones_that_some_expression_holds() -> None:
     assert (5, 43) not in pairs
     assert (26, 27) not in pairs
     for a, b in pairs:
-        action_units.check({a: 1.0, b: 1.0})
+        check_action_units({a: 1.0, b: 1.0})
 
 
 def test_counts_hold_units_on_the_diagonal() -> None:
-    au = np.stack([action_units.vector({6: 0.5, 12: 0.9}), action_units.vector({12: 0.25})])
+    au = np.stack([au_vector({6: 0.5, 12: 0.9}), au_vector({12: 0.25})])
     table = coverage.counts(au)
     assert table[AU_INDEX[12], AU_INDEX[12]] == 2
     assert table[AU_INDEX[6], AU_INDEX[12]] == table[AU_INDEX[12], AU_INDEX[6]] == 1
@@ -83,7 +82,7 @@ def test_counts_hold_units_on_the_diagonal() -> None:
 @pytest.mark.parametrize("n", [0, 1, 7, 24, 100])
 def test_a_plan_has_as_many_faces_as_it_may_and_never_more_than_are_missing(n: int) -> None:
     lacking = three_faces()
-    asked = coverage.plan(lacking, n, taught=TAUGHT)
+    asked = coverage.plan(lacking, n, supported=SUPPORTED)
     makeable = lacking.filter(pl.col("can_be_made"))
     most = sum(int(np.ceil(missing)) for missing in makeable["missing"])
     assert asked.height == min(n, most)
@@ -96,10 +95,10 @@ def test_a_plan_has_as_many_faces_as_it_may_and_never_more_than_are_missing(n: i
 
 
 def test_every_request_of_a_plan_can_be_drawn() -> None:
-    for row in coverage.plan(three_faces(), 500, taught=TAUGHT).iter_rows(named=True):
+    for row in coverage.plan(three_faces(), 500, supported=SUPPORTED).iter_rows(named=True):
         au = {pair["unit"]: pair["intensity"] for pair in row["au"]}
-        assert action_units.check(au) == au
-        assert set(au) <= set(TAUGHT)
+        assert check_action_units(au) == au
+        assert set(au) <= set(SUPPORTED)
         assert row["expression"] is None or row["expression"] in EXPRESSIONS
         assert au or row["expression"]
 
@@ -119,7 +118,7 @@ def test_closing_one_gap_changes_no_face_of_another() -> None:
     after = before.with_columns(
         missing=pl.when(pl.col("name") == "fear").then(0.0).otherwise("missing")
     )
-    one, two = (coverage.plan(lacking, 40, taught=TAUGHT) for lacking in (before, after))
+    one, two = (coverage.plan(lacking, 40, supported=SUPPORTED) for lacking in (before, after))
     key = ["gap", "number"]
     both = one.join(two, on=key)
     assert both.height > 20

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from synthesis.guidance import (
-    Steering,
+    SemanticGuidance,
     Term,
     au_loss,
     expression_loss,
-    nudge,
-    steer,
-    terms,
+    guidance_terms,
+    normalized_step,
 )
 from warehouse.errors import SettingsError
 from warehouse.vocabulary import ACTION_UNITS
@@ -37,22 +36,24 @@ _HAPPY, _UNKNOWN = 1, 8
         ),
     ],
 )
-def test_terms(guidance: float, au_guidance: float | None, expected: list[Term]) -> None:
-    assert terms(guidance, au_guidance) == expected
+def test_guidance_terms__scales(
+    guidance: float, au_guidance: float | None, expected: list[Term]
+) -> None:
+    assert guidance_terms(guidance, au_guidance) == expected
 
 
-def test_terms_are_the_formula_with_two_scales() -> None:
+def test_guidance_terms__formula() -> None:
     nothing, expression, full = torch.tensor([0.3, -1.2, 2.5])
     wanted = nothing + 1.5 * (expression - nothing) + 4.0 * (full - expression)
     given = {(False, False): nothing, (True, False): expression, (True, True): full}
-    ours = sum(term.weight * given[term.expression, term.au] for term in terms(1.5, 4.0))
+    ours = sum(term.weight * given[term.expression, term.au] for term in guidance_terms(1.5, 4.0))
     assert ours == pytest.approx(float(wanted))
 
 
 @pytest.mark.parametrize("scales", [(-0.1, None), (31.0, None), (float("nan"), None), (1, -2)])
-def test_scales_out_of_range(scales: tuple[float, float | None]) -> None:
-    with pytest.raises(SettingsError, match="guidance between 0 and 30"):
-        terms(*scales)
+def test_guidance_terms__out_of_range(scales: tuple[float, float | None]) -> None:
+    with pytest.raises(SettingsError, match="guidance_scale is not between 0 and 30"):
+        guidance_terms(*scales)
 
 
 class _Eye:
@@ -77,23 +78,25 @@ def _draw(tokens: Tensor) -> Tensor:
     return 128 + 60 * (rest * (1 - mask) + corner * mask)
 
 
-def _steering(n: int, **options: object) -> Steering:
+def _moved(tokens: Tensor, *, target: bool = True, **options: object) -> Tensor:
+    n = len(tokens)
     expression = torch.zeros(n, 8)
-    expression[:, _HAPPY] = 1
+    expression[:, _HAPPY] = float(target)
     au = torch.full((n, _K), torch.nan)
-    au[:, 9] = 1.0
-    return Steering(guide=_Eye(), expression=expression, au=au, **options)  # type: ignore[arg-type]
+    if target:
+        au[:, 9] = 1.0
+    guidance = SemanticGuidance(_Eye(), **options)  # type: ignore[arg-type]
+    return guidance.update(tokens, _draw, expression=expression, au=au)
 
 
 def _tokens(n: int) -> Tensor:
     return torch.randn(n, _K + 1, 6, generator=torch.Generator().manual_seed(0))
 
 
-def test_steering_makes_the_target_likelier_and_moves_its_own_token_only() -> None:
+def test_update__moves_expression_token_only() -> None:
     tokens = _tokens(3)
-    steering = _steering(3, strength=0.1)
     with torch.no_grad():
-        moved = steer(tokens, _draw, steering)
+        moved = _moved(tokens, strength=0.1)
     before = _Eye()(_draw(tokens))[0][:, _HAPPY]
     after = _Eye()(_draw(moved))[0][:, _HAPPY]
     assert (after > before).all()
@@ -102,38 +105,32 @@ def test_steering_makes_the_target_likelier_and_moves_its_own_token_only() -> No
     assert torch.allclose(length, torch.full((3,), 0.1))
 
 
-def test_units_are_moved_on_demand() -> None:
+def test_update__moves_units_on_demand() -> None:
     tokens = _tokens(2)
-    moved = steer(tokens, _draw, _steering(2, units=True))
+    moved = _moved(tokens, au=True)
     assert (_Eye()(_draw(moved))[1][:, 9] > _Eye()(_draw(tokens))[1][:, 9]).all()
     assert not torch.equal(moved[:, 1:], tokens[:, 1:])
 
 
-def test_a_row_is_steered_as_if_it_were_alone() -> None:
+def test_update__rows_are_independent() -> None:
     tokens = _tokens(3)
-    together = steer(tokens, _draw, _steering(3, units=True))
-    alone = steer(tokens[1:2], _draw, _steering(1, units=True))
+    together = _moved(tokens, au=True)
+    alone = _moved(tokens[1:2], au=True)
     assert torch.allclose(together[1:2], alone, atol=1e-6)
 
 
-def test_without_a_wish_nothing_moves() -> None:
+def test_update__nothing_requested() -> None:
     tokens = _tokens(2)
-    steering = Steering(
-        guide=_Eye(),
-        expression=torch.zeros(2, 8),
-        au=torch.full((2, _K), torch.nan),
-        units=True,
-    )
-    assert torch.equal(steer(tokens, _draw, steering), tokens)
+    assert torch.equal(_moved(tokens, target=False, au=True), tokens)
 
 
 @pytest.mark.parametrize("gradient", [0.0, float("nan"), float("inf")])
-def test_a_useless_gradient_changes_nothing(gradient: float) -> None:
+def test_normalized_step__unusable_gradient(gradient: float) -> None:
     tokens = torch.ones(1, 1, 4)
-    assert torch.equal(nudge(tokens, torch.full((1, 1, 4), gradient), 0.5), tokens)
+    assert torch.equal(normalized_step(tokens, torch.full((1, 1, 4), gradient), 0.5), tokens)
 
 
-def test_open_set_answers_count_against_the_target() -> None:
+def test_expression_loss__open_set_counts_against() -> None:
     wanted = torch.eye(8)[_HAPPY][None]
     sure, wavering = torch.zeros(2, 1, 10)
     sure[0, _HAPPY] = 4
@@ -142,17 +139,17 @@ def test_open_set_answers_count_against_the_target() -> None:
     assert one < two
 
 
-def test_au_loss_by_hand() -> None:
+def test_au_loss__by_hand() -> None:
     seen = torch.tensor([[0.5, torch.nan, 0.1], [torch.nan, torch.nan, 1.0]])
     wanted = torch.tensor([[1.0, 1.0, torch.nan], [0.5, 0.5, torch.nan]])
     assert torch.allclose(au_loss(seen, wanted), torch.tensor([0.25, 0.0]))
 
 
 @pytest.mark.parametrize(("position", "acts"), [(0, False), (4, False), (5, True), (9, True)])
-def test_steering_waits_for_the_last_half(position: int, acts: bool) -> None:
-    assert _steering(1).acts(position, 10) is acts
+def test_acts__last_half(position: int, acts: bool) -> None:
+    assert SemanticGuidance(_Eye()).acts(position, 10) is acts
 
 
-def test_strength_out_of_range() -> None:
-    with pytest.raises(SettingsError, match="guide_strength between 0 and 1"):
-        _steering(1, strength=1.5)
+def test_semantic_guidance__strength_out_of_range() -> None:
+    with pytest.raises(SettingsError, match="guide_strength is not between 0 and 1"):
+        SemanticGuidance(_Eye(), strength=1.5)

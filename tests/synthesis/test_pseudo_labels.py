@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthesis import action_units
-from synthesis.pseudo_labels import Reading, apart, mean_known, missed, rectify
+from synthesis.pseudo_labels import Reading, check_independent, mean_known, missed, rectify
+from synthesis.request import au_vector
 from warehouse.errors import ModelError, SettingsError
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
@@ -25,7 +25,7 @@ def asks(name: str | None) -> np.ndarray:
 
 
 def reading(*rows: np.ndarray, au: dict[int, float] | None = None, **more: object) -> Reading:
-    values = np.stack([action_units.vector(au or {})] * len(rows))
+    values = np.stack([au_vector(au or {})] * len(rows))
     return Reading("machine-b", np.stack(rows), values, **more)  # type: ignore[arg-type]
 
 
@@ -69,7 +69,7 @@ def test_a_modest_rater_is_asked_for_its_plurality_not_its_shares() -> None:
 
 
 def test_action_units_are_measured_and_an_unseen_one_is_told() -> None:
-    asked = action_units.vector({12: 0.8, 26: 0.1, 4: 0.0, 11: 0.9})[None]
+    asked = au_vector({12: 0.8, 26: 0.1, 4: 0.0, 11: 0.9})[None]
     seen = reading(sees(0.9), au={12: 0.05, 26: 0.0, 4: 0.7})
     found = rectify(asks("happiness")[None], asked, [seen]).row(0, named=True)
     assert found["action"] == "relabelled"
@@ -83,7 +83,7 @@ def test_action_units_are_measured_and_an_unseen_one_is_told() -> None:
     [(0.8, 0.13, 0), (0.8, 0.12, 1), (0.2, 0.0, 0), (0.25, 0.0, 1), (0.8, np.nan, 0)],
 )
 def test_what_counts_as_unseen(asked: float, seen: float, count: int) -> None:
-    one, two = action_units.vector({12: asked}), np.full(K, np.nan)
+    one, two = au_vector({12: asked}), np.full(K, np.nan)
     two[AU_INDEX[12]] = seen
     assert len(missed(one, two)) == count
 
@@ -127,7 +127,7 @@ def test_mean_of_what_is_known() -> None:
 
 
 def test_a_guide_may_not_judge() -> None:
-    apart(None, ["a"])
-    apart("a", ["b", "c"])
+    check_independent(None, ["a"])
+    check_independent("a", ["b", "c"])
     with pytest.raises(SettingsError, match="did not guide"):
-        apart("a", ["b", "a"])
+        check_independent("a", ["b", "a"])

@@ -15,7 +15,8 @@ from synthesis import FaceAUPipeline
 
 pipeline = FaceAUPipeline.from_default()
 pipeline.set_progress_bar_config(disable=True)
-faces = pipeline(au=[{12: 0.8}, {4: 0.8}], expression=["happiness", None], seed=0, output="array")
+asked = {"au": [{12: 0.8}, {4: 0.8}], "expression": ["happiness", None]}
+faces = pipeline(**asked, generator=0, output_type="array")
 print(faces.images.shape, faces.images.dtype, [label["au"] for label in faces.labels])
 """
 

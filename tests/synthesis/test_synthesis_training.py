@@ -242,7 +242,7 @@ def test_exported_weights_draw_what_the_run_draws(lesson: Lesson, tmp_path: Path
     mine, _ = trained(tmp_path / "run")
     for name, value in mine.unet.state_dict().items():
         assert torch.equal(value, pipeline.unet.state_dict()[name])
-    assert tuple(pipeline.conditioner.config.taught) == (4, 12)
+    assert tuple(pipeline.conditioner.config.supported) == (4, 12)
     assert json.loads((tmp_path / "weights" / RECORD).read_text()) == record
     assert record["steps"] == RECIPE.steps
     assert record["bytes"] > 0

@@ -26,7 +26,7 @@ from synthesis.training.training_data import Teaching
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 UNITS = tuple(unit.number for unit in ACTION_UNITS)
-TAUGHT = tuple(unit for unit in UNITS if unit not in (11, 23))
+SUPPORTED = tuple(unit for unit in UNITS if unit not in (11, 23))
 WIDTH = 16
 SIDE = 16
 
@@ -47,7 +47,7 @@ def _unet(**options: Any) -> UNet2DConditionModel:
 def pixel_pipeline(*, seed: int = 0) -> FaceAUPipeline:
     """The package's own kind: gray faces of 16 px on a grid of 4 x 8 x 8."""
     torch.manual_seed(seed)
-    conditioner = AUConditioner(taught=TAUGHT, width=WIDTH)
+    conditioner = AUConditioner(supported=SUPPORTED, width=WIDTH)
     pipeline = FaceAUPipeline(
         unet=_unet(
             sample_size=8,

@@ -11,6 +11,7 @@ import torch
 
 from synthesis.condition import FaceCondition
 from synthesis.expression_head import Annotator, Head, observe, train
+from synthesis.request import FaceRequest
 from tests.synthesis.tiny_models import SIDE, UNITS, faces, pixel_pipeline
 from warehouse.errors import ModelError
 
@@ -23,7 +24,7 @@ def pipeline():
 
 
 def test_watching_changes_nothing_and_maps_are_attention(pipeline) -> None:
-    condition = FaceCondition.of([{12: 0.5}], ["happiness"])
+    condition = FaceCondition.of([FaceRequest({12: 0.5}, "happiness")])
     tokens, pooled = pipeline.conditioner(condition)
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -47,7 +48,9 @@ def test_watching_changes_nothing_and_maps_are_attention(pipeline) -> None:
 def test_recorded_attention_is_the_attention_of_the_network(pipeline) -> None:
     from synthesis import expression_head
 
-    tokens, pooled = pipeline.conditioner(FaceCondition.of([{12: 0.5}, {4: 1.0}], [None, "fear"]))
+    tokens, pooled = pipeline.conditioner(
+        FaceCondition.of([FaceRequest({12: 0.5}), FaceRequest({4: 1.0}, "fear")])
+    )
     noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     say = {"encoder_hidden_states": tokens, "class_labels": pooled}
     with torch.no_grad():
@@ -86,8 +89,8 @@ def test_it_learns_what_can_be_seen_and_survives_its_file(pipeline, tmp_path: Pa
 
 
 def test_an_annotator_of_another_network_is_refused(pipeline, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="an annotator in"):
+    with pytest.raises(ModelError, match="cannot be loaded"):
         Annotator.load(tmp_path, pipeline)
     Annotator(pipeline, Head(channels=3, tokens=2, layers=1)).save(tmp_path, {})
-    with pytest.raises(ModelError, match="train it for this network"):
+    with pytest.raises(ModelError, match="does not fit this network"):
         Annotator.load(tmp_path, pipeline)

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import runs
 from pipeline.synthesis import jobs
-from pipeline.synthesis.generator import Maker, readers
+from pipeline.synthesis.service import FaceGenerator, evaluation_raters
 from tests.synthesis.tiny_models import pixel_pipeline
 from warehouse.errors import ModelError, SettingsError
 from warehouse.storage import media, tables, views
@@ -29,10 +29,12 @@ def state(home: Home) -> pl.DataFrame:
     return tables.read(home, TABLE).sort("face_id")
 
 
-def test_an_empty_home_lacks_everything_and_gets_what_it_may_have(home: Home, maker: Maker) -> None:
-    asked = jobs.plan(home, maker, 9)
+def test_an_empty_home_lacks_everything_and_gets_what_it_may_have(
+    home: Home, generator: FaceGenerator
+) -> None:
+    asked = jobs.plan(home, generator, 9)
     assert asked.height == 9
-    count = jobs.make_faces(home, maker, asked)
+    count = jobs.generate_faces(home, generator, asked)
     assert count == (9, 0, 0)
     made = state(home)
     assert made["face_id"].to_list() == sorted(asked["face_id"])
@@ -43,68 +45,72 @@ def test_an_empty_home_lacks_everything_and_gets_what_it_may_have(home: Home, ma
     assert views.query(home, "SELECT * FROM made_faces").is_empty()
 
 
-def test_the_second_time_nothing_is_drawn_and_no_file_is_touched(home: Home, maker: Maker) -> None:
-    asked = jobs.plan(home, maker, 5)
-    jobs.make_faces(home, maker, asked)
+def test_the_second_time_nothing_is_drawn_and_no_file_is_touched(
+    home: Home, generator: FaceGenerator
+) -> None:
+    asked = jobs.plan(home, generator, 5)
+    jobs.generate_faces(home, generator, asked)
     files = sorted(home.root.rglob("*.*"))
     before = {file: file.stat().st_mtime_ns for file in files if file.is_file()}
-    assert jobs.make_faces(home, maker, asked) == (0, 5, 0)
+    assert jobs.generate_faces(home, generator, asked) == (0, 5, 0)
     assert {f: f.stat().st_mtime_ns for f in home.root.rglob("*.*") if f.is_file()} == before
 
 
 def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(
-    tmp_path: Path, maker: Maker, home: Home
+    tmp_path: Path, generator: FaceGenerator, home: Home
 ) -> None:
-    asked, other = jobs.plan(home, maker, 20), Home.at(tmp_path / "other")
-    jobs.make_faces(other, maker, asked)
+    asked, other = jobs.plan(home, generator, 20), Home.at(tmp_path / "other")
+    jobs.generate_faces(other, generator, asked)
 
     def stop(part: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        jobs.make_faces(home, maker, asked, say=stop)
+        jobs.generate_faces(home, generator, asked, progress=stop)
     assert state(home).height == 16
-    assert jobs.make_faces(home, maker, asked) == (4, 16, 0)
+    assert jobs.generate_faces(home, generator, asked) == (4, 16, 0)
     assert state(home).equals(state(other))
 
 
-def test_a_lost_picture_is_drawn_again_and_is_the_same(home: Home, maker: Maker) -> None:
-    asked = jobs.plan(home, maker, 4)
-    jobs.make_faces(home, maker, asked)
+def test_a_lost_picture_is_drawn_again_and_is_the_same(
+    home: Home, generator: FaceGenerator
+) -> None:
+    asked = jobs.plan(home, generator, 4)
+    jobs.generate_faces(home, generator, asked)
     before = state(home)
     media.path_of(home, before["crop"][0]).unlink()
-    assert jobs.make_faces(home, maker, asked).drawn == 1
+    assert jobs.generate_faces(home, generator, asked).generated == 1
     assert state(home).equals(before)
     assert media.path_of(home, before["crop"][0]).is_file()
 
 
 def test_faces_no_longer_wanted_leave_and_the_others_keep_their_labels(
-    home: Home, maker: Maker
+    home: Home, generator: FaceGenerator
 ) -> None:
-    asked = jobs.plan(home, maker, 8)
-    jobs.make_faces(home, maker, asked)
-    jobs.label_faces(home, maker, readers("default"))
+    asked = jobs.plan(home, generator, 8)
+    jobs.generate_faces(home, generator, asked)
+    jobs.label_faces(home, generator, evaluation_raters("default"))
     foreign = state(home).head(1).with_columns(face_id=pl.lit("syn-" + "0" * 16))
     tables.write(home, TABLE, foreign, part="elsewhere")
     before = state(home)
     gap = asked["gap"][0]
     fewer = asked.filter(pl.col("gap") != gap)
-    count = jobs.make_faces(home, maker, fewer)
-    assert (count.drawn, count.known) == (0, fewer.height)
+    count = jobs.generate_faces(home, generator, fewer)
+    assert (count.generated, count.known) == (0, fewer.height)
     kept = [*fewer["face_id"], "syn-" + "0" * 16]
     assert state(home).equals(before.filter(pl.col("face_id").is_in(kept)))
 
 
-def test_raters_give_every_face_an_action_once(home: Home, maker: Maker) -> None:
-    asked = jobs.plan(home, maker, 6)
-    jobs.make_faces(home, maker, asked)
+def test_raters_give_every_face_an_action_once(home: Home, generator: FaceGenerator) -> None:
+    asked = jobs.plan(home, generator, 6)
+    jobs.generate_faces(home, generator, asked)
     lost = state(home)["crop"][0]
     media.path_of(home, lost).unlink()
-    raters = readers("default")
-    assert jobs.label_faces(home, maker, raters) == 6
-    assert jobs.label_faces(home, maker, raters) == 0
+    raters = evaluation_raters("default")
+    assert jobs.label_faces(home, generator, raters) == 6
+    assert jobs.label_faces(home, generator, raters) == 0
     made = state(home)
-    assert sum(jobs.facts(home).values()) == 6
+    assert sum(jobs.action_counts(home).values()) == 6
     gone = made.filter(pl.col("crop") == lost)
     assert gone["action"].to_list() == ["dropped"] * gone.height
     assert gone["reason"].str.starts_with("crop_gone").all()
@@ -116,43 +122,45 @@ def test_raters_give_every_face_an_action_once(home: Home, maker: Maker) -> None
     assert views.query(home, "SELECT sum(n) FROM made").item() == 6
 
 
-def test_what_decides_a_face_decides_its_id(network: Path, maker: Maker, tmp_path: Path) -> None:
-    from pipeline.synthesis.generator import Order
+def test_what_decides_a_face_decides_its_id(
+    network: Path, generator: FaceGenerator, tmp_path: Path
+) -> None:
+    from synthesis.request import FaceRequest
 
-    order = Order({12: 0.8, 4: 0.0}, "happiness", 3)
-    same = Order({4: 0.0, 12: 0.8}, "happiness", 3)
-    assert maker.face_id(order) == maker.face_id(same)
+    order = FaceRequest({12: 0.8, 4: 0.0}, "happiness", 3)
+    same = FaceRequest({4: 0.0, 12: 0.8}, "happiness", 3)
+    assert generator.face_id(order) == generator.face_id(same)
     picture = tmp_path / "r.png"
     picture.write_bytes(b"anything")
     others = [
-        maker.face_id(Order({12: 0.8}, "happiness", 3)),
-        maker.face_id(Order({12: 0.8, 4: 0.0}, None, 3)),
-        maker.face_id(Order({12: 0.8, 4: 0.0}, "happiness", 4)),
-        Maker(name=str(network), steps=3).face_id(order),
-        Maker(name=str(network), steps=2, guidance=1.0).face_id(order),
-        Maker(name=str(network), steps=2, guided=True).face_id(order),
-        Maker(name=str(network), steps=2, reference=picture).face_id(order),
+        generator.face_id(FaceRequest({12: 0.8}, "happiness", 3)),
+        generator.face_id(FaceRequest({12: 0.8, 4: 0.0}, None, 3)),
+        generator.face_id(FaceRequest({12: 0.8, 4: 0.0}, "happiness", 4)),
+        FaceGenerator(name=str(network), num_inference_steps=3).face_id(order),
+        FaceGenerator(name=str(network), num_inference_steps=2, guidance_scale=1.0).face_id(order),
+        FaceGenerator(name=str(network), num_inference_steps=2, guided=True).face_id(order),
+        FaceGenerator(name=str(network), num_inference_steps=2, reference=picture).face_id(order),
     ]
     second = tmp_path / "second"
     pixel_pipeline(seed=1).save_pretrained(second)
-    others.append(Maker(name=str(second), steps=2).face_id(order))
-    assert len({*others, maker.face_id(order)}) == len(others) + 1
+    others.append(FaceGenerator(name=str(second), num_inference_steps=2).face_id(order))
+    assert len({*others, generator.face_id(order)}) == len(others) + 1
 
 
 def test_a_guide_is_never_among_the_raters(home: Home, network: Path) -> None:
-    guided = Maker(name=str(network), steps=2, guided=True)
-    assert guided.guide_id not in {rater.rater_id for rater in readers("judge")}
-    left = readers("default", guide_id=guided.guide_id)
+    guided = FaceGenerator(name=str(network), num_inference_steps=2, guided=True)
+    assert guided.guide_id not in {rater.rater_id for rater in evaluation_raters("judge")}
+    left = evaluation_raters("default", guide_id=guided.guide_id)
     assert guided.guide_id not in {rater.rater_id for rater in left}
-    with pytest.raises(SettingsError, match="did not guide"):
-        jobs.label_faces(home, guided, readers("default"))
+    with pytest.raises(SettingsError, match="guided the faces"):
+        jobs.label_faces(home, guided, evaluation_raters("default"))
 
 
 def test_no_weights_are_an_error_that_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="weights that draw faces"):
-        _ = Maker(name=str(tmp_path)).model
-    with pytest.raises(ModelError, match="a conditioner"):
-        _ = Maker(name=str(tmp_path)).taught
+    with pytest.raises(ModelError, match="no weights of a face generator"):
+        _ = FaceGenerator(name=str(tmp_path)).model
+    with pytest.raises(ModelError, match="conditioner in"):
+        _ = FaceGenerator(name=str(tmp_path)).supported_units
 
 
 @pytest.mark.slow

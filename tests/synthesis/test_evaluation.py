@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from synthesis import evaluation
+from synthesis.request import SWEEP_LEVELS
 
-LEVELS = np.array(evaluation.LEVELS)
+LEVELS = np.array(SWEEP_LEVELS)
 RNG = np.random.default_rng(7)
 FOLLOWS = 0.3 + 0.5 * LEVELS + RNG.normal(0, 0.3, (64, 1))
 NOISE = RNG.random((64, 5))
