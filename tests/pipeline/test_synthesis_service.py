@@ -142,7 +142,7 @@ def test_a_reference_without_a_face_is_refused(network: Path, tmp_path: Path) ->
     picture = tmp_path / "wall.png"
     cv2.imwrite(str(picture), np.full((240, 320, 3), 128, np.uint8))
     generator = FaceGenerator(name=str(network), num_inference_steps=2, reference=picture)
-    with pytest.raises(MediaError, match="a face"):
+    with pytest.raises(MediaError, match="No face is found"):
         generate(FaceRequest.parse("AU12=0.8"), generator, tmp_path / "out", n=1)
 
 

@@ -135,7 +135,7 @@ def test_weights_with_one_flipped_bit_are_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1000] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ModelError, match="with SHA-256"):
+    with pytest.raises(ModelError, match="recorded SHA-256"):
         FaceAUPipeline.from_pretrained(str(folder))
 
 

@@ -68,12 +68,12 @@ def test_the_finder_aligns_and_the_best_face_is_taken() -> None:
 
 
 def test_a_picture_without_a_face_is_refused() -> None:
-    with pytest.raises(MediaError, match="none is found"):
+    with pytest.raises(MediaError, match="No face is found"):
         read(_ramp(40, 40), side=48, find=lambda image: [])
 
 
 def test_the_pipelines_own_finder_fits() -> None:
-    with pytest.raises(MediaError, match="none is found"):
+    with pytest.raises(MediaError, match="No face is found"):
         read(_ramp(120, 160), side=48, find=find)
 
 
@@ -84,7 +84,7 @@ def test_the_pipelines_own_finder_fits() -> None:
         (np.zeros((20, 20)), "float64"),
         (np.zeros((20, 20, 4), dtype=np.uint8), "shape"),
         (np.zeros((0, 20), dtype=np.uint8), "shape"),
-        (_ramp(20, 40), "pass find"),
+        (_ramp(20, 40), "Pass find"),
         (7, "int"),
         ("nowhere.png", "No such file"),
     ],

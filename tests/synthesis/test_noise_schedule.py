@@ -54,7 +54,7 @@ def test_folding_is_undone_exactly(side: int, patch: int) -> None:
 
 
 def test_what_does_not_fold_is_refused() -> None:
-    with pytest.raises(ModelError, match="divides a side of 48"):
+    with pytest.raises(ModelError, match="does not divide the image size 48"):
         PixelCodec(side=48, patch=5)
     with pytest.raises(ModelError, match="gray faces of 48 px"):
         PixelCodec().encode(torch.zeros(1, 3, 48, 48))

@@ -276,7 +276,7 @@ def test_references_per_face_and_counts(pipeline: FaceAUPipeline) -> None:
     assert faces[0].mean() < faces[1].mean()
     with pytest.raises(SettingsError, match="not 1 or 2"):
         _draw(pipeline, {12: 1}, num_images_per_prompt=2, reference=[dark] * 3)
-    with pytest.raises(MediaError, match="none is found"):
+    with pytest.raises(MediaError, match="No face is found"):
         _draw(pipeline, {12: 1}, reference=dark, find=lambda image: [])
 
 

@@ -109,7 +109,7 @@ def test_no_faces_make_no_rows_of_the_same_columns() -> None:
 @pytest.mark.parametrize(
     ("readings", "said"),
     [
-        ([], "at least one rater"),
+        ([], "no ratings"),
         ([Reading("b", np.full((1, 8), np.nan), np.zeros((1, K)))], "distributions as expression"),
         ([Reading("b", np.ones((1, 8)), np.zeros((1, K)))], "distributions as expression"),
         ([Reading("b", np.eye(8)[:2], np.zeros((2, K)))], "1 distributions"),
@@ -129,5 +129,5 @@ def test_mean_of_what_is_known() -> None:
 def test_a_guide_may_not_judge() -> None:
     check_independent(None, ["a"])
     check_independent("a", ["b", "c"])
-    with pytest.raises(SettingsError, match="did not guide"):
+    with pytest.raises(SettingsError, match="guided the faces"):
         check_independent("a", ["b", "a"])
