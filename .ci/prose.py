@@ -44,6 +44,7 @@ GLOSSARY = {
 }
 ALLOWED = (
     r"white house",
+    r"\"taught\"",  # a key of saved weights
     r"film grain",
 )
 """Phrases of the field in which a word of the glossary has its plain meaning."""

@@ -1,4 +1,4 @@
-"""AU adapter for Stable Diffusion: decoupled cross-attention beside the text.
+"""AU adapter for Stable Diffusion: decoupled cross-attention.
 
 Every cross-attention layer of the UNet gets a second pair of key and value maps for the AU
 tokens and adds their output: ``Attn(Q, K_text, V_text) + scale * Attn(Q, K_au, V_au)``
@@ -138,7 +138,7 @@ def load(unet: UNet2DConditionModel, folder: str | Path) -> Any:
 
 
 def load_attention(unet: UNet2DConditionModel, folder: str | Path) -> None:
-    """Install the branches of ``folder``; every weight must fit, and none be left over.
+    """Install the branches of ``folder``; all weights must match the UNet.
 
     Raises:
         ModelError: the file is missing, of another version, or made for another UNet.

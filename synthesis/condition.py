@@ -1,4 +1,4 @@
-"""Turn face requests into what the diffusion network reads: AU tokens, a vector, and text.
+"""Embed face requests for the diffusion network: tokens, vector, text.
 
 Every action unit has a token of its own. With one token for all units, softmax over a sequence
 of length one is 1 everywhere, and attention could not tell the mouth from the brow.
@@ -56,7 +56,7 @@ class FaceCondition:
 
     @classmethod
     def of(cls, requests: Sequence[FaceRequest]) -> FaceCondition:
-        """Convert requests; without an expression or any unit, that part is unconditional.
+        """Convert requests; a part of which nothing is requested is unconditional.
 
         Raises:
             SettingsError: unknown names, or values out of range.
@@ -100,7 +100,7 @@ class FaceCondition:
 
 
 class AUConditioner(ModelMixin, ConfigMixin):
-    """Embed a condition as one expression token, one token per AU, and one vector.
+    """Embed a condition as an expression token, AU tokens and one vector.
 
     The token of a unit is ``state + value * direction + mlp(value, value²)`` where it has a value,
     and another learned state where it is unknown or null. The vector goes to the network's class
@@ -156,7 +156,7 @@ class AUConditioner(ModelMixin, ConfigMixin):
     def forward(
         self, condition: FaceCondition, expression_token: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return tokens float[n, K + 1, width] and the vector float[n, pooled_width].
+        """Return tokens float[n, K + 1, width] and vector float[n, pooled_width].
 
         The first token is the expression's.
 
@@ -190,7 +190,7 @@ class AUConditioner(ModelMixin, ConfigMixin):
 
 
 def prompt_for(shares: Tensor, *, asked: bool = True) -> str:
-    """Write a prompt for a distribution float[8], its strongest expression first."""
+    """Write a prompt for a distribution float[8], strongest expression first."""
     if not asked:
         return PROMPT
     ranked = sorted(zip(shares.tolist(), EXPRESSIONS, strict=True), key=lambda pair: -pair[0])

@@ -42,7 +42,7 @@ _STRENGTHS = (0.6, 0.9, 0.75)
 
 @dataclass(frozen=True)
 class Wanted:
-    """Sufficient faces per kind as shares of all faces; ``least`` is a minimum."""
+    """Sufficient faces per kind, as shares of all; ``least`` is a minimum."""
 
     expression: float = 0.5 / len(EXPRESSIONS)
     unit: float = 0.05
@@ -115,7 +115,7 @@ def unmeasured(au: np.ndarray) -> np.ndarray:
 
 
 def counts(au: np.ndarray) -> np.ndarray:
-    """Return int[K, K]: faces that show both units; on the diagonal, the unit itself."""
+    """Count faces that show both units, int[K, K]; on the diagonal, one unit."""
     there = (np.nan_to_num(au, nan=-1.0) >= PRESENT).astype(int)
     return there.T @ there
 
@@ -169,7 +169,7 @@ def meaningful_pairs() -> list[tuple[int, int]]:
 
 
 def _shares(lacking: pl.DataFrame, n: int) -> list[tuple[str, str, int]]:
-    """Allocate ``n`` faces to gaps by largest remainders, at most what is missing."""
+    """Allocate ``n`` faces to gaps by largest remainders, capped by the gaps."""
     open_ = lacking.filter(pl.col("can_be_made") & (pl.col("missing") > 0))
     rows = open_.select("kind", "name", "missing").rows()
     by_kind = {kind: sum(m for k, _, m in rows if k == kind) for kind in KINDS}

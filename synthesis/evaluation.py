@@ -1,4 +1,4 @@
-"""Metrics of synthetic faces: response to requests, fidelity, memorisation.
+"""Metrics of synthetic faces: AU response, fidelity, memorisation.
 
 Measurements come from an evaluation rater that had no part in generating the faces or training
 the generator. Compared faces share their noise. Intervals are bootstrapped over noise seeds. The
@@ -76,7 +76,7 @@ def figure(
 
 
 def within_seed(levels: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Return float[n]: Pearson's r of each row with ``levels``; 0 for constant rows.
+    """Return Pearson's r of each row with ``levels``; 0 for constant rows.
 
     Args:
         levels: requested intensities [L].
@@ -91,13 +91,13 @@ def within_seed(levels: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def slope(levels: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Return the least-squares slope of [n, L] or [n, L, K], averaged over seeds."""
+    """Return the least-squares slope of [n, L] or [n, L, K], mean over seeds."""
     a = levels - levels.mean()
     return np.tensordot(a, measured.mean(axis=0), axes=(0, 0)) / (a**2).sum()
 
 
 def response(levels: np.ndarray, measured: np.ndarray) -> Response:
-    """Return the response of one unit to its sweep; arguments as in ``within_seed``."""
+    """Return the response of one unit to its sweep; see ``within_seed``."""
     r = within_seed(levels, measured)
     flat = within_seed(np.tile(levels, len(measured)), measured.reshape(1, -1))
     return Response(figure(r), sign_flip(r), float(slope(levels, measured)), float(flat[0]))
@@ -113,7 +113,7 @@ def sign_flip(values: np.ndarray, *, flips: int = _FLIPS, seed: int = 0) -> floa
 
 
 def mean_response(levels: np.ndarray, measured: np.ndarray) -> Figure:
-    """Return the mean of r over units, with an interval over their shared seeds.
+    """Return the mean r over units, with an interval over shared seeds.
 
     Args:
         measured: [U, n, L]: unit u's own reading in its own sweep.
@@ -123,7 +123,7 @@ def mean_response(levels: np.ndarray, measured: np.ndarray) -> Figure:
 
 
 def coverage(responses: list[Response]) -> float:
-    """Return the share of units that respond; one strong unit cannot raise it alone."""
+    """Return the share of units that respond, however strongly."""
     return float(np.mean([one.r.value > RESPONDS and one.p < SURE for one in responses]))
 
 
@@ -163,7 +163,7 @@ def swaps(asked: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def swaps_unbiased(asked: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Return bool[n]: the difference within a pair has the requested direction.
+    """Return bool[n]: a pair's difference has the requested direction.
 
     ``swaps`` penalises a rater that measures everything too low; here its bias cancels.
     """
@@ -172,7 +172,7 @@ def swaps_unbiased(asked: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def agreement(asked: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Return bool[n]: the first choice is the requested expression; ties are not.
+    """Return bool[n]: the sole first choice is the requested expression.
 
     Args:
         asked: int[n], position in ``vocabulary.EXPRESSIONS``.
@@ -184,7 +184,7 @@ def agreement(asked: np.ndarray, answers: np.ndarray) -> np.ndarray:
 
 
 def honesty_gap(*, guide: tuple[float, float], judge: tuple[float, float]) -> float:
-    """Return the gain by the guidance rater less the gain by the evaluation rater.
+    """Return the guidance rater's gain less the evaluation rater's gain.
 
     Args:
         guide, judge: agreement without and with guidance, each by that network.
@@ -254,7 +254,7 @@ def memorisation(synthetic: np.ndarray, train: np.ndarray, test: np.ndarray) -> 
 
 
 def nearest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return float[n]: Euclidean distance of each row to the nearest of ``others``."""
+    """Return the Euclidean distance of each row to the nearest of ``others``."""
     others = others.astype(np.float64)
     lengths = (others**2).sum(axis=1)
     found = []

@@ -1,4 +1,4 @@
-"""Expression classifier on features and attention maps of the diffusion network.
+"""Expression classifier on the diffusion network's features and attention.
 
 A small version of SynFER's FERAnno (Qi et al., 2024). A little noise is added to a face, the
 network denoises it once without a condition, and a small head classifies its features and
@@ -44,7 +44,7 @@ _NOISE_SEED = 0
 
 @torch.no_grad()
 def observe(pipeline: FaceAUPipeline, gray: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return features and attention maps of the network for faces uint8[n, s, s].
+    """Return the network's features and attention maps of uint8[n, s, s].
 
     Every face gets the same noise and no condition, so equal faces give equal features.
 
@@ -69,7 +69,7 @@ def observe(pipeline: FaceAUPipeline, gray: np.ndarray) -> tuple[Tensor, Tensor]
 
 @contextmanager
 def _watched(unet: Any) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Collect pooled features and maps of every pass; restore the network at the end."""
+    """Collect pooled features and maps of each pass; then restore the network."""
     features: list[Tensor] = []
     maps: list[Tensor] = []
 
@@ -93,7 +93,7 @@ def _watched(unet: Any) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
 
 
 class _Recording:
-    """Plain attention that records its probabilities; the fused kernel has none."""
+    """Plain attention that records its probabilities; fused kernels have none."""
 
     def __init__(self, maps: list[Tensor]) -> None:
         self.maps = maps
@@ -151,7 +151,9 @@ class Head(nn.Module):
         )
 
     def forward(self, features: Tensor, maps: Tensor) -> Tensor:
-        """Map features [n, 16, channels], maps [n, tokens, layers * 16] to logits [n, 8]."""
+        """Return logits [n, 8] of features [n, 16, channels] and attention maps.
+
+        Maps are float[n, tokens, layers * 16]."""
         looks, asked = self.look(features) + self.place, self.map(maps) + self.token
         one = self.norms[0](looks + self.ask_maps(looks, asked, asked, need_weights=False)[0])
         two = self.norms[1](asked + self.ask_looks(asked, looks, looks, need_weights=False)[0])
@@ -205,7 +207,7 @@ class Annotator:
 
     @torch.inference_mode()
     def rate(self, gray: np.ndarray) -> np.ndarray:
-        """Return distributions float32[n, 8] for faces uint8[n, s, s] of the network's own side."""
+        """Return distributions float32[n, 8] of faces of the network's image size."""
         parts = [
             torch.softmax(self.head(*observe(self.pipeline, gray[at : at + _BATCH])), dim=1)
             for at in range(0, len(gray), _BATCH)
@@ -214,7 +216,7 @@ class Annotator:
 
 
 def train(
-    pipeline: FaceAUPipeline, teaching: Teaching, *, minutes: float, steps: int = 0, seed: int = 0
+    pipeline: FaceAUPipeline, data: Teaching, *, minutes: float, steps: int = 0, seed: int = 0
 ) -> tuple[Annotator, dict[str, Any]]:
     """Train a head for a network; return it with its held-out accuracy.
 
@@ -222,12 +224,10 @@ def train(
         minutes: of training, after the features are computed; 0: until ``steps``.
     """
     torch.manual_seed(seed)
-    seen = [
-        observe(pipeline, teaching.gray[at : at + _BATCH]) for at in range(0, len(teaching), _BATCH)
-    ]
+    seen = [observe(pipeline, data.gray[at : at + _BATCH]) for at in range(0, len(data), _BATCH)]
     features, maps = (torch.cat([pair[side].half() for pair in seen]) for side in (0, 1))
-    aside = torch.from_numpy(held_out(teaching))
-    wanted = torch.from_numpy(teaching.expression)
+    aside = torch.from_numpy(held_out(data))
+    wanted = torch.from_numpy(data.expression)
     layers = maps.shape[2] // (GRID * GRID)
     head = Head(features.shape[2], maps.shape[1], layers)
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.05)
@@ -245,8 +245,8 @@ def train(
     annotator = Annotator(pipeline, head)
     found: dict[str, Any] = {"steps": step, "faces": len(learn), "held_out": int(aside.sum())}
     if aside.any():
-        answers = annotator.rate(teaching.gray[aside.numpy()])
-        right = answers.argmax(axis=1) == teaching.expression[aside.numpy()].argmax(axis=1)
+        answers = annotator.rate(data.gray[aside.numpy()])
+        right = answers.argmax(axis=1) == data.expression[aside.numpy()].argmax(axis=1)
         found["accuracy"] = float(right.mean())
     return annotator, found
 
@@ -268,9 +268,9 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     pipeline = FaceAUPipeline.from_pretrained(options.network)
     side = pipeline.codec.config.side
-    teaching = resolve(options.faces)(options.data, side=side, cache=options.cache)
-    rows = np.random.default_rng(0).permutation(len(teaching))[: options.most]
-    annotator, found = train(pipeline, teaching.take(np.sort(rows)), minutes=options.minutes)
+    data = resolve(options.faces)(options.data, side=side, cache=options.cache)
+    rows = np.random.default_rng(0).permutation(len(data))[: options.most]
+    annotator, found = train(pipeline, data.take(np.sort(rows)), minutes=options.minutes)
     annotator.save(options.out, found)
     print(", ".join(f"{name} {value}" for name, value in found.items()))
 

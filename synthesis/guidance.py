@@ -129,7 +129,7 @@ class SemanticGuidance:
 
 
 def normalized_step(tokens: Tensor, gradient: Tensor, strength: float) -> Tensor:
-    """Return ``tokens - strength * |tokens| * gradient / |gradient|``, lengths per row.
+    """Return ``tokens - strength * |tokens| * gradient / |gradient|`` per row.
 
     A row whose gradient is zero or not finite is unchanged.
     """
@@ -144,12 +144,12 @@ def normalized_step(tokens: Tensor, gradient: Tensor, strength: float) -> Tensor
 
 
 def expression_loss(log_answers: Tensor, wanted: Tensor) -> Tensor:
-    """Return the cross-entropy [n]; probability on open-set answers counts against it."""
+    """Return the cross-entropy [n]; open-set answers count against it."""
     return -(log_answers[:, : len(EXPRESSIONS)] * wanted.to(log_answers)).sum(dim=1)
 
 
 def au_loss(au: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean squared difference [n] over units both requested and supported."""
+    """Return the squared error [n] over units both requested and supported."""
     known = torch.isfinite(au) & torch.isfinite(wanted)
     apart = functional.mse_loss(
         torch.where(known, au, 0), torch.where(known, wanted, 0).to(au), reduction="none"

@@ -1,4 +1,4 @@
-"""Read reference images: check for a face and resize to the network's size."""
+"""Read reference images: find the face, resize to the network's size."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _resized(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _toned(image: np.ndarray, channels: int) -> np.ndarray:
-    """Return channels first; gray is Rec. 601 luma, as everywhere in the project."""
+    """Return channels first; gray is Rec. 601 luma, as in the whole project."""
     import cv2
 
     if channels == 3:

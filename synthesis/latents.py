@@ -1,4 +1,4 @@
-"""Convert between images and the tensors that the diffusion network denoises.
+"""Convert between images and the latents of the diffusion network.
 
 ``PixelCodec`` folds gray pixels into channels for the package's own network. A Stable Diffusion
 has a VAE instead. ``LatentCodec`` is the one interface to both.
@@ -58,7 +58,7 @@ class PixelCodec(ModelMixin, ConfigMixin):
         return patch * patch, edge, edge
 
     def encode(self, gray: Tensor) -> Tensor:
-        """Fold float[n, 1, side, side] in -1..1 to [n, patch², side/patch, side/patch].
+        """Fold float[n, 1, s, s] in -1..1 to [n, patch², s/patch, s/patch].
 
         Raises:
             ModelError: ``gray`` has another shape.
@@ -107,7 +107,7 @@ class LatentCodec:
         return int(unet.config.in_channels), int(height), int(width)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images; takes the mode of a VAE's distribution, so it is deterministic."""
+        """Encode images; of a VAE's distribution, take the mode."""
         if self.vae is None:
             return self.codec.encode(images)
         return (self.vae.encode(images).latent_dist.mode() - self._shift) * self._scale
@@ -139,7 +139,7 @@ def to_gray(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """Convert float[n, c, s, s] in -1..1 to uint8[n, s, s] or uint8[n, s, s, 3]."""
+    """Convert float[n, c, s, s] in -1..1 to uint8[n, s, s] or [n, s, s, 3]."""
     whole = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     last = whole.permute(0, 2, 3, 1).cpu().numpy()
     return np.ascontiguousarray(last[..., 0] if last.shape[-1] == 1 else last)

@@ -42,7 +42,7 @@ def training_scheduler() -> DDIMScheduler:
 
 
 def sampling_scheduler() -> UniPCMultistepScheduler:
-    """Return the default solver: the best at ten steps in ``tests.benchmarks.solvers``."""
+    """Return the default solver, best at ten steps in ``benchmarks.solvers``."""
     return UniPCMultistepScheduler(**_CONFIG)
 
 
@@ -64,7 +64,7 @@ def loss_weight(alphas_cumprod: Tensor) -> Tensor:
 
 
 def add_noise(face: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the noisy face and its velocity; ``alphas_cumprod`` is float[n], one per row."""
+    """Return noisy faces and velocities; ``alphas_cumprod`` is float[n]."""
     signal, sigma = _factors(alphas_cumprod, face)
     return signal * face + sigma * noise, signal * noise - sigma * face
 
@@ -126,7 +126,7 @@ class NoiseLevels:
         return float(self.signal[timestep]), float(self.sigma[timestep])
 
     def velocity(self, output: Tensor, noisy: Tensor, timestep: int) -> Tensor:
-        """Convert the network's output at ``noisy`` to ``signal * noise - sigma * clean``."""
+        """Convert the network's output to ``signal * noise - sigma * clean``."""
         signal, sigma = self.at(timestep)
         if self.prediction_type == "v_prediction":
             return output
@@ -145,12 +145,12 @@ class NoiseLevels:
         return signal * clean + sigma * noise
 
     def ddim_step(self, noisy: Tensor, output: Tensor, timestep: int, to: int) -> Tensor:
-        """Take a DDIM step (Song et al., 2021, eq. 12 with eta 0) from ``timestep`` to ``to``."""
+        """Take a DDIM step (Song et al., 2021, eq. 12 with eta 0)."""
         keep, add = self._ddim(timestep, to)
         return keep * noisy + add * output
 
     def ddim_step_inverse(self, cleaner: Tensor, output: Tensor, timestep: int, to: int) -> Tensor:
-        """Return the sample at ``timestep`` from which ``ddim_step`` gives ``cleaner`` at ``to``.
+        """Return the sample from which ``ddim_step`` gives ``cleaner`` at ``to``.
 
         Exact if ``output`` is the network's at the sample returned; the caller iterates.
         """

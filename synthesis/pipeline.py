@@ -1,4 +1,4 @@
-"""Diffusion pipeline for faces, controlled by action units and an expression.
+"""Diffusion pipeline for faces with given action units and expression.
 
 One class serves two networks. Without a VAE the network works on pixels folded by ``PixelCodec``
 and reads only expression and AU tokens. With a VAE and a text encoder it is a Stable Diffusion
@@ -59,7 +59,7 @@ _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
 def _accept_old_arguments(call: _Call) -> _Call:
-    """Translate the argument names of version 0.1 and warn; remove after one version."""
+    """Translate argument names of version 0.1 and warn, for one version."""
 
     @functools.wraps(call)
     def translated(*args: Any, **given: Any) -> Any:
@@ -208,7 +208,7 @@ class FaceAUPipeline(SavedPipeline):
         return LatentCodec(codec=self.codec, vae=self.vae)
 
     def sampler(self, **options: Any) -> Sampler:
-        """Return the sampler with this pipeline's components; options as in ``Sampler``."""
+        """Return a ``Sampler`` with this pipeline's components and options."""
         return Sampler(
             unet=self.unet,
             conditioner=self.conditioner,
@@ -265,7 +265,7 @@ def _torch_generators(generator: Generator | None) -> list[torch.Generator]:
 def _seeded(
     requests: list[FaceRequest], given: list[torch.Generator]
 ) -> tuple[list[FaceRequest], list[torch.Generator]]:
-    """Return the requests with the seeds of their generators, and a generator per face."""
+    """Return requests with their generators' seeds, and a generator per face."""
     if not given:
         return requests, seeded_generators([one.seed for one in requests])
     generators = given * len(requests) if len(given) == 1 else given

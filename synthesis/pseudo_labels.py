@@ -83,7 +83,7 @@ def rectify(
     *,
     faceless: np.ndarray | None = None,
 ) -> pl.DataFrame:
-    """Return a row per face: ``measured_au``, ``soft_label``, ``action``, ``reason``.
+    """Return ``measured_au, soft_label, action, reason`` of each face.
 
     A dropped face keeps its measurements and soft label, so that a threshold can be changed
     later. Reasons begin with ``unsure``, ``not_a_face``, ``expression`` or ``au``.

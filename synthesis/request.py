@@ -1,4 +1,4 @@
-"""Requests: the action units, expression and seed that a user asks a face to show."""
+"""Requests for faces: action units, expression and seed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FaceRequest:
         return cls(parse_action_units(au), name, seed)
 
     def supported(self, units: Iterable[int]) -> tuple[FaceRequest, dict[int, float]]:
-        """Split off the units that are not in ``units``; they are returned separately."""
+        """Split off the units that are not in ``units``."""
         known = set(units)
         inside = {unit: value for unit, value in self.au.items() if unit in known}
         return replace(self, au=inside), {u: v for u, v in self.au.items() if u not in known}
@@ -113,7 +113,7 @@ def sweep_requests(request: FaceRequest, n: int, sweep: int | None = None) -> li
 
 
 def parse_action_units(text: str) -> dict[int, float]:
-    """Read ``AU12=0.8, AU6=C`` as ``{12: 0.8, 6: 0.5}``; empty text gives no units.
+    """Read ``AU12=0.8, AU6=C`` as ``{12: 0.8, 6: 0.5}``.
 
     Raises:
         SettingsError: a part cannot be read, a unit is repeated, or ``check_action_units`` fails.
@@ -165,7 +165,7 @@ def check_action_units(au: Mapping[int, float]) -> dict[int, float]:
 
 
 def au_vector(au: Mapping[int, float]) -> np.ndarray:
-    """Return float32[K] in the order of ``ACTION_UNITS``; NaN = unknown, 0 = absent.
+    """Return float32[K] in ``ACTION_UNITS`` order; NaN = unknown, 0 = absent.
 
     Raises:
         SettingsError: see ``check_action_units``.
@@ -223,7 +223,7 @@ def expression_index(name: str) -> int:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """Return one condition or several as a list; eight floats are one distribution."""
+    """Return conditions as a list; eight floats are one distribution."""
     if isinstance(value, np.ndarray):
         return list(value) if value.ndim > 1 else [value]
     if not isinstance(value, list | tuple):

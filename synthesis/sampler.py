@@ -1,4 +1,4 @@
-"""Sample faces from noise: the denoising loop of one batch, for any scheduler of diffusers."""
+"""Denoising loop of one batch, for any scheduler of diffusers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def random_noise(
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Network input of a condition: tokens [n, K+1, w], vector, and text embeddings if any."""
+    """Embedded condition: tokens [n, K+1, w], vector, and text if any."""
 
     tokens: Tensor
     pooled: Tensor
@@ -60,7 +60,7 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Components and options of one call of the pipeline; holds no state between batches.
+    """Components and options of one pipeline call; no state between batches.
 
     Attributes:
         terms: evaluations per step, see ``guidance.guidance_terms``.
@@ -123,7 +123,7 @@ class Sampler:
         return self.latent_codec.decode(latents)
 
     def schedule(self, generators: Sequence[torch.Generator] = ()) -> SamplingSchedule:
-        """Return the steps to take; after an inversion those of DDIM on its own timesteps."""
+        """Return the steps to take; after an inversion, those of DDIM."""
         if self.layout == "invert":
             levels = NoiseLevels.of(self.scheduler)
             return ddim_schedule(levels, self.num_inference_steps, strength=self.strength)
@@ -207,7 +207,7 @@ class Sampler:
         timestep: float,
         levels: NoiseLevels,
     ) -> list[Embeddings]:
-        """Move tokens by semantic guidance; all terms with an expression use the moved token."""
+        """Move tokens by semantic guidance, in all terms with an expression."""
         full = embeddings[-1]
 
         def predict(tokens: Tensor) -> Tensor:
@@ -234,7 +234,7 @@ class Sampler:
 def model_output(
     unet: Any, sample: Tensor, timestep: float | Tensor, embeddings: Embeddings
 ) -> Tensor:
-    """Evaluate the network once; a Stable Diffusion reads the AU tokens beside the text."""
+    """Evaluate the network; Stable Diffusion reads AU tokens beside the text."""
     hidden = (
         embeddings.tokens if embeddings.text is None else (embeddings.text, [embeddings.tokens])
     )
@@ -301,7 +301,7 @@ def sampling_schedule(
 def ddim_schedule(
     levels: NoiseLevels, num_inference_steps: int, *, strength: float = 1.0
 ) -> SamplingSchedule:
-    """Return deterministic DDIM steps, which undo ``invert`` on the same timesteps."""
+    """Return deterministic DDIM steps, which undo ``invert``."""
     timesteps = ddim_timesteps(len(levels), num_inference_steps, strength=strength)
 
     def step(output: Tensor, sample: Tensor, at: int) -> Tensor:
@@ -349,7 +349,7 @@ def steps_for_strength(num_inference_steps: int, strength: float, *, most: int) 
 def invert(
     model: Callable[[Tensor, int], Tensor], clean: Tensor, levels: NoiseLevels, timesteps: list[int]
 ) -> Tensor:
-    """Return the noise at ``timesteps[0]`` from which ``ddim_schedule`` leads to ``clean``.
+    """Return the noise from which ``ddim_schedule`` leads to ``clean``.
 
     Args:
         model: ``(noisy, timestep) -> output``, unconditional and without guidance.

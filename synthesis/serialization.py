@@ -94,7 +94,7 @@ class SavedPipeline(DiffusionPipeline):
 
     @classmethod
     def load_config(cls, *args: Any, **options: Any) -> Any:
-        """Read ``model_index.json``, with the modules of older versions translated."""
+        """Read ``model_index.json``; translate modules of older versions."""
         index = super().load_config(*args, **options)
         if isinstance(index, dict):
             for name, value in index.items():
@@ -113,7 +113,7 @@ class SavedPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:  # type: ignore[override]
-        """Load a pipeline of ``save_pretrained``, with its AU adapter if it has one.
+        """Load a pipeline of ``save_pretrained``, with its AU adapter if any.
 
         Raises:
             ModelError: the folder has no usable pipeline, or one of another format version.
@@ -209,7 +209,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _load(loader: Callable[..., Any], folder: Path, **options: Any) -> Any:
-    """Call ``loader(folder)`` offline; raise every failure as one ``ModelError``."""
+    """Call ``loader(folder)`` offline; raise each failure as a ``ModelError``."""
     from safetensors import SafetensorError
 
     expected = (OSError, ValueError, KeyError, AttributeError, ImportError, TypeError, RuntimeError)
@@ -257,7 +257,7 @@ def _check_complete(pipeline: Any, folder: Path) -> None:
 
 
 def _check_sums(folder: Path) -> None:
-    """Compare files with the checksums of ``training.json``; a flipped bit loads silently."""
+    """Compare files with checksums; diffusers loads a flipped bit silently."""
     try:
         sums = json.loads((folder / "training.json").read_text())["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -273,7 +273,7 @@ def _check_sums(folder: Path) -> None:
 
 @contextmanager
 def _without_progress() -> Iterator[None]:
-    """Hide the library's progress bar, a global setting, while small files load."""
+    """Hide diffusers' global progress bar while small files load."""
     from diffusers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

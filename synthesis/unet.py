@@ -1,4 +1,4 @@
-"""Denoising networks in three sizes, each a small ``UNet2DConditionModel``."""
+"""Denoising networks in three sizes of ``UNet2DConditionModel``."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def coverage_gaps(home: Home, supported: list[int]) -> pl.DataFrame:
 
 
 def pair_counts(home: Home) -> np.ndarray:
-    """Return float[K, K]: curated faces that show both units; NaN if one is unmeasured."""
+    """Count curated faces that show both units: float[K, K], NaN = unmeasured."""
     import numpy as np
 
     from synthesis import coverage
@@ -72,7 +72,7 @@ def pair_counts(home: Home) -> np.ndarray:
 
 
 def plan(home: Home, generator: FaceGenerator, n: int) -> pl.DataFrame:
-    """Plan ``n`` faces with ``synthesis.coverage.plan`` and add their ``face_id``."""
+    """Plan ``n`` faces, see ``synthesis.coverage.plan``, with ``face_id``."""
     from synthesis import coverage
 
     units = generator.supported_units
@@ -89,7 +89,7 @@ def generate_faces(
     each: Callable[..., Any] = HERE,
     progress: Progress | None = None,
 ) -> GenerationCount:
-    """Generate planned faces that are missing; delete rows that are not planned.
+    """Generate missing planned faces; delete rows that are not planned.
 
     Every batch is written when it is done. If the run is killed, the next run generates the
     unfinished batch and the rest.
@@ -137,7 +137,7 @@ def label_faces(
     each: Callable[..., Any] = HERE,
     progress: Progress | None = None,
 ) -> int:
-    """Rate the faces that these raters have not rated, and rectify their labels.
+    """Rate faces that these raters have not rated; rectify the labels.
 
     Args:
         raters: picklable if ``each`` uses other machines; those of ``raters.load`` are.
@@ -186,7 +186,7 @@ def action_counts(home: Home) -> dict[str, int]:
 
 
 def _curated(home: Home) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return soft labels, action units and yaw of the curated faces, NaN = unknown."""
+    """Return soft labels, AUs and yaw of the curated faces, NaN = unknown."""
     import numpy as np
 
     rows = views.query(home, "SELECT face_id, soft_label, au FROM curated_faces")
@@ -225,7 +225,7 @@ def _written(home: Home) -> set[str]:
 
 
 def _trim(home: Home, part: str, wanted: list[str]) -> None:
-    """Delete unplanned rows of a part file; leave it untouched if there are none."""
+    """Delete unplanned rows of a part file; without any, leave it untouched."""
     path = tables.path_of(home, TABLE, part=part)
     rows = pl.read_parquet(path)
     planned = rows.filter(pl.col("face_id").is_in(wanted))

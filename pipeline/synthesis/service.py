@@ -1,4 +1,4 @@
-"""Generate requested faces into a folder, with contact sheet and measurements."""
+"""Generate requested faces into a folder, with sheet and measurements."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MOST_COLUMNS = 8
 
 @dataclass(frozen=True)
 class FaceGenerator:
-    """A network and its settings: with a request, everything that decides a face.
+    """Network and settings: with a request, all that decides a face.
 
     Pickled without its networks, which are loaded once per process.
 
@@ -75,7 +75,7 @@ class FaceGenerator:
 
     @cached_property
     def model(self) -> str:
-        """Return ``risorius-face-<8 hex of weights and configs>``, with the guide if any.
+        """Return ``risorius-face-<8 hex of weights and configs>``, plus the guide.
 
         Raises:
             ModelError: the folder has no weights.
@@ -128,7 +128,7 @@ class FaceGenerator:
     def generate(
         self, requests: Sequence[FaceRequest], *, progress: Callable[[int], None] | None = None
     ) -> np.ndarray:
-        """Generate faces uint8[n, 224, 224, 3], gray, scaled up to the size of other crops.
+        """Generate faces uint8[n, 224, 224, 3], scaled up to the crops' size.
 
         Args:
             progress: called with the steps done, counted from the start of each ``BATCH``.
@@ -224,7 +224,7 @@ def rate(crops: np.ndarray, raters: Iterable[Any]) -> list[Reading]:
 
 
 def faceless(crops: np.ndarray) -> np.ndarray:
-    """Return bool[n]: crops in which the shipped detector scores nothing above ``FOUND``."""
+    """Return bool[n]: crops in which the shipped detector finds no face."""
     import numpy as np
 
     detector = _detector()
@@ -262,7 +262,7 @@ def generate(
     rater: str = "default",
     progress: Callable[[str, str, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Generate what is missing in ``out``, measure it, and write sheet and record.
+    """Generate and measure what is missing in ``out``; write the record.
 
     The record is replaced after every batch: a run that is killed and started again generates
     only what is missing.
@@ -357,7 +357,7 @@ def _measured(
     out: Path,
     progress: Callable[[int], None],
 ) -> dict[str, dict[str, Any]]:
-    """Generate faces, write their images, and return their entries of the record."""
+    """Generate faces, write their images, and return their record entries."""
     import numpy as np
 
     from synthesis import image_grid
@@ -396,7 +396,7 @@ def _measured(
 
 
 def _read_record(out: Path, raters: list[str]) -> dict[str, dict[str, Any]]:
-    """Return entries of an earlier run that have an image and were rated by ``raters``."""
+    """Return entries of an earlier run with image and rated by ``raters``."""
     path = out / RECORD
     if not path.exists():
         return {}
@@ -455,7 +455,7 @@ def _read_image(path: Path) -> np.ndarray:
 
 
 def _summary(faces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Average requested and measured intensity per requested unit, and the label."""
+    """Average the labels, and the intensities of every requested unit."""
     codes = sorted(
         {code for face in faces for code in face["asked"]["au"]}, key=lambda c: int(c[2:])
     )

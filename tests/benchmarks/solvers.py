@@ -1,4 +1,4 @@
-"""Which solver gets furthest in ten steps: ``python -m tests.benchmarks.solvers``.
+"""Compare solvers at ten steps: ``python -m tests.benchmarks.solvers``.
 
 All solvers start from the same noise under the same guidance and are compared with what the
 network itself would draw given many more steps. The second table asks how well a face comes back
@@ -47,7 +47,7 @@ _LEVELS = ("num_train_timesteps", "beta_schedule", "prediction_type", "rescale_b
 
 
 def measured(pipeline: FaceAUPipeline, *, n: int) -> dict[str, Any]:
-    """Every solver's distance to the limit, in grey levels, and its seconds per face."""
+    """Measure each solver's distance to the limit and its seconds per face."""
     conditions = _conditions(pipeline)
     limit, _ = _drawn(pipeline, "DDIM", conditions, n=n, steps=LIMIT)
     rows = {}
@@ -63,9 +63,9 @@ def measured(pipeline: FaceAUPipeline, *, n: int) -> dict[str, Any]:
 
 
 def _conditions(pipeline: FaceAUPipeline) -> list[tuple[dict[int, float], str]]:
-    taught = set(pipeline.conditioner.config.supported)
+    supported = set(pipeline.conditioner.config.supported)
     return [
-        ({unit: 0.8 for unit in units if unit in taught}, name)
+        ({unit: 0.8 for unit in units if unit in supported}, name)
         for name, units in PROTOTYPES.items()
         if name != "neutral"
     ]
@@ -92,7 +92,7 @@ def _drawn(
 
 
 def _inversion(pipeline: FaceAUPipeline, faces: np.ndarray) -> dict[str, float]:
-    """Distance between faces and what their inversions lead back to, by rounds per step."""
+    """Measure faces against their reconstruction, by rounds per step."""
     pictures = [face.astype(np.uint8) for face in faces[:8]]
     usual, back = sampling.FIXED_POINT_ROUNDS, {}
     try:

@@ -1,4 +1,4 @@
-"""Do made faces show what was asked, and does learning from them help?
+"""Benchmark synthetic faces: requests shown, and training on them.
 
 ``python -m tests.benchmarks.synthesis --cache DIR`` writes ``results/synthesis.{json,md}``. A judge
 that had no part in making or steering the faces reads them. Finished parts lie in the cache, and a

@@ -1,4 +1,4 @@
-"""What the benchmark of synthesis draws and what raters read in it; parts are kept and reused."""
+"""Generate and rate the benchmark's faces; parts are cached."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SWEEP_SEED, SWAP_SEED, EXPRESSION_SEED, POOL_SEED = 10_000, 20_000, 30_000, 40_0
 
 @dataclass(frozen=True)
 class Easel:
-    """A network, the raters that look, and the folder where finished parts lie.
+    """Generator, raters, and the cache folder of finished parts.
 
     Attributes:
         raters: by role: ``judge`` always, ``guide`` where both are asked.
@@ -34,7 +34,7 @@ class Easel:
     cache: Path
 
     def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]], **how: Any) -> dict:
-        """The arrays of a part, made once for this network, these raters and ``how``."""
+        """Return a part's arrays, cached by network, raters and ``how``."""
         readers = sorted(rater.rater_id for rater in self.raters.values())
         said = (name, self.maker.model, self.maker.num_inference_steps, readers, how)
         path = self.cache / f"{name}-{sha256_of([repr(said).encode()])[:12]}.npz"
@@ -73,7 +73,7 @@ class Easel:
 
 
 def sweep(easel: Easel, unit: int, *, seeds: int, labelled: bool) -> np.ndarray:
-    """Judge's action units [seeds, 5, K] while one unit goes from 0 to 1 on the same noise.
+    """Return the judge's AUs [seeds, 5, K] of a sweep on the same noise.
 
     Args:
         labelled: ask for the expression that goes with the unit as well, as strongly as the unit.
@@ -93,7 +93,7 @@ def sweep(easel: Easel, unit: int, *, seeds: int, labelled: bool) -> np.ndarray:
 
 
 def swapped(easel: Easel, au: np.ndarray, *, pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Asked and measured units [pairs, 2, K]; a pair shares its noise and no expression is asked.
+    """Return requested and measured AUs [pairs, 2, K] of pairs with one noise.
 
     Args:
         au: units of real faces [n, K] to draw requests from.
@@ -115,7 +115,7 @@ def swapped(easel: Easel, au: np.ndarray, *, pairs: int) -> tuple[np.ndarray, np
 
 
 def expressions(easel: Easel, *, each: int, guided: bool) -> dict[str, np.ndarray]:
-    """``asked`` int[n] and what each rater answers, float[n, 8]; no units are asked."""
+    """Return ``asked`` int[n] and each rater's answers float[n, 8], no AUs."""
 
     def make() -> dict[str, np.ndarray]:
         orders = [
@@ -132,7 +132,7 @@ def expressions(easel: Easel, *, each: int, guided: bool) -> dict[str, np.ndarra
 
 
 def pool(easel: Easel, expression: np.ndarray, au: np.ndarray, *, n: int) -> dict[str, np.ndarray]:
-    """Faces asked with the labels of real ones: ``gray`` uint8[n, s, s] and ``rows`` int[n].
+    """Generate faces with labels of real ones: ``gray`` and ``rows``.
 
     Args:
         expression, au: of the real faces [m, 8] and [m, K]; rows are drawn from them in a fixed
@@ -155,7 +155,7 @@ def pool(easel: Easel, expression: np.ndarray, au: np.ndarray, *, n: int) -> dic
 
 
 def _possible(row: np.ndarray) -> dict[int, float]:
-    """A measured row as a request: proxies may raise the lid of a closed eye, a request may not."""
+    """Convert a measured row to a request without contradictions."""
     au = {
         unit.number: float(np.clip(value, 0, 1))
         for unit, value in zip(ACTION_UNITS, row, strict=True)

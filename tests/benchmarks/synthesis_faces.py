@@ -18,7 +18,7 @@ SIDE = 48
 
 
 def real_faces(folder: Path, cache: Path, *, kept: Path) -> tuple[Teaching, Teaching, np.ndarray]:
-    """Faces learned from; those of the validation file with a sole plurality, and which it is.
+    """Return training faces, validation faces, and the latter's labels.
 
     Args:
         kept: where the arrays are kept, because decoding every picture again takes minutes.

@@ -1,4 +1,4 @@
-"""The figures that tell whether made faces show what was asked; one function per target."""
+"""Figures of synthetic faces against their requests, by target."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def control(easel: Easel, real: Teaching, options: argparse.Namespace) -> dict[s
 
 
 def ceilings(easel: Easel, test: Teaching, label: np.ndarray) -> dict[str, Any]:
-    """How well judge and guide do on real faces of the same size, which bounds all the rest."""
+    """Measure judge and guide on real faces, the upper bound of all figures."""
     found: dict[str, Any] = {"accuracy": {}}
     for role in easel.raters:
         ratings = easel.read(test.gray, role)
@@ -100,7 +100,7 @@ def annotating(
 
 
 def expression(easel: Easel, ceiling: dict[str, Any], *, each: int) -> dict[str, Any]:
-    """Agreement with the asked expression without and with guidance, over the judge's own."""
+    """Measure agreement with the requested expression, relative to the judge."""
     parts = {name: draws.expressions(easel, each=each, guided=name == "on")
              for name in ("off", "on")}  # fmt: skip
     hits = {
@@ -168,7 +168,7 @@ def closeness(easel: Easel, made: np.ndarray, real: Teaching, test: Teaching) ->
 
 
 def speed(easel: Easel) -> dict[str, float]:
-    """Seconds per image at the default, and at five times the steps in turn, each at its best."""
+    """Measure seconds per image at the default and at five times the steps."""
     orders = [FaceRequest({12: 0.8}, "happiness", seed) for seed in range(BATCH)]
     long = replace(
         easel, maker=replace(easel.maker, num_inference_steps=5 * easel.maker.num_inference_steps)

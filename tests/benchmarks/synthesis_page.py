@@ -28,13 +28,13 @@ WANTED = (
 
 
 def page(result: dict[str, Any]) -> str:
-    """One table of figures with their targets, and one per part with what is behind them."""
+    """Return a table of figures with targets, and one table per part."""
     parts = (_head, _targets, _units, _expressions, _learning, _likeness, _annotators, _steps)
     return "\n".join(line for part in parts for line in [*part(result), ""]).rstrip() + "\n"
 
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
-    """Every figure of ``WANTED`` by its key: a number, a dict with an interval, or None."""
+    """Return the figures of ``WANTED`` by key; None if not measured."""
     arms = {name: arm["accuracy"] for name, arm in result["learning"].items()}
 
     both = arms.get("real and rectified 1x")

@@ -1,4 +1,4 @@
-"""What ten steps cost against fifty: every figure on the same seeds with both."""
+"""Compare ten steps with fifty on the same seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EACH, _POOL = 12, 256
 
 
 def compared(easel: Easel, real: Teaching, test: Teaching) -> dict[str, dict[str, float]]:
-    """Each figure at ``STEPS``; fewer faces than in the main table, because fifty cost five."""
+    """Measure each figure at ``STEPS``, on fewer faces than the main table."""
     columns = {
         str(steps): _figures(
             replace(easel, maker=replace(easel.maker, num_inference_steps=steps)),

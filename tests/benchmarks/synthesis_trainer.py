@@ -1,4 +1,4 @@
-"""Train on made faces, test on real ones: one small network and the same steps for every arm."""
+"""Train on synthetic faces, test on real ones, with one small network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHIFT = 3
 def arms(
     easel: Easel, real: Teaching, test: Teaching, label: np.ndarray, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Train on synthetic, test on real: asked labels and rectified ones, alone and beside real."""
+    """Train on requested and rectified labels, with and without real faces."""
     n, seeds = options.pool, range(options.trainings)
     fold = {name: draws.pool(easel, real.expression, real.au, n=n * times)
             for name, times in (("1x", 1), ("5x", 5)) if times == 1 or options.five}  # fmt: skip
@@ -70,7 +70,7 @@ def arms(
 def rectified(
     easel: Easel, gray: np.ndarray, asked: np.ndarray, au: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Which made faces stay and with which label, by guide and judge together and the finder."""
+    """Return the synthetic faces that are kept, and their labels."""
 
     def make() -> dict[str, np.ndarray]:
         crops = [cv2.resize(face, (224, 224), interpolation=cv2.INTER_CUBIC) for face in gray]
@@ -94,7 +94,7 @@ def accuracy(
     seeds: Iterable[int],
     what: str,
 ) -> dict[str, np.ndarray]:
-    """Accuracy float[s] and recall float[s, 8] on ``test`` after learning from ``learn``.
+    """Return accuracy [s] and recall [s, 8] on ``test`` after training.
 
     Args:
         learn: gray uint8[n, 48, 48] and soft labels float[n, 8].
@@ -152,7 +152,7 @@ def _standardised(faces: Tensor) -> Tensor:
 
 
 def _shaken(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each face mirrored or not, and shifted by up to three pixels, the edge repeated."""
+    """Mirror and shift faces by up to three pixels, with repeated edges."""
     side = gray.shape[1]
     wide = np.pad(gray, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT)), mode="edge")
     out = np.empty_like(gray)

@@ -1,4 +1,4 @@
-"""Faces for the gaps of a home: drawn once, labelled by raters, whatever interrupts it."""
+"""Faces for coverage gaps: generated once, labelled, resumable."""
 
 from __future__ import annotations
 

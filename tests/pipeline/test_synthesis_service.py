@@ -129,7 +129,7 @@ def test_a_damaged_record_is_not_overwritten(
     assert (tmp_path / RECORD).read_text() == text
 
 
-def test_a_place_nobody_may_write_is_told(generator: FaceGenerator, tmp_path: Path) -> None:
+def test_generate__folder_not_writable(generator: FaceGenerator, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingsError, match="cannot be written"):
         generate(FaceRequest.parse("AU12=0.8"), generator, tmp_path / "file" / "out", n=1)

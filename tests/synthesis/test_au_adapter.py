@@ -1,4 +1,4 @@
-"""Action units for Stable Diffusion, proven on a small one of random weights.
+"""The AU adapter, on a small Stable Diffusion of random weights.
 
 The text encoder and tokenizer are the tests' own, of the interface of CLIP's; where
 ``transformers`` is installed, the same tests run on its real CLIP classes too.
@@ -72,7 +72,7 @@ _ENCODERS = ["own encoder", pytest.param("CLIP", marks=pytest.mark.slow)]
 
 @pytest.fixture(scope="module", params=_ENCODERS)
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Stable Diffusion on disk, in the layout in which they are handed around."""
+    """A Stable Diffusion on disk, in diffusers layout."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("stable-diffusion")
     encoder = _clip(tmp_path_factory.mktemp("clip")) if request.param == "CLIP" else None
@@ -286,13 +286,13 @@ def test_adapters_that_do_not_fit(
 
 def test_what_cannot_take_an_adapter(base: Path, tmp_path: Path) -> None:
     plain = pixel_pipeline()
-    with pytest.raises(ModelError, match="a plain one"):
+    with pytest.raises(ModelError, match="no AU adapter"):
         au_adapter.save(plain.unet, plain.conditioner, tmp_path)
     with pytest.raises(ModelError, match="a pipeline without"):
         train_adapter.train(plain, Lesson(faces(), balance=0.5), _recipe(), tmp_path)
     plain.save_pretrained(tmp_path / "ours")
-    with pytest.raises(ModelError, match="no folder with weights: nowhere"):
-        FaceAUPipeline.from_stable_diffusion(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="no folder with weights: missing"):
+        FaceAUPipeline.from_stable_diffusion(tmp_path / "missing")
     with pytest.raises(ModelError, match="a Stable Diffusion"):
         FaceAUPipeline.from_stable_diffusion(tmp_path / "ours")
     with pytest.raises(ModelError, match="from_stable_diffusion"):

@@ -16,7 +16,7 @@ SUPPORTED = [1, 2, 4, 5, 7, 10, 12, 14, 15, 16, 17, 18, 20, 22, 25, 26, 28, 43]
 
 
 def three_faces() -> pl.DataFrame:
-    """A smile, half a smile half neutral, and one nobody could label; AU17 was never measured."""
+    """Two smiles and one unlabelled face; AU17 is unmeasured."""
     label = np.full((3, 8), np.nan)
     label[0], label[1] = np.eye(8)[1], [0.5, 0.5, 0, 0, 0, 0, 0, 0]
     au = np.stack([au_vector({6: 0.5, 12: 0.9}), au_vector({12: 0.25, 6: 0.24})] * 2)[:3]

@@ -1,4 +1,4 @@
-"""Guidance: weights that add up to one, and a guide that is followed in the right direction."""
+"""Guidance terms, losses, and the direction of semantic guidance."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_guidance_terms__out_of_range(scales: tuple[float, float | None]) -> Non
 
 
 class _Eye:
-    """A guide that reads happiness from the mean grey and AU12 from the first pixel."""
+    """Read happiness from the mean gray and AU12 from the first pixel."""
 
     def __call__(self, gray: Tensor) -> tuple[Tensor, Tensor]:
         logits = torch.zeros(len(gray), 10)
@@ -70,7 +70,7 @@ class _Eye:
 
 
 def _draw(tokens: Tensor) -> Tensor:
-    """Token 0 sets the brightness of the picture's rest, the other tokens that of its corner."""
+    """Token 0 sets the image's brightness, the other tokens its corner's."""
     corner = tokens[:, 1:].mean(dim=(1, 2)).view(-1, 1, 1, 1)
     rest = tokens[:, 0].mean(dim=1).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
     mask = torch.zeros(4, 4)

@@ -86,7 +86,7 @@ def test_the_pipelines_own_finder_fits() -> None:
         (np.zeros((0, 20), dtype=np.uint8), "shape"),
         (_ramp(20, 40), "Pass find"),
         (7, "int"),
-        ("nowhere.png", "No such file"),
+        ("missing.png", "No such file"),
     ],
 )
 def test_unfit_references(reference: object, says: str) -> None:

@@ -1,4 +1,4 @@
-"""The pipeline on a small random network: seeds, batches, guidance, references, saving, errors."""
+"""The pipeline on a small random network."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_same_seed_same_face_whatever_stands_beside_it(pipeline: FaceAUPipeline)
     )
 
 
-def test_a_scheduler_that_throws_dice_throws_them_per_face(pipeline: FaceAUPipeline) -> None:
+def test_call__stochastic_scheduler_uses_a_generator_per_face(pipeline: FaceAUPipeline) -> None:
     options = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
     ancestral = quiet(
         FaceAUPipeline(
@@ -160,7 +160,7 @@ def test_zero_is_not_unknown(pipeline: FaceAUPipeline) -> None:
     assert len({face.tobytes() for face in faces}) == 3
 
 
-def test_what_was_never_taught_is_named_and_left_unknown(pipeline: FaceAUPipeline) -> None:
+def test_call__unsupported_units_warn(pipeline: FaceAUPipeline) -> None:
     with pytest.warns(UserWarning, match="does not support AU11, AU23"):
         drawn = pipeline({12: 0.5, 23: 1, 11: 1}, num_inference_steps=2, output_type="array")
     assert drawn.labels[0]["au"] == {12: 0.5}
@@ -334,7 +334,7 @@ def test_saved_and_loaded_it_draws_the_same(pipeline: FaceAUPipeline, tmp_path: 
         ({"format_version": 99}, "format version 99"),
         ({"format_version": None}, "format version None"),
         ({"_class_name": "StableDiffusionPipeline"}, "from_stable_diffusion"),
-        ({"conditioner": ["synthesis.nowhere", "AUConditioner"]}, "cannot be loaded"),
+        ({"conditioner": ["synthesis.missing", "AUConditioner"]}, "cannot be loaded"),
     ],
 )
 def test_checkpoints_of_another_kind(

@@ -62,8 +62,8 @@ def test_a_modest_rater_is_asked_for_its_plurality_not_its_shares() -> None:
     au, asked = np.full((1, K), np.nan), asks("happiness")[None]
     modest = Reading("b", shares, au)
     assert rectify(asked, au, [modest])["action"].to_list() == ["dropped"]
-    told = Reading("b", shares, au, plurality=sure)
-    found = rectify(asked, au, [told]).row(0, named=True)
+    given = Reading("b", shares, au, plurality=sure)
+    found = rectify(asked, au, [given]).row(0, named=True)
     assert found["action"] == "kept"
     np.testing.assert_allclose(found["soft_label"], 0.7 * asked[0] + 0.3 * shares[0], rtol=1e-5)
 

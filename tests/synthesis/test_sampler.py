@@ -1,4 +1,4 @@
-"""Noise by seed, levels against diffusers, and inversion that finds its schedule back."""
+"""Noise by seed, noise levels against diffusers, and inversion."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_noise_levels__flow_matching() -> None:
                                   UniPCMultistepScheduler, EulerDiscreteScheduler])  # fmt: skip
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_sampling_schedule__perfect_denoiser(kind: type, strength: float) -> None:
-    """The perfect denoiser of one picture: every solver must end there, from anywhere."""
+    """Every solver must reach the image of a perfect denoiser."""
     scheduler = kind(**{**_ZERO_SNR, "rescale_betas_zero_snr": kind is not EulerDiscreteScheduler})
     levels = NoiseLevels.of(scheduler)
     target = torch.linspace(-0.8, 0.8, 16).view(1, 1, 4, 4)

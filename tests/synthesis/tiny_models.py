@@ -1,4 +1,4 @@
-"""Networks of random weights, small enough to draw a face in a blink, of the real classes."""
+"""Small networks of random weights, of the real classes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def pixel_pipeline(*, seed: int = 0) -> FaceAUPipeline:
 
 
 def stable_diffusion(*, encoder: tuple[Any, Any] | None = None, seed: int = 0) -> dict[str, Any]:
-    """The parts of a Stable Diffusion: RGB pictures of 16 px, latents of 4 x 8 x 8."""
+    """Components of a Stable Diffusion: RGB of 16 px, latents of 4 x 8 x 8."""
     torch.manual_seed(seed)
     text_encoder, tokenizer = encoder or (SmallTextEncoder(), SmallTokenizer())
     return {
@@ -96,7 +96,7 @@ def stable_diffusion(*, encoder: tuple[Any, Any] | None = None, seed: int = 0) -
 
 
 class SmallTextEncoder(ModelMixin, ConfigMixin):
-    """What a pipeline needs of ``CLIPTextModel``: ids in, last hidden state first in a tuple."""
+    """The interface of ``CLIPTextModel`` that a pipeline uses."""
 
     config_name = "config.json"
 
@@ -112,7 +112,9 @@ class SmallTextEncoder(ModelMixin, ConfigMixin):
 
 
 class SmallTokenizer(SchedulerMixin, ConfigMixin):
-    """What a pipeline needs of ``CLIPTokenizer``; a scheduler by inheritance only, because that
+    """The interface of ``CLIPTokenizer`` that a pipeline uses.
+
+    It inherits from a scheduler because that
     is the one base without weights which diffusers can save."""
 
     config_name = "tokenizer_config.json"
