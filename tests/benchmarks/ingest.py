@@ -1,4 +1,4 @@
-"""How fast and how wholly video becomes faces: ``python -m tests.benchmarks.ingest``.
+"""Benchmark ingestion: ``python -m tests.benchmarks.ingest``.
 
 Every rival runs in the same process, one after the other, on the same clips. Times are ratios,
 in wall time and in CPU time; the second holds on a busy machine too. Writes

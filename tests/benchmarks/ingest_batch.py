@@ -22,13 +22,13 @@ def main() -> None:
     done = time.perf_counter()
     verdicts = tables.read(home, "videos")["verdict"]
     n = len(verdicts)
-    told = {
+    message = {
         "videos": n,
         "register_s": (registered - start) / n,
         "faces_s": (done - registered) / n,
         "searched": int((verdicts != "failed").sum()),
     }
-    print(json.dumps(told))
+    print(json.dumps(message))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Videos the ingestion benchmark runs on, made on the spot from sample clips inside packages."""
+"""Make the benchmark's videos from sample clips inside packages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BIKES = CARPHONE.parent / "bikes.mp4"
 
 
 def clips(folder: Path, *, quick: bool) -> dict[str, Path]:
-    """Name to file: a call at 144 and at 1080 lines, six people at 720, cyclists at 272."""
+    """Return the benchmark videos by name."""
     with av.open(str(CARPHONE)) as container:
         call = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     call = call[: 60 if quick else 120]
@@ -47,7 +47,7 @@ def short_videos(folder: Path, n: int) -> Path:
 
 
 def long_video(path: Path, *, minutes: float) -> tuple[Path, int]:
-    """Shots cut together, again and again; the video and how many cuts it holds."""
+    """Join shots repeatedly; return the video and its number of cuts."""
     frames, cuts = sequence(7, 60)
     once = write(path.with_name("once.mp4"), frames)
     turns = max(1, round(minutes * 60 / (len(frames) / 25)))

@@ -1,4 +1,4 @@
-"""Shot changes: our detector beside PySceneDetect's, on cuts whose place is known.
+"""Compare shot detection with PySceneDetect on known cuts.
 
 Sequences are cut together from the sample clips: other clips, other parts and mirror images of
 the same clip, and slow zooms over a group photo that jump from face to face. Between cuts there
@@ -57,7 +57,7 @@ def material() -> list[list[np.ndarray]]:
 
 
 def disturbed(frames: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    """At times with what is no cut: a camera flash, lights going down, a shaking hand."""
+    """Add disturbances that are no cuts: flash, dimming, shaking."""
     n, effect = len(frames), rng.random()
     if effect < 0.15:
         at = int(rng.integers(1, n - 1))
@@ -87,7 +87,7 @@ def sequence(seed: int, shots: int) -> tuple[list[np.ndarray], list[int]]:
     while len(begins) < shots:
         kind, mirrored = int(rng.integers(0, len(clips) + 3)), bool(rng.random() < 0.5)
         if (kind, mirrored) == before:
-            continue  # from a clip into the same clip is no change anybody would see
+            continue  # from a clip into the same clip is no visible change
         before = (kind, mirrored) if kind < len(clips) else None
         n = int(rng.integers(12, 90))
         if kind < len(clips):

@@ -1,4 +1,4 @@
-"""What the quality gate measures on faces that are fine and on the same faces spoilt, by degrees.
+"""Measure the quality gate on clean and degraded faces.
 
 The plot behind the defaults: every measure against the damage it is for, with its threshold. The
 faces are the six of a group photo and those of a clean video call.
@@ -45,7 +45,7 @@ _BOUNDS = {"sharpness": "min_sharpness", "brightness": "min_brightness", "clippe
 
 
 def measure(folder: Path, *, plot: Path, shared: Path) -> dict[str, Any]:
-    """Median and range of each measure at each degree, and the share the gate keeps."""
+    """Return median and range per measure and level, and the kept share."""
     detector = detect.load(threshold=0.5)
     scenes = _scenes()
     rows: dict[str, Any] = {}
@@ -68,7 +68,7 @@ def measure(folder: Path, *, plot: Path, shared: Path) -> dict[str, Any]:
 
 
 def _fer(shared: Path, detector: detect.Detector) -> dict[str, Any]:
-    """What the whole gate makes of faces found on FER+ as it comes, enlarged to 192 px."""
+    """Apply the gate to faces detected on FER+, enlarged to 192 px."""
     found = []
     for place, image in ingest_sharpness.scenes(shared, faces=_FER):
         if place == "FER+":
@@ -124,10 +124,10 @@ def _coded(
 
 
 def _summary(
-    what: str, label: str, levels: list[float], steps: list[list[quality.Measures]]
+    what: str, label: str, levels: list[float], measured: list[list[quality.Measures]]
 ) -> dict[str, Any]:
     gate = quality.Gate()
-    values = [[float(getattr(one, what) or 0) for one in step] for step in steps]
+    values = [[float(getattr(one, what) or 0) for one in level] for level in measured]
     return {
         "measure": what,
         "damage": label,
@@ -137,9 +137,9 @@ def _summary(
         "median": [float(np.median(step)) for step in values],
         "high": [max(step) for step in values],
         "kept": [
-            float(np.mean([gate.check(one)[0] == "kept" for one in step])) for step in steps
+            float(np.mean([gate.check(one)[0] == "kept" for one in level])) for level in measured
         ],
-        "faces": len(steps[0]),
+        "faces": len(measured[0]),
     }  # fmt: skip
 
 

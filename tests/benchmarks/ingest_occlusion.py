@@ -1,4 +1,4 @@
-"""Can what is measured anyway tell a covered face? Masks, sunglasses and hands drawn over FER+.
+"""Test measures of occlusion on masks and hands drawn over FER+.
 
 A classifier learns from two kinds of cover and is asked about the third on other faces: what it
 says of a kind it never saw is what it would say of the next scarf. Nothing here passes .85, so
@@ -25,7 +25,7 @@ _SIDE = 48
 
 
 def measure(shared: Path) -> dict[str, Any]:
-    """AUROC of covered against clean faces per way of telling, by the kind held out."""
+    """Return AUROC of covered against clean faces per measure and kind."""
     clean = _clean(shared)
     random = np.random.default_rng(0)
     sets = {"clean": clean} | {
@@ -46,7 +46,7 @@ def lines(part: dict[str, Any]) -> list[str]:
     best = max(min(row[kind] for kind in kinds if kind != "seen") for row in part["rows"].values())
     verdict = "" if best >= part["wanted"] else ": **missed**, the column `occlusion` stays null"
     return [
-        "### Covered faces, told without a model for it",
+        "### Covered faces, measured without a model for it",
         "",
         f"Masks, sunglasses and hands drawn over {part['faces']} faces of FER+, half of them to "
         "learn from. AUROC of covered against clean, for the kind of cover that was left out of "
@@ -116,7 +116,7 @@ def _features(crops: list[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _numbers(crop: np.ndarray) -> np.ndarray:
-    """Lower half against upper, left against right, and detail and light of 25 blocks."""
+    """Compare halves of the face, and detail and light of 25 blocks."""
     small = cv2.resize(crop, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64)
     detail = np.abs(cv2.Laplacian(gray, cv2.CV_64F))

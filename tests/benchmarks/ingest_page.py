@@ -16,7 +16,7 @@ _TARGETS = {
 
 
 def page(results: dict[str, Any]) -> str:
-    """Everything measured so far, part by part; what missed its target says so."""
+    """Render all measurements and the targets they miss."""
     lines = ["# Ingestion", "", "Written by `python -m tests.benchmarks.ingest`.", ""]
     makers = {
         "speed": _speed, "cuts": _cuts, "gate": _gate, "batch": _batch, "memory": _memory,

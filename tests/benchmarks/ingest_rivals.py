@@ -1,4 +1,4 @@
-"""The loops others write, each giving the faces of every frame: time and boxes."""
+"""Detection loops of other projects: time and boxes per frame."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _capture(path: Path, *, fps: float | None = None) -> Iterator[tuple[float, n
 
 
 def scrfd(weights: Path, *, fps: float | None = None) -> Callable[[Path], Seen]:
-    """InsightFace's detector at 640 px, as ``FaceAnalysis.get`` calls it, frame by frame."""
+    """Run InsightFace's detector at 640 px on every frame."""
     from insightface.model_zoo import get_model
 
     model = get_model(str(weights))
@@ -150,7 +150,7 @@ print(json.dumps({"seen": seen, "wall_s": took[0], "cpu_s": took[1]}))
 
 
 def mediapipe(python: Path, task: Path) -> Callable[[Path], Run]:
-    """MediaPipe's Face Landmarker in video mode, in a Python of its own; start not counted."""
+    """Run MediaPipe's Face Landmarker in its own process."""
     return lambda path: _outside(python, _MEDIAPIPE, path, task)
 
 
@@ -166,13 +166,13 @@ def _outside(python: Path, code: str, *given: Path) -> Run:
     )  # fmt: skip
     if said.returncode:
         raise RuntimeError(said.stderr.strip() or "no word")
-    told = json.loads(said.stdout.splitlines()[-1])
-    seen = [(t, np.array(rows, float).reshape(-1, 5)) for t, rows in told["seen"]]
-    return Run(seen, told["wall_s"], told["cpu_s"])
+    message = json.loads(said.stdout.splitlines()[-1])
+    seen = [(t, np.array(rows, float).reshape(-1, 5)) for t, rows in message["seen"]]
+    return Run(seen, message["wall_s"], message["cpu_s"])
 
 
 def ours(*, fps: float, threads: int, weights: str = "centerface") -> Callable[[Path], Seen]:
-    """The pipeline's way from file to boxes with track numbers in the score's place left out."""
+    """Run this project's detection from file to boxes."""
     model = detect.load(weights, threshold=0.5, threads=threads)
     return lambda path: [
         (sight.frame.time_s, sight.boxes)
@@ -181,7 +181,7 @@ def ours(*, fps: float, threads: int, weights: str = "centerface") -> Callable[[
 
 
 def between_samples(seen: Seen, *, fps: float, times: list[float]) -> Seen:
-    """Boxes at any time, drawn straight from sample to sample along each track."""
+    """Interpolate boxes between the samples of each track."""
     tracker, tracks = Tracker(fps=fps), {}
     for time_s, boxes in seen:
         for number, box in zip(tracker.update(boxes, time_s=time_s), boxes, strict=True):
@@ -200,7 +200,7 @@ def between_samples(seen: Seen, *, fps: float, times: list[float]) -> Seen:
 
 
 def found_share(wanted: Seen, got: Seen) -> tuple[float, int]:
-    """Share of ``wanted`` faces that ``got`` has at the same time with IoU ≥ 0.5, and how many."""
+    """Return the share of ``wanted`` faces that ``got`` has, IoU ≥ 0.5."""
     times = np.array([time_s for time_s, _ in got])
     hits = total = 0
     for time_s, boxes in wanted:

@@ -1,4 +1,4 @@
-"""What a video costs as their number grows, and how much memory as their length does."""
+"""Measure time by number of videos and memory by length."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(json.dumps({"faces": found.faces.height, "tracks": tracks, "rss": peaks, "
 
 
 def per_video(folder: Path, *, quick: bool) -> dict[str, Any]:
-    """Seconds per video of batches of 1, 10, 100, 1,000 short videos, from file to tables."""
+    """Return seconds per video for batches of 1 to 1,000 short videos."""
     sizes = (1, 10, 100) if quick else (1, 10, 100, 1000)
     rows = []
     for n in sizes:
@@ -64,27 +64,27 @@ def memory(folder: Path, *, quick: bool) -> dict[str, Any]:
 def long_video(folder: Path, *, minutes: float, plot: Path) -> dict[str, Any]:
     """A long video with cuts: its tracks, and memory while it is read."""
     path, cuts = made_long(folder / "long.mp4", minutes=minutes)
-    told = _told(path, fps=2.0)
-    rss = np.array(told["rss"])
-    _plot(plot, tracks=told["tracks"], rss=rss)
+    message = _run_extract(path, fps=2.0)
+    rss = np.array(message["rss"])
+    _plot(plot, tracks=message["tracks"], rss=rss)
     half = rss[len(rss) // 2 :, 1]
     return {
         "minutes": minutes,
         "cuts": cuts,
-        "tracks": len(told["tracks"]),
-        "faces": told["faces"],
-        "times_real_time": minutes * 60 / told["took_s"],
+        "tracks": len(message["tracks"]),
+        "faces": message["faces"],
+        "times_real_time": minutes * 60 / message["took_s"],
         "peak_mb": float(rss[:, 1].max()),
         "second_half_grows_mb": float(half[-5:].mean() - half[:5].mean()),
-        "verdict": told["verdict"],
+        "verdict": message["verdict"],
     }
 
 
 def _peak(path: Path, *, fps: float) -> float:
-    return float(np.array(_told(path, fps=fps)["rss"])[:, 1].max())
+    return float(np.array(_run_extract(path, fps=fps)["rss"])[:, 1].max())
 
 
-def _told(path: Path, *, fps: float) -> dict[str, Any]:
+def _run_extract(path: Path, *, fps: float) -> dict[str, Any]:
     return _said([sys.executable, "-c", _RUN, str(path), str(fps)])
 
 

@@ -1,4 +1,4 @@
-"""Measures of sharpness beside each other: which part clean faces from blurred ones in any light.
+"""Compare measures of sharpness in any light.
 
 Faces of FER+, of a group photo and of a clean video call, blurred by σ = 0, 2, 3 and 4 px of a
 110 px face, at four levels of light, and in the dark with the noise of a sensor. Every measure
@@ -106,7 +106,7 @@ def _measures() -> dict[str, Measure]:
 
 
 def _reblurred(gray: np.ndarray) -> float:
-    """How much of the neighbours' differences a blur takes away (doi:10.1117/12.702790)."""
+    """Return the difference lost by blurring (doi:10.1117/12.702790)."""
     shares = []
     for axis, size in ((0, (1, 9)), (1, (9, 1))):
         own = np.abs(np.diff(gray, axis=axis))[_MIDDLE]
@@ -154,15 +154,15 @@ def _crops(shared: Path) -> Iterator[tuple[str, int, float, bool, np.ndarray]]:
                 for light in _LIGHTS:
                     dim = np.round(soft * light).astype(np.uint8)
                     yield place, blur, light, False, _gray(align.align(dim, points))
-                grainy = _grainy(soft * _LIGHTS[-1], noise, grain=4 if place == "FER+" else 1)
+                grainy = _grainy(soft * _LIGHTS[-1], noise, noise_px=4 if place == "FER+" else 1)
                 yield place, blur, _LIGHTS[-1], True, _gray(align.align(grainy, points))
 
 
-def _grainy(image: np.ndarray, noise: np.random.Generator, *, grain: int) -> np.ndarray:
-    """With noise whose grains are ``grain`` px wide: an enlarged picture has the sensor's px."""
+def _grainy(image: np.ndarray, noise: np.random.Generator, *, noise_px: int) -> np.ndarray:
+    """Add noise with a correlation of ``noise_px`` pixels."""
     height, width = image.shape[:2]
-    grains = noise.normal(0, _NOISE, (height // grain + 1, width // grain + 1))
-    wide = np.repeat(np.repeat(grains, grain, axis=0), grain, axis=1)[:height, :width, None]
+    grains = noise.normal(0, _NOISE, (height // noise_px + 1, width // noise_px + 1))
+    wide = np.repeat(np.repeat(grains, noise_px, axis=0), noise_px, axis=1)[:height, :width, None]
     return np.clip(np.round(image + wide), 0, 255).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Speed and recall beside the loops others write, and beside the physical limit."""
+"""Compare speed and recall with other loops and the lower bound."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _beside(run: rivals.Run, ours: dict[str, rivals.Run]) -> dict[str, Any]:
 
 
 class _Recorded:
-    """A detector that remembers what it was asked, to be asked again alone."""
+    """Detector that records its calls, so that they can be repeated."""
 
     def __init__(self, inner: detect.Detector) -> None:
         self.name, self._inner = inner.name, inner
@@ -146,7 +146,7 @@ class _Recorded:
 
 
 def _limit(path: Path, *, threads: int) -> dict[str, Any]:
-    """Decoding alone and looking alone, and what we take, at five samples a second."""
+    """Time decoding alone, detection alone and both, at 5 samples/s."""
     model = _Recorded(detect.load(threshold=0.5, threads=threads))
     frames = list(reader.sample(str(path), fps=SAMPLED))
     for _ in detect_frames(frames, detector=model, fps=SAMPLED):

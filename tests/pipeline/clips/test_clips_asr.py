@@ -1,4 +1,4 @@
-"""A recogniser of somebody's own, announced by a package or named."""
+"""Load and run speech recognisers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ nothing = 3
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package ``tiny_ears`` whose metadata announces ``tiny`` as a recogniser."""
+    """Install a package ``tiny_ears`` that registers ``tiny``."""
     (tmp_path / "tiny_ears.py").write_text(PLUGIN)
     info = tmp_path / "tiny_ears-1.0.dist-info"
     info.mkdir()
@@ -47,7 +47,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_ears:hear"])
-def test_a_plug_in_is_found_by_its_name_and_heard(installed: None, name: str) -> None:
+def test_load_recogniser__by_name(installed: None, name: str) -> None:
     sound = np.zeros(3 * 100, np.float32)
     sound[150] = 0.5
     found = transcripts.recognise(transcripts.load_recogniser(name), sound, 100, name=name)
@@ -55,7 +55,7 @@ def test_a_plug_in_is_found_by_its_name_and_heard(installed: None, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["tiny_ears:broken", "tiny_ears:wrong"])
-def test_a_plug_in_that_fails_is_named(installed: None, name: str) -> None:
+def test_recognise__failing_plugin(installed: None, name: str) -> None:
     with pytest.raises(ModelError, match=name):
         transcripts.recognise(
             transcripts.load_recogniser(name), np.zeros(100, np.float32), 100, name=name
@@ -71,7 +71,7 @@ def test_a_plug_in_that_fails_is_named(installed: None, name: str) -> None:
         ("tiny_ears:nothing", ModelError, "not callable"),
     ],
 )
-def test_a_name_that_leads_nowhere_says_what_there_is(
+def test_load_recogniser__unknown_name(
     installed: None, name: str, error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):

@@ -19,14 +19,14 @@ def loud(samples: np.ndarray) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("late", "rate"), [(0.0, 44_100), (0.5, 48_000), (0.0, 8_000)])
-def test_a_beep_is_heard_when_it_was_filmed(tmp_path, late: float, rate: int) -> None:
+def test_load__sound_in_video_time(tmp_path, late: float, rate: int) -> None:
     path = beeping(tmp_path / "a.mp4", seconds=3, beep=(1.0, 1.5), late_s=late, rate=rate)
     start, end = loud(audio.load(str(path)))
     assert start == pytest.approx(1.0 + late, abs=0.02)
     assert end == pytest.approx(1.5 + late, abs=0.02)
 
 
-def test_a_piece_is_kept_without_loss_and_with_the_same_bytes(tmp_path) -> None:
+def test_write__lossless_and_deterministic(tmp_path) -> None:
     whole = (9000 * np.sin(np.arange(48_000) / 7)).astype(np.int16)
     piece = audio.cut(whole, start_s=0.5, end_s=1.25)
     assert len(piece) == 12_000
@@ -40,11 +40,11 @@ def test_a_piece_is_kept_without_loss_and_with_the_same_bytes(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("start", "end", "n"), [(-1, 0.1, 1600), (0.9, 5, 1600), (2, 3, 0)])
-def test_a_cut_beyond_the_sound_takes_what_there_is(start: float, end: float, n: int) -> None:
+def test_cut__beyond_the_sound(start: float, end: float, n: int) -> None:
     assert len(audio.cut(np.zeros(16_000, np.int16), start_s=start, end_s=end)) == n
 
 
-def test_no_sound_and_no_picture_say_so(tmp_path) -> None:
+def test_load__no_sound_or_no_video(tmp_path) -> None:
     with pytest.raises(MediaError, match="no_sound"):
         audio.load(str(CARPHONE))
     with pytest.raises(MediaError, match="no_video_stream"):

@@ -1,4 +1,4 @@
-"""A batch's tracks into clips: rows, sounds, words, moving pictures, each made once."""
+"""Find the clips of a batch: rows, sound, words, videos."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRACKS = ("aaaaaaaaaaaaaaaa-0000", "aaaaaaaaaaaaaaaa-0001", "aaaaaaaaaaaaaaaa-00
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """One video of 4 s that beeps at 1 s; two tracks of it move, one is seen twice only."""
+    """One video of 4 s with a beep at 1 s and three tracks."""
     home = Home.at(tmp_path / "home")
     path = beeping(tmp_path / "film.mp4", seconds=4, beep=(1.0, 1.5), draw=lambda now: pattern(0))
     write(home, "videos", [video(path)])
@@ -71,7 +71,7 @@ def face(track: str, number: int) -> dict[str, Any]:
 
 
 def rating(row: dict[str, Any], *, smiles: bool) -> dict[str, Any]:
-    """AU12 that goes up to 0.8 between 0.6 and 1.8 s, with its apex at 1.2 s, if it does."""
+    """Rate AU12 with a movement from 0.6 to 1.8 s if the face smiles."""
     au = np.full(24, 0.1)
     if smiles:
         au[AU_INDEX[12]] += np.interp(row["time_s"], [0.6, 1.2, 1.8], [0, 0.7, 0], left=0, right=0)
@@ -86,7 +86,7 @@ def found(home: Home) -> dict[str, dict[str, Any]]:
     return {row["clip_id"]: row for row in tables.read(home, "clips").iter_rows(named=True)}
 
 
-def test_every_track_leaves_with_a_verdict_and_movements_with_their_times(home: Home) -> None:
+def test_find_clips__verdict_per_track_and_times(home: Home) -> None:
     assert stage.find_clips(home, "b", stage.ClipOptions()) == 1
     rows = found(home)
     assert {clip: (row["verdict"], row["reason"]) for clip, row in rows.items()} == {
@@ -107,13 +107,11 @@ def test_every_track_leaves_with_a_verdict_and_movements_with_their_times(home: 
 
 
 def svg(home: Home) -> str:
-    told = clip_curves.curves(home, tables.read(home, "clips"))
-    return base64.b64decode(told.split(",")[1][:-1]).decode()
+    markdown = clip_curves.curves(home, tables.read(home, "clips"))
+    return base64.b64decode(markdown.split(",")[1][:-1]).decode()
 
 
-def test_sound_and_words_are_cut_to_the_clip_and_go_with_their_setting(
-    home: Home, tmp_path: Path
-) -> None:
+def test_find_clips__sound_and_words(home: Home, tmp_path: Path) -> None:
     (tmp_path / "film.srt").write_text(SRT)
     options = stage.ClipOptions(keep_audio=True)
     assert stage.find_clips(home, "b", options) == 1
@@ -124,7 +122,7 @@ def test_sound_and_words_are_cut_to_the_clip_and_go_with_their_setting(
     assert len(heard) == pytest.approx(16_000 * (clip["end_s"] - clip["start_s"]), abs=2)
     loud = np.flatnonzero(np.abs(heard) > 3000)[[0, -1]] / 16_000 + clip["start_s"]
     assert loud == pytest.approx([1.0, 1.5], abs=0.03)
-    # The transcript is mended: the same clips, with other words. No sound any more: it goes.
+    # A changed transcript changes the words; without the option the sound is removed.
     (tmp_path / "film.srt").write_text(SRT.replace("well", "good"))
     assert stage.find_clips(home, "b", stage.ClipOptions()) == 1
     clip = found(home)[f"{TRACKS[0]}-c0"]
@@ -133,7 +131,7 @@ def test_sound_and_words_are_cut_to_the_clip_and_go_with_their_setting(
     assert list((home.media / "sound").iterdir()) == []
 
 
-def test_what_is_wrong_with_the_words_costs_the_words_alone(home: Home, tmp_path: Path) -> None:
+def test_find_clips__damaged_transcript(home: Home, tmp_path: Path) -> None:
     (tmp_path / "film.json").write_text("{")
     stage.find_clips(home, "b", stage.ClipOptions())
     clip = found(home)[f"{TRACKS[0]}-c0"]
@@ -151,7 +149,7 @@ def deaf(samples: np.ndarray, rate: int) -> list[dict[str, Any]]:
     raise RuntimeError("out of memory")
 
 
-def test_a_recogniser_hears_videos_without_a_transcript(home: Home) -> None:
+def test_find_clips__recogniser(home: Home) -> None:
     stage.find_clips(home, "b", stage.ClipOptions(speech=f"{__name__}:hear"))
     (said,) = found(home)[f"{TRACKS[0]}-c0"]["words"]
     assert said["text"] == "beep"
@@ -161,7 +159,7 @@ def test_a_recogniser_hears_videos_without_a_transcript(home: Home) -> None:
     assert "out of memory" in found(home)[f"{TRACKS[0]}-c0"]["reason"]
 
 
-def test_moving_pictures_are_cut_for_people_and_who_leaves_is_not_in_them(home: Home) -> None:
+def test_find_clips__videos_without_erased_subjects(home: Home) -> None:
     options = stage.ClipOptions(movies=True, keep_audio=True)
     stage.find_clips(home, "b", options)
     names = {path.name for path in (home.media / "clips").iterdir()}
@@ -176,7 +174,7 @@ def test_moving_pictures_are_cut_for_people_and_who_leaves_is_not_in_them(home: 
     assert {row["track_id"] for row in found(home).values()} == set(TRACKS[1:])
 
 
-def test_what_a_video_gave_goes_with_it(home: Home) -> None:
+def test_find_clips__dropped_video(home: Home) -> None:
     stage.find_clips(home, "b", stage.ClipOptions(movies=True, keep_audio=True))
     dropped = tables.read(home, "videos").with_columns(verdict=pl.lit("dropped"))
     tables.write(home, "videos", dropped, part="aaaaaaaaaaaaaaaa", batch="b")
@@ -185,7 +183,7 @@ def test_what_a_video_gave_goes_with_it(home: Home) -> None:
     assert not [path for path in home.media.rglob("*") if path.is_file()]
 
 
-def test_frames_of_a_clip_are_its_kept_faces_in_order(home: Home) -> None:
+def test_clip_frames__kept_faces_in_order(home: Home) -> None:
     stage.find_clips(home, "b", stage.ClipOptions())
     identities = [{"face_id": f"{TRACKS[0]}-12", "subject_id": "ann", "method": "declared"}]
     frame = pl.DataFrame(
@@ -201,7 +199,7 @@ def test_frames_of_a_clip_are_its_kept_faces_in_order(home: Home) -> None:
     assert row["subject_id"] == "ann"
 
 
-def test_a_real_clip_moves(tmp_path: Path) -> None:
+def test_find_clips__real_video(tmp_path: Path) -> None:
     home = Home.at(tmp_path / "home")
     name = batches.enlist(home, [str(CARPHONE)], batch="real")
     faces.register(home, name, workers=1)

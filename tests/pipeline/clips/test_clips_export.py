@@ -1,4 +1,4 @@
-"""Clips for people: the right seconds, the right face, nobody else."""
+"""Short videos show the right seconds and only the subject's face."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOISE = np.random.default_rng(2).integers(0, 255, (60, 60, 3), dtype=np.uint8)
 
 
 def two_people(now: float) -> np.ndarray:
-    """A grey picture; noise stands still on the left, and moves along on the right."""
+    """Draw a gray image with one still and one moving noise patch."""
     image = np.full((240, 480, 3), 120, dtype=np.uint8)
     image[90:150, 60:120] = NOISE
     left = right_of(now)
@@ -53,9 +53,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("blur", [True, False])
-def test_the_subject_is_shown_and_the_other_hidden_all_along(
-    film: Path, tmp_path: Path, blur: bool
-) -> None:
+def test_write_videos__blurs_bystanders(film: Path, tmp_path: Path, blur: bool) -> None:
     windows = [Window("v-0000", 0.5, 3.0), Window("v-0001", 0.0, 2.0)]
     assert write_videos(str(film), windows, sights(), tmp_path, blur=blur) == 2
     shown = frames(tmp_path / "v-0000.webm")
@@ -75,9 +73,7 @@ def test_the_subject_is_shown_and_the_other_hidden_all_along(
     assert seen >= 3
 
 
-def test_the_same_film_gives_the_same_bytes_and_large_faces_a_bounded_picture(
-    film: Path, tmp_path: Path
-) -> None:
+def test_write_videos__deterministic_and_bounded(film: Path, tmp_path: Path) -> None:
     # Seen far apart, so the picture must hold the whole way.
     wide = [Window("v-0001", 0.0, 3.8)]
     for folder in ("a", "b"):
@@ -88,7 +84,7 @@ def test_the_same_film_gives_the_same_bytes_and_large_faces_a_bounded_picture(
     assert len(list(tmp_path.rglob("*"))) == 4
 
 
-def test_a_film_that_breaks_off_gives_what_came_before(film: Path, tmp_path: Path) -> None:
+def test_write_videos__truncated_video(film: Path, tmp_path: Path) -> None:
     (tmp_path / "half.mp4").write_bytes(film.read_bytes()[:2000])
     windows = [Window("v-0000", 0.0, 3.0)]
     assert (
@@ -108,9 +104,7 @@ def test_a_film_that_breaks_off_gives_what_came_before(film: Path, tmp_path: Pat
         (30.0, 29.0, (22.0, 30.0)),
     ],
 )
-def test_a_long_track_is_shown_around_its_apex(
-    last: float, apex: float | None, span: tuple
-) -> None:
+def test_window__long_track(last: float, apex: float | None, span: tuple) -> None:
     found = window("t", np.array([0.0, last]), apex_s=apex)
     assert (found.start_s, found.end_s) == span
     assert found.end_s - found.start_s <= LONGEST_S

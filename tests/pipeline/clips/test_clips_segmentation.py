@@ -11,7 +11,7 @@ UNITS = (1, 12, 43)
 
 
 def curve(fps: float, seconds: float, *bumps: tuple[float, float, float, float]) -> tuple:
-    """Times, and float[n, 3] curves: AU12 with bumps (onset, apex, offset, height) on rest 0.2."""
+    """Draw AU12 bumps ``(onset, apex, offset, height)`` on rest 0.2."""
     times = np.arange(round(fps * seconds) + 1) / fps
     curves = np.full((len(times), 3), 0.2)
     for onset, apex, offset, height in bumps:
@@ -35,7 +35,7 @@ def found(times: np.ndarray, curves: np.ndarray, **options: float) -> list[tuple
 
 
 @pytest.mark.parametrize("fps", [5.0, 12.5, 30.0])
-def test_onset_apex_and_offset_are_where_they_were_drawn(fps: float) -> None:
+def test_episodes__onset_apex_offset(fps: float) -> None:
     times, curves = curve(fps, 12, (2, 3, 4.5, 0.7), (8, 8.8, 10, 0.5))
     (one, two) = found(times, curves)
     for (onset, apex, offset, unit), truth in ((one, (2, 3, 4.5)), (two, (8, 8.8, 10))):
@@ -46,14 +46,14 @@ def test_onset_apex_and_offset_are_where_they_were_drawn(fps: float) -> None:
         assert truth[2] - 0.6 <= offset <= truth[2] + 0.2
 
 
-def test_rest_is_the_faces_own(  # a face that seems to smile all the time shows nothing
+def test_movement__constant_level_is_rest(  # a face that seems to smile all the time shows nothing
 ) -> None:
     times, curves = curve(5, 20)
     curves[:, 0] = 0.9
     assert found(times, curves) == []
 
 
-def test_what_was_going_on_before_and_after_has_no_onset_or_offset() -> None:
+def test_episodes__cut_at_both_ends() -> None:
     times, curves = curve(5, 10, (-1, 0, 2, 0.8), (8, 10, 11, 0.8))
     (begun, lasting) = found(times, curves)
     assert begun[0] is None
@@ -72,11 +72,11 @@ def test_what_was_going_on_before_and_after_has_no_onset_or_offset() -> None:
         ((), {}, 0),
     ],
 )
-def test_what_counts_as_one_movement(bumps: tuple, options: dict, n: int) -> None:
+def test_episodes__count(bumps: tuple, options: dict, n: int) -> None:
     assert len(found(*curve(10, 8, *bumps), **options)) == n
 
 
-def test_a_gap_ends_a_movement_and_a_blink_is_none() -> None:
+def test_episodes__gap_and_blink() -> None:
     times, curves = curve(10, 10, (3, 5, 7, 0.8))
     curves[:, 2] += np.where(np.arange(len(times)) % 20 < 2, 0.8, 0)
     away = (times > 4.5) & (times < 6)
@@ -86,7 +86,7 @@ def test_a_gap_ends_a_movement_and_a_blink_is_none() -> None:
     assert {before[3], after[3]} == {12}
 
 
-def test_unknown_units_and_single_holes_change_nothing() -> None:
+def test_movement__nan() -> None:
     times, curves = curve(10, 8, (2, 3, 4, 0.7))
     truth = found(times, curves)
     curves[:, 0] = np.nan
@@ -95,12 +95,12 @@ def test_unknown_units_and_single_holes_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_next_to_nothing_gives_nothing(n: int) -> None:
+def test_episodes__few_rows(n: int) -> None:
     assert found(np.arange(n) / 5.0, np.full((n, 3), 0.5)) == []
     assert found(np.arange(3) / 5.0, np.full((3, 3), np.nan)) == []
 
 
-def test_noise_alone_makes_no_movement() -> None:
+def test_episodes__noise() -> None:
     rng = np.random.default_rng(5)
     times, curves = curve(5, 120)
     assert found(times, curves + rng.normal(0, 0.05, curves.shape)) == []

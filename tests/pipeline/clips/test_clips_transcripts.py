@@ -54,12 +54,12 @@ TRUTH = [Cue(1.5, 2.25, "Hello there, you."), Cue(60.0, 3600.0, "Late & long")]
         ("a.json", json.dumps(WHISPER["segments"][::-1])),
     ],
 )
-def test_three_formats_say_the_same(tmp_path: Path, name: str, text: str) -> None:
+def test_read__three_formats(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_bytes(text.encode())
     assert read(tmp_path / name) == TRUTH
 
 
-def test_words_cut_finer_than_their_segments(tmp_path: Path) -> None:
+def test_read__whisper_words(tmp_path: Path) -> None:
     words = [{"word": " Hello", "start": 1, "end": 1.5}, {"word": " you", "start": 2, "end": 2.5}]
     segment = {"start": 1, "end": 2.5, "text": "Hello you", "words": words}
     (tmp_path / "a.json").write_text(json.dumps({"segments": [segment]}))
@@ -70,7 +70,7 @@ def test_words_cut_finer_than_their_segments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "end", "n"), [(0, 1.5, 0), (0, 1.6, 1), (2.25, 60, 0), (2, 61, 2), (3600, 9999, 0)]
 )
-def test_a_cue_belongs_to_every_moment_it_lasts(start: float, end: float, n: int) -> None:
+def test_cut__overlap(start: float, end: float, n: int) -> None:
     assert len(cut(TRUTH, start_s=start, end_s=end)) == n
 
 
@@ -88,19 +88,19 @@ def test_a_cue_belongs_to_every_moment_it_lasts(start: float, end: float, n: int
         ("a.json", "7"),
     ],
 )
-def test_what_is_no_transcript_says_so(tmp_path: Path, name: str, text: str) -> None:
+def test_read__invalid_transcript(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(MediaError, match="bad_transcript"):
         read(tmp_path / name)
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.srt", ""), ("a.vtt", "WEBVTT\n"), ("a.json", "[]")])
-def test_silence_is_a_transcript_too(tmp_path: Path, name: str, text: str) -> None:
+def test_read__empty_transcript(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     assert read(tmp_path / name) == []
 
 
-def test_odd_bytes_and_cues_that_end_before_they_begin_are_read(tmp_path: Path) -> None:
+def test_read__bad_bytes_and_reversed_times(tmp_path: Path) -> None:
     (tmp_path / "a.srt").write_bytes(b"00:00:05,000 --> 00:00:04,000\ncaf\xe9\n")
     (one,) = read(tmp_path / "a.srt")
     assert (one.start_s, one.end_s) == (5.0, 5.0)
@@ -116,9 +116,7 @@ def test_odd_bytes_and_cues_that_end_before_they_begin_are_read(tmp_path: Path) 
         (("other.srt",), None),
     ],
 )
-def test_the_transcript_lies_beside_its_video(
-    tmp_path: Path, there: tuple[str, ...], found: str | None
-) -> None:
+def test_transcript_of__names(tmp_path: Path, there: tuple[str, ...], found: str | None) -> None:
     for name in there:
         (tmp_path / name).touch()
     path = transcript_of(tmp_path / "clip.mp4")

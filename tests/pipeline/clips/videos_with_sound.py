@@ -1,4 +1,4 @@
-"""Videos made on the spot, with sound and with faces that are drawn."""
+"""Write test videos with sound and drawn faces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def beeping(
     fps: int = 10,
     draw: Draw | None = None,
 ) -> Path:
-    """A video whose sound, begun ``late_s`` after the picture, beeps between two of its seconds."""
+    """Write a video whose sound starts ``late_s`` late and has one beep."""
     with av.open(str(path), "w") as container:
         picture = container.add_stream("mpeg4", rate=fps, options={"qscale": "3"})
         first = draw(0.0) if draw else pattern(0)

@@ -1,4 +1,4 @@
-"""Few whole looks, and yet the same faces."""
+"""Adaptive detection finds the same faces with few full passes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WIDTH, HEIGHT = 640, 480
 
 
 @dataclass
-class Told:
-    """A detector that knows the scene; the frame's number is painted on the picture."""
+class SceneDetector:
+    """Detector that knows the scene; pixels hold the frame's number."""
 
     scene: Scene
-    name: str = "told"
+    name: str = "scene"
     whole: list[int] = field(default_factory=list)
 
     def _boxes(self, image: np.ndarray) -> np.ndarray:
@@ -69,8 +69,8 @@ def frames(scene: Scene, *, cuts: tuple[int, ...] = ()) -> Iterator[reader.Frame
         yield reader.Frame(number, number / 8, source, cut=number in cuts)
 
 
-def seen(scene: Scene, *, cuts: tuple[int, ...] = ()) -> tuple[list[FrameFaces], Told]:
-    detector = Told(scene)
+def seen(scene: Scene, *, cuts: tuple[int, ...] = ()) -> tuple[list[FrameFaces], SceneDetector]:
+    detector = SceneDetector(scene)
     return list(detect_frames(frames(scene, cuts=cuts), detector=detector, fps=8.0)), detector
 
 
@@ -98,17 +98,17 @@ PASSES: Scene = [{"ada": 100 + 10.0 * n, "bob": 420 - 10.0 * n} for n in range(3
         pytest.param(STILL, (12,), 7, id="a cut"),
         pytest.param(WALKS, (), 9, id="walking fast"),
         pytest.param(STOPS, (), 5, id="not where the middle is, but beside it"),
-        pytest.param(COMES, (), 7, id="somebody comes"),
-        pytest.param(COMES_WALKING, (), 7, id="somebody comes walking"),
-        pytest.param(GOES, (), 7, id="somebody goes"),
-        pytest.param(SWAPS, (), 8, id="somebody goes and somebody comes"),
-        pytest.param(DASHES, (), 13, id="somebody dashes by"),
+        pytest.param(COMES, (), 7, id="a face enters"),
+        pytest.param(COMES_WALKING, (), 7, id="a face enters walking"),
+        pytest.param(GOES, (), 7, id="a face leaves"),
+        pytest.param(SWAPS, (), 8, id="one face leaves, one enters"),
+        pytest.param(DASHES, (), 13, id="a face passes fast"),
         pytest.param(BLINKS, (), 9, id="hidden for two frames"),
         pytest.param(PASSES, (), 17, id="two pass each other"),
-        pytest.param([{}] * 33, (), 5, id="nobody"),
+        pytest.param([{}] * 33, (), 5, id="no face"),
     ],
 )
-def test_every_face_is_seen_with_few_whole_looks(
+def test_detect_frames__every_face_few_full_passes(
     scene: Scene, cuts: tuple[int, ...], whole: int
 ) -> None:
     sights, detector = seen(scene, cuts=cuts)
@@ -120,23 +120,23 @@ def test_every_face_is_seen_with_few_whole_looks(
     assert {n for n, sight in enumerate(sights) if sight.full} == set(detector.whole)
 
 
-def test_a_second_is_a_second_however_often_it_is_sampled() -> None:
-    detector = Told(STILL)
+def test_detect_frames__one_full_pass_per_second() -> None:
+    detector = SceneDetector(STILL)
     assert len(list(detect_frames(frames(STILL), detector=detector, fps=240.0))) == len(STILL)
     assert sorted(detector.whole) == [0, 8, 16, 24, 32]
 
 
-def test_a_cut_is_looked_at_from_both_sides() -> None:
+def test_detect_frames__cut() -> None:
     _, detector = seen(STILL, cuts=(12,))
     assert {11, 12} <= set(detector.whole)
 
 
-def test_what_came_before_an_error_is_given() -> None:
+def test_detect_frames__error_after_earlier_frames() -> None:
     def broken() -> Iterator[reader.Frame]:
         yield from frames(STILL[:5])
         raise MediaError("a video", got="truncated: early", hint="copy it")
 
-    sights = detect_frames(broken(), detector=Told(STILL), fps=8.0)
+    sights = detect_frames(broken(), detector=SceneDetector(STILL), fps=8.0)
     assert [next(sights).frame.index for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(MediaError, match="truncated"):
         next(sights)
@@ -154,9 +154,7 @@ def test_what_came_before_an_error_is_given() -> None:
         pytest.param((0, 0, 640, 480), id="all of it"),
     ],
 )
-def test_a_cutout_shows_the_box_and_no_more_border_than_it_must(
-    box: tuple[int, int, int, int], side: int
-) -> None:
+def test_cutout__contains_box(box: tuple[int, int, int, int], side: int) -> None:
     y, x = np.mgrid[0:480, 0:640]
     image = np.stack([x // 4, y // 4, np.full_like(x, 7)], axis=2).astype(np.uint8)
     canvas, scale, corner = cutout(image, np.array(box, np.float32), canvas_side=side)
@@ -172,7 +170,7 @@ def test_a_cutout_shows_the_box_and_no_more_border_than_it_must(
             assert -1e-3 <= corner[axis] <= length - side / scale + 1e-3
 
 
-def test_a_face_cut_by_the_border_is_found_near_where_it_is_found_whole() -> None:
+def test_detect_near__face_at_border() -> None:
     detector = detect.load(threshold=0.5)
     image = next(reader.sample(str(media_files.SIX_PEOPLE))).image
     whole, _ = detector.detect(image)
@@ -187,14 +185,14 @@ def test_a_face_cut_by_the_border_is_found_near_where_it_is_found_whole() -> Non
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (8, -6)])
-def test_a_near_look_agrees_with_the_whole(shift: tuple[int, int]) -> None:
+def test_detect_near__agrees_with_detect(shift: tuple[int, int]) -> None:
     detector = detect.load(threshold=0.5)
     image = next(reader.sample(str(media_files.SIX_PEOPLE))).image
     boxes, keypoints = detector.detect(image)
     expected = boxes.copy()
     expected[:, :4] += np.tile(shift, 2)
-    nowhere = np.array([[5, 5, 60, 70, 0]], np.float32)
-    ((found, points),) = detector.detect_near([image], [np.vstack([expected, nowhere])])
+    empty_place = np.array([[5, 5, 60, 70, 0]], np.float32)
+    ((found, points),) = detector.detect_near([image], [np.vstack([expected, empty_place])])
     assert (found[:-1, 4] > 0.5).all()
     assert found[-1, 4] == 0
     eyes = np.linalg.norm(keypoints[:, 1] - keypoints[:, 0], axis=1)
@@ -205,7 +203,7 @@ def test_a_near_look_agrees_with_the_whole(shift: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("side", [NEAR_SIDE, WIDE_SIDE])
-def test_looks_at_several_pictures_are_those_at_each_to_the_bit(side: int) -> None:
+def test_detect_near__batch_equals_single(side: int) -> None:
     detector = detect.load(threshold=0.5)
     photo = next(reader.sample(str(media_files.SIX_PEOPLE))).image
     images = [photo, photo[:, ::-1].copy(), photo[::2, ::2].copy(), photo]
@@ -220,7 +218,7 @@ def test_looks_at_several_pictures_are_those_at_each_to_the_bit(side: int) -> No
     assert sum((boxes[:, 4] > 0.5).sum() for boxes, _ in together) >= 40
 
 
-def test_threads_do_not_change_what_is_found() -> None:
+def test_detect__independent_of_threads() -> None:
     image = next(reader.sample(str(media_files.SIX_PEOPLE))).small(640)
     one, other = (detect.load(threads=threads).detect(image) for threads in (1, 2))
     assert np.array_equal(one[0], other[0])

@@ -1,4 +1,4 @@
-"""Crops in one geometry, contexts around them, poses with the signs the docstring gives."""
+"""Aligned crops, context images and head poses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def dotted(points: np.ndarray, *, height: int, width: int, radius: int) -> np.nd
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 4.0, 9.0])
 @pytest.mark.parametrize("degrees", [0, -40, 120])
-def test_points_land_on_the_template(scale: float, degrees: float) -> None:
+def test_align__points_on_template(scale: float, degrees: float) -> None:
     turn = np.radians(degrees)
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     points = (TEMPLATE - 112) @ matrix.T * scale + 1200
@@ -40,7 +40,7 @@ def test_points_land_on_the_template(scale: float, degrees: float) -> None:
     assert crop[112, 20].mean() == pytest.approx(90, abs=3)
 
 
-def test_it_is_insightfaces_own_crop() -> None:
+def test_align__equals_norm_crop() -> None:
     from insightface.utils.face_align import norm_crop
 
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_it_is_insightfaces_own_crop() -> None:
     assert np.array_equal(align.align(image, points), wanted)
 
 
-def test_large_faces_are_not_sampled_with_gaps() -> None:
+def test_align__large_face() -> None:
     # Stripes of 4 px on a face of 2,000 px: shrunk properly they are an even gray.
     image = np.zeros((2400, 2400, 3), np.uint8)
     image[:, (np.arange(2400) // 4) % 2 == 0] = 255
@@ -70,7 +70,7 @@ def test_large_faces_are_not_sampled_with_gaps() -> None:
         np.zeros(10),
     ],
 )
-def test_points_that_span_no_face_are_refused(points: np.ndarray) -> None:
+def test_align__degenerate_keypoints(points: np.ndarray) -> None:
     with pytest.raises(MediaError, match="not five distinct"):
         align.align(np.zeros((50, 50, 3), np.uint8), points)
     with pytest.raises(MediaError, match="not five distinct"):
@@ -82,7 +82,7 @@ def test_points_that_span_no_face_are_refused(points: np.ndarray) -> None:
     [(300, 200, 60, 80), (0, 0, 60, 80), (600, 440, 40, 40), (-20, -20, 60, 60), (0, 0, 640, 480),
      (10, 10, 1, 1)],
 )  # fmt: skip
-def test_a_context_shows_and_marks_the_face(bbox: tuple[int, int, int, int]) -> None:
+def test_context__draws_box(bbox: tuple[int, int, int, int]) -> None:
     image = np.full((480, 640, 3), 50, np.uint8)
     before = image.copy()
     picture = align.context(image, np.array(bbox, np.float32))
@@ -92,7 +92,7 @@ def test_a_context_shows_and_marks_the_face(bbox: tuple[int, int, int, int]) -> 
     assert np.array_equal(image, before)
 
 
-def test_a_context_is_three_faces_wide() -> None:
+def test_context__scale() -> None:
     image = np.zeros((900, 900, 3), np.uint8)
     image[400:500, 400:500] = 200
     picture = align.context(image, np.array((400, 400, 100, 100), np.float32), size=300)
@@ -103,7 +103,7 @@ def test_a_context_is_three_faces_wide() -> None:
 
 
 def seen(*, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Five points of a rigid head turned by hand, as an orthographic camera sees them."""
+    """Project five points of a rotated head orthographically."""
     head = np.array(
         [(-0.5, -0.57, 0), (0.5, -0.57, 0), (0, 0, 0.7), (-0.415, 0.58, 0.1), (0.415, 0.58, 0.1)]
     )
@@ -119,12 +119,12 @@ def seen(*, yaw: float, pitch: float, roll: float) -> np.ndarray:
     [(0, 0, 0), (30, 0, 0), (-50, 0, 0), (0, 20, 0), (0, -25, 0), (0, 0, 35), (0, 0, -90),
      (25, 0, 40), (0, 15, -60)],
 )  # fmt: skip
-def test_a_turned_head_is_measured(turn: tuple[float, float, float]) -> None:
+def test_pose__rotated_head(turn: tuple[float, float, float]) -> None:
     yaw, pitch, roll = turn
     assert align.pose(seen(yaw=yaw, pitch=pitch, roll=roll)) == pytest.approx(turn, abs=1.0)
 
 
-def test_the_signs_are_those_of_the_picture() -> None:
+def test_pose__signs() -> None:
     straight = seen(yaw=0, pitch=0, roll=0)
     nose_right, nose_up = straight.copy(), straight.copy()
     nose_right[2, 0] += 10

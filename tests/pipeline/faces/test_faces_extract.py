@@ -1,4 +1,4 @@
-"""One video into rows that fit their tables, every face with a verdict and its pictures."""
+"""One video gives rows, verdicts and images."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def detector() -> detect.Detector:
     return detect.load()
 
 
-class Shelf:
-    """Keeps pictures in memory under readable keys."""
+class SavedImages:
+    """Store images in memory under readable keys."""
 
     def __init__(self) -> None:
         self.pictures: dict[str, np.ndarray] = {}
@@ -36,13 +36,13 @@ class Shelf:
         return key
 
 
-def run(path: Path, **given: object) -> tuple[Extraction, Shelf]:
-    shelf = Shelf()
+def run(path: Path, **given: object) -> tuple[Extraction, SavedImages]:
+    saved = SavedImages()
     settings = {"gate": quality.Gate(), "fps": 5.0, "subject_id": None, **given}
     found = extract(
-        str(path), video_id="v" * 16, batch="b", detector=detector(), save=shelf, **settings
+        str(path), video_id="v" * 16, batch="b", detector=detector(), save=saved, **settings
     )
-    return found, shelf
+    return found, saved
 
 
 def codes(found: Extraction) -> dict[str | None, int]:
@@ -50,8 +50,8 @@ def codes(found: Extraction) -> dict[str | None, int]:
     return dict(code.value_counts().iter_rows())
 
 
-def test_a_clean_video_call_gives_kept_faces_of_one_track() -> None:
-    found, shelf = run(media_files.CARPHONE, subject_id="ada")
+def test_extract__clean_video() -> None:
+    found, saved = run(media_files.CARPHONE, subject_id="ada")
     assert (found.verdict, found.reason) == ("kept", None)
     assert found.faces.schema == TABLES["faces"].schema
     assert found.tracks.schema == TABLES["tracks"].schema
@@ -66,24 +66,24 @@ def test_a_clean_video_call_gives_kept_faces_of_one_track() -> None:
         "end_s": pytest.approx(3.8, abs=0.01), "n_frames": 20, "best_face_id": best,
         "subject_id": "ada", "is_main": True,
     }  # fmt: skip
-    assert {shelf.pictures[key].shape for key in found.faces["crop"]} == {(224, 224, 3)}
-    assert set(found.faces["crop"]) | set(found.faces["context"]) == set(shelf.pictures)
+    assert {saved.pictures[key].shape for key in found.faces["crop"]} == {(224, 224, 3)}
+    assert set(found.faces["crop"]) | set(found.faces["context"]) == set(saved.pictures)
     assert found.faces["phash"].str.contains("^[0-9a-f]{16}$").all()
     assert found.faces["yaw"].abs().max() < 20
 
 
-def test_the_same_call_ruined_by_compression_gives_none() -> None:
-    found, shelf = run(CLIPS / "carphone_distorted.mp4")
+def test_extract__compressed_video() -> None:
+    found, saved = run(CLIPS / "carphone_distorted.mp4")
     assert found.verdict == "dropped"
     assert found.reason is not None
     assert found.reason.startswith(f"no_usable_face: {found.faces.height} faces, all dropped (")
     assert "kept" not in found.faces["verdict"]
     assert set(codes(found)) <= {"blurred", "low_score"}
     assert found.tracks["best_face_id"].to_list() == [None] * found.tracks.height
-    assert all(key in shelf.pictures for key in found.faces["crop"])
+    assert all(key in saved.pictures for key in found.faces["crop"])
 
 
-def test_small_distant_cyclists_are_dropped_and_a_sharp_face_in_the_dark_is_kept() -> None:
+def test_extract__small_and_dark_faces() -> None:
     found, _ = run(CLIPS / "bikes.mp4")
     kept = found.faces.filter(pl.col("verdict") == "kept")
     # A runner close by, at a fifth of the light, while he is in focus.
@@ -94,7 +94,7 @@ def test_small_distant_cyclists_are_dropped_and_a_sharp_face_in_the_dark_is_kept
     assert set(dropped["reason"]) <= {"too_small", "blurred", "low_score"}
 
 
-def test_a_photo_is_a_video_of_one_frame_with_a_track_each() -> None:
+def test_extract__photo() -> None:
     found, _ = run(media_files.SIX_PEOPLE)
     assert found.verdict == "kept"
     assert found.faces.height == found.tracks.height == 6
@@ -108,15 +108,15 @@ def test_a_photo_is_a_video_of_one_frame_with_a_track_each() -> None:
     assert ((points[:, :, 1] > y[:, None]) & (points[:, :, 1] < (y + h)[:, None])).all()
 
 
-def test_nobody_there_is_a_reason(tmp_path: Path) -> None:
-    found, shelf = run(media_files.video(tmp_path / "a.mp4", frames=20, fps=10))
+def test_extract__no_face(tmp_path: Path) -> None:
+    found, saved = run(media_files.video(tmp_path / "a.mp4", frames=20, fps=10))
     assert (found.verdict, found.reason) == ("dropped", "no_face: no face in 10 sampled frames")
-    assert found.faces.height == found.tracks.height == len(shelf.pictures) == 0
+    assert found.faces.height == found.tracks.height == len(saved.pictures) == 0
     assert found.faces.schema == TABLES["faces"].schema
     assert found.tracks.schema == TABLES["tracks"].schema
 
 
-def test_a_video_that_breaks_midway_keeps_what_came_before(tmp_path: Path) -> None:
+def test_extract__truncated_video(tmp_path: Path) -> None:
     whole, _ = run(media_files.CARPHONE)
     path = tmp_path / "cut.mkv"
     remux(media_files.CARPHONE, path)
@@ -130,7 +130,7 @@ def test_a_video_that_breaks_midway_keeps_what_came_before(tmp_path: Path) -> No
     assert found.faces["frame"].to_list() == whole.faces["frame"].to_list()[:same]
 
 
-def test_a_file_nobody_can_decode_has_failed(tmp_path: Path) -> None:
+def test_extract__not_media(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video\n" * 50)
     found, _ = run(tmp_path / "text.mp4")
     assert found.verdict == "failed"
@@ -138,7 +138,7 @@ def test_a_file_nobody_can_decode_has_failed(tmp_path: Path) -> None:
     assert found.reason.startswith("not_media: ")
 
 
-def test_the_same_video_gives_the_same_rows_and_pixels() -> None:
+def test_extract__deterministic() -> None:
     (first, one), (second, two) = (run(media_files.CARPHONE, fps=2.0) for _ in range(2))
     assert first.faces.equals(second.faces)
     assert first.tracks.equals(second.tracks)
@@ -176,7 +176,7 @@ def shots(path: Path) -> Path:
     return media_files.coded(path, frames, fps=10, options={"crf": "16"})
 
 
-def test_a_cut_ends_tracks_and_one_is_the_main(tmp_path: Path) -> None:
+def test_extract__cut_and_main_track(tmp_path: Path) -> None:
     found, _ = run(shots(tmp_path / "shots.mp4"))
     tracks = found.tracks.filter(pl.col("n_frames") > 5)
     spans = [(round(a, 1), round(b, 1)) for a, b in tracks.select("start_s", "end_s").rows()]

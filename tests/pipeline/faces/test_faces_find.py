@@ -1,4 +1,4 @@
-"""The door for scripts and notebooks: ``from pipeline.faces import find``."""
+"""The public function ``pipeline.faces.find``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARED = Path(os.environ.get("RISORIUS_SHARED", Path(__file__).parents[3] / ".."
 FER = SHARED / "data" / "ferplus-valid.parquet"
 
 
-def test_six_people_are_found_with_crops() -> None:
+def test_find__six_people() -> None:
     faces = find(np.asarray(Image.open(media_files.SIX_PEOPLE).convert("RGB")))
     assert len(faces) == 6
     assert [face.score for face in faces] == sorted((face.score for face in faces), reverse=True)
@@ -33,7 +33,7 @@ def test_six_people_are_found_with_crops() -> None:
         assert y < face.keypoints[:, 1].min() < face.keypoints[:, 1].max() < y + h
 
 
-def test_no_face_is_no_error() -> None:
+def test_find__no_face() -> None:
     assert find(media_files.pattern(0)) == []
     assert find(np.zeros((1, 1, 3), np.uint8)) == []
     assert find(np.zeros((2, 3000, 3), np.uint8)) == []
@@ -52,13 +52,13 @@ def test_no_face_is_no_error() -> None:
         (None, "NoneType"),
     ],
 )
-def test_what_is_no_picture_is_refused(image: Any, said: str) -> None:
+def test_find__invalid_image(image: Any, said: str) -> None:
     with pytest.raises(RisoriusError, match=said):
         find(image)
 
 
 @pytest.mark.skipif(not FER.exists(), reason="no FER+ images in ../shared/data")
-def test_small_gray_faces_are_found() -> None:
+def test_find__small_gray_faces() -> None:
     images = pl.scan_parquet(FER).select("image").head(60).collect()["image"]
     found = [find(np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))) for data in images]
     assert sum(map(bool, found)) >= 57

@@ -1,4 +1,4 @@
-"""Persons across cuts and videos, with a tiny random network in the place of a real one."""
+"""Persons across cuts and videos, with a tiny random network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def crops(*seeds: int) -> np.ndarray:
     return np.stack([np.kron(look, np.ones((28, 28, 1))) for look in looks]).astype(np.uint8)
 
 
-def test_embeddings_are_of_length_one_and_tell_looks_apart(tmp_path: Path) -> None:
+def test_embed__normalized_and_distinct(tmp_path: Path) -> None:
     model = identities.Recogniser(network(tmp_path / "tiny.onnx"))
     vectors = model.embed(crops(1, 2, 1))
     assert vectors.shape == (3, 512)
@@ -57,7 +57,7 @@ def test_embeddings_are_of_length_one_and_tell_looks_apart(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["missing", "damaged", "narrow", "empty pack"])
-def test_what_is_no_recogniser_is_refused(tmp_path: Path, kind: str) -> None:
+def test_recogniser__invalid_model(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "model.onnx"
     if kind == "damaged":
         path.write_bytes(b"no model")
@@ -75,7 +75,7 @@ NEAR_X = (0.9 * X + 0.3 * Y) / np.linalg.norm(0.9 * X + 0.3 * Y)
 
 
 def table(*rows: tuple[str, float, str | None, np.ndarray | None]) -> pl.DataFrame:
-    """``track, time_s, declared, embedding``; a track's name begins with its video."""
+    """Build faces from ``(track, time_s, declared, embedding)``."""
     schema = {"face_id": pl.String, "track_id": pl.String, "video_id": pl.String,
               "time_s": pl.Float64, "subject_id": pl.String,
               "embedding": pl.Array(pl.Float16, 512)}  # fmt: skip
@@ -90,7 +90,7 @@ def table(*rows: tuple[str, float, str | None, np.ndarray | None]) -> pl.DataFra
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        pytest.param([], {}, id="nobody"),
+        pytest.param([], {}, id="no rows"),
         pytest.param([("a0", 0.0, None, None)], {"a0": "video-a"}, id="no embedding"),
         pytest.param(
             [("a0", 0.0, None, X), ("a1", 2.0, None, NEAR_X), ("b0", 0.0, None, X)],
@@ -118,7 +118,7 @@ def table(*rows: tuple[str, float, str | None, np.ndarray | None]) -> pl.DataFra
         ),
     ],
 )  # fmt: skip
-def test_persons(rows: list, expected: dict[str, str]) -> None:
+def test_group_tracks__cases(rows: list, expected: dict[str, str]) -> None:
     found = identities.group_tracks(table(*rows))
     assert dict(zip(found["track_id"], found["subject_id"], strict=True)) == expected
     turned = identities.group_tracks(table(*rows[::-1]))
@@ -145,7 +145,7 @@ def by_place(home: Home, rows: pl.DataFrame) -> list[list[str]]:
     return [part["subject_id"].to_list() for part in faces.partition_by("video_id")]
 
 
-def test_the_same_six_are_six_persons(
+def test_identify__six_people_in_two_photos(
     two_photos: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = network(tmp_path / "tiny.onnx")
@@ -156,7 +156,7 @@ def test_the_same_six_are_six_persons(
     assert len(set(one)) == 6
     assert one == two
     assert tables.read(two_photos, "identities").equals(rows)
-    # Again: what was embedded before is not embedded anew.
+    # Again: what was embedded before is not embedded again.
     monkeypatch.delattr(identities.Recogniser, "embed")
     assert identities.identify(two_photos, weights).equals(rows)
     without = identities.identify(two_photos)

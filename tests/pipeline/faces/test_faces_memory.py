@@ -1,4 +1,4 @@
-"""Memory does not grow with the length of a video, nor beyond its bound with the size."""
+"""Memory is bounded in the length and size of a video."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def looped(path: Path, *, times: int) -> Path:
 
 
 @pytest.mark.slow
-def test_forty_times_the_length_takes_the_same_memory(tmp_path: Path) -> None:
+def test_extract__memory_independent_of_length(tmp_path: Path) -> None:
     few, short = peak(looped(tmp_path / "short.mkv", times=2), fps=1.0)
     many, long = peak(looped(tmp_path / "long.mkv", times=80), fps=1.0)
     assert many > 35 * few
@@ -72,7 +72,7 @@ def test_forty_times_the_length_takes_the_same_memory(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "height", "limit"), [(1920, 1080, 1500), (7680, 4320, 2500)])
-def test_large_pictures_stay_within_bounds(
+def test_extract__memory_of_large_frames(
     tmp_path: Path, width: int, height: int, limit: int
 ) -> None:
     frames = media_files.patterns(12 if width > 4000 else 40, height=height, width=width)

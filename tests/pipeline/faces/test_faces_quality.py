@@ -46,12 +46,12 @@ GOOD = Measures(
         ({"size_px": 10.0, "sharpness": 0.1}, "too_small: 10 px, at least 32 wanted"),
     ],
 )
-def test_reasons(change: dict, reason: str | None) -> None:
+def test_gate__reasons(change: dict, reason: str | None) -> None:
     verdict = ("dropped", reason) if reason else ("kept", None)
     assert Gate().check(replace(GOOD, **change)) == verdict
 
 
-def test_thresholds_can_be_moved() -> None:
+def test_gate__thresholds() -> None:
     assert Gate(min_size_px=100.0).check(GOOD)[0] == "dropped"
     assert Gate(min_sharpness=0.0).check(replace(GOOD, sharpness=0.1))[0] == "kept"
 
@@ -66,7 +66,7 @@ def measured(image: np.ndarray, *, box: np.ndarray, keypoints: np.ndarray) -> Me
     return measure(image, crop, box=box, keypoints=keypoints)
 
 
-def test_a_real_face_passes_and_its_spoilt_copies_fail() -> None:
+def test_gate__degraded_face() -> None:
     image = next(sample(str(media_files.SIX_PEOPLE))).image
     (box,), (points,) = detect.load().detect(image, max_num=1)
     spoilt = {
@@ -81,7 +81,7 @@ def test_a_real_face_passes_and_its_spoilt_copies_fail() -> None:
         assert (reason and reason.split(":")[0]) == code
 
 
-def test_sharpness_does_not_depend_on_the_size_of_the_face() -> None:
+def test_sharpness__independent_of_size() -> None:
     image = next(sample(str(media_files.SIX_PEOPLE))).image
     half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     large, small = best_face(image), best_face(half)
@@ -90,13 +90,13 @@ def test_sharpness_does_not_depend_on_the_size_of_the_face() -> None:
 
 
 def in_light(image: np.ndarray, share: float, *, noise: float = 0.0) -> np.ndarray:
-    """``share`` of the light, in whole levels, with the noise of a sensor in levels."""
+    """Darken an image to ``share`` of the light and add sensor noise."""
     grains = np.random.default_rng(0).normal(0, noise, (*image.shape[:2], 1)) if noise else 0.0
     return np.clip(np.round(image * share + grains), 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("share", [0.6, 0.4, 0.25])
-def test_light_does_not_move_sharpness(share: float) -> None:
+def test_sharpness__independent_of_light(share: float) -> None:
     image = next(sample(str(media_files.SIX_PEOPLE))).image
     dark, least = in_light(image, share), Gate().min_sharpness
     soft = in_light(cv2.GaussianBlur(image, (0, 0), 3), share)
@@ -109,7 +109,7 @@ def test_light_does_not_move_sharpness(share: float) -> None:
 
 
 @pytest.mark.parametrize(("share", "noise"), [(1.0, 4.0), (0.4, 2.0), (0.25, 2.0), (0.25, 4.0)])
-def test_noise_does_not_read_as_sharpness(share: float, noise: float) -> None:
+def test_sharpness__noise(share: float, noise: float) -> None:
     image = next(sample(str(media_files.SIX_PEOPLE))).image
     boxes, keypoints = detect.load().detect(image)
     soft = in_light(cv2.GaussianBlur(image, (0, 0), 3), share, noise=noise)
@@ -122,7 +122,7 @@ def test_noise_does_not_read_as_sharpness(share: float, noise: float) -> None:
     assert np.median(found) < 0.7 * Gate().min_sharpness
 
 
-def test_sharpness_of_pictures_one_can_check_by_hand() -> None:
+def test_sharpness__synthetic_images() -> None:
     flat, noise = np.full((48, 48), 90), np.random.default_rng(0).normal(90, 12, (48, 48))
     assert sharpness(flat.astype(np.uint8)) == 0.0
     # All noise: nothing is left once its share is taken off.
@@ -135,7 +135,7 @@ def test_sharpness_of_pictures_one_can_check_by_hand() -> None:
     assert sharpness(lines // 2 + 100) == pytest.approx(sharpness(lines // 2))
 
 
-def test_a_face_cut_by_the_border_is_noticed() -> None:
+def test_measure__face_at_border() -> None:
     image = next(sample(str(media_files.SIX_PEOPLE))).image
     (box,), (points,) = detect.load().detect(image, max_num=1)
     cut = int((points[0, 0] + points[1, 0]) / 2)
@@ -146,7 +146,7 @@ def test_a_face_cut_by_the_border_is_noticed() -> None:
     assert Gate().check(found)[1] == "border: part of the face is outside the image"
 
 
-def test_brightness_and_size_can_be_checked_by_hand() -> None:
+def test_measure__brightness_and_size() -> None:
     points = np.array([(40, 40), (60, 40), (50, 50), (42, 60), (58, 60)], np.float32)
     image = np.full((100, 100, 3), 77, np.uint8)
     found = measured(image, box=np.array([30, 20, 70, 80, 0.75]), keypoints=points)
@@ -163,7 +163,7 @@ def ramp(height: int = 32, width: int = 32) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("left", "top"), [(0, 0), (3, 6)])
-def test_blocks_are_seen_where_the_codec_has_them(left: int, top: int) -> None:
+def test_blockiness__synthetic_blocks(left: int, top: int) -> None:
     y, x = np.mgrid[top : top + 32, left : left + 32]
     blocky = (20 * (x // 8) + 20 * (y // 8)).astype(np.uint8)
     # Steps of 20 at the edges, none elsewhere; half a level is added to both.
@@ -174,7 +174,7 @@ def test_blocks_are_seen_where_the_codec_has_them(left: int, top: int) -> None:
 
 
 @pytest.mark.parametrize(("codec", "level"), [("mpeg4", "24"), ("mjpeg", "24")])
-def test_a_face_ruined_by_compression_is_blocky(tmp_path, codec: str, level: str) -> None:  # type: ignore[no-untyped-def]
+def test_blockiness__compressed_face(tmp_path, codec: str, level: str) -> None:  # type: ignore[no-untyped-def]
     image = next(sample(str(media_files.SIX_PEOPLE))).image[:-1]
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     options = {"qmin": level, "qmax": level}

@@ -44,11 +44,11 @@ A, B = (0.0, 0.0, 40.0), (200.0, 0.0, 40.0)
         pytest.param([[A, A], [A]], [[0, 1], [0]], id="two boxes in one place"),
     ],
 )
-def test_numbers(steps: list[list[Square]], expected: list[list[int]]) -> None:
+def test_tracker__numbers(steps: list[list[Square]], expected: list[list[int]]) -> None:
     assert numbers(steps) == expected
 
 
-def test_a_cut_ends_every_track() -> None:
+def test_tracker__reset() -> None:
     tracker = Tracker(fps=5)
     assert tracker.update(boxes(A, B), time_s=0.0) == [0, 1]
     assert tracker.update(boxes(A, B), time_s=0.2) == [0, 1]
@@ -57,12 +57,12 @@ def test_a_cut_ends_every_track() -> None:
     assert tracker.update(boxes(A, B), time_s=0.6) == [3, 2]
 
 
-def test_two_faces_that_pass_each_other_keep_their_numbers() -> None:
+def test_tracker__crossing_faces() -> None:
     steps = [[(10.0 * i, 0, 40), (300 - 10.0 * i, 45, 40)] for i in range(30)]
     assert numbers(steps) == [[0, 1]] * 30
 
 
-def test_every_box_of_a_crowd_gets_one_number_each() -> None:
+def test_tracker__crowd() -> None:
     rng = np.random.default_rng(0)
     tracker, seen = Tracker(fps=5), 0
     for step in range(40):
@@ -74,7 +74,7 @@ def test_every_box_of_a_crowd_gets_one_number_each() -> None:
         seen += len(fresh)
 
 
-def test_importing_the_tracker_is_light() -> None:
+def test_import__no_heavy_modules() -> None:
     code = (
         "import sys, pipeline.faces.detect, pipeline.faces.extract;"
         "print([m for m in ('trackers', 'cv2', 'insightface', 'onnxruntime', 'torch', 'dagster',"

@@ -1,4 +1,4 @@
-"""What sampling does not use is not decoded, and nobody can tell."""
+"""Skipping unused frames does not change the sampled ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read(path: Path, fps: float) -> list[Frame]:
 
 @pytest.mark.parametrize("name", [*CODINGS, "uneven times", "time goes back"])
 @pytest.mark.parametrize("fps", [0.7, 2.0, 3.3, 100.0])
-def test_frames_numbers_and_times_are_those_of_decoding_all(
+def test_sample__equals_decoding_every_frame(
     coded: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str, fps: float
 ) -> None:
     some = read(coded[name], fps)
@@ -54,7 +54,7 @@ def test_frames_numbers_and_times_are_those_of_decoding_all(
         assert np.array_equal(one.image, other.image)
 
 
-def test_b_frames_are_indeed_left_out(coded: dict[str, Path]) -> None:
+def test_stream_decoder__skips_b_frames(coded: dict[str, Path]) -> None:
     from pipeline.video.container import open_container, video_stream
 
     with open_container(str(coded["b-frames"])) as container:
@@ -68,7 +68,7 @@ def test_b_frames_are_indeed_left_out(coded: dict[str, Path]) -> None:
     assert came < 50
 
 
-def test_time_that_goes_back_goes_on(coded: dict[str, Path]) -> None:
+def test_sample__clock_that_restarts(coded: dict[str, Path]) -> None:
     frames = read(coded["time goes back"], 5.0)
     # Three recordings of twelve frames, ten a second.
     assert [frame.index for frame in frames] == list(range(0, 36, 2))
@@ -85,6 +85,6 @@ def test_time_that_goes_back_goes_on(coded: dict[str, Path]) -> None:
         (5.0, [0.0, 0.4, 0.1, 0.5, 0.6], [0, 1, 4]),
     ],
 )
-def test_ticks(fps: float, times: list[float], taken: list[int]) -> None:
+def test_sample_times__take(fps: float, times: list[float], taken: list[int]) -> None:
     ticks = reader.SampleTimes(fps)
     assert [n for n, time_s in enumerate(times) if ticks.take(time_s)] == taken

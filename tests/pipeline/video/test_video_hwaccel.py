@@ -19,14 +19,14 @@ from tests import media_files
 
 
 @pytest.fixture(autouse=True)
-def asked_anew() -> Iterator[None]:
+def clear_device_cache() -> Iterator[None]:
     asked = hardware.device
     asked.cache_clear()
     yield
     asked.cache_clear()
 
 
-def test_what_ffmpeg_was_built_with_is_not_taken_for_a_device() -> None:
+def test_device__opens_a_decoder() -> None:
     found = hardware.device()
     assert found is None or found in hwdevices_available()
     assert hardware.describe(enabled=False) == "Decoding in software"
@@ -37,7 +37,7 @@ def test_what_ffmpeg_was_built_with_is_not_taken_for_a_device() -> None:
         assert hardware.describe(enabled=True) == f"Decoding on {found}"
 
 
-def test_auto_gives_the_same_frames_where_no_device_is() -> None:
+def test_sample__hardware_without_device() -> None:
     if hardware.device() is not None:
         pytest.skip("there is a device here")
     plain = list(reader.sample(str(media_files.CARPHONE), fps=2.0))
@@ -47,7 +47,7 @@ def test_auto_gives_the_same_frames_where_no_device_is() -> None:
         assert np.array_equal(one.image, other.image)
 
 
-def test_a_device_that_cannot_be_opened_costs_no_file(
+def test_sample__device_that_does_not_open(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if hardware.device() is not None or "cuda" not in hwdevices_available():
@@ -63,15 +63,15 @@ def test_a_device_that_cannot_be_opened_costs_no_file(
 
 
 @pytest.mark.skipif("cuda" not in hwdevices_available(), reason="this FFmpeg knows no CUDA")
-def test_a_codec_the_device_does_not_know_is_opened_all_the_same(tmp_path: Path) -> None:
+def test_sample__codec_unknown_to_device(tmp_path: Path) -> None:
     path = media_files.coded(tmp_path / "a.mkv", media_files.patterns(6), codec="ffv1")
     accelerator = HWAccel("cuda", allow_software_fallback=True)
     frames = list(reader._sampled(str(path), fps=25.0, hwaccel=accelerator))
     assert len(frames) == 6
 
 
-def test_a_device_lost_midway_gives_every_frame_once(tmp_path: Path) -> None:
-    """Half the file stands for the device's pass, the whole for that of software."""
+def test_sample__device_lost_midway(tmp_path: Path) -> None:
+    """Half a file plays the device's pass, the whole file software's."""
     whole = media_files.coded(tmp_path / "whole.mkv", media_files.patterns(60), codec="mpeg4")
     half = tmp_path / "half.mkv"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -91,7 +91,7 @@ def test_a_device_lost_midway_gives_every_frame_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p"])
-def test_pictures_as_devices_give_them_are_the_same(pix_fmt: str) -> None:
+def test_frame__nv12_equals_planar(pix_fmt: str) -> None:
     image = cv2.imread(str(media_files.SIX_PEOPLE))[:-1, :, ::-1]
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     planar = frame.reformat(format=pix_fmt)

@@ -1,4 +1,4 @@
-"""Work ahead in a thread: same items, same order, same errors, nothing left running."""
+"""Prefetching keeps items, order and errors and ends its thread."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def running() -> int:
 
 @pytest.mark.parametrize("n", [0, 1, 7, 300])
 @pytest.mark.parametrize("depth", [1, 3])
-def test_items_come_in_order(n: int, depth: int) -> None:
+def test_prefetch__order(n: int, depth: int) -> None:
     source = Source(n)
     assert list(prefetch(source.items(), depth=depth)) == list(range(n))
     assert source.closed
     assert running() == 0
 
 
-def test_an_error_comes_after_the_items_before_it() -> None:
+def test_prefetch__error_after_earlier_items() -> None:
     line = prefetch(Source(5, ValueError("broken")).items(), depth=2)
     assert [next(line) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="broken"):
@@ -50,17 +50,17 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 4])
-def test_no_more_waits_than_was_asked_for(depth: int) -> None:
+def test_prefetch__at_most_depth_items_wait(depth: int) -> None:
     source = Source(100)
     line = prefetch(source.items(), depth=depth)
     for taken in range(1, 50):
         next(line)
-        # What was taken, what waits, and the one the thread holds until there is room.
+        # What was taken, what waits, and the one the thread holds until a slot is free.
         assert source.made <= taken + depth + 1
     line.close()  # type: ignore[attr-defined]
 
 
-def test_a_caller_who_stops_leaves_no_thread_behind() -> None:
+def test_prefetch__closed_early_ends_thread() -> None:
     source = Source(10**9)
     line = prefetch(source.items(), depth=3)
     assert next(line) == 0
@@ -69,7 +69,7 @@ def test_a_caller_who_stops_leaves_no_thread_behind() -> None:
     assert running() == 0
 
 
-def test_nor_does_one_who_fails_or_forgets() -> None:
+def test_prefetch__caller_error_ends_thread() -> None:
     source = Source(10**9)
 
     def use() -> None:

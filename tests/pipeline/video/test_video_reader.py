@@ -1,4 +1,4 @@
-"""Pictures come upright, at their true times, whole; what is missing is said."""
+"""Frames are upright, at their true times; missing parts are errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def colour(image: np.ndarray, *, top: bool, left: bool) -> str:
 
 
 def turned_mp4(path: Path, *, matrix: tuple[int, int, int, int]) -> Path:
-    """``corners`` as MP4 with a display matrix, as a phone held upright writes it."""
+    """Write ``corners`` as MP4 with a display matrix, as phones do."""
     import av
 
     with av.open(str(path), "w") as container:
@@ -64,7 +64,7 @@ def read(path: Path, *, fps: float = 5.0) -> tuple[list[Frame], str | None]:
     return frames, None
 
 
-def test_facts_of_a_video(tmp_path: Path) -> None:
+def test_probe__video(tmp_path: Path) -> None:
     facts = probe(str(media_files.video(tmp_path / "a.mp4", frames=20, fps=10)))
     assert facts == VideoInfo(
         duration_s=2.0,
@@ -78,7 +78,7 @@ def test_facts_of_a_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "mov"])
-def test_samples_stand_at_the_ticks(tmp_path: Path, suffix: str) -> None:
+def test_sample__constant_rate(tmp_path: Path, suffix: str) -> None:
     frames, said = read(media_files.video(tmp_path / f"a.{suffix}", frames=20, fps=10))
     assert said is None
     assert [frame.index for frame in frames] == list(range(0, 20, 2))
@@ -91,9 +91,7 @@ def test_samples_stand_at_the_ticks(tmp_path: Path, suffix: str) -> None:
     ("fps", "expected"),
     [(5.0, [0, 3, 4, 7]), (2.0, [0, 3, 4, 7]), (1.0, [0, 4, 7]), (100.0, list(range(8)))],
 )
-def test_a_variable_rate_is_sampled_by_true_times(
-    tmp_path: Path, fps: float, expected: list[int]
-) -> None:
+def test_sample__variable_rate(tmp_path: Path, fps: float, expected: list[int]) -> None:
     times = [0, 50, 100, 600, 1000, 1010, 1020, 2500]
     frames, said = read(media_files.video(tmp_path / "vfr.mp4", times=times), fps=fps)
     assert said is None
@@ -110,7 +108,7 @@ def test_a_variable_rate_is_sampled_by_true_times(
         ((0, -1, 1, 0), 270, (48, 64), (False, True)),
     ],
 )
-def test_a_turned_video_comes_upright(
+def test_sample__rotated_video(
     tmp_path: Path,
     matrix: tuple[int, int, int, int],
     rotation: int,
@@ -127,7 +125,7 @@ def test_a_turned_video_comes_upright(
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photo_stands_as_its_exif_tag_says(tmp_path: Path, orientation: int) -> None:
+def test_sample__exif_orientation(tmp_path: Path, orientation: int) -> None:
     from PIL import ImageOps
 
     tag = Image.Exif()
@@ -153,7 +151,7 @@ STILLS = ("a.png", "a.webp", "a.bmp", "a.tiff", "a.jpg", "take%03d 1.png")
     [(name, mode) for name in STILLS for mode in ("RGB", "L", "RGBA")
      if (name, mode) != ("a.jpg", "RGBA")],
 )  # fmt: skip
-def test_a_still_is_a_video_of_one_frame(tmp_path: Path, name: str, mode: str) -> None:
+def test_sample__still_image(tmp_path: Path, name: str, mode: str) -> None:
     picture = Image.fromarray(corners()).convert(mode)
     picture.save(tmp_path / name)
     (frame,), said = read(tmp_path / name)
@@ -165,7 +163,7 @@ def test_a_still_is_a_video_of_one_frame(tmp_path: Path, name: str, mode: str) -
     assert np.abs(frame.image[5, -6] - wanted[5, -6]).max() < 12
 
 
-def test_an_animation_is_a_video(tmp_path: Path) -> None:
+def test_sample__animation(tmp_path: Path) -> None:
     first = Image.fromarray(corners())
     rest = [Image.fromarray(np.full((48, 64, 3), value, np.uint8)) for value in (40, 120, 200)]
     first.save(tmp_path / "a.gif", save_all=True, append_images=rest, duration=500)
@@ -175,7 +173,7 @@ def test_an_animation_is_a_video(tmp_path: Path) -> None:
     assert frames[2].image.mean() == pytest.approx(120, abs=2)
 
 
-def test_pixels_come_out_square() -> None:
+def test_sample__pixel_aspect_ratio() -> None:
     # Stored 176 x 144 with pixels 128:117 wide.
     facts = probe(str(media_files.CARPHONE))
     assert (facts.width, facts.height) == (193, 144)
@@ -235,7 +233,7 @@ def refused(folder: Path, kind: str) -> Path:
         (".tiff", "decode_error"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, kind: str, code: str) -> None:
+def test_probe__unreadable_file(tmp_path: Path, kind: str, code: str) -> None:
     path = refused(tmp_path, kind)
     with pytest.raises(MediaError) as caught:
         probe(str(path))
@@ -246,7 +244,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, kind: str, code: str) -> N
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "avi", "mp4"])
-def test_a_video_that_ends_early_gives_what_it_has(tmp_path: Path, suffix: str) -> None:
+def test_sample__truncated_video(tmp_path: Path, suffix: str) -> None:
     import av
 
     path = tmp_path / f"a.{suffix}"
@@ -266,7 +264,7 @@ def test_a_video_that_ends_early_gives_what_it_has(tmp_path: Path, suffix: str) 
     assert said.startswith("truncated: it ends at")
 
 
-def test_a_damaged_middle_costs_only_the_middle(tmp_path: Path) -> None:
+def test_sample__damaged_middle(tmp_path: Path) -> None:
     path = media_files.video(tmp_path / "a.avi", frames=60, fps=10)
     data = bytearray(path.read_bytes())
     middle = len(data) // 2

@@ -1,4 +1,4 @@
-"""Cuts are found, and light, motion and flashes are not taken for them."""
+"""Cuts are found; light, motion and flashes are not cuts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DIMMED = [(A * level).astype(np.uint8) for level in np.linspace(1, 0.1, 12)]
         pytest.param([A] * 5 + [np.zeros_like(A)] * 5 + [B] * 5, [5, 10], id="over black"),
     ],
 )
-def test_shots(grids: list[np.ndarray], expected: list[int]) -> None:
+def test_cut_detector__sequences(grids: list[np.ndarray], expected: list[int]) -> None:
     assert begins(grids) == expected
 
 
@@ -55,7 +55,7 @@ def test_shots(grids: list[np.ndarray], expected: list[int]) -> None:
     ("codec", "pix_fmt"),
     [("libx264", "yuv420p"), ("libx264", "yuv420p10le"), ("mjpeg", "yuvj420p"), ("ffv1", "bgr0")],
 )
-def test_a_sample_after_a_cut_says_so(tmp_path, codec: str, pix_fmt: str) -> None:  # type: ignore[no-untyped-def]
+def test_sample__cut_flag(tmp_path, codec: str, pix_fmt: str) -> None:  # type: ignore[no-untyped-def]
     shots = [cv2.cvtColor(cv2.resize(grid, (96, 54)), cv2.COLOR_GRAY2RGB) for grid in (A, B, C)]
     frames = [shot for shot in shots for _ in range(13)]
     path = media_files.coded(tmp_path / "a.mkv", frames, codec=codec, pix_fmt=pix_fmt)
