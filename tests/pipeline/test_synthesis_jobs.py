@@ -29,9 +29,7 @@ def state(home: Home) -> pl.DataFrame:
     return tables.read(home, TABLE).sort("face_id")
 
 
-def test_an_empty_home_lacks_everything_and_gets_what_it_may_have(
-    home: Home, generator: FaceGenerator
-) -> None:
+def test_generate_faces__empty_home(home: Home, generator: FaceGenerator) -> None:
     asked = jobs.plan(home, generator, 9)
     assert asked.height == 9
     count = jobs.generate_faces(home, generator, asked)
@@ -45,9 +43,7 @@ def test_an_empty_home_lacks_everything_and_gets_what_it_may_have(
     assert views.query(home, "SELECT * FROM made_faces").is_empty()
 
 
-def test_the_second_time_nothing_is_drawn_and_no_file_is_touched(
-    home: Home, generator: FaceGenerator
-) -> None:
+def test_generate_faces__repeated(home: Home, generator: FaceGenerator) -> None:
     asked = jobs.plan(home, generator, 5)
     jobs.generate_faces(home, generator, asked)
     files = sorted(home.root.rglob("*.*"))
@@ -56,7 +52,7 @@ def test_the_second_time_nothing_is_drawn_and_no_file_is_touched(
     assert {f: f.stat().st_mtime_ns for f in home.root.rglob("*.*") if f.is_file()} == before
 
 
-def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(
+def test_generate_faces__resumes_after_kill(
     tmp_path: Path, generator: FaceGenerator, home: Home
 ) -> None:
     asked, other = jobs.plan(home, generator, 20), Home.at(tmp_path / "other")
@@ -72,9 +68,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(
     assert state(home).equals(state(other))
 
 
-def test_a_lost_picture_is_drawn_again_and_is_the_same(
-    home: Home, generator: FaceGenerator
-) -> None:
+def test_generate_faces__lost_crop(home: Home, generator: FaceGenerator) -> None:
     asked = jobs.plan(home, generator, 4)
     jobs.generate_faces(home, generator, asked)
     before = state(home)
@@ -84,9 +78,7 @@ def test_a_lost_picture_is_drawn_again_and_is_the_same(
     assert media.path_of(home, before["crop"][0]).is_file()
 
 
-def test_faces_no_longer_wanted_leave_and_the_others_keep_their_labels(
-    home: Home, generator: FaceGenerator
-) -> None:
+def test_generate_faces__removes_unplanned_faces(home: Home, generator: FaceGenerator) -> None:
     asked = jobs.plan(home, generator, 8)
     jobs.generate_faces(home, generator, asked)
     jobs.label_faces(home, generator, evaluation_raters("default"))
@@ -101,7 +93,7 @@ def test_faces_no_longer_wanted_leave_and_the_others_keep_their_labels(
     assert state(home).equals(before.filter(pl.col("face_id").is_in(kept)))
 
 
-def test_raters_give_every_face_an_action_once(home: Home, generator: FaceGenerator) -> None:
+def test_label_faces__once(home: Home, generator: FaceGenerator) -> None:
     asked = jobs.plan(home, generator, 6)
     jobs.generate_faces(home, generator, asked)
     lost = state(home)["crop"][0]
@@ -122,7 +114,7 @@ def test_raters_give_every_face_an_action_once(home: Home, generator: FaceGenera
     assert views.query(home, "SELECT sum(n) FROM made").item() == 6
 
 
-def test_what_decides_a_face_decides_its_id(
+def test_face_id__depends_on_every_setting(
     network: Path, generator: FaceGenerator, tmp_path: Path
 ) -> None:
     from synthesis.request import FaceRequest
@@ -147,7 +139,7 @@ def test_what_decides_a_face_decides_its_id(
     assert len({*others, generator.face_id(order)}) == len(others) + 1
 
 
-def test_a_guide_is_never_among_the_raters(home: Home, network: Path) -> None:
+def test_evaluation_raters__without_guide(home: Home, network: Path) -> None:
     guided = FaceGenerator(name=str(network), num_inference_steps=2, guided=True)
     assert guided.guide_id not in {rater.rater_id for rater in evaluation_raters("judge")}
     left = evaluation_raters("default", guide_id=guided.guide_id)
@@ -156,7 +148,7 @@ def test_a_guide_is_never_among_the_raters(home: Home, network: Path) -> None:
         jobs.label_faces(home, guided, evaluation_raters("default"))
 
 
-def test_no_weights_are_an_error_that_says_so(tmp_path: Path) -> None:
+def test_model__no_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no weights of a face generator"):
         _ = FaceGenerator(name=str(tmp_path)).model
     with pytest.raises(ModelError, match="conditioner in"):
@@ -164,9 +156,7 @@ def test_no_weights_are_an_error_that_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_assets_show_gaps_and_faces_and_are_checked(
-    home: Home, network: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_assets__materialize(home: Home, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RISORIUS_HOME", str(home.root))
     monkeypatch.setenv("RISORIUS_SYNTHESIZER", str(network))
     monkeypatch.setenv("RISORIUS_SYNTH_FACES", "3")
@@ -201,7 +191,7 @@ NAN = [float("nan")] * 8
         ("synthetic_labels_are_distributions", "soft_label", [0.5] * 8, False),
     ],
 )
-def test_checks_see_what_must_not_pass(
+def test_checks__invalid_tables(
     home: Home,
     monkeypatch: pytest.MonkeyPatch,
     check: str,

@@ -62,9 +62,7 @@ def test_sweep_requests__contradiction() -> None:
         sweep_requests(FaceRequest({26: 0.5}), 1, 27)
 
 
-def test_it_delivers_pictures_a_sheet_and_what_was_measured(
-    generator: FaceGenerator, tmp_path: Path
-) -> None:
+def test_generate__images_sheet_and_measurements(generator: FaceGenerator, tmp_path: Path) -> None:
     request, calls = FaceRequest.parse("AU12=0.8,AU11=0.3", "happiness"), []
     found = generate(request, generator, tmp_path, n=3, progress=lambda *call: calls.append(call))
     assert (found["drawn"], found["unsupported"]) == (3, [11])
@@ -83,9 +81,7 @@ def test_it_delivers_pictures_a_sheet_and_what_was_measured(
     assert calls[-1][2:] == (6, 6)
 
 
-def test_the_same_order_again_draws_nothing_a_larger_one_the_rest(
-    generator: FaceGenerator, tmp_path: Path
-) -> None:
+def test_generate__only_what_is_missing(generator: FaceGenerator, tmp_path: Path) -> None:
     first = generate(FaceRequest.parse("AU12=0.8"), generator, tmp_path, n=2)
     again = generate(FaceRequest.parse("AU12=0.8"), generator, tmp_path, n=2)
     assert again == {**first, "drawn": 0}
@@ -97,7 +93,7 @@ def test_the_same_order_again_draws_nothing_a_larger_one_the_rest(
     assert len(record(tmp_path)) == 6
 
 
-def test_a_killed_order_goes_on(generator: FaceGenerator, tmp_path: Path) -> None:
+def test_generate__resumes_after_kill(generator: FaceGenerator, tmp_path: Path) -> None:
     request = FaceRequest({12: 0.8})
 
     def stop(stage: str, item: str, done: int, total: int) -> None:
@@ -111,7 +107,7 @@ def test_a_killed_order_goes_on(generator: FaceGenerator, tmp_path: Path) -> Non
     assert (found["drawn"], len(found["faces"])) == (2, 18)
 
 
-def test_a_sweep_has_its_sheet(generator: FaceGenerator, tmp_path: Path) -> None:
+def test_generate__sweep_sheet(generator: FaceGenerator, tmp_path: Path) -> None:
     import cv2
 
     found = generate(FaceRequest.parse(""), generator, tmp_path, n=2, sweep=12)
@@ -120,9 +116,7 @@ def test_a_sweep_has_its_sheet(generator: FaceGenerator, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"faces": [{}]}'], ids=["empty", "list", "no id"])
-def test_a_damaged_record_is_not_overwritten(
-    generator: FaceGenerator, tmp_path: Path, text: str
-) -> None:
+def test_generate__damaged_record(generator: FaceGenerator, tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD).write_text(text)
     with pytest.raises(SettingsError, match="cannot be read"):
         generate(FaceRequest.parse("AU12=0.8"), generator, tmp_path, n=1)
@@ -135,7 +129,7 @@ def test_generate__folder_not_writable(generator: FaceGenerator, tmp_path: Path)
         generate(FaceRequest.parse("AU12=0.8"), generator, tmp_path / "file" / "out", n=1)
 
 
-def test_a_reference_without_a_face_is_refused(network: Path, tmp_path: Path) -> None:
+def test_generate__reference_without_face(network: Path, tmp_path: Path) -> None:
     import cv2
     import numpy as np
 
@@ -146,7 +140,7 @@ def test_a_reference_without_a_face_is_refused(network: Path, tmp_path: Path) ->
         generate(FaceRequest.parse("AU12=0.8"), generator, tmp_path / "out", n=1)
 
 
-def test_the_command_speaks_json_and_refuses_in_one_line(network: Path, tmp_path: Path) -> None:
+def test_command__json_and_error(network: Path, tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*RISORIUS, "synth", *words, "--home", str(tmp_path / "home")],

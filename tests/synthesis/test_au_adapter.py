@@ -112,7 +112,7 @@ def _images(pipeline: FaceAUPipeline, **options: Any) -> np.ndarray:
     return pipeline(**{**_ASKED, "output_type": "array", **options}).images
 
 
-def test_an_untrained_adapter_changes_nothing(base: Path) -> None:
+def test_adapter__untrained_changes_nothing(base: Path) -> None:
     pipeline = _pipeline(base)
     images = _images(pipeline, guidance_scale=4.0)
     assert images.shape == (2, SIDE, SIDE, 3)
@@ -120,7 +120,7 @@ def test_an_untrained_adapter_changes_nothing(base: Path) -> None:
     assert np.array_equal(images, _images(pipeline, guidance_scale=4.0))
 
 
-def test_training_lowers_the_loss_and_moves_the_adapter_alone(
+def test_train_adapter__trains_the_adapter_only(
     base: Path, trained: tuple[FaceAUPipeline, Path, list[float]]
 ) -> None:
     pipeline, _, losses = trained
@@ -144,7 +144,7 @@ def test_training_lowers_the_loss_and_moves_the_adapter_alone(
         assert all(torch.equal(one, other) for one, other in pairs)
 
 
-def test_units_matter_and_every_token_has_its_own_say(
+def test_adapter__tokens_matter(
     trained: tuple[FaceAUPipeline, Path, list[float]],
 ) -> None:
     pipeline, _, _ = trained
@@ -157,7 +157,7 @@ def test_units_matter_and_every_token_has_its_own_say(
     assert branch.num_tokens == [25] or tuple(branch.num_tokens) == (25,), name
 
 
-def test_saved_on_its_own_and_loaded_it_draws_the_same(
+def test_adapter__save_and_load(
     base: Path, trained: tuple[FaceAUPipeline, Path, list[float]]
 ) -> None:
     pipeline, out, _ = trained
@@ -175,7 +175,7 @@ def test_saved_on_its_own_and_loaded_it_draws_the_same(
         assert np.array_equal(_images(pipeline, **scales), _images(again, **scales))
 
 
-def test_the_whole_pipeline_saves_and_loads_with_its_adapter(
+def test_save_pretrained__with_adapter(
     trained: tuple[FaceAUPipeline, Path, list[float]], tmp_path: Path
 ) -> None:
     pipeline, _, _ = trained
@@ -190,7 +190,7 @@ def test_the_whole_pipeline_saves_and_loads_with_its_adapter(
         assert not [key for key in file.keys() if "_ip." in key]  # noqa: SIM118
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:
+def test_train_adapter__resumes_after_kill(base: Path, tmp_path: Path) -> None:
     lesson, recipe = Lesson(faces(), balance=0.5), _recipe(steps=6)
     whole = train_adapter.train(_pipeline(base), lesson, recipe, tmp_path / "whole")
 
@@ -215,7 +215,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(base: Path, tmp_path: Pat
         train_adapter.train(_pipeline(base), lesson, replace(recipe, batch=4), tmp_path / "cut")
 
 
-def test_words_come_from_the_expression_or_are_given(
+def test_call__prompts(
     trained: tuple[FaceAUPipeline, Path, list[float]],
 ) -> None:
     pipeline, _, _ = trained
@@ -234,7 +234,7 @@ def test_words_come_from_the_expression_or_are_given(
 
 
 @pytest.mark.parametrize("layout", ["sdedit", "invert"])
-def test_references_and_the_guide_work_through_the_vae(
+def test_call__reference_and_guide_with_vae(
     trained: tuple[FaceAUPipeline, Path, list[float]], layout: str
 ) -> None:
     pipeline, _, _ = trained
@@ -270,7 +270,7 @@ def _spoil(folder: Path, *, version: int = 1, change: Any = None) -> None:
         (lambda folder: os.remove(folder / "conditioner/config.json"), "conditioner"),
     ],
 )
-def test_adapters_that_do_not_fit(
+def test_adapter__does_not_fit(
     base: Path,
     trained: tuple[FaceAUPipeline, Path, list[float]],
     tmp_path: Path,
@@ -284,7 +284,7 @@ def test_adapters_that_do_not_fit(
         _pipeline(base, tmp_path / "adapter")
 
 
-def test_what_cannot_take_an_adapter(base: Path, tmp_path: Path) -> None:
+def test_adapter__unsuitable_network(base: Path, tmp_path: Path) -> None:
     plain = pixel_pipeline()
     with pytest.raises(ModelError, match="no AU adapter"):
         au_adapter.save(plain.unet, plain.conditioner, tmp_path)
@@ -299,7 +299,7 @@ def test_what_cannot_take_an_adapter(base: Path, tmp_path: Path) -> None:
         FaceAUPipeline.from_pretrained(base)
 
 
-def test_the_command_trains_and_its_adapter_loads(
+def test_train_adapter__command(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--checkpoint", str(base), "--data", str(tmp_path), "--out", str(tmp_path / "run")]

@@ -43,26 +43,26 @@ def three_faces() -> pl.DataFrame:
         ("pose", "far turned", 1.0, 1.0, False),
     ],
 )
-def test_gaps(kind: str, name: str, have: float | None, missing: float, can: bool) -> None:
+def test_gaps__by_hand(kind: str, name: str, have: float | None, missing: float, can: bool) -> None:
     row = three_faces().row(by_predicate=(pl.col("kind") == kind) & (pl.col("name") == name),
                             named=True)  # fmt: skip
     assert (row["have"], row["missing"], row["can_be_made"]) == (have, missing, can)
 
 
-def test_more_faces_want_more_of_everything() -> None:
+def test_gaps__targets_grow_with_faces() -> None:
     n = 1000
     found = coverage.gaps(np.full((n, 8), 1 / 8), np.ones((n, 24)), np.zeros(n))
     wanted = dict(found.group_by("kind").agg(pl.col("wanted").first()).iter_rows())
     assert wanted == {"expression": 62.5, "unit": 50.0, "pair": 20.0, "pose": 100.0}
 
 
-def test_no_faces_lack_everything() -> None:
+def test_gaps__no_faces() -> None:
     found = coverage.gaps(np.zeros((0, 8)), np.zeros((0, 24)), np.zeros(0))
     assert (found["missing"] == found["wanted"]).all()
     assert found["missing"].min() > 0  # type: ignore[operator]
 
 
-def test_pairs_are_possible_ones_that_some_expression_holds() -> None:
+def test_meaningful_pairs__possible() -> None:
     pairs = coverage.meaningful_pairs()
     assert (6, 12) in pairs
     assert (5, 43) not in pairs
@@ -71,7 +71,7 @@ def test_pairs_are_possible_ones_that_some_expression_holds() -> None:
         check_action_units({a: 1.0, b: 1.0})
 
 
-def test_counts_hold_units_on_the_diagonal() -> None:
+def test_counts__diagonal() -> None:
     au = np.stack([au_vector({6: 0.5, 12: 0.9}), au_vector({12: 0.25})])
     table = coverage.counts(au)
     assert table[AU_INDEX[12], AU_INDEX[12]] == 2
@@ -80,7 +80,7 @@ def test_counts_hold_units_on_the_diagonal() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 24, 100])
-def test_a_plan_has_as_many_faces_as_it_may_and_never_more_than_are_missing(n: int) -> None:
+def test_plan__size(n: int) -> None:
     lacking = three_faces()
     asked = coverage.plan(lacking, n, supported=SUPPORTED)
     makeable = lacking.filter(pl.col("can_be_made"))
@@ -94,7 +94,7 @@ def test_a_plan_has_as_many_faces_as_it_may_and_never_more_than_are_missing(n: i
     assert asked["seed"].n_unique() == asked.height
 
 
-def test_every_request_of_a_plan_can_be_drawn() -> None:
+def test_plan__requests_are_valid() -> None:
     for row in coverage.plan(three_faces(), 500, supported=SUPPORTED).iter_rows(named=True):
         au = {pair["unit"]: pair["intensity"] for pair in row["au"]}
         assert check_action_units(au) == au
@@ -103,7 +103,7 @@ def test_every_request_of_a_plan_can_be_drawn() -> None:
         assert au or row["expression"]
 
 
-def test_a_prototype_is_asked_with_its_units_in_several_strengths() -> None:
+def test_plan__prototype_strengths() -> None:
     known = set(PROTOTYPES["fear"])
     three = [coverage.request("expression", "fear", number, known) for number in range(3)]
     assert all(set(au) == known for au, _ in three)
@@ -112,7 +112,7 @@ def test_a_prototype_is_asked_with_its_units_in_several_strengths() -> None:
     assert mild == ({12: 0.1, 14: 0.1}, "contempt")
 
 
-def test_closing_one_gap_changes_no_face_of_another() -> None:
+def test_plan__gaps_are_independent() -> None:
     """Else a single new vote would have every synthetic face drawn again."""
     before = three_faces()
     after = before.with_columns(

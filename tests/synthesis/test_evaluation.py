@@ -24,14 +24,14 @@ NOISE = RNG.random((64, 5))
     ],
     ids=["follows", "opposes", "never moves", "half of the seeds follow"],
 )
-def test_response_is_the_mean_within_seeds(measured: np.ndarray, r: float, slope: float) -> None:
+def test_response__mean_within_seeds(measured: np.ndarray, r: float, slope: float) -> None:
     found = evaluation.response(LEVELS, measured)
     assert found.r.value == pytest.approx(r, abs=1e-9)
     assert found.slope == pytest.approx(slope)
     assert found.r.low <= found.r.value <= found.r.high
 
 
-def test_offsets_between_seeds_do_not_hide_a_response() -> None:
+def test_response__offsets_between_seeds() -> None:
     far = FOLLOWS + RNG.normal(0, 100, (64, 1))
     assert evaluation.response(LEVELS, far).r.value == pytest.approx(1.0)
     pooled = np.corrcoef(np.tile(LEVELS, 64), far.ravel())[0, 1]
@@ -39,7 +39,7 @@ def test_offsets_between_seeds_do_not_hide_a_response() -> None:
     assert evaluation.response(LEVELS, far).pooled == pytest.approx(pooled)
 
 
-def test_chance_is_no_coverage_and_a_response_is() -> None:
+def test_coverage__chance_and_response() -> None:
     chance = evaluation.response(LEVELS, NOISE)
     assert chance.p > evaluation.SURE
     assert abs(chance.r.value) < 0.3
@@ -48,11 +48,11 @@ def test_chance_is_no_coverage_and_a_response_is() -> None:
     assert evaluation.coverage([strong, chance, chance, strong]) == 0.5
 
 
-def test_one_seed_is_never_sure() -> None:
+def test_response__one_seed() -> None:
     assert evaluation.response(LEVELS, FOLLOWS[:1]).p > 0.5
 
 
-def test_mean_response_resamples_the_seeds_of_all_units_together() -> None:
+def test_mean_response__shared_seeds() -> None:
     both = np.stack([FOLLOWS, np.vstack([FOLLOWS[:32], 1 - FOLLOWS[32:]])])
     found = evaluation.mean_response(LEVELS, both)
     assert found.value == pytest.approx(0.5)
@@ -60,7 +60,7 @@ def test_mean_response_resamples_the_seeds_of_all_units_together() -> None:
     assert found.high > 0.55
 
 
-def test_figure_brackets_the_mean_of_a_known_sample() -> None:
+def test_figure__known_sample() -> None:
     rows = np.random.default_rng(0).normal(3, 2, 400)
     found = evaluation.figure(rows)
     assert found.value == pytest.approx(rows.mean())
@@ -73,7 +73,7 @@ def test_figure_brackets_the_mean_of_a_known_sample() -> None:
 @pytest.mark.parametrize(
     ("off", "wanted"), [(0.1, 5.0), (-0.1, 5.0), (0.5, 1.0)], ids=["own", "against", "all alike"]
 )
-def test_selectivity_compares_with_absolute_slopes_off_target(off: float, wanted: float) -> None:
+def test_selectivity__off_target(off: float, wanted: float) -> None:
     slopes = np.full((3, 3), off)
     np.fill_diagonal(slopes, 0.5)
     whole, by_unit = evaluation.selectivity([4, 15, 26], slopes)
@@ -81,14 +81,14 @@ def test_selectivity_compares_with_absolute_slopes_off_target(off: float, wanted
     assert by_unit == pytest.approx({4: wanted, 15: wanted, 26: wanted})
 
 
-def test_selectivity_leaves_out_coupled_pairs() -> None:
+def test_selectivity__coupled_pairs() -> None:
     slopes = np.array([[0.5, 0.5, 0.1], [0.5, 0.5, 0.1], [0.1, 0.1, 0.5]])
     assert evaluation.selectivity([25, 26, 4], slopes)[0] == pytest.approx(5)
     assert evaluation.selectivity([15, 26, 4], slopes)[0] < 5
     assert all(a < b for a, b in evaluation.COUPLED)
 
 
-def test_swaps() -> None:
+def test_swaps__by_hand() -> None:
     asked = np.array([[[1.0, 0.0, np.nan], [0.0, 1.0, 0.5]]] * 2)
     measured = asked.copy()
     measured[1] = measured[1, ::-1]
@@ -97,7 +97,7 @@ def test_swaps() -> None:
     assert evaluation.swaps_unbiased(asked, measured).tolist() == [True, False]
 
 
-def test_a_biased_judge_loses_swaps_but_not_the_unbiased_ones() -> None:
+def test_swaps_unbiased__biased_rater() -> None:
     rng = np.random.default_rng(1)
     asked = rng.random((500, 2, 6))
     low = 0.3 * asked
@@ -107,12 +107,12 @@ def test_a_biased_judge_loses_swaps_but_not_the_unbiased_ones() -> None:
     assert chance == pytest.approx(0.5, abs=0.07)
 
 
-def test_agreement_counts_no_tie_as_a_hit() -> None:
+def test_agreement__ties() -> None:
     answers = np.eye(8)[[1, 2, 3]]
     answers[2, :] = 1 / 8
     assert evaluation.agreement(np.array([1, 3, 0]), answers).tolist() == [True, False, False]
 
 
-def test_honesty_gap_is_what_only_the_guide_believes() -> None:
+def test_honesty_gap__by_hand() -> None:
     gap = evaluation.honesty_gap(guide=(0.5, 0.9), judge=(0.5, 0.6))
     assert gap == pytest.approx(0.3)

@@ -23,7 +23,7 @@ def pipeline():
     return pixel_pipeline()
 
 
-def test_watching_changes_nothing_and_maps_are_attention(pipeline) -> None:
+def test_observe__network_unchanged(pipeline) -> None:
     condition = FaceCondition.of([FaceRequest({12: 0.5}, "happiness")])
     tokens, pooled = pipeline.conditioner(condition)
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -45,7 +45,7 @@ def test_watching_changes_nothing_and_maps_are_attention(pipeline) -> None:
     torch.testing.assert_close(maps.sum(dim=1), torch.ones(3, layers * 16))
 
 
-def test_recorded_attention_is_the_attention_of_the_network(pipeline) -> None:
+def test_observe__attention_is_exact(pipeline) -> None:
     from synthesis import expression_head
 
     tokens, pooled = pipeline.conditioner(
@@ -60,14 +60,14 @@ def test_recorded_attention_is_the_attention_of_the_network(pipeline) -> None:
     torch.testing.assert_close(plain, watched, atol=1e-5, rtol=1e-4)
 
 
-def test_a_face_is_read_the_same_in_any_company(pipeline) -> None:
+def test_observe__independent_of_batch(pipeline) -> None:
     gray = faces(5).gray
     alone, together = observe(pipeline, gray[2:3]), observe(pipeline, gray)
     for one, many in zip(alone, together, strict=True):
         torch.testing.assert_close(one[0], many[2], atol=1e-5, rtol=1e-4)
 
 
-def test_it_learns_what_can_be_seen_and_survives_its_file(pipeline, tmp_path: Path) -> None:
+def test_train__learns_and_reloads(pipeline, tmp_path: Path) -> None:
     """Bright below or bright above is two expressions; chance is one half."""
     base = faces(120)
     below = np.arange(len(base)) % 2 == 0
@@ -88,7 +88,7 @@ def test_it_learns_what_can_be_seen_and_survives_its_file(pipeline, tmp_path: Pa
     assert again.rate(gray[:0]).shape == (0, 8)
 
 
-def test_an_annotator_of_another_network_is_refused(pipeline, tmp_path: Path) -> None:
+def test_annotator__other_network(pipeline, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         Annotator.load(tmp_path, pipeline)
     Annotator(pipeline, Head(channels=3, tokens=2, layers=1)).save(tmp_path, {})

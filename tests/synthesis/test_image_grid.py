@@ -19,7 +19,7 @@ from synthesis import image_grid
         (4, 2, False, True, True, (208, 300)),
     ],
 )
-def test_size(
+def test_faces__size(
     n: int, columns: int, captions: bool, heads: bool, rows: bool, shape: tuple[int, int]
 ) -> None:
     found = image_grid.faces(
@@ -33,7 +33,7 @@ def test_size(
     assert found.dtype == np.uint8
 
 
-def test_faces_stand_row_by_row() -> None:
+def test_faces__row_by_row() -> None:
     tones = np.array([10, 60, 110, 160], np.uint8)
     images = np.broadcast_to(tones[:, None, None], (4, 8, 8)).copy()
     found = image_grid.faces(images, columns=2)
@@ -42,7 +42,7 @@ def test_faces_stand_row_by_row() -> None:
     assert colour[48, 48].tolist() == [1, 2, 3]
 
 
-def test_heat_map_is_red_where_nothing_is_and_blue_where_enough_is() -> None:
+def test_heat_map__colours() -> None:
     have, wanted = np.array([[0.0, 50.0, 999.0, np.nan]]), np.full((1, 4), 50.0)
     picture = image_grid.heat_map(have, wanted, columns=list("abcd"), rows=["row"]).astype(int)
     corner = [picture[46, 80 + 22 * at + 20] for at in range(4)]
@@ -52,7 +52,7 @@ def test_heat_map_is_red_where_nothing_is_and_blue_where_enough_is() -> None:
     assert (corner[3] == 255).all()
 
 
-def test_pictures_survive_their_file(tmp_path: Path) -> None:
+def test_write__round_trip(tmp_path: Path) -> None:
     import cv2
 
     image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)

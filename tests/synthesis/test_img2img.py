@@ -23,7 +23,7 @@ class _Face:
     crop: np.ndarray
 
 
-def test_all_kinds_of_one_picture_are_the_same(tmp_path: Path) -> None:
+def test_read__input_types_agree(tmp_path: Path) -> None:
     gray = _ramp(32, 32)
     file = tmp_path / "face.png"
     Image.fromarray(gray).save(file)
@@ -37,7 +37,7 @@ def test_all_kinds_of_one_picture_are_the_same(tmp_path: Path) -> None:
     assert float(rows[0].mean()) == pytest.approx(0, abs=0.01)
 
 
-def test_gray_is_luma_and_rgb_stays_rgb() -> None:
+def test_read__gray_and_rgb() -> None:
     red = np.zeros((16, 16, 3), dtype=np.uint8)
     red[..., 0] = 255
     assert float(read(red, side=16).mean()) == pytest.approx(2 * 76 / 255 - 1)
@@ -46,7 +46,7 @@ def test_gray_is_luma_and_rgb_stays_rgb() -> None:
     assert coloured.mean(dim=(0, 2, 3)).tolist() == [1, -1, -1]
 
 
-def test_a_turned_photograph_stands_upright(tmp_path: Path) -> None:
+def test_read__exif_rotation(tmp_path: Path) -> None:
     image = Image.fromarray(_ramp(32, 32))
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -54,7 +54,7 @@ def test_a_turned_photograph_stands_upright(tmp_path: Path) -> None:
     assert np.allclose(read(tmp_path / "turned.png", side=8), read(image, side=8), atol=0.02)
 
 
-def test_the_finder_aligns_and_the_best_face_is_taken() -> None:
+def test_read__finder_takes_the_best_face() -> None:
     best, other = (np.full((224, 224, 3), value, dtype=np.uint8) for value in (200, 10))
     seen = []
 
@@ -67,12 +67,12 @@ def test_the_finder_aligns_and_the_best_face_is_taken() -> None:
     assert float(face.mean()) == pytest.approx(200 / 127.5 - 1, abs=1e-3)
 
 
-def test_a_picture_without_a_face_is_refused() -> None:
+def test_read__no_face() -> None:
     with pytest.raises(MediaError, match="No face is found"):
         read(_ramp(40, 40), side=48, find=lambda image: [])
 
 
-def test_the_pipelines_own_finder_fits() -> None:
+def test_read__own_finder() -> None:
     with pytest.raises(MediaError, match="No face is found"):
         read(_ramp(120, 160), side=48, find=find)
 
@@ -89,19 +89,19 @@ def test_the_pipelines_own_finder_fits() -> None:
         ("missing.png", "No such file"),
     ],
 )
-def test_unfit_references(reference: object, says: str) -> None:
+def test_read__invalid(reference: object, says: str) -> None:
     with pytest.raises(MediaError, match=says):
         read(reference, side=48)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n cut"])
-def test_damaged_files(tmp_path: Path, content: bytes) -> None:
+def test_read__damaged_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "face.png").write_bytes(content)
     with pytest.raises(MediaError, match=r"face\.png"):
         read(tmp_path / "face.png", side=48)
 
 
-def test_layouts() -> None:
+def test_check_layout__known_and_unknown() -> None:
     assert check_layout("invert") == "invert"
     with pytest.raises(SettingsError, match="sdedit or invert"):
         check_layout("copy")

@@ -9,7 +9,7 @@ from synthesis.latents import PixelCodec
 from warehouse.errors import ModelError, SettingsError
 
 
-def test_nothing_is_left_at_the_end_and_the_share_only_falls() -> None:
+def test_alphas_cumprod__falls_to_zero() -> None:
     kept = noise_schedule.alphas_cumprod()
     assert len(kept) == noise_schedule.NUM_TRAIN_TIMESTEPS
     assert kept[0] > 0.999
@@ -18,7 +18,7 @@ def test_nothing_is_left_at_the_end_and_the_share_only_falls() -> None:
 
 
 @pytest.mark.parametrize("moment", [0, 300, 700, noise_schedule.NUM_TRAIN_TIMESTEPS - 1])
-def test_face_and_noise_come_back_from_the_velocity(moment: int) -> None:
+def test_predict_x0__inverts_add_noise(moment: int) -> None:
     torch.manual_seed(moment)
     face, noise = torch.randn(2, 3, 1, 4, 4)
     kept = noise_schedule.alphas_cumprod()[[moment] * 3]
@@ -26,7 +26,7 @@ def test_face_and_noise_come_back_from_the_velocity(moment: int) -> None:
     assert torch.allclose(noise_schedule.predict_x0(noisy, velocity, kept), face, atol=1e-5)
 
 
-def test_the_scheduler_agrees_on_noise_and_velocity() -> None:
+def test_add_noise__agrees_with_diffusers() -> None:
     torch.manual_seed(0)
     face, noise = torch.randn(2, 4, 1, 4, 4)
     moment = torch.tensor([0, 10, 500, 999])
@@ -40,12 +40,12 @@ def test_the_scheduler_agrees_on_noise_and_velocity() -> None:
     ("kept", "weight"),
     [(0.0, 1.0), (0.5, 1.0), (5 / 6, 1.0), (0.9, 0.6), (0.99, 0.06), (1.0, 0.0)],
 )
-def test_only_moments_with_little_noise_count_less(kept: float, weight: float) -> None:
+def test_loss_weight__values(kept: float, weight: float) -> None:
     assert float(noise_schedule.loss_weight(torch.tensor(kept))) == pytest.approx(weight, abs=1e-6)
 
 
 @pytest.mark.parametrize(("side", "patch"), [(48, 3), (48, 2), (16, 1), (12, 4)])
-def test_folding_is_undone_exactly(side: int, patch: int) -> None:
+def test_pixel_codec__round_trip(side: int, patch: int) -> None:
     torch.manual_seed(0)
     codec, face = PixelCodec(side=side, patch=patch), torch.randn(2, 1, side, side)
     grid = codec.encode(face)
@@ -53,7 +53,7 @@ def test_folding_is_undone_exactly(side: int, patch: int) -> None:
     assert torch.equal(codec.decode(grid), face)
 
 
-def test_what_does_not_fold_is_refused() -> None:
+def test_pixel_codec__invalid() -> None:
     with pytest.raises(ModelError, match="does not divide the image size 48"):
         PixelCodec(side=48, patch=5)
     with pytest.raises(ModelError, match="gray faces of 48 px"):
@@ -61,7 +61,7 @@ def test_what_does_not_fold_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(network.TIERS))
-def test_every_tier_fits_its_grid_and_tokens(name: str) -> None:
+def test_unet__fits_codec_and_conditioner(name: str) -> None:
     unet, codec = network.unet(name), network.codec(name)
     conditioner = network.conditioner(name, supported=(12,))
     assert (unet.config.in_channels, unet.config.sample_size) == codec.grid[:2]
@@ -69,6 +69,6 @@ def test_every_tier_fits_its_grid_and_tokens(name: str) -> None:
     assert unet.config.projection_class_embeddings_input_dim == conditioner.pooled_width
 
 
-def test_an_unknown_tier_lists_the_known() -> None:
+def test_unet__unknown_tier() -> None:
     with pytest.raises(SettingsError, match="XS3, S, M"):
         network.unet("XXL")

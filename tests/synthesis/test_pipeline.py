@@ -30,7 +30,7 @@ def _draw(pipeline: FaceAUPipeline, *args: Any, **options: Any) -> np.ndarray:
     return pipeline(*args, **{"num_inference_steps": 4, "output_type": "array", **options}).images
 
 
-def test_labels_say_what_was_asked(pipeline: FaceAUPipeline) -> None:
+def test_call__labels(pipeline: FaceAUPipeline) -> None:
     asked = [{12: 0.8, 6: 0}, "AU4=C"]
     drawn = pipeline(
         asked,
@@ -50,7 +50,7 @@ def test_labels_say_what_was_asked(pipeline: FaceAUPipeline) -> None:
     ]
 
 
-def test_same_seed_same_face_whatever_stands_beside_it(pipeline: FaceAUPipeline) -> None:
+def test_call__seed_independent_of_batch(pipeline: FaceAUPipeline) -> None:
     asked = [{12: 0.9}, {4: 0.4, 15: 1.0}, {}, {26: 0.7}, {1: 0.2}]
     expressions = ["happiness", None, "anger", None, "fear"]
     together = _draw(pipeline, asked, expressions, generator=[3, 1, 4, 1, 5], batch_size=3)
@@ -91,7 +91,7 @@ def test_call__stochastic_scheduler_uses_a_generator_per_face(pipeline: FaceAUPi
         (np.int64(2), 1, [2, 2]),
     ],
 )
-def test_seeds(pipeline: FaceAUPipeline, seed: Any, n: int, expected: list[int]) -> None:
+def test_call__seeds(pipeline: FaceAUPipeline, seed: Any, n: int, expected: list[int]) -> None:
     drawn = pipeline(
         [{12: 1}, {4: 1}],
         num_images_per_prompt=n,
@@ -102,7 +102,7 @@ def test_seeds(pipeline: FaceAUPipeline, seed: Any, n: int, expected: list[int])
     assert [label["seed"] for label in drawn.labels] == expected
 
 
-def test_one_of_the_two_stands_for_all(pipeline: FaceAUPipeline) -> None:
+def test_call__one_condition_for_all(pipeline: FaceAUPipeline) -> None:
     drawn = pipeline({12: 0.5}, ["fear", "anger", None], num_inference_steps=1, output_type="array")
     assert [label["au"] for label in drawn.labels] == [{12: 0.5}] * 3
     distribution = [0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
@@ -113,7 +113,7 @@ def test_one_of_the_two_stands_for_all(pipeline: FaceAUPipeline) -> None:
 @pytest.mark.parametrize(
     ("scales", "rows"), [((1.0, None), 1), ((2.0, None), 2), ((2.0, 3.0), 3), ((0.0, None), 1)]
 )
-def test_evaluations_per_step(
+def test_call__evaluations_per_step(
     pipeline: FaceAUPipeline, monkeypatch: pytest.MonkeyPatch, scales: Any, rows: int
 ) -> None:
     seen, model_output = [], sampler.model_output
@@ -133,7 +133,7 @@ def test_evaluations_per_step(
     assert seen == [rows] * 3
 
 
-def test_guided_answer_is_the_formula(pipeline: FaceAUPipeline) -> None:
+def test_guided_output__formula(pipeline: FaceAUPipeline) -> None:
     """Checked against three separate evaluations combined by hand."""
     from synthesis.condition import FaceCondition
     from synthesis.guidance import guidance_terms
@@ -155,7 +155,7 @@ def test_guided_answer_is_the_formula(pipeline: FaceAUPipeline) -> None:
     assert (full - expression).abs().max() > 1e-3
 
 
-def test_zero_is_not_unknown(pipeline: FaceAUPipeline) -> None:
+def test_call__zero_is_not_unknown(pipeline: FaceAUPipeline) -> None:
     faces = _draw(pipeline, [{12: 0.0, 6: 1.0}, {6: 1.0}, {12: 1.0, 6: 1.0}], generator=0)
     assert len({face.tobytes() for face in faces}) == 3
 
@@ -171,7 +171,7 @@ def test_call__unsupported_units_warn(pipeline: FaceAUPipeline) -> None:
     assert np.array_equal(drawn.images, plain.images)
 
 
-def test_semantic_guidance_pleases_the_guide(pipeline: FaceAUPipeline) -> None:
+def test_call__semantic_guidance_raises_the_target(pipeline: FaceAUPipeline) -> None:
     guide = TinyGuide()
     asked = {"au": [{12: 1.0}] * 6, "expression": "fear", "generator": list(range(6))}
     plain = _draw(pipeline, **asked, num_inference_steps=10)
@@ -196,14 +196,14 @@ def test_semantic_guidance_pleases_the_guide(pipeline: FaceAUPipeline) -> None:
     assert np.abs(alone[0].astype(int) - steered[4]).max() <= 1
 
 
-def test_nothing_asked_of_the_guide_changes_nothing(pipeline: FaceAUPipeline) -> None:
+def test_call__guide_without_target(pipeline: FaceAUPipeline) -> None:
     assert np.array_equal(
         _draw(pipeline, {12: 1.0}, generator=1),
         _draw(pipeline, {12: 1.0}, generator=1, guide=TinyGuide()),
     )
 
 
-def test_callback_sees_every_step_and_may_change_it(pipeline: FaceAUPipeline) -> None:
+def test_call__callback_on_step_end(pipeline: FaceAUPipeline) -> None:
     steps = []
 
     def callback(own: Any, step: int, moment: float, tensors: dict) -> dict | None:
@@ -218,9 +218,7 @@ def test_callback_sees_every_step_and_may_change_it(pipeline: FaceAUPipeline) ->
     assert set(faces.ravel()) == {128}
 
 
-def test_progress_is_shown_unless_it_is_switched_off(
-    pipeline: FaceAUPipeline, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_call__progress_bar(pipeline: FaceAUPipeline, capsys: pytest.CaptureFixture[str]) -> None:
     _draw(pipeline, {12: 1})
     assert capsys.readouterr().err == ""
     pipeline.set_progress_bar_config(disable=False)
@@ -237,7 +235,7 @@ def _picture() -> np.ndarray:
 
 
 @pytest.mark.parametrize("layout", ["sdedit", "invert"])
-def test_the_less_strength_the_more_of_the_reference(pipeline: FaceAUPipeline, layout: str) -> None:
+def test_call__strength_of_reference(pipeline: FaceAUPipeline, layout: str) -> None:
     def distance(strength: float) -> float:
         face = _draw(
             pipeline,
@@ -254,7 +252,7 @@ def test_the_less_strength_the_more_of_the_reference(pipeline: FaceAUPipeline, l
     assert near < far
 
 
-def test_inversion_gives_the_reference_back(pipeline: FaceAUPipeline) -> None:
+def test_call__inversion_reconstructs_the_reference(pipeline: FaceAUPipeline) -> None:
     """Without guidance and without a request, down the way that it came up."""
     options = {
         "reference": _picture(),
@@ -268,7 +266,7 @@ def test_inversion_gives_the_reference_back(pipeline: FaceAUPipeline) -> None:
     assert np.array_equal(back, _draw(pipeline, {}, strength=0.6, generator=99, **options))
 
 
-def test_references_per_face_and_counts(pipeline: FaceAUPipeline) -> None:
+def test_call__references_per_face(pipeline: FaceAUPipeline) -> None:
     dark, light = np.zeros_like(_picture()), np.full_like(_picture(), 255)
     faces = _draw(
         pipeline, {12: 1}, num_images_per_prompt=2, reference=[dark, light], strength=0.25
@@ -311,12 +309,14 @@ def test_references_per_face_and_counts(pipeline: FaceAUPipeline) -> None:
         ({"guide": TinyGuide(), "guide_strength": 2}, "guide_strength"),
     ],
 )
-def test_bad_requests(pipeline: FaceAUPipeline, options: dict[str, Any], says: str) -> None:
+def test_call__invalid_arguments(
+    pipeline: FaceAUPipeline, options: dict[str, Any], says: str
+) -> None:
     with pytest.raises(SettingsError, match=says):
         pipeline(**{"au": {12: 1.0}, "num_inference_steps": 2, **options})
 
 
-def test_saved_and_loaded_it_draws_the_same(pipeline: FaceAUPipeline, tmp_path: Path) -> None:
+def test_save_pretrained__round_trip(pipeline: FaceAUPipeline, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path)
     assert not list(tmp_path.rglob("*.bin"))
     again = quiet(FaceAUPipeline.from_pretrained(tmp_path))
@@ -337,7 +337,7 @@ def test_saved_and_loaded_it_draws_the_same(pipeline: FaceAUPipeline, tmp_path: 
         ({"conditioner": ["synthesis.missing", "AUConditioner"]}, "cannot be loaded"),
     ],
 )
-def test_checkpoints_of_another_kind(
+def test_from_pretrained__other_kind(
     pipeline: FaceAUPipeline, tmp_path: Path, change: dict[str, Any], says: str
 ) -> None:
     pipeline.save_pretrained(tmp_path)
@@ -357,7 +357,7 @@ def test_checkpoints_of_another_kind(
         (lambda folder: _thin(folder / _WEIGHTS), "1 missing, the first conv_in.bias"),
     ],
 )
-def test_damaged_checkpoints(
+def test_from_pretrained__damaged(
     pipeline: FaceAUPipeline, tmp_path: Path, harm: Any, says: str
 ) -> None:
     pipeline.save_pretrained(tmp_path)
@@ -376,7 +376,7 @@ def _thin(file: Path) -> None:
 _WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
-def test_parts_that_do_not_fit_together(pipeline: FaceAUPipeline) -> None:
+def test_init__incompatible_components(pipeline: FaceAUPipeline) -> None:
     parts = pipeline.components
     with pytest.raises(ModelError, match="codec or a VAE"):
         FaceAUPipeline(**{**parts, "codec": None})

@@ -40,7 +40,7 @@ def reading(*rows: np.ndarray, au: dict[int, float] | None = None, **more: objec
     ],
     ids=["agrees", "disagrees", "unsure", "nothing asked", "nothing asked, unsure"],
 )
-def test_the_rule(
+def test_rectify__rule(
     asked: str | None, seen: np.ndarray, action: str, reason: str | None, label: np.ndarray
 ) -> None:
     found = rectify(asks(asked)[None], np.full((1, K), np.nan), [reading(seen)]).row(0, named=True)
@@ -48,7 +48,7 @@ def test_the_rule(
     np.testing.assert_allclose(found["soft_label"], label, atol=1e-6)
 
 
-def test_raters_are_averaged_before_they_decide() -> None:
+def test_rectify__averages_raters() -> None:
     au = np.full((1, K), np.nan)
     one, two = reading(sees(0.9, "anger", "fear")), reading(sees(0.3, "anger", "fear"))
     found = rectify(asks("anger")[None], au, [one, two]).row(0, named=True)
@@ -56,7 +56,7 @@ def test_raters_are_averaged_before_they_decide() -> None:
     np.testing.assert_allclose(found["soft_label"], sees(0.7 + 0.3 * 0.6, "anger", "fear"))
 
 
-def test_a_modest_rater_is_asked_for_its_plurality_not_its_shares() -> None:
+def test_rectify__uses_plurality() -> None:
     shares = np.array([[0.1, 0.45, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05]])
     sure = shares**4 / (shares**4).sum()
     au, asked = np.full((1, K), np.nan), asks("happiness")[None]
@@ -68,7 +68,7 @@ def test_a_modest_rater_is_asked_for_its_plurality_not_its_shares() -> None:
     np.testing.assert_allclose(found["soft_label"], 0.7 * asked[0] + 0.3 * shares[0], rtol=1e-5)
 
 
-def test_action_units_are_measured_and_an_unseen_one_is_told() -> None:
+def test_rectify__unseen_unit() -> None:
     asked = au_vector({12: 0.8, 26: 0.1, 4: 0.0, 11: 0.9})[None]
     seen = reading(sees(0.9), au={12: 0.05, 26: 0.0, 4: 0.7})
     found = rectify(asks("happiness")[None], asked, [seen]).row(0, named=True)
@@ -82,13 +82,13 @@ def test_action_units_are_measured_and_an_unseen_one_is_told() -> None:
     ("asked", "seen", "count"),
     [(0.8, 0.13, 0), (0.8, 0.12, 1), (0.2, 0.0, 0), (0.25, 0.0, 1), (0.8, np.nan, 0)],
 )
-def test_what_counts_as_unseen(asked: float, seen: float, count: int) -> None:
+def test_missed__thresholds(asked: float, seen: float, count: int) -> None:
     one, two = au_vector({12: asked}), np.full(K, np.nan)
     two[AU_INDEX[12]] = seen
     assert len(missed(one, two)) == count
 
 
-def test_what_is_no_face_is_dropped_whatever_it_seems_to_show() -> None:
+def test_rectify__not_a_face() -> None:
     au, asked = np.full((3, K), np.nan), np.stack([asks("happiness")] * 3)
     seen = reading(*[sees(0.9)] * 3, not_a_face=np.array([0.6, 0.1, 0.1]))
     found = rectify(asked, au, [seen], faceless=np.array([False, True, False]))
@@ -98,7 +98,7 @@ def test_what_is_no_face_is_dropped_whatever_it_seems_to_show() -> None:
     ]  # fmt: skip
 
 
-def test_no_faces_make_no_rows_of_the_same_columns() -> None:
+def test_rectify__no_faces() -> None:
     empty = Reading("b", np.zeros((0, 8)), np.zeros((0, K)))
     none = rectify(np.zeros((0, 8)), np.zeros((0, K)), [empty])
     one = rectify(asks(None)[None], np.full((1, K), np.nan), [reading(sees(0.9))])
@@ -116,17 +116,17 @@ def test_no_faces_make_no_rows_of_the_same_columns() -> None:
     ],
     ids=["no rater", "NaN", "sums to 8", "another n"],
 )
-def test_a_broken_rater_is_an_error_not_a_label(readings: list[Reading], said: str) -> None:
+def test_rectify__invalid_readings(readings: list[Reading], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         rectify(asks(None)[None], np.full((1, K), np.nan), readings)
 
 
-def test_mean_of_what_is_known() -> None:
+def test_mean_known__nan() -> None:
     found = mean_known([np.array([[1.0, np.nan, np.nan]]), np.array([[0.0, 0.5, np.nan]])])
     np.testing.assert_array_equal(found, [[0.5, 0.5, np.nan]])
 
 
-def test_a_guide_may_not_judge() -> None:
+def test_check_independent__guide_among_raters() -> None:
     check_independent(None, ["a"])
     check_independent("a", ["b", "c"])
     with pytest.raises(SettingsError, match="guided the faces"):

@@ -21,7 +21,7 @@ print(faces.images.shape, faces.images.dtype, [label["au"] for label in faces.la
 """
 
 
-def test_a_fresh_process_draws_with_them() -> None:
+def test_from_default__fresh_process() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=200
     )
@@ -29,7 +29,7 @@ def test_a_fresh_process_draws_with_them() -> None:
     assert "(2, 48, 48) uint8 [{12: 0.8}, {4: 0.8}]" in done.stdout
 
 
-def test_their_card_and_record_speak_of_them() -> None:
+def test_shipped_weights__card_and_record() -> None:
     record = json.loads((DEFAULT / "training.json").read_text())
     card = (DEFAULT / "MODEL_CARD.md").read_text()
     for name, wanted in record["sha256"].items():

@@ -15,14 +15,14 @@ def cloud(n: int, *, shift: float = 0.0, scale: float = 1.0, width: int = 4) -> 
     return np.random.default_rng((n, width)).normal(0, scale, (n, width)) + shift
 
 
-def test_frechet_of_a_shift_is_its_square() -> None:
+def test_frechet__shift() -> None:
     rows = cloud(300)
     assert evaluation.frechet(rows, rows) == pytest.approx(0, abs=1e-9)
     # A set moved by 3 along each of 4 axes keeps its covariance.
     assert evaluation.frechet(rows, rows + 3) == pytest.approx(4 * 9)
 
 
-def test_frechet_of_a_scaling_is_the_squared_difference_of_deviations() -> None:
+def test_frechet__scaling() -> None:
     rows = cloud(300)
     rows -= rows.mean(axis=0)
     variance = np.trace(np.cov(rows.T))
@@ -30,7 +30,7 @@ def test_frechet_of_a_scaling_is_the_squared_difference_of_deviations() -> None:
     assert evaluation.frechet(rows, 2 * rows) == pytest.approx(variance)
 
 
-def test_frechet_of_covariances_that_do_not_commute() -> None:
+def test_frechet__covariances_do_not_commute() -> None:
     a, b = cloud(500, width=3) @ RNG.random((3, 3)), cloud(400, width=3) @ RNG.random((3, 3))
     one, two = np.cov(a.T), np.cov(b.T)
     root = np.sqrt(np.linalg.eigvals(one @ two).real).sum()
@@ -40,31 +40,31 @@ def test_frechet_of_covariances_that_do_not_commute() -> None:
 
 
 @pytest.mark.parametrize("rows", [cloud(1), cloud(9, width=3)], ids=["one row", "another width"])
-def test_frechet_refuses_what_has_no_covariance(rows: np.ndarray) -> None:
+def test_frechet__no_covariance(rows: np.ndarray) -> None:
     with pytest.raises(TableError, match="at least two features of one width"):
         evaluation.frechet(rows, cloud(9))
 
 
-def test_frechet_ratio_is_one_for_more_real_faces_and_grows_with_a_shift() -> None:
+def test_frechet_ratio__real_and_shifted() -> None:
     three = [np.random.default_rng(seed).normal(size=(2000, 4)) for seed in range(3)]
     assert 0.2 < evaluation.frechet_ratio(*three) < 5
     assert evaluation.frechet_ratio(three[0] + 1, *three[1:]) > 100
 
 
-def test_kernel_distance_is_about_zero_within_and_positive_between() -> None:
+def test_kernel_distance__within_and_between() -> None:
     one, two = (np.random.default_rng(seed).normal(size=(400, 4)) for seed in (0, 1))
     assert abs(evaluation.kernel_distance(one, two)) < 0.05
     assert evaluation.kernel_distance(one, two + 1) > 0.5
 
 
-def test_memorisation_sees_copies() -> None:
+def test_memorisation__copies() -> None:
     train, test = cloud(200), np.random.default_rng(5).normal(size=(150, 4))
     fresh = np.random.default_rng(6).normal(size=(150, 4))
     assert evaluation.memorisation(train[:50], train, test) == pytest.approx(0, abs=1e-6)
     assert evaluation.memorisation(fresh, train, test) == pytest.approx(1, abs=0.25)
 
 
-def test_nearest_does_not_depend_on_the_pieces_it_is_computed_in() -> None:
+def test_nearest__chunks() -> None:
     rows, others = cloud(2500), cloud(30)
     plain = np.linalg.norm(rows[:, None] - others[None], axis=2).min(axis=1)
     np.testing.assert_allclose(evaluation.nearest(rows, others), plain, atol=1e-6)
