@@ -1,4 +1,4 @@
-"""An annotation's result as the columns of ``annotations``, and an answer as a result."""
+"""Convert an annotation's result to columns of ``annotations`` and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from annotation.label_studio.page import (
+from annotation.label_studio.labeling_config import (
     COMPOUND,
     CONFIDENCE,
     LABEL_SETS,
@@ -19,7 +19,7 @@ from annotation.label_studio.page import (
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS, INTENSITY
 
 _CLOSED_BY = {"not_a_face": ["not_a_face"], "unusable": ["unknown"]}
-"""What an answer means when the rater stopped at the first question."""
+"""Expressions of an answer that ended at the first question."""
 
 _VALIDITY = tuple(option.alias for option in VALIDITY)
 _CONFIDENCE = tuple(option.alias for option in CONFIDENCE)
@@ -34,30 +34,30 @@ _ORDER = (*EXPRESSIONS, "unknown", "not_a_face")
 def columns_of(
     result: object, *, label_set: str = "expressions", was_cancelled: bool = False
 ) -> dict[str, Any]:
-    """What a stored result says, as the columns of ``annotations`` that hold it; never raises.
+    """Return the columns of ``annotations`` for a stored result; never raises.
 
-    A result that does not fit the labeling config (another tool wrote it, or the config was
-    changed by hand) has no expressions, so it is no vote, and a note that says what was wrong.
-    A skip keeps what had been picked before it.
+    A result that does not fit the labeling config (written by another tool, or after the config
+    was edited by hand) gets no expressions, so it is no vote, and a note with the fault. A skip
+    keeps what had been picked before it.
 
     Returns:
         ``answer`` (validity, expressions, confidence, valence and arousal in [-1, 1], note),
         ``label_set``, ``labels`` (of a label set other than the expressions), ``compounds``,
-        ``free_label`` and ``au`` (unit, intensity in [0, 1]); null where nothing was said.
+        ``free_label`` and ``au`` (unit, intensity in [0, 1]); null where not answered.
     """
-    read = _Read(label_set)
-    told = storable(result)
-    regions: list[Any] = told if isinstance(told, list) else [told]
+    parsed = _ParsedResult(label_set)
+    stored = storable(result)
+    regions: list[Any] = stored if isinstance(stored, list) else [stored]
     for region in regions:
         try:
-            read.region(region["from_name"], region["value"])
+            parsed.add(region["from_name"], region["value"])
         except (KeyError, TypeError):
-            read.faults.append("a part is no answer to any question")
-    return read.columns(was_cancelled=was_cancelled)
+            parsed.faults.append("a part is no answer to any question")
+    return parsed.columns(was_cancelled=was_cancelled)
 
 
 def storable(value: Any) -> Any:
-    """JSON of others without halves of UTF-16 pairs, which JSON can write and no table can hold."""
+    """Return JSON without lone UTF-16 surrogates, which no table can hold."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list):
@@ -65,11 +65,6 @@ def storable(value: Any) -> Any:
     if isinstance(value, dict):
         return {storable(name): storable(one) for name, one in value.items()}
     return value
-
-
-def answer_of(result: object, *, was_cancelled: bool = False) -> dict[str, Any]:
-    """The ANSWER struct behind a stored result; never raises."""
-    return columns_of(result, was_cancelled=was_cancelled)["answer"]
 
 
 def result_of(
@@ -81,7 +76,7 @@ def result_of(
     au: Mapping[int, float] | None = None,
     free_label: str | None = None,
 ) -> list[dict[str, Any]]:
-    """What the page would store for an answer.
+    """Return the result that the page stores for an answer.
 
     Args:
         expressions: canonical names, compounds (``happiness+surprise``), or labels of another set.
@@ -107,8 +102,8 @@ def _region(name: str, kind: str, value: object) -> dict[str, Any]:
 
 
 @dataclass
-class _Read:
-    """What was understood of a result so far."""
+class _ParsedResult:
+    """The regions of a result parsed so far."""
 
     label_set: str
     picked: dict[str, list[str]] = field(default_factory=dict)
@@ -116,8 +111,9 @@ class _Read:
     texts: dict[str, str] = field(default_factory=dict)
     units: dict[int, float] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    """Stored in notes: a changed text would make a new event of an old annotation."""
 
-    def region(self, name: str, value: Mapping[str, Any]) -> None:
+    def add(self, name: str, value: Mapping[str, Any]) -> None:
         known: dict[str, tuple[str, ...]] = {
             "validity": _VALIDITY,
             "expression": _LABELS.get(self.label_set, ()),
@@ -145,7 +141,7 @@ class _Read:
             note = "; ".join(filter(None, ["malformed: " + ", ".join(self.faults[:3]), note]))
             given = []
         if self.faults or validity in _CLOSED_BY:
-            # The page keeps what was picked of a face before the rater said it is none.
+            # The page stores what was picked before the rater answered that there is no face.
             self.moods, self.units = {}, {}
         own = self.label_set == "expressions"
         return {

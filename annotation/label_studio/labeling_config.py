@@ -1,26 +1,147 @@
-"""The labeling config, generated from a ``Page``: one face, few questions, few keys."""
+"""Generate the labeling config of a project: one face, few questions, few keys.
+
+The server stores the alias of a choice. Aliases are the project's canonical names, so the words
+on the page may change without touching a vote.
+"""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from annotation.label_studio.page import (
-    CONFIDENCE,
-    LEVELS,
-    MOOD_SCALE,
-    NO_KEY,
-    UNIT_NAMES,
-    VALIDITY,
-    Option,
-    Page,
-    control_of,
-)
-from warehouse.errors import StudioError
+from warehouse.errors import SettingsError, StudioError
 from warehouse.ids import sha256_of
+from warehouse.vocabulary import ACTION_UNITS, AU_INDEX, EXPRESSIONS, INTENSITY
 
-TAKEN_KEYS = frozenset("v")
-"""Keys that the image viewer of the server keeps for itself."""
+
+@dataclass(frozen=True)
+class Option:
+    """One choice: the stored alias, the text on the page, the key that picks it."""
+
+    alias: str
+    text: str
+    key: str
+    selected: bool = False
+
+
+VALIDITY = (
+    Option("face", "Yes, one face", "f", selected=True),
+    Option("not_a_face", "Not a face", "n"),
+    Option("unusable", "A face, but too poor to judge", "u"),
+)
+EXPRESSION = (
+    *(Option(name, name.capitalize(), str(key)) for key, name in enumerate(EXPRESSIONS, start=1)),
+    Option("unknown", "None of these / cannot tell", "9"),
+)
+COARSE = (
+    Option("neutral", "Neutral", "1"),
+    Option("positive", "Positive", "2"),
+    Option("negative", "Negative", "3"),
+    Option("surprise", "Surprise", "4"),
+    Option("unknown", "None of these / cannot tell", "9"),
+)
+"""Four classes: those of composite micro-expression data sets (MEGC 2019), plus neutral."""
+
+CONFIDENCE = (
+    Option("guess", "A guess", "q"),
+    Option("likely", "Likely", "w"),
+    Option("sure", "Sure", "e"),
+)
+COMPOUND = (
+    Option("happiness+surprise", "Happily surprised", "t"),
+    Option("happiness+disgust", "Happily disgusted", "y"),
+    Option("sadness+fear", "Sadly fearful", "o"),
+    Option("sadness+anger", "Sadly angry", "p"),
+    Option("surprise+sadness", "Sadly surprised", "a"),
+    Option("sadness+disgust", "Sadly disgusted", "s"),
+    Option("anger+fear", "Fearfully angry", "d"),
+    Option("surprise+fear", "Fearfully surprised", "g"),
+    Option("disgust+fear", "Fearfully disgusted", "z"),
+    Option("surprise+anger", "Angrily surprised", "x"),
+    Option("anger+disgust", "Angrily disgusted", "c"),
+    Option("surprise+disgust", "Disgustedly surprised", "b"),
+)
+"""The pairs of Du, Tao and Martinez, 2014 (doi:10.1073/pnas.1322355111). A compound counts as
+both of its parts."""
+
+LABEL_SETS = {"expressions": EXPRESSION, "coarse": COARSE}
+"""Label sets by name. Only ``expressions`` makes votes and soft labels."""
+
+MOODS = ("valence", "arousal")
+MOOD_SCALE = 100
+"""Sliders of the page run from -100 to 100; tables hold -1 to 1."""
+
+NO_KEY = "f24"
+"""A key that no keyboard has. The page gives a choice without a key any free letter."""
+
+LEVELS = (
+    Option("0", "0", NO_KEY),
+    *(Option(letter, letter, NO_KEY) for letter in INTENSITY),
+)
+"""Answers about an action unit: absent, or one of the FACS intensity letters."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The questions of a project, which never change during its life.
+
+    Attributes:
+        label_set: a key of ``LABEL_SETS``.
+        mood: ask for valence and arousal.
+        units: FACS numbers to ask for, with intensity.
+        compounds: offer compound expressions; with ``expressions`` only.
+        free_label: offer a free text label.
+        clip: show a short video beside the face.
+        predictions: show the machine's answer; every vote then records that.
+
+    Raises:
+        SettingsError: unknown label set or action unit.
+    """
+
+    label_set: str = "expressions"
+    mood: bool = False
+    units: tuple[int, ...] = ()
+    compounds: bool = False
+    free_label: bool = False
+    clip: bool = False
+    predictions: bool = False
+
+    def __post_init__(self) -> None:
+        if self.label_set not in LABEL_SETS:
+            raise SettingsError(
+                "Unknown label set",
+                got=repr(self.label_set),
+                hint=f"set RISORIUS_LABEL_SET to one of {', '.join(LABEL_SETS)}",
+            )
+        if unknown := [unit for unit in self.units if unit not in AU_INDEX]:
+            raise SettingsError(
+                "Unknown action units",
+                got=", ".join(map(str, unknown)),
+                hint=f"set RISORIUS_ASK_AU to some of {', '.join(map(str, AU_INDEX))}",
+            )
+
+    @property
+    def labels(self) -> tuple[Option, ...]:
+        """Return the options of the main question."""
+        compounds = COMPOUND if self.compounds and self.label_set == "expressions" else ()
+        return LABEL_SETS[self.label_set] + compounds
+
+
+def control_of(unit: int) -> str:
+    """Return the name of the control that asks for an action unit."""
+    return f"au{unit}"
+
+
+UNIT_NAMES = {unit.number: unit.name for unit in ACTION_UNITS}
+UNIT_OF_CONTROL = {control_of(unit.number): unit.number for unit in ACTION_UNITS}
+
+PREDICTIONS_SHOWN = " predictions shown"
+_ALIAS = re.compile(r'alias="([^"]*)"')
+
+RESERVED_KEYS = frozenset("v")
+"""Keys reserved by the image viewer of the server."""
 
 _TAGS = frozenset(
     ("View", "Style", "Image", "Video", "Header", "Choices", "Choice", "TextArea", "Number")
@@ -43,12 +164,12 @@ _STYLE = """
   .face-unit .lsf-choices { margin: 0 !important; flex-wrap: nowrap; }
   .face-unit sup { display: none; }
 """
-"""The `lsf` lines hide panels for regions and drawing tools: nobody draws here. No `>`: the page
-reads it as it stands in the XML, escaped."""
+"""The `lsf` lines hide panels for regions and drawing tools. No `>`: the page would read it
+escaped."""
 
 
 def labeling_config(page: Page | None = None) -> str:
-    """The labeling config (XML) of a project that asks ``page``.
+    """Return the labeling config (XML) of a project that asks ``page``.
 
     Raises:
         StudioError: two controls share a name or two choices a key.
@@ -63,26 +184,41 @@ def labeling_config(page: Page | None = None) -> str:
     text = ElementTree.tostring(root, encoding="unicode")
     if faults := lint(text):
         raise StudioError(
-            "a labeling config without faults", got="; ".join(faults), hint="mend config.py"
+            "The labeling config has faults", got="; ".join(faults), hint="report a bug"
         )
     return text
 
 
 def fingerprint(config: str) -> str:
-    """Twelve hex digits that name a labeling config."""
+    """Return 12 hex digits that identify a labeling config."""
     return sha256_of([config.encode()])[:12]
 
 
+def page_fingerprint(page: Page) -> str:
+    """Return 12 hex digits that identify the questions and what is shown beside them."""
+    # A prediction beside the questions changes the meaning of a vote as a question does.
+    return fingerprint(labeling_config(page) + (PREDICTIONS_SHOWN if page.predictions else ""))
+
+
+def label_set_of(config: str) -> str:
+    """Return the label set of a stored config by its choices, also if it was edited."""
+    offered = set(_ALIAS.findall(config))
+    for name, options in LABEL_SETS.items():
+        if name != "expressions" and {option.alias for option in options} <= offered:
+            return name
+    return "expressions"
+
+
 def lint(config: str) -> list[str]:
-    """Faults the server's own validators let pass, as sentences; none when it is fine."""
+    """Return faults that the server's own validation misses, as sentences."""
     root = ElementTree.fromstring(config)
     faults = []
     names = [tag.get("name", "") for tag in root.iter() if tag.get("name")]
     keys = [key for tag in root.iter() if (key := tag.get("hotkey", "")) not in ("", NO_KEY)]
     faults += [f"unknown tag {tag.tag}" for tag in root.iter() if tag.tag not in _TAGS]
-    faults += [f"the name {name} is used twice" for name in _repeated(names)]
-    faults += [f"the key {key} is used twice" for key in _repeated(keys)]
-    faults += [f"the key {key} belongs to the viewer" for key in keys if key in TAKEN_KEYS]
+    faults += [f"the name {name} occurs twice" for name in _repeated(names)]
+    faults += [f"the key {key} occurs twice" for key in _repeated(keys)]
+    faults += [f"the key {key} is reserved by the viewer" for key in keys if key in RESERVED_KEYS]
     for control in root.iter("Choices"):
         aliases = [choice.get("alias", "") for choice in control]
         faults += [f"{control.get('name')} offers {a!r} twice" for a in _repeated(aliases)]
@@ -91,7 +227,7 @@ def lint(config: str) -> list[str]:
     for tag in root.iter():
         target = tag.get("toName")
         if target is not None and target not in names:
-            faults.append(f"{tag.get('name')} points at {target}, which is not there")
+            faults.append(f"{tag.get('name')} points at {target}, which does not exist")
     return faults
 
 
@@ -102,7 +238,7 @@ def _add_media(column: ElementTree.Element, page: Page) -> None:
         "zoomControl": "false",
         "rotateControl": "false",
     }
-    # With a clip three things share the column, and must still fit a screen.
+    # With a clip, three media share the column and must fit a screen.
     width = "300px" if page.clip else "448px"
     ElementTree.SubElement(column, "Image", name="crop", value="$crop", width=width, **picture)
     if page.clip:
@@ -140,7 +276,7 @@ def _add_form(column: ElementTree.Element, page: Page) -> None:
 def _add_moods(column: ElementTree.Element) -> None:
     for name, words in _MOODS.items():
         _header(column, f"{words} (optional)", size="6")
-        # No key: the server's own counts up from the minimum, one step a press.
+        # No key: the server's own key counts up from the minimum by one step.
         ElementTree.SubElement(
             column, "Number", name=name, toName="crop", slider="true",
             min=str(-MOOD_SCALE), max=str(MOOD_SCALE), step="10",

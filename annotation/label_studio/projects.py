@@ -1,36 +1,51 @@
-"""One Label Studio project per question: found again or made, set up so that votes stay blind."""
+"""Find, create and restore the Label Studio projects of a home: one per question and round.
+
+Titles are not unique, so a project is recognised by a tag in its description.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from annotation.label_studio import drawings
-from annotation.label_studio.client import Client
-from annotation.label_studio.guide import instruction
-from annotation.label_studio.labeling_config import fingerprint, labeling_config
-from annotation.label_studio.marks import (
-    Mark,
-    label_set_of,
-    owner_hash,
-    page_fingerprint,
-    read_mark,
-)
-from annotation.label_studio.media import Folder
-from annotation.label_studio.page import Page
-from annotation.label_studio.storages import follow, unlock_folders
-from warehouse.errors import StudioError
-from warehouse.storage.media import KINDS
+import polars as pl
 
-_FOLDERS = (*KINDS, drawings.FOLDER)
+from annotation.label_studio import guide
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.labeling_config import (
+    PREDICTIONS_SHOWN,
+    Page,
+    fingerprint,
+    label_set_of,
+    labeling_config,
+    page_fingerprint,
+)
+from annotation.label_studio.media import (
+    Bucket,
+    Folder,
+    check_bucket,
+    sync_storage,
+    unlock_folders,
+    update_addresses,
+)
+from annotation.label_studio.workspace import Workspace
+from warehouse.errors import StudioError
+from warehouse.ids import sha256_of
+from warehouse.storage import tables
+from warehouse.storage.media import KINDS
+from warehouse.storage.mirror import SALT
+
+_FOLDERS = (*KINDS, guide.FOLDER)
 CLIPS = "clips"
-"""The folder of the media store with short videos; only projects that show them may serve it."""
+"""Folder of the media store with short videos; served only to projects that show them."""
 
 MODEL_VERSION = "risorius"
-"""The name under which predictions are shown, where a setting says so."""
+"""Model version under which predictions are stored and shown."""
 
+_TAG = re.compile(r"\[risorius ([0-9a-f]{12}) ([0-9a-f]{8})(?: round (\d+))?\]")
 _ENTER = {
     "annotation:annotation:submit": {"key": "enter", "active": True},
     "annotation:annotation:update": {"key": "enter", "active": True},
@@ -42,11 +57,11 @@ class Project:
     """A project on a server.
 
     Attributes:
-        url: its page.
+        url: address of its page.
         round: 1 for the first project of a page, 2 for the one begun when that was full, …
-        page: the fingerprint of what it was made to ask.
+        page: fingerprint of the page it was made with.
         edited: its labeling config is no longer the one it was made with.
-        label_set: which labels it asks for.
+        label_set: the label set it asks for.
     """
 
     id: int
@@ -57,8 +72,38 @@ class Project:
     label_set: str = "expressions"
 
 
+def ensure(
+    workspace: Workspace,
+    client: LabelStudioClient,
+    *,
+    page: Page | None = None,
+    round: int = 1,  # noqa: A002
+    title: str | None = None,
+    votes: int | None = None,
+) -> Project:
+    """Return the home's project of a page and round; create it if missing.
+
+    Args:
+        title, votes: of a self-report project; by default those of the options.
+
+    Raises:
+        StudioError: the server rejects a request, or the labeling config was edited by hand.
+    """
+    known = tables.scan(workspace.home, "annotations").select(pl.col("project_id").unique())
+    return ensure_project(
+        client,
+        title=title or workspace.options.project,
+        wanted_votes=votes or workspace.options.wanted_votes,
+        media_dir=workspace.home.media,
+        owner=workspace.home.salt(),
+        avoid=known.collect()["project_id"].drop_nulls().to_list(),
+        page=page or workspace.page(),
+        round=round,
+    )
+
+
 def ensure_project(
-    client: Client,
+    client: LabelStudioClient,
     *,
     title: str,
     wanted_votes: int,
@@ -68,154 +113,196 @@ def ensure_project(
     page: Page | None = None,
     round: int = 1,  # noqa: A002
 ) -> Project:
-    """The project with this title, page, round and owner: found, else made.
+    """Return the project with this title, page, round and owner; create it if missing.
 
-    A project is recognised by a mark in its description, for titles are not unique: the page's
-    hash (so a new page makes a new project; changing one under votes would spoil them), the
-    owner's, and the round.
+    A new page makes a new project, because changing the page under votes would spoil them.
 
     Args:
-        wanted_votes: the stream offers a face until it has this many votes; may be raised later.
-        media_dir: holds ``crops`` and ``contexts``, and is given the drawings of the guide; must
-            be what the server may serve, unless it reads them from a bucket (``client.media``).
-        owner: tells homes apart that share a server; any text, kept as a hash.
-        avoid: ids not to take for a new project, because tables already know another one by them.
-        page: what it asks; the eight expressions by default.
+        wanted_votes: annotations after which the server closes a task; may be raised later.
+        media_dir: holds ``crops`` and ``contexts`` and receives the drawings of the guide. The
+            server must be allowed to serve it, unless it reads from a bucket.
+        owner: secret of the home; only its hash is stored, to tell homes on a server apart.
+        avoid: ids that a new project must not get, because tables already refer to them.
+        page: questions; the eight expressions by default.
 
     Raises:
-        StudioError: the server refuses, cannot get at the pictures, or somebody changed the
-            labeling config by hand.
+        StudioError: the server rejects a request, cannot read the media, or the labeling
+            config was edited by hand.
     """
     page = page or Page()
     config = labeling_config(page)
-    mark = Mark(page_fingerprint(page), owner_hash(owner, title), round)
-    found = _find(client, mark)
+    tag = _Tag(page_fingerprint(page), _owner_hash(owner, title), round)
+    found = _find(client, tag)
     if found is None:
-        body = _settings(title, mark, config=config, page=page)
-        found = _create(client, body, mark=mark, avoid=avoid)
-    elif fingerprint(found["label_config"] or "") != fingerprint(config):
+        found = _create(client, _settings(title, tag, config=config, page=page), tag, avoid=avoid)
+    elif fingerprint(found.label_config or "") != fingerprint(config):
         raise StudioError(
-            f"the labeling config of project {found['id']} at {client.url} as it was made",
-            got="one that was edited by hand; new faces would be asked another question",
-            hint="run `risorius label push --restore-config` to put it back, or take the mark "
-            f"{mark} out of the project's description to leave it alone and have a new one made",
+            f"The labeling config of project {found.id} at {client.url} was edited by hand",
+            got="new faces would be asked another question",
+            hint="run `risorius label push --restore-config` to put it back, or remove the tag "
+            f"{tag} from the project's description to leave it alone and get a new project",
         )
-    if found["maximum_annotations"] != wanted_votes:
-        # Set apart from creation, so that a lost answer to either is mended by the next run.
-        client.write(
-            "PATCH", f"/api/projects/{found['id']}/", {"maximum_annotations": wanted_votes}
-        )
-    drawings.write_drawings(media_dir)
+    if found.maximum_annotations != wanted_votes:
+        # Separate from creation, so that the next run repairs a lost answer to either.
+        client.sdk.projects.update(found.id, maximum_annotations=wanted_votes)
+    guide.write_drawings(media_dir)
     if isinstance(client.media, Folder):
         folders = (*_FOLDERS, CLIPS) if page.clip else _FOLDERS
-        unlock_folders(client, found["id"], media_dir, folders)
-    follow(client, found["id"], owner=owner)
-    return _project(client, found | {"label_config": config}, mark)
+        unlock_folders(client, found.id, media_dir, folders)
+    sync_storage(client, found.id, owner=owner)
+    return _project(client, found.id, config, tag)
 
 
-def find_projects(client: Client, *, titles: Collection[str], owner: str = "") -> list[Project]:
-    """Every project of these titles and owner, by id; whatever it asks, votes lie in it."""
-    wanted = {owner_hash(owner, title) for title in titles}
-    marks = {row["id"]: read_mark(row.get("description") or "") for row in _rows(client)}
-    mine = {number: mark for number, mark in marks.items() if mark and mark.owner in wanted}
-    return [_project(client, row, mine[row["id"]]) for row in _with_configs(client, sorted(mine))]
+def find(workspace: Workspace, client: LabelStudioClient, titles: Collection[str]) -> list[Project]:
+    """Return the home's projects with these titles by id, of every page and round."""
+    wanted = {_owner_hash(workspace.home.salt(), title) for title in titles}
+    tags = {row.id: _read_tag(row.description or "") for row in _rows(client)}
+    mine = {number: tag for number, tag in tags.items() if tag and tag.owner in wanted}
+    return [
+        _project(client, row.id, row.label_config or "", mine[row.id])
+        for row in _with_configs(client, sorted(mine))
+    ]
 
 
-def restore_config(client: Client, project: Project, page: Page) -> bool:
-    """Put back the labeling config a project was made with; False when it is not of this page.
+def restore_configs(
+    workspace: Workspace, client: LabelStudioClient, projects: Collection[Project]
+) -> list[int]:
+    """Restore labeling configs edited by hand; return the ids of restored projects.
+
+    A config is restored if the options still ask the same. Every task gets the present address
+    of its media, in projects of former pages too.
 
     Raises:
-        StudioError: the server refuses, because votes exist that the config has no place for.
+        StudioError: the server rejects a config because votes exist that do not fit it.
     """
-    if page_fingerprint(page) != project.page:
-        return False
-    body = {"label_config": labeling_config(page)}
-    client.write("PATCH", f"/api/projects/{project.id}/", body)
-    return True
+    configs = {}
+    for clip in (False, True):
+        page = workspace.page(clip=clip)
+        configs[page_fingerprint(page)] = labeling_config(page)
+    for project in projects:
+        sync_storage(client, project.id, owner=workspace.home.salt())
+        update_addresses(client, project.id)
+    edited = [project for project in projects if project.edited and project.page in configs]
+    for project in edited:
+        client.sdk.projects.update(project.id, label_config=configs[project.page])
+    return [project.id for project in edited]
 
 
-def submit_with_enter(person: Client) -> None:
-    """Let the person behind this client submit with a plain Enter; their own token is needed."""
-    person.write("PATCH", "/api/current-user/hotkeys/", {"custom_hotkeys": _ENTER})
+def check_media(workspace: Workspace, bucket: Bucket) -> tuple[str, str, str | None]:
+    """Check that a server that reads the home's bucket shows pictures and nothing else.
+
+    Starts no server.
+
+    Returns:
+        State (``ok``, ``note``, ``wrong``), finding and hint.
+    """
+    place = bucket.address("")
+    how = "by signed addresses" if bucket.presign else "through Label Studio"
+    if workspace.status() is None:
+        return "note", f"{place}, {how}", "start Label Studio to have it tried"
+    with workspace.connect() as client:
+        mine = find(workspace, client, [workspace.options.project])
+        if not mine:
+            return "note", f"{place}, {how}; no project yet", "make one with risorius label push"
+        workspace.home.salt()
+        picture = f"{guide.FOLDER}/neutral.svg"
+        problem, hint = check_bucket(client, mine[-1].id, picture=picture, outside=SALT)
+    return ("wrong", f"{place}; {problem}", hint) if problem else ("ok", f"{place}, {how}", None)
 
 
-def last_change(client: Client, project_id: int) -> str | None:
-    """When anything in a project last moved, as the server writes it; None when it is empty."""
-    page = client.read(
-        "/api/tasks/", project=project_id, page=1, page_size=1, fields="task_only",
-        include="id,updated_at", query='{"ordering": ["-tasks:updated_at"]}',
-    )["tasks"]  # fmt: skip
-    return page[0]["updated_at"] if page else None
+def submit_with_enter(client: LabelStudioClient) -> None:
+    """Let the client's own account submit with a plain Enter."""
+    client.sdk.users.update_hotkeys(custom_hotkeys=_ENTER)
 
 
-def _rows(client: Client) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Tag:
+    """Purpose of a project: page fingerprint, hash of its owner, round."""
+
+    page: str
+    owner: str
+    round: int = 1
+
+    def __str__(self) -> str:
+        rounds = f" round {self.round}" if self.round > 1 else ""
+        return f"[risorius {self.page} {self.owner}{rounds}]"
+
+
+def _read_tag(description: str) -> _Tag | None:
+    found = _TAG.search(description)
+    return _Tag(found[1], found[2], int(found[3] or 1)) if found else None
+
+
+def _owner_hash(owner: str, title: str) -> str:
+    return sha256_of([owner.encode(), title.encode()])[:8]
+
+
+def _rows(client: LabelStudioClient) -> Iterator[Any]:
     for page in range(1, 1000):
-        answer = client.read(
-            "/api/projects/", page=page, page_size=100,
-            include="id,description,maximum_annotations",
-        )  # fmt: skip
-        yield from answer["results"]
-        if not answer.get("next"):
+        answer = client.sdk.projects.list(
+            page=page, page_size=100, include="id,description,maximum_annotations"
+        )
+        yield from answer.items or []
+        if not answer.response or not answer.response.next:
             return
 
 
-def _with_configs(client: Client, numbers: list[int]) -> list[dict[str, Any]]:
-    """Rows of a few projects with their configs, by id: too long to be read for all there are."""
-    found: list[dict[str, Any]] = []
+def _with_configs(client: LabelStudioClient, numbers: list[int]) -> list[Any]:
+    """Return projects with their configs by id; configs are too long to list for all."""
+    found: list[Any] = []
     for start in range(0, len(numbers), 100):
-        some = numbers[start : start + 100]
-        answer = client.read(
-            "/api/projects/", ids=",".join(map(str, some)), page_size=100,
+        answer = client.sdk.projects.list(
+            ids=",".join(map(str, numbers[start : start + 100])), page_size=100,
             include="id,label_config,maximum_annotations",
         )  # fmt: skip
-        found += answer["results"]
-    return sorted(found, key=lambda row: row["id"])
+        found += answer.items or []
+    return sorted(found, key=lambda row: row.id)
 
 
-def _find(client: Client, mark: Mark) -> dict[str, Any] | None:
-    """Of several (two pipelines at the same moment) everybody takes the oldest."""
-    found = [row for row in _rows(client) if str(mark) in (row.get("description") or "")]
-    oldest = min((row["id"] for row in found), default=None)
+def _find(client: LabelStudioClient, tag: _Tag) -> Any:
+    """Return the oldest project with this tag; two processes may have made two at once."""
+    found = [row for row in _rows(client) if str(tag) in (row.description or "")]
+    oldest = min((row.id for row in found), default=None)
     return next(iter(_with_configs(client, [oldest])), None) if oldest is not None else None
 
 
-def _project(client: Client, row: dict[str, Any], mark: Mark) -> Project:
-    stored = row["label_config"] or ""
+def _project(client: LabelStudioClient, number: int, config: str, tag: _Tag) -> Project:
+    fits = tag.page in (fingerprint(config), fingerprint(config + PREDICTIONS_SHOWN))
     return Project(
-        id=row["id"],
-        url=f"{client.url}/projects/{row['id']}/data",
-        round=mark.round,
-        page=mark.page,
-        edited=not mark.fits(stored),
-        label_set=label_set_of(stored),
+        id=number,
+        url=f"{client.url}/projects/{number}/data",
+        round=tag.round,
+        page=tag.page,
+        edited=not fits,
+        label_set=label_set_of(config),
     )
 
 
 def _create(
-    client: Client, body: dict[str, Any], *, mark: Mark, avoid: Collection[int]
-) -> dict[str, Any]:
-    made = client.write("POST", "/api/projects/", body)
-    while made["id"] in avoid:
-        # A database made anew counts from 1 again; ids in our tables must keep one meaning.
-        client.write("DELETE", f"/api/projects/{made['id']}/")
-        made = client.write("POST", "/api/projects/", body)
-    return _find(client, mark) or made
+    client: LabelStudioClient, body: dict[str, Any], tag: _Tag, *, avoid: Collection[int]
+) -> Any:
+    made = client.sdk.projects.create(**body)
+    while made.id in avoid:
+        # A new database counts from 1 again; an id in our tables must keep one meaning.
+        client.sdk.projects.delete(made.id)
+        made = client.sdk.projects.create(**body)
+    return _find(client, tag) or made
 
 
-def _settings(title: str, mark: Mark, *, config: str, page: Page) -> dict[str, Any]:
+def _settings(title: str, tag: _Tag, *, config: str, page: Page) -> dict[str, Any]:
     return {
-        "title": f"{title[:42]} {mark.round}" if mark.round > 1 else title,
-        "description": f"Facial expressions, several votes per face. {mark}",
+        "title": f"{title[:42]} {tag.round}" if tag.round > 1 else title,
+        "description": f"Facial expressions, several votes per face. {tag}",
         "label_config": config,
-        "expert_instruction": instruction(page),
+        "expert_instruction": guide.instruction(page),
         "show_instruction": True,
         "show_skip_button": True,
         "enable_empty_annotation": False,
         "show_annotation_history": False,
         "show_collab_predictions": page.predictions,
-        # The stream shows predictions of one model only, and of none unless it is named.
+        # The server shows predictions of one named model only.
         "model_version": MODEL_VERSION if page.predictions else "",
-        # Every annotator gets an order of their own, so tiredness does not fall on the same faces.
+        # Another order for every annotator, so that fatigue does not fall on the same faces.
         "sampling": "Uniform sampling",
         "skip_queue": "REQUEUE_FOR_OTHERS",
     }

@@ -1,36 +1,45 @@
-"""The local Label Studio: up, down, status. The real server, on loopback, over SQLite."""
+"""Start, stop and find the local Label Studio of a home.
+
+It is the real server, on loopback, over SQLite or PostgreSQL.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import psutil
 
-from annotation.label_studio import database, installation, processes
-from annotation.label_studio.address import EMAIL, Address, credentials, external
-from annotation.label_studio.served import refuse_links
+from annotation.label_studio import installation
+from annotation.label_studio.client import Address, credentials
 from warehouse.errors import StudioError
 from warehouse.masking import mask
 from warehouse.storage import atomic
 from warehouse.storage.locks import file_lock
 
-__all__ = ["EMAIL", "Address", "Status", "down", "external", "running", "status", "up"]
-
 _POLL_S = 0.2
-_GONE_S = 1.0
-_DOING = "starting or stopping Label Studio"
+_EXITED_S = 1.0
+_ACTIVITY = "starting or stopping Label Studio"
 _TAIL_LINES = 12
+_DATA_DIR = "LABEL_STUDIO_BASE_DATA_DIR"
+_TERM_S, _KILL_S = 20, 5
+
+_DETACH = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
+"""Program that starts the server and ends, so that the server outlives its caller and never
+becomes its zombie."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """``state`` is up, starting or down."""
+    """State of the local server: up, starting or down."""
 
     state: str
     url: str | None = None
@@ -44,150 +53,231 @@ def up(
     port: int | None = None,
     postgres: str | None = None,
     wait_s: float = 240,
-    say: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Address:
-    """Start the server of this folder, or find it running; two callers at once start one.
+    """Start the server of a folder, or find it running; two callers at once start one.
 
     Args:
-        studio_dir: database, log, address and accounts; ``Home.studio``.
-        media_dir: the only folder it may serve; ``Home.media``.
-        port: insist on this port. Without it the last one is taken again, else any free one.
-        postgres: URL of the database to use in place of SQLite in ``studio_dir``.
-        wait_s: how long the first start may take once everything is installed.
+        studio_dir: holds database, log, address and accounts; ``Home.studio``.
+        media_dir: the only folder that the server may serve; ``Home.media``.
+        port: required port. Without it the last port is used again, or any free one.
+        postgres: URL of a database to use instead of SQLite in ``studio_dir``.
+        wait_s: seconds that the first start may take after installation.
 
     Raises:
-        StudioError: it cannot be installed, the port is taken, it ended or hung while starting, or
-            the media folder holds links.
+        StudioError: the server cannot be installed, the port is taken, the server exited or
+            did not answer, or the media folder holds links.
     """
-    studio_dir, media_dir, say = studio_dir.resolve(), media_dir.resolve(), say or _silent
+    studio_dir, media_dir = studio_dir.resolve(), media_dir.resolve()
     for folder in (studio_dir / "data", media_dir):
         folder.mkdir(parents=True, exist_ok=True)
     os.chmod(studio_dir, 0o700)
     refuse_links(media_dir)
-    with file_lock(studio_dir / ".lock", purpose=_DOING, timeout_s=wait_s):
-        running = processes.of_server(studio_dir / "data")
-        if running and _serves(running, media_dir):
-            say("Label Studio is running or starting; waiting for its answer")
+    with file_lock(studio_dir / ".lock", purpose=_ACTIVITY, timeout_s=wait_s):
+        processes = find_processes(studio_dir / "data")
+        if processes and _serves(processes, media_dir):
+            progress("Label Studio is running or starting; waiting for its answer")
             if (found := _wait(studio_dir, wait_s=wait_s)) is not None:
                 return _remember(studio_dir, found, started=False)
-        processes.stop(running)
-        command = installation.ensure_installed(say)
+        _stop(processes)
+        command = installation.ensure_installed(progress)
         wanted = port or _free_port(_record(studio_dir).get("port"))
         if not _is_free(wanted):
             raise _port_taken(wanted)
         _launch(studio_dir, media_dir, command=command, port=wanted, postgres=postgres)
-        say("starting Label Studio (about 30 s the first time, 8 s after)")
+        progress("starting Label Studio (about 30 s the first time, 8 s after)")
         found = _wait(studio_dir, wait_s=wait_s)
         if found is None or (port is not None and found.url != _url(port)):
-            reason = _why(studio_dir, wait_s=wait_s) if found is None else _port_taken(wanted)
-            processes.stop(processes.of_server(studio_dir / "data"))
-            raise reason
+            failure = _start_error(studio_dir, wait_s=wait_s) if found is None else None
+            _stop(find_processes(studio_dir / "data"))
+            raise failure or _port_taken(wanted)
         return _remember(studio_dir, found, started=True)
 
 
 def down(studio_dir: Path) -> bool:
-    """Stop the server of this folder; False when none ran. What it holds stays on disk."""
+    """Stop the server of a folder; return False if none ran. Its data stay on disk."""
     studio_dir = studio_dir.resolve()
     if not studio_dir.is_dir():
         return False
-    with file_lock(studio_dir / ".lock", purpose=_DOING, timeout_s=60):
-        running = processes.of_server(studio_dir / "data")
-        processes.stop(running)
-        return bool(running)
+    with file_lock(studio_dir / ".lock", purpose=_ACTIVITY, timeout_s=60):
+        processes = find_processes(studio_dir / "data")
+        _stop(processes)
+        return bool(processes)
 
 
 def status(studio_dir: Path) -> Status:
-    """Whether the server of this folder runs, and where; starts and changes nothing."""
-    running = processes.of_server(studio_dir.resolve() / "data")
-    if not running:
+    """Return the state of a folder's server; starts and changes nothing."""
+    processes = find_processes(studio_dir.resolve() / "data")
+    if not processes:
         return Status("down")
-    found = _answering(studio_dir.resolve(), running)
+    found = _probe(studio_dir.resolve(), processes)
     if found is None:
-        return Status("starting", pid=running[0].pid)
+        return Status("starting", pid=processes[0].pid)
     return Status("up", url=found.url, pid=found.pid)
 
 
 def running(studio_dir: Path) -> Address | None:
-    """The server of this folder if it is up, else None; starts nothing."""
+    """Return the address of a folder's server, or None if it is not up; starts nothing."""
     studio_dir = studio_dir.resolve()
-    return _answering(studio_dir, processes.of_server(studio_dir / "data"))
+    return _probe(studio_dir, find_processes(studio_dir / "data"))
+
+
+def find_processes(data_dir: Path) -> list[psutil.Process]:
+    """Return the live processes of the server with this data folder, oldest first.
+
+    A process id in a file may be stale, reused, or never written. Every process of a server
+    has the data folder in its environment.
+    """
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if (
+                process.environ().get(_DATA_DIR) == str(data_dir)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue  # Another user's process, or it has exited.
+    return sorted(found, key=lambda process: (process.create_time(), process.pid))
+
+
+def refuse_links(media_dir: Path) -> None:
+    """Raise if the media folder holds a link, which the server would follow.
+
+    Only names are read: about one second for a million pictures.
+
+    Raises:
+        StudioError: names the first link.
+    """
+    for link in _links(media_dir):
+        raise StudioError(
+            f"The media folder {media_dir} holds a link, which Label Studio would follow",
+            got=link,
+            hint="put the file itself there; only the media folder as a whole may be a link",
+        )
+
+
+def _links(folder: str | Path) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield entry.path
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _links(entry.path)
 
 
 def _launch(
     studio_dir: Path, media_dir: Path, *, command: list[str], port: int, postgres: str | None
 ) -> None:
+    """Start the server in a session of its own, its output in ``server.log``."""
     if postgres is None:
-        database.prepare(studio_dir)
+        installation.prepare_sqlite(studio_dir)
     account, log = credentials(studio_dir), studio_dir / "server.log"
     if log.exists():
         os.replace(log, studio_dir / "server.log.1")
-    processes.launch(
-        [*command, "label-studio", "start", "--no-browser", "--internal-host", "127.0.0.1",
-         "--port", str(port)],
-        env=installation.environment(
-            os.environ, data_dir=studio_dir / "data", media_dir=media_dir,
-            email=account.email, password=account.password, token=account.token,
-            postgres=postgres,
-        ),
-        cwd=studio_dir,
-        log=log,
+    environment = installation.environment(
+        os.environ, data_dir=studio_dir / "data", media_dir=media_dir, email=account.email,
+        password=account.password, token=account.token, postgres=postgres,
     )  # fmt: skip
+    arguments = ["start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
+        subprocess.run(
+            [sys.executable, "-S", "-c", _DETACH, *command, "label-studio", *arguments],
+            env=environment, cwd=studio_dir, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            check=True,
+        )  # fmt: skip
 
 
 def _wait(studio_dir: Path, *, wait_s: float) -> Address | None:
-    """Poll until the server answers us; None when it is gone or ``wait_s`` have passed."""
+    """Poll until the server answers; return None if it exits or ``wait_s`` have passed."""
     deadline, missed = time.monotonic() + wait_s, 0
     while time.monotonic() < deadline:
-        alive = processes.of_server(studio_dir / "data")
-        # For a blink, while it becomes another program, a process shows no environment.
-        missed = 0 if alive else missed + 1
-        if missed * _POLL_S > _GONE_S:
+        processes = find_processes(studio_dir / "data")
+        # During exec a process shows no environment for a moment.
+        missed = 0 if processes else missed + 1
+        if missed * _POLL_S > _EXITED_S:
             return None
-        if alive and (found := _answering(studio_dir, alive)) is not None:
+        if processes and (found := _probe(studio_dir, processes)) is not None:
             return found
         time.sleep(_POLL_S)
     return None
 
 
-def _answering(studio_dir: Path, alive: list[psutil.Process]) -> Address | None:
-    import httpx
-
-    port = processes.listening_port(alive)
+def _probe(studio_dir: Path, processes: list[psutil.Process]) -> Address | None:
+    """Return the server's address if it is ready and is this folder's, else None."""
+    port = _listening_port(processes)
     if port is None:
         return None
     account = credentials(studio_dir)
+    address = Address(url=_url(port), token=account.token, pid=processes[0].pid)
+    sign_in = {"Authorization": f"Token {account.token}"}
     try:
-        with httpx.Client(base_url=_url(port), timeout=10, trust_env=False) as http:
+        # Without the SDK, whose import takes 2 s.
+        with httpx.Client(base_url=address.url, timeout=10, trust_env=False) as http:
             if http.get("/health").status_code != 200:
                 return None
-            who = http.get(
-                "/api/current-user/whoami", headers={"Authorization": f"Token {account.token}"}
-            )
+            who = http.get("/api/current-user/whoami", headers=sign_in)
     except httpx.TransportError:
         return None
     if who.status_code in (401, 403):
         raise StudioError(
-            f"the account in {studio_dir / 'credentials.json'} to open the database beside it",
+            f"The account in {studio_dir / 'credentials.json'} does not fit the database beside it",
             got=f"HTTP {who.status_code}",
-            hint="put back the credentials.json that was there when the database was made",
+            hint="put back the credentials.json from when the database was made",
         )
     if who.status_code != 200 or who.json().get("email") != account.email:
         return None
-    return Address(url=_url(port), token=account.token, pid=alive[0].pid)
+    return address
 
 
-def _serves(running: list[psutil.Process], media_dir: Path) -> bool:
-    root = processes.environment_of(running[0]).get("LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT")
-    return root == str(media_dir)
+def _listening_port(processes: list[psutil.Process]) -> int | None:
+    """Return the TCP port that is listened on; it may differ from the requested one."""
+    for process in processes:
+        try:
+            for connection in process.net_connections(kind="tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    return connection.laddr.port
+        except (psutil.Error, OSError):
+            continue
+    return None
+
+
+def _serves(processes: list[psutil.Process], media_dir: Path) -> bool:
+    try:
+        environment = processes[0].environ()
+    except (psutil.Error, OSError):
+        return False
+    return environment.get("LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT") == str(media_dir)
+
+
+def _stop(processes: list[psutil.Process]) -> None:
+    """Send TERM to each process (uv and its child, the server), then KILL to the rest."""
+    for send, wait_s in ((psutil.Process.terminate, _TERM_S), (psutil.Process.kill, _KILL_S)):
+        for process in processes:
+            try:
+                send(process)
+            except psutil.Error:
+                continue
+        _, processes = psutil.wait_procs(processes, timeout=wait_s)
+        processes = [process for process in processes if not _is_zombie(process)]
+        if not processes:
+            return
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
 
 
 def _remember(studio_dir: Path, found: Address, *, started: bool) -> Address:
-    database.first_start_ended(studio_dir)
+    installation.finish_first_start(studio_dir)
     port = int(found.url.rsplit(":", 1)[1])
-    written = {"url": found.url, "port": port, "pid": found.pid, "version": installation.VERSION}
-    if _record(studio_dir) != written:
-        atomic.write_text(studio_dir / "server.json", json.dumps(written, indent=1))
-    return Address(url=found.url, token=found.token, pid=found.pid, started=started)
+    record = {"url": found.url, "port": port, "pid": found.pid, "version": installation.VERSION}
+    if _record(studio_dir) != record:
+        atomic.write_text(studio_dir / "server.json", json.dumps(record, indent=1))
+    return replace(found, started=started)
 
 
 def _record(studio_dir: Path) -> dict[str, object]:
@@ -198,16 +288,14 @@ def _record(studio_dir: Path) -> dict[str, object]:
     return record if isinstance(record, dict) else {}
 
 
-def _why(studio_dir: Path, *, wait_s: float) -> StudioError:
+def _start_error(studio_dir: Path, *, wait_s: float) -> StudioError:
     account = credentials(studio_dir)
-    alive = processes.of_server(studio_dir / "data")
     log = (studio_dir / "server.log").read_text(errors="replace").strip().splitlines()
-    tail = mask("\n".join(log[-_TAIL_LINES:]) or "(nothing)", account.token, account.password)
+    tail = mask("\n".join(log[-_TAIL_LINES:]) or "(empty)", account.token, account.password)
+    alive = find_processes(studio_dir / "data")
     return StudioError(
-        "Label Studio to start",
-        got=f"no answer after {wait_s:g} s"
-        if alive
-        else f"its end, with these last words:\n{tail}",
+        "Label Studio did not start",
+        got=f"no answer after {wait_s:g} s" if alive else f"it exited; end of its log:\n{tail}",
         hint=f"read {studio_dir / 'server.log'} and try again",
     )
 
@@ -226,7 +314,7 @@ def _free_port(last: object) -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # Without this a port whose last server has just ended counts as taken for a minute.
+        # Without this option a port counts as taken for a minute after its server exited.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -237,11 +325,7 @@ def _is_free(port: int) -> bool:
 
 def _port_taken(port: int) -> StudioError:
     return StudioError(
-        f"port {port} of this machine to be free",
-        got="another program that listens there",
-        hint="stop it, or name another port with RISORIUS_STUDIO_PORT (or none: any free one)",
+        f"Port {port} of this machine is taken",
+        got="another program listens there",
+        hint="stop it, or set RISORIUS_STUDIO_PORT to another port (unset: any free one)",
     )
-
-
-def _silent(_: str) -> None:
-    return None

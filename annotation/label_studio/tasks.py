@@ -1,29 +1,34 @@
-"""Faces into Label Studio, each once: listed first, sent in bulk, listed again before any retry."""
+"""Create one task per face in Label Studio, and open or close tasks by missing votes.
+
+The server has no unique key, so tasks are listed first, imported in bulk, and listed again
+before anything is repeated.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from annotation.label_studio.answers import result_of
-from annotation.label_studio.client import Client, LostAnswerError
+from annotation.label_studio.client import LabelStudioClient, LostAnswerError
 from annotation.label_studio.media import Source
 from annotation.label_studio.projects import MODEL_VERSION
-from annotation.label_studio.task_order import places
-from warehouse.errors import StudioError
 from warehouse.ids import sha256_of
 from warehouse.storage.locks import file_lock
 
-ASKED_AGAIN = "audit"
-"""The reason that makes a second task of a face whose first one is done."""
+REANNOTATE = "audit"
+"""Reason that gives a face a second task when its first one is done."""
+
+N_ORDERS = 8
+"""Shuffles stored in every task; annotators share them in turn."""
 
 _CHUNK = 500
 """Tasks per import: one request is stored whole or not at all."""
@@ -32,82 +37,182 @@ _SETTLE_S = 2.0
 _LOCK_S = 600
 
 
-@dataclass(frozen=True)
-class Pushed:
-    """``new`` faces got a task now, ``known`` ones had one; ``task_ids`` maps face id to task."""
-
-    new: int
-    known: int
-    task_ids: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task there is: ``done`` when the stream offers it no more."""
+class Task(NamedTuple):
+    """A task on the server; ``done`` if the server no longer hands it out."""
 
     id: int
     done: bool
 
 
-def push(
-    client: Client,
-    project_id: int,
-    tasks: pl.DataFrame,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> Pushed:
-    """Give every face a task, unless it has one; may be run, killed and run again at will.
+@dataclass
+class PushResult:
+    """Outcome of a push.
 
-    The server knows no unique key, so faces are matched by ``data.face_id`` and one process at
-    a time pushes to a project. A face whose reason is ``audit`` is asked again: it gets a new
-    task when none of its tasks is open.
+    Attributes:
+        new, known: faces that got a task, and faces that had one.
+        task_ids: face id to task id.
+        tasks: project id to its number of tasks.
+        url: address of the first project.
+        links: pseudonym to the annotator's labelling link.
+        closed, reopened: tasks closed because their face has enough votes, and reopened
+            because votes are missing.
+    """
+
+    new: int = 0
+    known: int = 0
+    task_ids: dict[str, int] = field(default_factory=dict)
+    tasks: dict[int, int] = field(default_factory=dict)
+    url: str = ""
+    links: dict[str, str] = field(default_factory=dict)
+    closed: int = 0
+    reopened: int = 0
+
+
+def push(
+    client: LabelStudioClient,
+    tasks: pl.DataFrame,
+    project: Callable[[int], int],
+    *,
+    rounds: int = 1,
+    cap: int = sys.maxsize,
+    lock: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PushResult:
+    """Create a task for every face that has none; safe to repeat and to interrupt.
+
+    Faces are matched by ``data.face_id``. A face whose reason is ``audit`` gets another task if
+    none of its tasks is open. A project at its cap begins the next round. Processes of one
+    machine that push at once wait for each other.
 
     Args:
-        client: also says where the server gets the pictures from.
+        client: its ``media`` give the addresses of pictures.
         tasks: face_id, crop, context (media keys) and reason; the first row of a face counts.
             Optionally ``clip`` (media key or null) and ``prediction`` (a label to show or null;
-            without the column no predicted label is ever sent).
-        progress: called with faces done and faces in all.
+            without the column no predicted label is sent).
+        project: returns the project id of a round, creating the project if missing.
+        rounds: number of existing rounds.
+        cap: tasks that a project may hold; larger existing projects stay as they are.
+        lock: identifies the home and page for the lock.
+        progress: called with faces done and faces in total.
 
     Raises:
-        StudioError: the server is away or refuses; what was stored before stays and is known
-            to the next push.
+        StudioError: the server is unreachable or rejects a request. Stored tasks stay and are
+            found by the next push.
     """
-    rows = rows_of(tasks)
-    with alone_in(f"{client.url} {project_id}", doing=f"pushing to project {project_id}"):
-        there = tasks_there(client, project_id)
-        missing = [face for face in rows if is_missing(rows[face], there)]
-        _say(progress, len(rows) - len(missing), len(rows))
-        for start in range(0, len(missing), _CHUNK):
-            chunk = {face: rows[face] for face in missing[start : start + _CHUNK]}
-            there |= send(client, project_id, chunk)
-            _say(progress, len(rows) - len(missing) + start + len(chunk), len(rows))
-    return Pushed(
+    rows = _rows(tasks)
+    with _push_lock(f"{client.url} {lock}", doing=f"pushing to {client.url}"):
+        projects = [project(number) for number in range(1, rounds + 1)]
+        # An open task in any round wins over a done one.
+        there: dict[str, Task] = {}
+        for listing in [list_tasks(client, number) for number in projects]:
+            there |= {
+                face: task
+                for face, task in listing.items()
+                if face not in there or there[face].done
+            }
+        missing = [face for face in rows if _is_missing(rows[face], there)]
+        sizes = [client.counts(number)[0] for number in projects]
+        known, done = len(rows) - len(missing), 0
+        progress(known, len(rows))
+        while done < len(missing):
+            if sizes[-1] >= cap:
+                projects.append(project(len(projects) + 1))
+                sizes.append(client.counts(projects[-1])[0])
+                continue
+            chunk = missing[done : done + min(_CHUNK, cap - sizes[-1])]
+            there |= _send(client, projects[-1], {face: rows[face] for face in chunk})
+            done, sizes[-1] = done + len(chunk), sizes[-1] + len(chunk)
+            progress(known + done, len(rows))
+    return PushResult(
         new=len(missing),
-        known=len(rows) - len(missing),
+        known=known,
         task_ids={face: there[face].id for face in rows},
+        tasks=dict(zip(projects, sizes, strict=True)),
     )
 
 
-def task_ids(client: Client, project_id: int) -> dict[str, int]:
-    """Face id to task id of everything in a project; the oldest task of a face counts."""
-    found: dict[str, int] = {}
-    for face, task in _listed(client, project_id, include="id,data"):
-        found.setdefault(face, task.id)
-    return found
-
-
-def tasks_there(client: Client, project_id: int) -> dict[str, Task]:
-    """Face id to its task: the oldest one that is open, else the oldest."""
+def list_tasks(client: LabelStudioClient, project_id: int) -> dict[str, Task]:
+    """Return face id to its task: the oldest open one, else the oldest."""
     found: dict[str, Task] = {}
-    for face, task in _listed(client, project_id, include="id,data,is_labeled"):
+    for face, task in _listing(client, project_id):
         if face not in found or (found[face].done and not task.done):
             found[face] = task
     return found
 
 
-def rows_of(tasks: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Face id to its row, in order; the first row of a face counts."""
+def open_and_close(
+    client: LabelStudioClient, project_ids: Sequence[int], missing_votes: Mapping[str, int]
+) -> tuple[int, int]:
+    """Close tasks of faces that miss no vote; keep one task open for each that does.
+
+    The server closes a task by its own count of annotations. That count does not know votes in
+    other projects, malformed answers, and answers written under another account's name.
+
+    Costs one listing per project and two requests per task to change.
+
+    Args:
+        project_ids: projects with the same questions. The newest task in the last project is
+            the one that stays open or is reopened.
+        missing_votes: face id to number of votes; an absent face misses none.
+
+    Returns:
+        Numbers of closed and of reopened tasks.
+
+    Raises:
+        StudioError: the server is unreachable or rejects a request.
+    """
+    closed, waiting = 0, {face: votes for face, votes in missing_votes.items() if votes > 0}
+    done: dict[str, int] = {}
+    for project_id in reversed(project_ids):
+        for face, task in reversed(_listing(client, project_id)):
+            if task.done:
+                done.setdefault(face, task.id)
+            elif face in waiting:
+                del waiting[face]
+            else:
+                _set_missing(client, task.id, votes=0)
+                closed += 1
+    reopened = {face: votes for face, votes in waiting.items() if face in done}
+    for face, votes in reopened.items():
+        _set_missing(client, done[face], votes=votes)
+    return closed, len(reopened)
+
+
+def shuffle_positions(face_id: str) -> dict[str, str]:
+    """Return a face's sort key in each of the shuffles, as fields of a task's data."""
+    return {
+        _shuffle(number): sha256_of([f"{number}|{face_id}".encode()])[:8]
+        for number in range(N_ORDERS)
+    }
+
+
+def annotator_links(
+    client: LabelStudioClient, project_id: int, annotators: list[str]
+) -> dict[str, str]:
+    """Return the link by which each annotator labels in an order of their own.
+
+    The server's "label all" hands out the face that most others have answered, whatever
+    sampling the project names, so annotators would follow each other. A tab with its own
+    ordering is respected: each annotator gets one.
+
+    Args:
+        annotators: pseudonyms, which are the titles of the tabs. The first eight get eight
+            different orders.
+
+    Raises:
+        StudioError: the server is unreachable or rejects a request.
+    """
+    views = client.sdk.views.list(project=project_id)
+    tabs = {_data(view).get("title") or "": view.id for view in views}
+    links = {}
+    for number, annotator in enumerate(sorted(annotators)):
+        tab = tabs.get(annotator) or _create_tab(client, project_id, annotator, number % N_ORDERS)
+        links[annotator] = f"{client.url}/projects/{project_id}/data?tab={tab}&labeling=1"
+    return links
+
+
+def _rows(tasks: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return face id to its row in order; the first row of a face counts."""
     wanted = ("face_id", "crop", "context", "reason", "clip", "prediction")
     chosen = tasks.select(name for name in wanted if name in tasks.columns)
     return {
@@ -116,49 +221,63 @@ def rows_of(tasks: pl.DataFrame) -> dict[str, dict[str, Any]]:
     }
 
 
-def is_missing(row: Mapping[str, Any], there: Mapping[str, Task]) -> bool:
-    """Whether a face still needs a task."""
+def _is_missing(row: Mapping[str, Any], there: Mapping[str, Task]) -> bool:
     task = there.get(row["face_id"])
-    return task is None or (row["reason"] == ASKED_AGAIN and task.done)
+    return task is None or (row["reason"] == REANNOTATE and task.done)
 
 
-def send(client: Client, project_id: int, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
-    """Import one chunk; after a lost answer send only what is really not there, once."""
+def _listing(client: LabelStudioClient, project_id: int) -> list[tuple[str, Task]]:
+    """Return face id and task of a project's tasks by rising task id."""
+    tasks = client.tasks(project_id, include="id,data,is_labeled", task_only=True, page_size=1000)
+    rows = [((task.get("data") or {}).get("face_id"), task) for task in tasks]
+    return [
+        (face, Task(task["id"], bool(task.get("is_labeled"))))
+        for face, task in rows
+        if isinstance(face, str)
+    ]
+
+
+def _send(
+    client: LabelStudioClient, project_id: int, rows: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Task]:
+    """Import one chunk; after a lost answer, import only what is really missing, once."""
     tasks = {face: _task(row, client.media) for face, row in rows.items()}
     try:
         return _import(client, project_id, tasks)
     except LostAnswerError:
-        there = _settled(client, project_id)
-        rest = {face: task for face, task in tasks.items() if is_missing(rows[face], there)}
+        there = _settled_tasks(client, project_id)
+        rest = {face: task for face, task in tasks.items() if _is_missing(rows[face], there)}
         if rest:
             there |= _import(client, project_id, rest)
         return {face: there[face] for face in tasks}
 
 
-def alone_in(place: str, *, doing: str) -> AbstractContextManager[None]:
-    """Hold the lock of a place on a server, among this machine's processes of this user."""
-    name = sha256_of([f"{place} {os.getuid()}".encode()])[:16]
-    path = Path(tempfile.gettempdir()) / f"risorius-push-{name}.lock"
-    return file_lock(path, purpose=doing, timeout_s=_LOCK_S)
+def _import(
+    client: LabelStudioClient, project_id: int, tasks: dict[str, dict[str, Any]]
+) -> dict[str, Task]:
+    ids = client.import_tasks(project_id, list(tasks.values()))
+    return {face: Task(number, done=False) for face, number in zip(tasks, ids, strict=True)}
 
 
-def _listed(client: Client, project_id: int, *, include: str) -> list[tuple[str, Task]]:
-    found = []
-    for task in client.tasks(project_id, include=include, task_only=True, page_size=1000):
-        face = (task.get("data") or {}).get("face_id")
-        if isinstance(face, str):
-            found.append((face, Task(task["id"], bool(task.get("is_labeled")))))
-    return found
+def _settled_tasks(client: LabelStudioClient, project_id: int) -> dict[str, Task]:
+    """Return the tasks once two listings agree: a cut request may still be executing."""
+    before = list_tasks(client, project_id)
+    while True:
+        time.sleep(_SETTLE_S)
+        now = list_tasks(client, project_id)
+        if now == before:
+            return now
+        before = now
 
 
 def _task(row: Mapping[str, Any], media: Source) -> dict[str, Any]:
     data = {
         "face_id": row["face_id"],
         "crop": media.address(row["crop"] or ""),
-        # The page names $context, so the key must be there even without a picture.
+        # The page names $context, so the key must exist even without a picture.
         "context": media.address(row["context"]) if row["context"] else "",
         "reason": row["reason"] or "",
-        **places(row["face_id"]),
+        **shuffle_positions(row["face_id"]),
     }
     if row.get("clip"):
         data["clip"] = media.address(row["clip"])
@@ -168,33 +287,35 @@ def _task(row: Mapping[str, Any], media: Source) -> dict[str, Any]:
     return {"data": data | {"prediction": row["prediction"]}, "predictions": [shown]}
 
 
-def _import(client: Client, project_id: int, chunk: dict[str, dict[str, Any]]) -> dict[str, Task]:
-    answer = client.write(
-        "POST",
-        f"/api/projects/{project_id}/import?return_task_ids=true&commit_to_project=true",
-        list(chunk.values()),
-    )
-    ids = answer.get("task_ids") or []
-    if answer.get("task_count") != len(chunk) or len(ids) != len(chunk):
-        raise StudioError(
-            f"{len(chunk)} new tasks in project {project_id} at {client.url}",
-            got=f"{answer.get('task_count')}",
-            hint="run the same command again; faces that have a task are not sent twice",
-        )
-    return {face: Task(number, done=False) for face, number in zip(chunk, ids, strict=True)}
+def _set_missing(client: LabelStudioClient, task_id: int, *, votes: int) -> None:
+    """Let the server hand out a task for ``votes`` more answers."""
+    task = client.sdk.tasks.get(str(task_id))
+    given = sum(not row.get("was_cancelled") for row in task.annotations or [])
+    client.sdk.tasks.update(str(task_id), overlap=max(1, given + votes), is_labeled=votes == 0)
 
 
-def _settled(client: Client, project_id: int) -> dict[str, Task]:
-    """The tasks there, once two looks agree: a cut-off request may still be at work."""
-    before = tasks_there(client, project_id)
-    while True:
-        time.sleep(_SETTLE_S)
-        now = tasks_there(client, project_id)
-        if now == before:
-            return now
-        before = now
+def _push_lock(place: str, *, doing: str) -> Any:
+    """Hold the lock of a place on a server, among this user's processes on this machine."""
+    name = sha256_of([f"{place} {os.getuid()}".encode()])[:16]
+    path = Path(tempfile.gettempdir()) / f"risorius-push-{name}.lock"
+    return file_lock(path, purpose=doing, timeout_s=_LOCK_S)
 
 
-def _say(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:
-    if progress is not None:
-        progress(done, total)
+def _create_tab(client: LabelStudioClient, project_id: int, title: str, number: int) -> Any:
+    hidden = [f"tasks:data.{_shuffle(each)}" for each in range(N_ORDERS)]
+    data: Any = {
+        "title": title,
+        "ordering": [f"tasks:data.{_shuffle(number)}"],
+        "filters": {"conjunction": "and", "items": []},
+        "hiddenColumns": {"explore": hidden, "labeling": hidden},
+    }
+    return client.sdk.views.create(project=project_id, data=data).id
+
+
+def _data(view: Any) -> dict[str, Any]:
+    data = view.data or {}
+    return data if isinstance(data, dict) else data.model_dump()
+
+
+def _shuffle(number: int) -> str:
+    return f"order_{number + 1}"

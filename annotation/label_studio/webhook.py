@@ -1,5 +1,7 @@
-"""A webhook as a hint to pull sooner. It is never the record: the server tries once, for a second,
-and what it calls about is read from the server itself.
+"""Receive a webhook of Label Studio as a signal to pull sooner.
+
+The server calls once, with a timeout of one second. The webhook is therefore never the record:
+annotations are always read from the server.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from annotation.label_studio.client import Client
+from annotation.label_studio.client import LabelStudioClient
 from warehouse.errors import StudioError
 
 _ACTIONS = ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "TASKS_DELETED"]
@@ -23,129 +25,125 @@ _SECRET = "X-Risorius-Hint"
 
 
 @dataclass
-class Bell:
-    """Rings when something may have moved.
+class ChangeSignal:
+    """Set when the server reports a change.
 
     Attributes:
-        connected: the server knows where to call; else only the timeout of ``wait`` ends it.
-        rings: how often it rang.
+        connected: the server knows the receiver; otherwise ``wait`` always times out.
+        n_calls: calls received.
     """
 
     connected: bool = False
-    rings: int = 0
-    _rung: threading.Event = field(default_factory=threading.Event)
+    n_calls: int = 0
+    _event: threading.Event = field(default_factory=threading.Event)
 
-    def ring(self) -> None:
-        self.rings += 1
-        self._rung.set()
+    def set(self) -> None:
+        """Record a call and end a ``wait``."""
+        self.n_calls += 1
+        self._event.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """True as soon as it rings, False after ``timeout_s``; rings meanwhile count as one."""
-        rung = self._rung.wait(timeout_s)
-        self._rung.clear()
-        return rung
+        """Return True at the next call, or False after ``timeout_s``; clears the signal."""
+        called = self._event.wait(timeout_s)
+        self._event.clear()
+        return called
 
 
 @contextmanager
 def listening(
-    client: Client,
+    client: LabelStudioClient,
     project_ids: Callable[[], Iterable[int]],
     *,
-    on_ring: Callable[[], None] | None = None,
-    look_s: float = 15,
-) -> Iterator[Bell]:
-    """Ask the server to call a receiver on this machine's loopback for as long as the block runs.
+    on_change: Callable[[], None] = lambda: None,
+    refresh_s: float = 15,
+) -> Iterator[ChangeSignal]:
+    """Have the server call a receiver on this machine's loopback while the block runs.
 
-    A server that cannot or may not call loopback leaves the bell silent and everything else as it
-    was. Only callers that know the secret made for this block ring it.
+    If the server cannot call loopback, the signal is never set and nothing else changes. Only
+    callers that know the secret of this block are accepted.
 
     Args:
         client: signed in to a server on this machine.
-        project_ids: whose annotations ring; asked again every ``look_s`` seconds, for the server
-            takes webhooks of single projects only, and projects may be made meanwhile.
-        on_ring: called in the receiver's thread at every ring; must be quick, for a rater's
-            submit waits for it.
+        project_ids: projects to watch, read again every ``refresh_s`` seconds. The server has
+            webhooks of single projects only, and projects may be created meanwhile.
+        on_change: called in the receiver's thread at every call. An annotator's submit waits
+            for it.
     """
-    bell, secret = Bell(), secrets.token_urlsafe(24)
+    signal, secret = ChangeSignal(), secrets.token_urlsafe(24)
 
-    def rung() -> None:
-        bell.ring()
-        if on_ring is not None:
-            on_ring()
+    def called() -> None:
+        signal.set()
+        on_change()
 
-    receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(secret, rung))
+    receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(secret, called))
     hooks, closed = _Hooks(client, receiver.server_address[1], secret), threading.Event()
 
-    def follow() -> None:
-        while not closed.wait(look_s):
+    def watch_projects() -> None:
+        while not closed.wait(refresh_s):
             with suppress(StudioError):
-                hooks.cover(project_ids())
-                bell.connected = bool(hooks.of)
+                hooks.register(project_ids())
+                signal.connected = bool(hooks.by_project)
 
-    threads = [
-        threading.Thread(target=work, daemon=True) for work in (receiver.serve_forever, follow)
-    ]
-    threads[0].start()
+    receiving = threading.Thread(target=receiver.serve_forever, daemon=True)
+    watching = threading.Thread(target=watch_projects, daemon=True)
+    receiving.start()
     try:
         with suppress(StudioError):
-            _forget_dead(client)
-            hooks.cover(project_ids())
-        bell.connected = bool(hooks.of)
-        threads[1].start()
-        yield bell
+            _delete_dead_hooks(client)
+            hooks.register(project_ids())
+        signal.connected = bool(hooks.by_project)
+        watching.start()
+        yield signal
     finally:
         closed.set()
-        hooks.remove()
+        hooks.delete()
         receiver.shutdown()
         receiver.server_close()
-        for thread in threads:
+        for thread in (receiving, watching):
             if thread.ident is not None:
                 thread.join(timeout=5)
 
 
 class _Hooks:
-    """The webhooks of one receiver, by project; none is made once they are removed."""
+    """Webhooks of one receiver by project; none is created after ``delete``."""
 
-    def __init__(self, client: Client, port: int, secret: str) -> None:
-        self.of: dict[int, int] = {}
+    def __init__(self, client: LabelStudioClient, port: int, secret: str) -> None:
+        self.by_project: dict[int, int] = {}
         self._client, self._port, self._secret = client, port, secret
-        self._lock, self._removed = threading.Lock(), False
+        self._lock, self._deleted = threading.Lock(), False
 
-    def cover(self, project_ids: Iterable[int]) -> None:
+    def register(self, project_ids: Iterable[int]) -> None:
         for number in project_ids:
             with self._lock:
-                if number not in self.of and not self._removed:
-                    self.of[number] = _register(self._client, number, self._port, self._secret)
+                if number in self.by_project or self._deleted:
+                    continue
+                made = self._client.sdk.webhooks.create(
+                    url=f"http://127.0.0.1:{self._port}{_PATH}",
+                    project=number,
+                    actions=_ACTIONS,  # type: ignore[arg-type]
+                    headers={_SECRET: self._secret},
+                    send_payload=False,
+                    send_for_all_actions=False,
+                )
+                self.by_project[number] = made.id or 0
 
-    def remove(self) -> None:
+    def delete(self) -> None:
         with self._lock:
-            self._removed = True
-            for hook in self.of.values():
+            self._deleted = True
+            for hook in self.by_project.values():
                 with suppress(StudioError):
-                    self._client.write("DELETE", f"/api/webhooks/{hook}/")
+                    self._client.sdk.webhooks.delete(hook)
 
 
-def _register(client: Client, project_id: int, port: int, secret: str) -> int:
-    body = {
-        "project": project_id,
-        "url": f"http://127.0.0.1:{port}{_PATH}",
-        "send_payload": False,
-        "send_for_all_actions": False,
-        "actions": _ACTIONS,
-        "headers": {_SECRET: secret},
-    }
-    return client.write("POST", "/api/webhooks/", body)["id"]
+def _delete_dead_hooks(client: LabelStudioClient) -> None:
+    """Delete webhooks of killed processes, which the server would call at every submit."""
+    for hook in client.sdk.webhooks.list():
+        mine = hook.url.endswith(_PATH) and _SECRET in (hook.headers or {})
+        if mine and not _is_listening(hook.url):
+            client.sdk.webhooks.delete(hook.id or 0)
 
 
-def _forget_dead(client: Client) -> None:
-    """Remove hooks left by killed processes; every submit would knock at their doors."""
-    for hook in client.read("/api/webhooks/"):
-        mine = hook["url"].endswith(_PATH) and _SECRET in (hook.get("headers") or {})
-        if mine and not _answers(hook["url"]):
-            client.write("DELETE", f"/api/webhooks/{hook['id']}/")
-
-
-def _answers(url: str) -> bool:
+def _is_listening(url: str) -> bool:
     parts = urlsplit(url)
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1):
@@ -154,14 +152,15 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _handler(secret: str, rung: Callable[[], None]) -> type[http.server.BaseHTTPRequestHandler]:
+def _handler(secret: str, called: Callable[[], None]) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             known = hmac.compare_digest(self.headers.get(_SECRET) or "", secret)
-            self.send_response(204 if known and self.path == _PATH else 404)
+            accepted = known and self.path == _PATH
+            self.send_response(204 if accepted else 404)
             self.end_headers()
-            if known and self.path == _PATH:
-                rung()
+            if accepted:
+                called()
 
         def log_message(self, *_: object) -> None:
             return

@@ -1,4 +1,4 @@
-"""How far labelling has come: votes cast and owed, by whom, and how far people agree."""
+"""Report labelling progress: votes cast and missing, by annotator, and their agreement."""
 
 from __future__ import annotations
 
@@ -6,62 +6,62 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.settings import Settings
+from annotation.label_studio import users
+from annotation.label_studio.workspace import Workspace
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
 
 
-def owed(settings: Settings) -> pl.DataFrame:
-    """``face_id, n_votes, owed`` of every face people are asked about now."""
-    if settings.label_set == "expressions":
-        return views.query(settings.place, "SELECT face_id, n_votes, owed FROM votes_owed")
-    counted = views.query(settings.place, "SELECT * FROM coarse_owed ORDER BY face_id")
-    missing = (settings.wanted_votes - pl.col("n_votes")).clip(0)
-    return counted.with_columns(owed=missing)
+def votes_missing(workspace: Workspace) -> pl.DataFrame:
+    """Return ``face_id, n_votes, owed`` of every face in question; ``owed``: missing votes."""
+    home, options = workspace.home, workspace.options
+    if options.label_set == "expressions":
+        return views.query(home, "SELECT face_id, n_votes, owed FROM votes_owed")
+    counted = views.query(home, "SELECT * FROM coarse_owed ORDER BY face_id")
+    return counted.with_columns(owed=(options.wanted_votes - pl.col("n_votes")).clip(0))
 
 
-def open_to(settings: Settings) -> pl.DataFrame:
-    """``rater_id, email, faces, share, votes, skips`` of every person with an account.
+def open_faces(workspace: Workspace) -> pl.DataFrame:
+    """Return ``rater_id, email, faces, share, votes, skips`` of every active annotator.
 
-    ``faces``: those that are owed votes and that the person has neither answered nor skipped.
-    ``share``: the person's part of what is owed, when each face's votes are divided evenly among
-    the people who can still give them.
+    ``faces``: number of faces that miss votes and that the annotator has neither answered nor
+    skipped. ``share``: the annotator's share of the missing votes, if those of each face are
+    divided evenly among the annotators who can still give them.
     """
-    from pipeline import studio
-
-    people = pl.DataFrame(
+    annotators = pl.DataFrame(
         [
-            row
-            for row in studio.list_people(settings)
-            if row["state"] == "active" and row["kind"] in ("person", "simulated")
+            (account.email, account.rater_id)
+            for account in users.list_accounts(workspace)
+            if not account.removed and account.kind in ("person", "simulated")
         ],
         schema={"email": pl.String, "rater_id": pl.String},
+        orient="row",
     )
-    waiting = owed(settings).filter(pl.col("owed") > 0)
-    seen = views.query(settings.place, "SELECT face_id, rater_id FROM seen_faces")
-    pairs = waiting.join(people, how="cross").join(seen, on=["face_id", "rater_id"], how="anti")
-    pairs = pairs.with_columns(
+    missing = votes_missing(workspace).filter(pl.col("owed") > 0)
+    seen = views.query(workspace.home, "SELECT face_id, rater_id FROM seen_faces")
+    pairs = missing.join(annotators, how="cross")
+    pairs = pairs.join(seen, on=["face_id", "rater_id"], how="anti").with_columns(
         share=(pl.col("owed") / pl.len().over("face_id")).clip(upper_bound=1.0)
     )
-    mine = pairs.group_by("rater_id").agg(faces=pl.len(), share=pl.col("share").sum())
+    shares = pairs.group_by("rater_id").agg(faces=pl.len(), share=pl.col("share").sum())
     cast = views.query(
-        settings.place,
+        workspace.home,
         """SELECT rater_id, count(*) FILTER (NOT was_cancelled) AS votes,
                   count(*) FILTER (was_cancelled) AS skips
            FROM standing_annotations GROUP BY ALL""",
     )
-    found = people.join(mine, on="rater_id", how="left").join(cast, on="rater_id", how="left")
+    found = annotators.join(shares, on="rater_id", how="left").join(cast, on="rater_id", how="left")
     found = found.with_columns(pl.col("faces", "share", "votes", "skips").fill_null(0))
     return found.sort("email")
 
 
-def progress_of(settings: Settings) -> dict[str, Any]:
-    """Faces queued and voted on, votes cast and owed, agreement: one fact per name.
+def summary(workspace: Workspace) -> dict[str, Any]:
+    """Return the facts of ``label status``: faces, votes, agreement, one fact per name.
 
-    ``votes of <rater>`` holds what a person cast and owes; ``alpha of <answer>`` an alpha and the
-    number of faces it stands on.
+    ``votes of <rater>`` holds the votes of an annotator and its share of the missing ones;
+    ``alpha of <answer>`` an alpha and the number of faces behind it.
     """
-    home = settings.place
+    home = workspace.home
     connection = views.connect(home)
 
     def one(query: str) -> Any:
@@ -71,14 +71,14 @@ def progress_of(settings: Settings) -> dict[str, Any]:
     return {
         "faces kept": one("SELECT count(*) FROM faces WHERE verdict = 'kept'"),
         "faces still queued": one("SELECT count(*) FROM queue"),
-        "faces asked again": one("SELECT count(*) FROM queue WHERE reason = 'audit'"),
+        "faces to re-annotate": one("SELECT count(*) FROM queue WHERE reason = 'audit'"),
         "faces with enough votes": one(
             "SELECT count(*) FROM answers_given WHERE label_set = 'expressions' "
-            f"AND n_raters >= {settings.wanted_votes:d}"
+            f"AND n_raters >= {workspace.options.wanted_votes:d}"
         ),
         "faces with a vote": one("SELECT count(DISTINCT face_id) FROM current_votes"),
         "votes": one("SELECT count(*) FROM current_votes"),
-        "votes still owed": one("SELECT coalesce(sum(owed), 0)::BIGINT FROM votes_owed"),
+        "votes missing": one("SELECT coalesce(sum(owed), 0)::BIGINT FROM votes_owed"),
         "skips": one("SELECT count(*) FROM standing_annotations WHERE was_cancelled"),
         "self-reports": one("SELECT count(*) FROM self_reports"),
         "malformed answers": one(
@@ -91,7 +91,7 @@ def progress_of(settings: Settings) -> dict[str, Any]:
             "SELECT count(DISTINCT (project_id, annotation_id)) FROM edits_by_others"
         ),
         **_agreement(home),
-        **_people(settings, connection),
+        **_by_annotator(workspace, connection),
     }
 
 
@@ -125,10 +125,10 @@ def _agreement(home: Home) -> dict[str, Any]:
     }
 
 
-def _people(settings: Settings, connection: Any) -> dict[str, dict[str, Any]]:
-    quality = tables.read(settings.place, "rater_quality").select("rater_id", "agreement")
+def _by_annotator(workspace: Workspace, connection: Any) -> dict[str, dict[str, Any]]:
+    quality = tables.read(workspace.home, "rater_quality").select("rater_id", "agreement")
     agreed = dict(quality.iter_rows())
-    listed = {row["rater_id"]: row for row in open_to(settings).iter_rows(named=True)}
+    listed = {row["rater_id"]: row for row in open_faces(workspace).iter_rows(named=True)}
     voters = connection.execute(
         """SELECT rater_id, count(*) FILTER (NOT was_cancelled), count(*) FILTER (was_cancelled)
            FROM standing_annotations GROUP BY ALL ORDER BY ALL"""
@@ -143,7 +143,7 @@ def _people(settings: Settings, connection: Any) -> dict[str, dict[str, Any]]:
             "skipped": skips,
             "agreement": _rounded(agreed.get(rater)),
             "open": mine["faces"],
-            "owed": _rounded(mine["share"]),
+            "missing": _rounded(mine["share"]),
         }
     return found
 
