@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import progress, runs, studio
+from annotation.raters import simulated
+from pipeline import progress, runs
 from pipeline.ingest import batches
 from pipeline.settings import Settings
 from pipeline.synthesis import jobs
@@ -116,15 +117,17 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
     say("[bold]1[/] video into rated faces")
     runs.materialize(home, "ingest", batch=BATCH)
     say("[bold]2[/] faces into Label Studio")
-    address = studio.address(settings, say=say)
+    address = settings.label_studio.address(progress=say)
     queued = runs.materialize(home, "queue")
     say(f"[bold]3[/] simulated raters vote at {address.url}")
-    studio.simulate(
-        settings, count=settings.wanted_votes + 1, say=partial(progress.say, "votes", "")
+    simulated.vote_on_project(
+        settings.label_studio,
+        n_raters=settings.wanted_votes + 1,
+        progress=partial(progress.say, "votes", ""),
     )
     say("[bold]4[/] votes into soft labels, audits")
     believed = runs.materialize(home, "believe")
-    # Faces with enough votes leave the queue: it ends as what is still owed.
+    # Faces with enough votes leave the queue: it ends as what still misses votes.
     runs.materialize(home, "requeue")
     runs.materialize(home, "audit")
     say("[bold]5[/] faces made for what is lacking, release")
@@ -133,7 +136,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
     return DemoSummary(
         facts={
             "project": queued["studio_tasks"]["project"],
-            "login": studio.login(settings)["hint"],
+            "login": settings.label_studio.login()["hint"],
             "tasks": queued["studio_tasks"]["tasks_in_project"],
             "alpha": believed["soft_labels"]["krippendorff_alpha"],
             "lacking": synthesis["coverage_gaps"]["lacking"],

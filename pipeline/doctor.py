@@ -166,10 +166,9 @@ def _accelerator() -> Finding:
 
 
 def _studio(settings: Settings) -> Finding:
-    from annotation.label_studio.address import Address
-    from pipeline import studio
+    from annotation.label_studio.client import Address
 
-    state = studio.status(settings)
+    state = settings.label_studio.status()
     if state is None:
         return Finding("label studio", "note", "not running", "start it with risorius studio up")
     if settings.label_studio_url and (warning := Address(settings.label_studio_url, "").warning):
@@ -178,12 +177,12 @@ def _studio(settings: Settings) -> Finding:
 
 
 def _pictures(settings: Settings) -> Finding:
+    from annotation.label_studio import projects
     from annotation.label_studio.media import Folder
-    from pipeline import studio
 
-    what, source = "pictures to label", studio.source_of(settings)
+    what, source = "pictures to label", settings.label_studio.media_source()
     if not isinstance(source, Folder):
-        state, found, hint = studio.tried(settings, source)
+        state, found, hint = projects.check_media(settings.label_studio, source)
         return Finding(what, state, found, hint)
     found = f"files of {settings.place.media}"
     if not settings.label_studio_url:

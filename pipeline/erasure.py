@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from pipeline import studio
+from annotation.label_studio import sync
 from pipeline.settings import Settings
-from warehouse.errors import ReleaseError, StudioError
+from warehouse.errors import ReleaseError
 from warehouse.privacy import erase
 from warehouse.privacy.data_subject import DataSubject
 from warehouse.privacy.erase import Forgotten
@@ -26,7 +26,7 @@ from warehouse.storage.home import Home
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from annotation.label_studio.client import Client
+    from annotation.label_studio.client import LabelStudioClient
 
 _LISTED = 10
 
@@ -112,24 +112,27 @@ def _tasks(settings: Settings, leaver: DataSubject) -> dict[str, int]:
     if own and not (settings.place.studio / "data").is_dir():
         return {}
     removed = 0
-    with studio.session(settings) as (client, project):
-        for number in {project.id, *_projects(settings.place)}:
+    workspace = settings.label_studio
+    with workspace.connect() as client:
+        present = {project.id for project in sync.all_projects(workspace, client)}
+        for number in sorted(present | set(_projects(settings.place))):
             for task in _there(client, number):
                 data = task.get("data") or {}
                 if data.get("face_id") in leaver.faces:
-                    client.write("DELETE", f"/api/tasks/{task['id']}/")
+                    client.sdk.tasks.delete(str(task["id"]))
                     removed += 1
                 elif any(str(data.get("context")).endswith(key) for key in leaver.contexts):
-                    blank = {"data": data | {"context": ""}}
-                    client.write("PATCH", f"/api/tasks/{task['id']}/", blank)
+                    client.sdk.tasks.update(str(task["id"]), data=data | {"context": ""})
     return {"labelling tasks": removed}
 
 
-def _there(client: Client, project_id: int) -> list[dict[str, Any]]:
+def _there(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:
     """The tasks of a project; none of one that was deleted."""
+    from annotation.label_studio.client import NotFoundError
+
     try:
-        client.read(f"/api/projects/{project_id}/")
-    except StudioError:
+        client.sdk.projects.get(project_id)
+    except NotFoundError:
         return []
     return list(client.tasks(project_id, include="id,data", task_only=True, page_size=1000))
 
@@ -145,7 +148,7 @@ def _studio_files(settings: Settings, leaver: DataSubject) -> dict[str, Any]:
         return {"Label Studio": "rows are deleted; its backups and logs are its keeper's"}
     if not (folder / "data").is_dir():
         return {}
-    was_up = studio.down(settings)
+    was_up = settings.label_studio.down()
     for database in (folder / "data").glob("*.sqlite3"):
         _vacuum(database)
     for log in folder.glob("*.log"):

@@ -142,12 +142,15 @@ def record(
     Returns:
         The events written, and how many votes stand on a kept face.
     """
-    from annotation.label_studio.event_log import standing
+    from annotation.label_studio.event_log import standing_annotations
 
     project = _project(batch)
     wanted = {row["annotation_id"]: row for row in _annotations(home, folder, said, batch=batch)}
     known = tables.read(home, "annotations").filter(pl.col("project_id") == project)
-    here = {row["annotation_id"]: row for row in standing(known, project).iter_rows(named=True)}
+    here = {
+        row["annotation_id"]: row
+        for row in standing_annotations(known, project).iter_rows(named=True)
+    }
     stamp = {"pulled_at": _after(known, now or datetime.now(UTC))}
     events = [
         {**row, **stamp, "event": "updated" if number in here else "created"}

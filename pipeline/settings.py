@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -23,6 +23,9 @@ from warehouse.ids import check_batch
 from warehouse.masking import MASK, mask
 from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS
+
+if TYPE_CHECKING:
+    from annotation.label_studio.workspace import Workspace
 
 _GATE = "of the quality gate; default: {default}"
 
@@ -258,6 +261,18 @@ class Settings(BaseSettings):
     def needs(self) -> Needs:
         """What one worker of a cluster holds."""
         return Needs(cpus=self.worker_cpus, gpus=self.worker_gpus)
+
+    @property
+    def label_studio(self) -> Workspace:
+        """Return the home with the settings of its Label Studio."""
+        from annotation.label_studio.workspace import LabelStudioOptions, Workspace
+
+        given = {field.name: getattr(self, field.name) for field in fields(LabelStudioOptions)}
+        plain: dict[str, Any] = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in given.items()
+        }
+        return Workspace(self.place, LabelStudioOptions(**plain))
 
     @property
     def place(self) -> Home:

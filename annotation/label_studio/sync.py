@@ -268,9 +268,13 @@ def _push_self_reports(workspace: Workspace, client: LabelStudioClient) -> dict[
         workspace.fetch_media([*faces["crop"], *faces["context"]])
         title = users.project_title(workspace, account)
         project = projects.ensure(workspace, client, title=title, votes=1)
-        push(client, faces, lambda _, number=project.id: number, lock=str(project.id))
+        push(client, faces, partial(_same_project, project.id), lock=str(project.id))
         links |= annotator_links(client, project.id, [account.rater_id])
     return links
+
+
+def _same_project(project_id: int, _: int) -> int:
+    return project_id
 
 
 def _open_and_close_self_reports(

@@ -120,7 +120,7 @@ class _Hooks:
                 made = self._client.sdk.webhooks.create(
                     url=f"http://127.0.0.1:{self._port}{_PATH}",
                     project=number,
-                    actions=_ACTIONS,  # type: ignore[arg-type]
+                    actions=_ACTIONS,
                     headers={_SECRET: self._secret},
                     send_payload=False,
                     send_for_all_actions=False,

@@ -56,11 +56,11 @@ def push(
     """Send queued faces to Label Studio; a face already there is not sent again."""
     settings = session.settings(vote_budget=budget, reask_votes=reask)
     if restore_config:
-        from pipeline import studio
+        from annotation.label_studio import sync
 
-        for number in studio.restore_configs(settings):
+        for number in sync.restore_configs(settings.label_studio):
             session.console.print(f"put back the labeling config of project {number}")
-    _repeat(session, ("queue",), ("label_queue", "studio_tasks"), pause=_plain if watch else None)
+    _repeat(session, ("queue",), ("label_queue", "studio_tasks"), pause=_sleep if watch else None)
 
 
 def pull(session: Session, watch: WatchOption = False) -> None:
@@ -69,17 +69,17 @@ def pull(session: Session, watch: WatchOption = False) -> None:
     if not watch:
         _repeat(session, jobs, assets, pause=None)
         return
-    from pipeline import studio
+    from annotation.label_studio import sync
 
-    with studio.bell(session.settings()) as bell:
-        _repeat(session, jobs, assets, pause=bell.wait if bell is not None else _plain)
+    with sync.change_signal(session.settings().label_studio) as signal:
+        _repeat(session, jobs, assets, pause=signal.wait if signal is not None else _sleep)
 
 
 def status(session: Session) -> None:
     """How far labelling has come: faces, votes, who owes how many, agreement."""
-    from pipeline.label_progress import progress_of
+    from annotation.label_studio import progress
 
-    facts = progress_of(session.settings())
+    facts = progress.summary(session.settings().label_studio)
     session.answer(facts, partial(_show_status, facts))
 
 
@@ -123,7 +123,7 @@ def _show(facts: dict[str, Any], console: Console) -> None:
         console.print(f"{name:<44} {value}")
 
 
-def _plain(seconds: float) -> bool:
+def _sleep(seconds: float) -> bool:
     time.sleep(seconds)
     return False
 

@@ -30,15 +30,15 @@ def register(app: typer.Typer) -> None:
 
 
 def dev(session: Session, port: PortOption = 3000) -> None:
-    """Open the Dagster UI and Label Studio for daily use; Ctrl-C stops both."""
-    from pipeline import studio
+    """Run the Dagster UI and Label Studio for daily use; Ctrl-C stops both."""
+    from annotation.label_studio import sync
     from pipeline.dagster_instance.instance import open_instance, workspace
     from warehouse.errors import SettingsError
 
     settings = session.settings()
     home = settings.place
     open_instance(home)
-    address = studio.address(settings, say=session.console.print)
+    address = settings.label_studio.address(progress=session.console.print)
     session.console.print(f"Dagster       http://127.0.0.1:{port}")
     session.console.print(f"Label Studio  {address.url}")
     session.console.print(f"inbox         {home.inbox}   (a new folder here becomes a batch)")
@@ -49,19 +49,19 @@ def dev(session: Session, port: PortOption = 3000) -> None:
         env={**os.environ, "RISORIUS_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)},
     )
     try:
-        with studio.bell(settings):
+        with sync.change_signal(settings.label_studio):
             code = dagster.wait()
     except KeyboardInterrupt:
         # The terminal has sent the same signal to Dagster; give it time to close its servers.
         code = dagster.wait(timeout=30)
     finally:
         if address.started:
-            studio.down(settings)
+            settings.label_studio.down()
     if code not in (0, -2, 130):
         raise SettingsError(
-            "the Dagster UI to run",
+            "The Dagster UI stopped",
             got=f"exit code {code}",
-            hint="read its lines above; is the port free?",
+            hint="read its lines above and check that the port is free",
         )
 
 
@@ -98,11 +98,9 @@ def serve(
 
 def up(session: Session) -> None:
     """Start Label Studio on loopback, or find it running, and say where."""
-    from pipeline import studio
-
     settings = session.settings()
-    address = studio.address(settings, say=session.console.print)
-    login = studio.login(settings)
+    address = settings.label_studio.address(progress=session.console.print)
+    login = settings.label_studio.login()
     session.answer(
         {"url": address.url, **login},
         lambda console: console.print(
@@ -113,9 +111,7 @@ def up(session: Session) -> None:
 
 def down(session: Session) -> None:
     """Stop the local Label Studio; everything it holds stays on disk."""
-    from pipeline import studio
-
-    stopped = studio.down(session.settings())
+    stopped = session.settings().label_studio.down()
     session.answer(
         {"stopped": stopped},
         lambda console: console.print("stopped" if stopped else "it was not running"),
@@ -124,60 +120,56 @@ def down(session: Session) -> None:
 
 def status(session: Session) -> None:
     """Whether Label Studio runs, and where."""
-    from pipeline import studio
-
-    state = studio.status(session.settings())
+    state = session.settings().label_studio.status()
     session.answer({"status": state}, lambda console: console.print(state or "not running"))
 
 
 def people_add(
     session: Session,
     email: Annotated[str, typer.Argument(help="E-mail; becomes the account's name.")],
-    filmed: Annotated[
+    self_report: Annotated[
         bool,
-        typer.Option("--self", help="The filmed person: answers are self-reports, kept apart."),
+        typer.Option("--self", help="Self-reports of a data subject, stored apart from votes."),
     ] = False,
     subject: Annotated[
         str | None,
-        typer.Option("--subject", help="With --self: the subject_id whose faces are theirs."),
+        typer.Option("--subject", help="With --self: the subject_id to report on."),
     ] = None,
 ) -> None:
-    """Give a person an own account and token."""
-    from pipeline import studio
+    """Create an annotator's account with a token of its own."""
+    from annotation.label_studio import users
 
-    if filmed != bool(subject):
-        raise typer.BadParameter("a filmed person needs both: --self --subject ID")
-    settings = session.settings()
-    person = studio.add_person(settings, email, subject=subject)
-    said = f"{person['email']} votes as {person['rater_id']}; password in {person['password_file']}"
-    if person["kind"] != ("self" if filmed else "person"):
-        said = f"{person['email']} has an account already, and votes as {person['rater_id']}"
-    session.answer(person, lambda console: console.print(said))
+    if self_report != bool(subject):
+        raise typer.BadParameter("self-reports need both: --self --subject ID")
+    workspace = session.settings().label_studio
+    account = users.add_account(workspace, email, subject=subject)
+    folder = f"{workspace.home.studio}/" if account.email else ""
+    password_file = f"{folder}{users.ACCOUNTS}" + (
+        "" if account.email else " of the machine that made the account"
+    )
+    facts = account.summary() | {"email": account.email or email, "password_file": password_file}
+    message = f"{facts['email']} votes as {account.rater_id}; password in {password_file}"
+    if account.kind != ("self" if self_report else "person"):
+        message = f"{facts['email']} has an account already, and votes as {account.rater_id}"
+    session.answer(facts, lambda console: console.print(message))
 
 
 def people_list(session: Session) -> None:
-    """Everyone who has an account, with the pseudonym that tables and releases show."""
-    from pipeline import studio
+    """List accounts with the pseudonyms that tables and releases show."""
+    from annotation.label_studio import users
 
-    people = studio.list_people(session.settings())
-    session.answer(
-        people,
-        lambda console: console.print(
-            "\n".join(
-                "  ".join(filter(None, map(item.get, ("email", "rater_id", "state", "subject"))))
-                for item in people
-            )
-            or "nobody yet"
-        ),
-    )
+    rows = [one.summary() for one in users.list_accounts(session.settings().label_studio)]
+    shown = ("email", "rater_id", "state", "subject")
+    lines = ["  ".join(filter(None, map(row.get, shown))) for row in rows]
+    session.answer(rows, lambda console: console.print("\n".join(lines) or "no accounts yet"))
 
 
 def people_remove(
     session: Session, email: Annotated[str, typer.Argument(help="Whose account to close.")]
 ) -> None:
-    """Close a person's account; their votes stay, under their pseudonym."""
-    from pipeline import studio
+    """Remove an account; its votes stay under its pseudonym."""
+    from annotation.label_studio import users
 
-    removed = studio.remove_person(session.settings(), email)
-    said = f"removed {email}" if removed else f"nobody called {email} has an account here"
-    session.answer({"removed": removed}, lambda console: console.print(said))
+    removed = users.remove_account(session.settings().label_studio, email)
+    message = f"removed {email}" if removed else f"there is no account {email} here"
+    session.answer({"removed": removed}, lambda console: console.print(message))

@@ -11,8 +11,9 @@ import polars as pl
 
 from annotation import aggregation
 from annotation.aggregation import agreement
+from annotation.label_studio import sync
 from annotation.sampling.queue import next_faces
-from pipeline import label_sync, progress, studio
+from pipeline import progress
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import identities, near_duplicates
 from pipeline.defs.resources import Workplace
@@ -80,22 +81,21 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
     setting says so.
 
     A face that has a task gets no second one, unless an audit asks for it."""
-    asked = label_sync.push_faces(
-        workplace.settings(), progress=partial(progress.say, "studio_tasks", "")
+    pushed = sync.push_faces(
+        workplace.settings().label_studio, on_progress=partial(progress.say, "studio_tasks", "")
     )
-    stepped = asked.stepped
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": asked.new + asked.known,
-            "new": asked.new,
-            "known": asked.known,
-            "tasks_in_project": sum(asked.tasks.values()),
-            "projects": len(asked.tasks),
-            "left the stream": stepped.closed if stepped else 0,
-            "back in the stream": stepped.opened if stepped else 0,
-            "project": dg.MetadataValue.url(asked.url),
+            "dagster/row_count": pushed.new + pushed.known,
+            "new": pushed.new,
+            "known": pushed.known,
+            "tasks_in_project": sum(pushed.tasks.values()),
+            "projects": len(pushed.tasks),
+            "left the stream": pushed.closed,
+            "back in the stream": pushed.reopened,
+            "project": dg.MetadataValue.url(pushed.url),
             "own order": dg.MetadataValue.md(
-                "\n".join(f"- [{who}]({url})" for who, url in sorted(asked.links.items()))
+                "\n".join(f"- [{who}]({url})" for who, url in sorted(pushed.links.items()))
                 or "_no accounts yet_"
             ),
         }
@@ -112,16 +112,16 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
 def annotations(workplace: Workplace) -> dg.MaterializeResult:
     """One row per event of an annotation: created, updated or deleted. Append-only; every vote
     that ever stood is here, skips too. The current vote is the view `current_votes`."""
-    home, settings = workplace.home(), workplace.settings()
-    told, new, failed = {}, 0, []
-    for project, found in label_sync.pull_votes(settings, now=datetime.now(UTC)):
+    home, workspace = workplace.home(), workplace.settings().label_studio
+    on_server, new, failed = {}, 0, []
+    for project, found in sync.pull_votes(workspace, now=datetime.now(UTC)):
         if isinstance(found, StudioError):
             failed.append(found)
             continue
-        told[str(project.id)], new = found.n_on_server, new + found.n_events
+        on_server[str(project.id)], new = found.n_on_server, new + found.n_events
     if failed:
         raise failed[0]
-    label_sync.step_if_queued(settings)
+    sync.open_and_close_tasks(workspace)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": views.query(home, "SELECT count(*) FROM annotations").item(),
@@ -135,8 +135,8 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
                 )
             ),
             "votes_standing": views.query(home, "SELECT count(*) FROM current_votes").item(),
-            "annotations_on_server": sum(told.values()),
-            "on server, by project": dg.MetadataValue.json(told),
+            "annotations_on_server": sum(on_server.values()),
+            "on server, by project": dg.MetadataValue.json(on_server),
         }
     )
 
@@ -211,11 +211,11 @@ def votes_came_in(
     The server is asked every minute, and as soon as its webhook has left a hint."""
     cursor = context.cursor or ""
     seen = json.loads(cursor) if cursor.startswith("{") else {}
-    hint = studio.hint_of(workplace.home())
+    hint = sync.change_file(workplace.home())
     now, hinted = time.time(), hint.stat().st_mtime if hint.exists() else 0.0
     if hinted <= seen.get("hint", 0.0) and 0 <= now - seen.get("asked", 0.0) < _POLL_S:
         return dg.SkipReason("no hint since the last look, which was less than a minute ago")
-    newest = studio.last_change(workplace.settings())
+    newest = sync.last_change(workplace.settings().label_studio)
     context.update_cursor(json.dumps({"asked": now, "hint": hinted, "newest": newest}))
     if newest is None:
         return dg.SkipReason("Label Studio is not running, or holds no project of this home yet")

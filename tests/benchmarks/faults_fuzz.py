@@ -146,20 +146,20 @@ def _metadata(folder: Path) -> Judge:
 def _annotations(folder: Path) -> Judge:
     import polars as pl
 
-    from annotation.label_studio.event_log import Raters, Standing, frame
-    from annotation.label_studio.ledger import Ledger
+    from annotation.label_studio.event_log import EventLog, frame
 
-    raters = Raters(named={1: ("person-1", "person")}, other=lambda _: ("person-0", "person"))
+    names = {1: ("person-1", "person")}
     sound = json.loads(next(sound_annotations(folder))[1])
 
     def judge(suffix: str, data: bytes) -> str:
         """The server vouches for ids and stamps; answers and task data are whatever was sent."""
         task = _merged(sound, data)
         kept: list[pl.DataFrame] = []
-        ledger = Ledger(1, known=lambda: frame([]).lazy(), keep=kept.append)
-        standing = Standing(ledger, pulled_at=datetime.now(UTC), newest=None)
-        standing.compare([task], raters)
-        assert standing.rows.height == len(task["annotations"]), "an annotation was lost"
+        events = EventLog(
+            1, known=lambda: frame([]).lazy(), append=kept.append, now=datetime.now(UTC)
+        )
+        events.compare([task], names, lambda user_id, email: ("person-0", "person"))
+        assert events.standing.height == len(task["annotations"]), "an annotation was lost"
         return "event"
 
     return judge

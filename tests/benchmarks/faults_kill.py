@@ -210,10 +210,11 @@ def _push(home: Any) -> None:
 
 
 def _vote(home: Any) -> None:
-    from pipeline import settings, studio
+    from annotation.raters import simulated
+    from pipeline import settings
 
     _at(home)
-    studio.simulate(settings.load(), count=VOTERS, say=lambda done, total: None)
+    simulated.vote_on_project(settings.load().label_studio, n_raters=VOTERS)
 
 
 def _pull(home: Any) -> None:
@@ -260,12 +261,13 @@ def _state(home: Any, stage: str) -> Any:
     state["drafts"] = [str(path.name) for path in home.root.rglob(".draft-*")]
     state["checksums"] = _checksums(home)
     if stage == "push":
-        from pipeline import settings, studio
+        from annotation.label_studio import sync
+        from pipeline import settings
 
-        loaded = settings.load()
-        with studio.client_of(loaded) as client:
+        workspace = settings.load().label_studio
+        with workspace.connect() as client:
             tasks: Counter[str] = Counter()
-            for project in studio.all_projects(loaded, client):
+            for project in sync.all_projects(workspace, client):
                 for task in client.tasks(project.id, include="id,data", task_only=True):
                     tasks[task["data"]["face_id"]] += 1
         state["tasks"] = sorted(tasks.items())

@@ -77,11 +77,10 @@ def label_studio(
     import polars as pl
 
     from annotation.label_studio import projects, users
-    from annotation.label_studio.address import Address
     from annotation.label_studio.answers import result_of
-    from annotation.label_studio.client import Client
-    from annotation.label_studio.pull import User, pull
-    from annotation.label_studio.tasks import push
+    from annotation.label_studio.client import Address, LabelStudioClient
+    from tests.annotation.label_studio.conftest import api, pull, push
+    from warehouse.storage.home import Home
     from warehouse.storage.schema import TABLES
 
     title = f"faults {seed} {time.time_ns() % 10**8}"
@@ -89,14 +88,17 @@ def label_studio(
         crop=pl.lit("crops/aa/x.png"), context=pl.lit(""), reason=pl.lit("coverage")
     )
 
-    def named(user: User) -> tuple[str, str]:
-        return f"person-{user.id:08x}", "person"
+    def named(user_id: int, email: str) -> tuple[str, str]:
+        return f"person-{user_id:08x}", "person"
 
-    with Client(address) as straight, failing(address.url, share=share, seed=seed) as (url, told):
+    with (
+        LabelStudioClient(address) as straight,
+        failing(address.url, share=share, seed=seed) as (url, told),
+    ):
         ends: Counter[str] = Counter()
 
-        def through(work: Callable[[Client], Answer]) -> Answer:
-            with Client(Address(url, address.token)) as client:
+        def through(work: Callable[[LabelStudioClient], Answer]) -> Answer:
+            with LabelStudioClient(Address(url, address.token)) as client:
                 return again(lambda: work(client), ends)
 
         made = through(
@@ -110,14 +112,14 @@ def label_studio(
             for task in straight.tasks(made.id, include="id,data", task_only=True)
         ]
         raters = [
-            users.add(straight, media_dir.parent / "people", f"r{seed}-{n}@example.org")
+            users.add(straight, Home.at(media_dir.parent / "people"), f"r{seed}-{n}@example.org")
             for n in range(votes)
         ]
         for rater in raters:
-            with Client(rater.address(address.url)) as voter:
+            with LabelStudioClient(rater.address(address.url)) as voter:
                 for task, _ in tasks:
                     body = {"result": result_of(["fear"])}
-                    voter.write("POST", f"/api/tasks/{task}/annotations/", body)
+                    api(voter, "POST", f"/api/tasks/{task}/annotations/", body)
         held = TABLES["annotations"].empty()
         for _ in range(3):  # more pulls must add nothing
             known = held
@@ -127,7 +129,7 @@ def label_studio(
                 )
             )
             held = pl.concat([held, pulled.events])
-        straight.write("DELETE", f"/api/projects/{made.id}/")
+        api(straight, "DELETE", f"/api/projects/{made.id}/")
     twice = sum(n - 1 for n in Counter(face for _, face in tasks).values())
     return {
         **_faults(told), "commands given again": sum(ends.values()),

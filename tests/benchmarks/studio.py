@@ -24,12 +24,10 @@ from typing import Any
 
 import polars as pl
 
-from annotation.label_studio import database, projects, server, users
-from annotation.label_studio.address import Address
+from annotation.label_studio import event_log, installation, projects, server, users
 from annotation.label_studio.answers import result_of
-from annotation.label_studio.client import Client
-from annotation.label_studio.pull import User, gather, pull
-from annotation.label_studio.tasks import push
+from annotation.label_studio.client import Address, LabelStudioClient
+from tests.annotation.label_studio.conftest import api, pull, push
 from warehouse.build_info import hardware, revision
 from warehouse.storage import atomic, tables
 from warehouse.storage.home import Home
@@ -48,8 +46,8 @@ WANTED = {
 }
 
 
-def named(user: User) -> tuple[str, str]:
-    return f"person-{user.id:08x}", "person"
+def named(user_id: int, email: str) -> tuple[str, str]:
+    return f"person-{user_id:08x}", "person"
 
 
 def faces_of(count: int) -> pl.DataFrame:
@@ -60,7 +58,7 @@ def faces_of(count: int) -> pl.DataFrame:
     )
 
 
-def voted_project(client: Client, home: Home, count: int, raters: list[int]) -> int:
+def voted_project(client: LabelStudioClient, home: Home, count: int, raters: list[int]) -> int:
     """A project of ``count`` tasks that each rater has answered, imported with its votes."""
     made = projects.ensure_project(
         client, title=f"votes {count}", wanted_votes=VOTES, media_dir=home.media
@@ -80,14 +78,17 @@ def voted_project(client: Client, home: Home, count: int, raters: list[int]) -> 
             }
             for name in names[start : start + 250]
         ]  # fmt: skip
-        client.write("POST", f"/api/projects/{made.id}/import?commit_to_project=true", tasks)
+        api(client, "POST", f"/api/projects/{made.id}/import?commit_to_project=true", tasks)
     return made.id
 
 
 def make_old(home: Home) -> None:
     """Votes that came in over a day, the last a day ago: a pull reads the minute before the newest
     one it knows again, and an import stamps all of them within that minute."""
-    with closing(sqlite3.connect(home.studio / "data" / database.FILE)) as connection, connection:
+    with (
+        closing(sqlite3.connect(home.studio / "data" / installation.DATABASE)) as connection,
+        connection,
+    ):
         for table, task in (("task", "id"), ("task_completion", "task_id")):
             age = f"'-' || (86400 + {task} * 9973 % 80000) || ' seconds'"
             for column in ("updated_at", "created_at"):
@@ -95,15 +96,15 @@ def make_old(home: Home) -> None:
         connection.execute("UPDATE project SET created_at = datetime(created_at, '-3 days')")
 
 
-class Timed(Client):
+class Timed(LabelStudioClient):
     """A client that adds up the seconds it waits for the server."""
 
     waited = 0.0
 
-    def read(self, path: str, **params: Any) -> Any:
+    def _get(self, path: str, **params: Any) -> Any:
         start = time.perf_counter()
         try:
-            return super().read(path, **params)
+            return super()._get(path, **params)
         finally:
             self.waited += time.perf_counter() - start
 
@@ -114,7 +115,9 @@ def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, made
 
 
-def pushing(client: Client, home: Home, address: Address, count: int) -> dict[str, float]:
+def pushing(
+    client: LabelStudioClient, home: Home, address: Address, count: int
+) -> dict[str, float]:
     from label_studio_sdk import LabelStudio
 
     ours = projects.ensure_project(client, title="push", wanted_votes=VOTES, media_dir=home.media)
@@ -135,7 +138,7 @@ def pushing(client: Client, home: Home, address: Address, count: int) -> dict[st
 
 
 def pulling(
-    client: Client, home: Home, address: Address, count: int, voters: list[Any]
+    client: LabelStudioClient, home: Home, address: Address, count: int, voters: list[Any]
 ) -> dict[str, float]:
     from label_studio_sdk import LabelStudio
 
@@ -150,9 +153,9 @@ def pulling(
     ids = [task["id"] for task in client.tasks(number, include="id", task_only=True)]
     sample = ids[:: max(1, len(ids) // SAMPLE)][:SAMPLE]
     slow, _ = seconds(lambda: [sdk.annotations.list(id=task) for task in sample])
-    with Client(voters[0].address(address.url)) as late:
+    with LabelStudioClient(voters[0].address(address.url)) as late:
         for task in ids[:NEW]:
-            late.write("POST", f"/api/tasks/{task}/annotations/", {"result": result_of(["fear"])})
+            api(late, "POST", f"/api/tasks/{task}/annotations/", {"result": result_of(["fear"])})
     with Timed(address) as timed:
         more, new = seconds(lambda: pull(timed, number, known=pulled.events, **given))
     assert new.complete
@@ -173,35 +176,35 @@ print(studio.peak_of(*sys.argv[1:]))
 
 def peak_of(what: str, url: str, token: str, number: str, count: str) -> float:
     """Peak resident megabytes of a process that pushes, pulls, or only signs in."""
-    with Client(Address(url=url, token=token)) as client:
+    with LabelStudioClient(Address(url=url, token=token)) as client:
         if what == "push":
             push(client, int(number), faces_of(int(count)))
         elif what == "pull":
             pull_into_table(client, int(number))
         else:
-            client.whoami()
+            client.sdk.users.whoami()
     # Not ru_maxrss: a child begins with the peak of the process that made it.
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def pull_into_table(client: Client, number: int) -> None:
+def pull_into_table(client: LabelStudioClient, number: int) -> None:
     """A first pull as the pipeline does it: events go to the table as they come."""
     with tempfile.TemporaryDirectory() as folder:
         home, parts = Home.at(Path(folder) / "home"), itertools.count()
 
-        def keep(events: pl.DataFrame) -> None:
+        def append(events: pl.DataFrame) -> None:
             tables.write(home, "annotations", events, part=f"part-{next(parts)}")
 
-        found = gather(
-            client, number, known=partial(tables.scan, home, "annotations"), keep=keep,
+        found = event_log.pull(
+            client, number, known=partial(tables.scan, home, "annotations"), append=append,
             rater_of=named, now=datetime.now(UTC),
         )  # fmt: skip
         assert found.complete
 
 
 def memory(
-    client: Client, home: Home, address: Address, sizes: list[int], voters: list[Any]
+    client: LabelStudioClient, home: Home, address: Address, sizes: list[int], voters: list[Any]
 ) -> Any:
     def child(what: str, number: int, count: int) -> float:
         words = [what, address.url, address.token, str(number), str(count)]
@@ -231,11 +234,13 @@ def memory(
 def measured(count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         home = Home.at(Path(folder) / "home")
-        address = server.up(home.studio, home.media, say=lambda line: print(line, file=sys.stderr))
+        address = server.up(
+            home.studio, home.media, progress=lambda line: print(line, file=sys.stderr)
+        )
         try:
-            with Client(address) as client:
+            with LabelStudioClient(address) as client:
                 voters = [
-                    users.add(client, home.studio, f"voter-{number}@example.org")
+                    users.add(client, home, f"voter-{number}@example.org")
                     for number in range(VOTES)
                 ]
                 return {

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import settings, studio
+from annotation.raters import simulated
+from pipeline import settings
 from tests.end_to_end.conftest import DemoHome, risorius
 from tests.media_files import damaged_batch, package_file
 from warehouse.releases import verify
@@ -44,7 +45,7 @@ def test_new_faces_become_a_second_version(
     pushed = json.loads(demo.run("label", "push", "--json").stdout)
     assert pushed["studio_tasks new"] == 1
 
-    new_votes = studio.simulate(settings.load(home=demo.root), count=5, say=lambda *_: None)
+    new_votes = simulated.vote_on_project(settings.load(home=demo.root).label_studio, n_raters=5)
     assert new_votes == 4
     demo.run("label", "pull")
     made = json.loads(demo.run("release", "create", "--json").stdout)

@@ -62,7 +62,8 @@ _KILL = """
 import importlib, json, sys
 from dataclasses import asdict
 from tests.benchmarks import faults_kill
-for module in ("annotation.audit", "pipeline.definitions", "pipeline.studio", "datasets"):
+modules = "annotation.audit", "pipeline.definitions", "annotation.label_studio.sync", "datasets"
+for module in modules:
     importlib.import_module(module)
 told = faults_kill.run(5, seed=int(sys.argv[1]))
 print(json.dumps({stage: asdict(killed) for stage, killed in told.items()}))

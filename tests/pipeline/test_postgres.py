@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from annotation.label_studio import database
+from annotation.label_studio import client, installation
 from annotation.label_studio import server as studio
 from pipeline.dagster_instance import instance
 from tests import postgres_server
@@ -102,12 +102,12 @@ def test_a_storage_block_of_ones_own_is_left_alone(
 )
 def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(StudioError, match="postgresql://host") as refused:
-        database.of_postgres(url)
+        installation.postgres_variables(url)
     assert "hidden-word" not in str(refused.value)
 
 
 def test_an_address_becomes_the_servers_variables() -> None:
-    found = database.of_postgres("postgresql://me:p%40ss@db.example:6543/votes")
+    found = installation.postgres_variables("postgresql://me:p%40ss@db.example:6543/votes")
     assert found == {
         "DJANGO_DB": "default",
         "POSTGRE_NAME": "votes",
@@ -130,7 +130,7 @@ def test_label_studio_keeps_its_votes_there(postgres: str, tmp_path: Path) -> No
         health = httpx.get(f"{found.url}/health", trust_env=False)
         assert health.status_code == 200
         account = postgres_server.ask(url, "SELECT email FROM htx_user")
-        assert account == [(studio.EMAIL,)]
+        assert account == [(client.EMAIL,)]
         assert not list((folder / "data").glob("*.sqlite3"))
         assert postgres_server.PASSWORD not in (folder / "server.log").read_text()
     finally:

@@ -8,9 +8,18 @@ from typing import Any
 
 import pytest
 
-from annotation.label_studio.media import FOLDER, Bucket, Folder, bases, key_of, moved, moved_guide
+from annotation.label_studio.media import (
+    FOLDER,
+    Bucket,
+    Folder,
+    Source,
+    guide_for,
+    key_of,
+    new_addresses,
+    prefix_changes,
+)
 from pipeline import settings
-from pipeline.studio import source_of
+from pipeline.settings import Settings
 from tests.object_store import KEYS
 from warehouse.errors import SettingsError
 from warehouse.storage import mirror
@@ -19,6 +28,10 @@ ENDPOINT = "http://127.0.0.1:9"
 ELSEWHERE = {"LABEL_STUDIO_URL": "https://labels.example.org", "LABEL_STUDIO_API_KEY": "k" * 40}
 PAIR = {"studio_s3_key": "READER", "studio_s3_secret": "reads-media-only"}
 CROP = "crops/ab/0123.png"
+
+
+def source_of(given: Settings) -> Source:
+    return given.label_studio.media_source()
 
 
 @pytest.fixture(autouse=True)
@@ -130,23 +143,23 @@ def test_a_key_is_found_behind_its_address(address: str, key: str | None) -> Non
 def test_only_addresses_move_and_only_those_that_are_elsewhere() -> None:
     rest = {"face_id": "f", "reason": "coverage", "context": "", "order_1": 5}
     old = rest | {"crop": FOLDER.address(CROP), "clip": HERE.address("clips/v.webm")}
-    assert moved(old, HERE) == {"crop": HERE.address(CROP)}
-    assert moved(old | moved(old, THERE), THERE) == {}
-    assert moved(old | moved(old, THERE), FOLDER) == {
+    assert new_addresses(old, HERE) == {"crop": HERE.address(CROP)}
+    assert new_addresses(old | new_addresses(old, THERE), THERE) == {}
+    assert new_addresses(old | new_addresses(old, THERE), FOLDER) == {
         "crop": FOLDER.address(CROP),
         "clip": FOLDER.address("clips/v.webm"),
     }
-    assert bases(old, THERE) == {
+    assert prefix_changes(old, THERE) == {
         ("crop", FOLDER.address(""), THERE.address("")),
         ("clip", HERE.address(""), THERE.address("")),
     }
-    assert bases({"clip": FOLDER.address("clips/a b.webm")}, THERE) == set()
-    assert moved(old | {"crop": "https://example.org/x.png"}, HERE) == {}
+    assert prefix_changes({"clip": FOLDER.address("clips/a b.webm")}, THERE) == set()
+    assert new_addresses(old | {"crop": "https://example.org/x.png"}, HERE) == {}
 
 
 def test_drawings_of_a_guide_move_and_its_words_stay() -> None:
     local = '<b>d=guide/x</b><img src="/data/local-files/?d=guide/fear.svg" alt=""/> no hats'
-    there = moved_guide(local, HERE, 7)
+    there = guide_for(local, HERE, 7)
     assert f'src="{HERE.page_address("guide/fear.svg", 7)}"' in there
-    assert moved_guide(there, HERE, 7) == there
-    assert moved_guide(moved_guide(there, THERE, 7), FOLDER, 7) == local
+    assert guide_for(there, HERE, 7) == there
+    assert guide_for(guide_for(there, THERE, 7), FOLDER, 7) == local

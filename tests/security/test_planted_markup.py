@@ -8,8 +8,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
-from annotation.label_studio.labeling_config import labeling_config
-from annotation.label_studio.page import Page
+from annotation.label_studio.labeling_config import Page, labeling_config
 from pipeline.reporting import tables
 
 HOSTILE = (

@@ -32,7 +32,7 @@ from warehouse.storage import locks
 from warehouse.storage.object_store import ObjectStore, StoreError, expected_etag
 
 PEOPLE = "people"
-"""Folder with the pseudonyms of annotators, see ``pipeline.studio.roster``."""
+"""Folder with the pseudonyms of annotators, see ``annotation.label_studio.users``."""
 
 FOLDERS = ("tables", "media", "releases", "inbox", "forgetting", PEOPLE)
 SALT = "salt"

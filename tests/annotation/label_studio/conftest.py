@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from annotation.label_studio import database, installation, projects, server, users
-from annotation.label_studio.address import Address
-from annotation.label_studio.client import Client
-from annotation.label_studio.users import Person
+from annotation.label_studio import event_log, installation, projects, server, tasks, users
+from annotation.label_studio.client import Address, LabelStudioClient
+from annotation.label_studio.event_log import PullResult
+from annotation.label_studio.tasks import PushResult
+from annotation.label_studio.users import Account
 from warehouse.storage import media
 from warehouse.storage.home import Home
 
@@ -37,7 +39,7 @@ class Studio:
 class Board:
     """A project of its own for one test, with faces that are not pushed yet."""
 
-    client: Client
+    client: LabelStudioClient
     id: int
     title: str
     faces: pl.DataFrame
@@ -45,6 +47,40 @@ class Board:
     @property
     def face_ids(self) -> list[str]:
         return self.faces["face_id"].to_list()
+
+
+def api(client: LabelStudioClient, method: str, path: str, body: Any = None, **params: Any) -> Any:
+    """Send any request by the rules of the client; return its JSON."""
+    given = {"json": body} if body is not None else {}
+    http = client.sdk._client_wrapper.httpx_client
+    response = http.request(path.lstrip("/"), method=method, params=params or None, **given)
+    return response.json() if response.content else None
+
+
+def push(
+    client: LabelStudioClient, project_id: int, faces: pl.DataFrame, **given: Any
+) -> PushResult:
+    """Push to one project that exists."""
+    return tasks.push(client, faces, lambda _: project_id, lock=str(project_id), **given)
+
+
+@dataclass(frozen=True)
+class Pulled(PullResult):
+    """``events``: new rows of ``annotations``."""
+
+    events: pl.DataFrame
+
+
+def pull(
+    client: LabelStudioClient, project_id: int, *, known: pl.DataFrame, **given: Any
+) -> Pulled:
+    """Pull for a table in memory: new events are returned, not written."""
+    new = [known.clear()]
+    found = event_log.pull(
+        client, project_id, known=lambda: pl.concat([known, *new]).lazy(), append=new.append,
+        **given,
+    )  # fmt: skip
+    return Pulled(found.n_events, found.n_on_server, found.n_standing, events=pl.concat(new))
 
 
 @pytest.fixture(scope="session")
@@ -80,8 +116,8 @@ def _keep(home: Home, kept: Path) -> None:
         shutil.copy(home.studio / "credentials.json", draft)
         shutil.copy(home.studio / "data" / ".env", draft / "data")
         with (
-            closing(sqlite3.connect(home.studio / "data" / database.FILE)) as live,
-            closing(sqlite3.connect(draft / "data" / database.FILE)) as copy,
+            closing(sqlite3.connect(home.studio / "data" / installation.DATABASE)) as live,
+            closing(sqlite3.connect(draft / "data" / installation.DATABASE)) as copy,
         ):
             live.backup(copy)
         # Of two sessions at once the second finds the folder there.
@@ -106,23 +142,25 @@ def fresh_home(first_start: tuple[Studio, Path], tmp_path: Path) -> Iterator[Hom
 
 
 @pytest.fixture
-def client(studio: Studio) -> Iterator[Client]:
-    with Client(studio.address, patience_s=5) as signed_in:
+def client(studio: Studio) -> Iterator[LabelStudioClient]:
+    with LabelStudioClient(studio.address, retry_for_s=5) as signed_in:
         yield signed_in
 
 
 @pytest.fixture(scope="session")
-def voters(studio: Studio) -> list[Person]:
+def voters(studio: Studio) -> list[Account]:
     """Three people with accounts of their own."""
-    with Client(studio.address) as signed_in:
+    with LabelStudioClient(studio.address) as signed_in:
         return [
-            users.add(signed_in, studio.home.studio, f"{name}@example.org")
+            users.add(signed_in, studio.home, f"{name}@example.org")
             for name in ("ada", "ben", "cem")
         ]
 
 
 @pytest.fixture
-def board(studio: Studio, client: Client, request: pytest.FixtureRequest) -> Callable[[int], Board]:
+def board(
+    studio: Studio, client: LabelStudioClient, request: pytest.FixtureRequest
+) -> Callable[[int], Board]:
     """``board(n)``: a new project with ``n`` faces ready to be pushed."""
 
     def make(count: int) -> Board:

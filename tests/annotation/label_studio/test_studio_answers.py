@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from annotation.label_studio.answers import answer_of, columns_of, result_of
+from annotation.label_studio.answers import columns_of, result_of
 from warehouse.vocabulary import ACTION_UNITS
 
 
 def choice(name: object, *values: object) -> dict[str, object]:
     value = {"choices": [*values]}
     return {"from_name": name, "to_name": "crop", "type": "choices", "value": value}
+
+
+def answer_of(result: object, *, was_cancelled: bool = False) -> dict[str, Any]:
+    return columns_of(result, was_cancelled=was_cancelled)["answer"]
 
 
 NOTE = {"from_name": "note", "type": "textarea", "value": {"text": ["odd light"]}}

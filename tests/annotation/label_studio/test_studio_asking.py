@@ -15,15 +15,17 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from annotation.label_studio import users
+from annotation.label_studio import progress, projects, sync, users
 from annotation.label_studio.answers import result_of
-from annotation.label_studio.client import Client
-from annotation.label_studio.pull import Gathered
-from annotation.label_studio.users import Person
-from pipeline import label_progress, label_sync, studio
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.event_log import PullResult
+from annotation.label_studio.projects import Project
+from annotation.label_studio.tasks import PushResult
+from annotation.label_studio.users import Account
+from annotation.label_studio.workspace import Workspace
 from pipeline.cli.label import _show_status
 from pipeline.settings import Settings
-from tests.annotation.label_studio.conftest import Studio, faces
+from tests.annotation.label_studio.conftest import Studio, api, faces
 from warehouse.errors import StudioError
 from warehouse.storage import tables, views
 from warehouse.storage.schema import TABLES
@@ -50,21 +52,27 @@ class Office:
         self.given |= more
         return Settings(home=self.home.root, **self.given)
 
+    def workspace(self, **more: Any) -> Workspace:
+        return self.settings(**more).label_studio
+
+    def projects(self, client: LabelStudioClient) -> list[Project]:
+        return projects.find(self.workspace(), client, [self.given["project"]])
+
     def queue(self, reasons: dict[str, str], wanted: int = 2) -> None:
         rows = [(face, 1, 0.5, reason, wanted) for face, reason in reasons.items()]
         table = pl.DataFrame(rows, schema=TABLES["queue"].schema, orient="row")
         tables.write(self.home, "queue", table, part="current")
 
-    def push(self, **more: Any) -> label_sync.Asked:
-        return label_sync.push_faces(self.settings(**more))
+    def push(self, **more: Any) -> PushResult:
+        return sync.push_faces(self.workspace(**more))
 
-    def pull(self, **more: Any) -> dict[int, Gathered | StudioError]:
-        settings = self.settings(**more)
+    def pull(self, **more: Any) -> dict[int, PullResult | StudioError]:
+        workspace = self.workspace(**more)
         found = {
             project.id: pulled
-            for project, pulled in label_sync.pull_votes(settings, now=datetime.now(UTC))
+            for project, pulled in sync.pull_votes(workspace, now=datetime.now(UTC))
         }
-        label_sync.step_if_queued(settings)
+        sync.open_and_close_tasks(workspace)
         return found
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
@@ -81,7 +89,7 @@ def office(studio: Studio, request: pytest.FixtureRequest) -> Iterator[Callable[
     shutil.rmtree(studio.home.tables, ignore_errors=True)
 
 
-def offered(client: Client, project_id: int) -> dict[str, int]:
+def offered(client: LabelStudioClient, project_id: int) -> dict[str, int]:
     """Face to the task the stream still offers; fails if one face is offered twice."""
     found = [
         (task["data"]["face_id"], task["id"])
@@ -92,14 +100,16 @@ def offered(client: Client, project_id: int) -> dict[str, int]:
     return dict(found)
 
 
-def vote(person: Person, client: Client, task: int, *expressions: str, **more: Any) -> int:
+def vote(
+    person: Account, client: LabelStudioClient, task: int, *expressions: str, **more: Any
+) -> int:
     body = {"result": result_of(expressions), "lead_time": 2.0} | more
-    with Client(person.address(client.url)) as own:
-        return own.write("POST", f"/api/tasks/{task}/annotations/", body)["id"]
+    with LabelStudioClient(person.address(client.url)) as own:
+        return api(own, "POST", f"/api/tasks/{task}/annotations/", body)["id"]
 
 
 def test_a_full_project_begins_the_next_and_votes_come_back_from_all(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(10, project_cap=4)
     asked = made.push()
@@ -119,19 +129,19 @@ def test_a_full_project_begins_the_next_and_votes_come_back_from_all(
 
 @pytest.mark.slow
 def test_two_pipelines_pushing_at_once_make_no_twins_over_rounds(
-    office: Callable[..., Office], client: Client
+    office: Callable[..., Office], client: LabelStudioClient
 ) -> None:
     made = office(30, project_cap=12)
     made.push(project_cap=12)
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda _: label_sync.push_faces(made.settings()), range(2)))
+        both = list(pool.map(lambda _: sync.push_faces(made.workspace()), range(2)))
     assert both[0].tasks == both[1].tasks
     seen = Counter(face for number in both[0].tasks for face in offered(client, number))
     assert seen == Counter(made.face_ids)
 
 
 def test_enough_votes_leave_the_stream_and_what_was_no_vote_is_asked_again(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(3)
     (number,) = made.push().tasks
@@ -152,7 +162,7 @@ def test_enough_votes_leave_the_stream_and_what_was_no_vote_is_asked_again(
 
 
 def test_an_audit_asks_again_with_a_second_task_once(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
     (number,) = made.push().tasks
@@ -179,7 +189,7 @@ def test_an_audit_asks_again_with_a_second_task_once(
 
 
 def test_another_page_is_another_project_and_old_votes_stay(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
     (old,) = made.push().tasks
@@ -194,8 +204,8 @@ def test_another_page_is_another_project_and_old_votes_stay(
         free_label="glee",
     )  # fmt: skip
     vote(voters[1], client, offered(client, new)[made.face_ids[0]], result=said)
-    with Client(voters[0].address(client.url)) as ada:
-        ada.write("PATCH", f"/api/annotations/{kept}/", {"result": result_of(["sadness"])})
+    with LabelStudioClient(voters[0].address(client.url)) as ada:
+        api(ada, "PATCH", f"/api/annotations/{kept}/", {"result": result_of(["sadness"])})
     assert all(pulled.complete for pulled in made.pull().values())
     votes = "SELECT label, weight, round(valence, 2) FROM votes ORDER BY label"
     assert made.ask(votes) == [
@@ -212,7 +222,7 @@ def test_another_page_is_another_project_and_old_votes_stay(
 
 @pytest.mark.slow
 def test_the_coarse_question_is_asked_beside_the_fine_one(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
     (fine,) = made.push().tasks
@@ -229,14 +239,14 @@ def test_the_coarse_question_is_asked_beside_the_fine_one(
 
 
 def test_a_config_edited_by_hand_stops_the_push_and_not_the_pull(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
     (number,) = made.push().tasks
     task = offered(client, number)[made.face_ids[0]]
-    row = client.read(f"/api/projects/{number}/")
+    row = api(client, "GET", f"/api/projects/{number}/")
     edited = row["label_config"].replace('alias="contempt"', 'alias="scorn"')
-    client.write("PATCH", f"/api/projects/{number}/", {"label_config": edited})
+    api(client, "PATCH", f"/api/projects/{number}/", {"label_config": edited})
     vote(voters[0], client, task, "fear")
     vote(voters[1], client, task, result=[*result_of(["fear"])[:1], *result_of(["scorn"])[1:]])
     with pytest.raises(StudioError, match=r"edited by hand.*--restore-config"):
@@ -244,13 +254,13 @@ def test_a_config_edited_by_hand_stops_the_push_and_not_the_pull(
     (pulled,) = made.pull().values()
     assert pulled.complete
     assert made.ask("SELECT label FROM votes") == [("fear",)]
-    assert [p.edited for p in studio.projects(made.settings(), client)] == [True]
-    assert studio.restore_configs(made.settings()) == [number]
+    assert [p.edited for p in made.projects(client)] == [True]
+    assert sync.restore_configs(made.workspace()) == [number]
     assert made.push().known == 2
 
 
 def test_votes_beside_a_prediction_say_so_and_others_do_not(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
     rated = [
@@ -264,11 +274,11 @@ def test_votes_beside_a_prediction_say_so_and_others_do_not(
     (blind,) = made.push().tasks
     vote(voters[0], client, offered(client, blind)[made.face_ids[0]], "anger")
     (shown,) = made.push(show_predictions=True).tasks
-    assert client.read(f"/api/projects/{shown}/")["show_collab_predictions"] is True
-    with Client(voters[1].address(client.url)) as ben:
-        served = [ben.read(f"/api/projects/{shown}/next")]
+    assert api(client, "GET", f"/api/projects/{shown}/")["show_collab_predictions"] is True
+    with LabelStudioClient(voters[1].address(client.url)) as ben:
+        served = [api(ben, "GET", f"/api/projects/{shown}/next")]
         vote(voters[1], client, served[0]["id"], "fear")
-        served.append(ben.read(f"/api/projects/{shown}/next"))
+        served.append(api(ben, "GET", f"/api/projects/{shown}/next"))
         vote(voters[1], client, served[1]["id"], "fear")
     assert {task["data"]["face_id"]: len(task["predictions"]) for task in served} == {
         made.face_ids[0]: 1, made.face_ids[1]: 0,
@@ -283,19 +293,19 @@ def test_votes_beside_a_prediction_say_so_and_others_do_not(
 
 
 def test_what_another_hand_wrote_is_told_and_is_no_vote(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
     (number,) = made.push().tasks
     one, two = (offered(client, number)[face] for face in made.face_ids)
     mine = vote(voters[0], client, one, "fear")
     made.pull()
-    with Client(voters[1].address(client.url)) as ben:
-        ben.write("PATCH", f"/api/annotations/{mine}/", {"result": result_of(["anger"])})
+    with LabelStudioClient(voters[1].address(client.url)) as ben:
+        api(ben, "PATCH", f"/api/annotations/{mine}/", {"result": result_of(["anger"])})
         forged = {"result": result_of(["disgust"]), "completed_by": voters[0].user_id}
-        ben.write("POST", f"/api/tasks/{two}/annotations/", forged)
+        api(ben, "POST", f"/api/tasks/{two}/annotations/", forged)
     assert all(pulled.complete for pulled in made.pull().values())
-    ada, ben = (studio.pseudonym_of(made.settings(), person) for person in voters[:2])
+    ada, ben = (person.rater_id for person in voters[:2])
     told = "SELECT face_id, rater_id, edited_by, what, expressions FROM edits_by_others ORDER BY 1"
     assert made.ask(told) == [
         (made.face_ids[0], ada, ben, "edited", ["anger"]),
@@ -305,11 +315,11 @@ def test_what_another_hand_wrote_is_told_and_is_no_vote(
         (made.face_ids[0], ada, "fear")
     ]
     assert made.ask("SELECT count(*) FROM standing_annotations") == [(2,)]
-    with Client(voters[0].address(client.url)) as own:
-        own.write("PATCH", f"/api/annotations/{mine}/", {"result": result_of(["sadness"])})
+    with LabelStudioClient(voters[0].address(client.url)) as own:
+        api(own, "PATCH", f"/api/annotations/{mine}/", {"result": result_of(["sadness"])})
     made.pull()
     assert made.ask("SELECT label FROM votes") == [("sadness",)]
-    facts = label_progress.progress_of(made.settings())
+    facts = progress.summary(made.workspace())
     assert facts["annotations written by another account"] == 2
 
 
@@ -323,19 +333,21 @@ def declare(made: Office, subjects: list[str | None]) -> None:
 
 
 def test_filmed_people_are_served_their_own_faces_and_observers_keep_theirs(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(4)
     mine, also_mine, other, nobodys = made.face_ids
     declare(made, ["s-1", "s-1", "s-2", None])
     given = {"kind": "self", "subject": "s-1"}
-    filmed = users.add(client, made.home.studio, "filmed@example.org", **given)
+    filmed = users.add(client, made.home, "filmed@example.org", **given)
     asked = made.push()
     (shared,) = asked.tasks
     assert set(offered(client, shared)) == set(made.face_ids)
-    (own,) = studio.projects(made.settings(), client, person=filmed)
+    (own,) = projects.find(
+        made.workspace(), client, [users.project_title(made.workspace(), filmed)]
+    )
     assert set(offered(client, own.id)) == {mine, also_mine}
-    name = studio.pseudonym_of(made.settings(), filmed)
+    name = filmed.rater_id
     assert f"/projects/{own.id}/" in asked.links[name]
     vote(filmed, client, offered(client, own.id)[mine], "contempt")
     # In the observers' project, where nobody can be kept out, it takes no place either.
@@ -350,14 +362,14 @@ def test_filmed_people_are_served_their_own_faces_and_observers_keep_theirs(
     owed = made.ask("SELECT face_id, owed FROM votes_owed ORDER BY face_id")
     assert owed == [(mine, 2), (also_mine, 2), (other, 1), (nobodys, 2)]
     # Told to be of another subject: from then on they are served that one's faces alone.
-    users.add(client, made.home.studio, "filmed@example.org", kind="self", subject="s-2")
+    users.add(client, made.home, "filmed@example.org", kind="self", subject="s-2")
     made.push()
     assert set(offered(client, own.id)) == set()
-    users.remove(client, made.home.studio, "filmed@example.org")
+    users.remove(client, made.home, "filmed@example.org")
 
 
 def test_status_says_who_owes_what(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(3)
     (number,) = made.push().tasks
@@ -366,18 +378,18 @@ def test_status_says_who_owes_what(
     vote(voters[0], client, tasks[made.face_ids[1]], was_cancelled=True, result=[])
     vote(voters[1], client, tasks[made.face_ids[0]], "fear")
     made.pull()
-    found = {row["email"]: row for row in label_progress.open_to(made.settings()).to_dicts()}
+    found = {row["email"]: row for row in progress.open_faces(made.workspace()).to_dicts()}
     ada, ben, cem = (found[person.email] for person in voters)
     assert (ada["votes"], ada["skips"], ada["faces"]) == (1, 1, 1)
     assert (ben["votes"], ben["skips"], ben["faces"]) == (1, 0, 2)
     assert (cem["votes"], cem["skips"], cem["faces"]) == (0, 0, 2)
     assert sum(row["share"] for row in found.values()) == pytest.approx(4)
-    facts = label_progress.progress_of(made.settings())
-    assert (facts["votes"], facts["votes still owed"], facts["skips"]) == (2, 4, 1)
-    rater = studio.pseudonym_of(made.settings(), voters[0])
+    facts = progress.summary(made.workspace())
+    assert (facts["votes"], facts["votes missing"], facts["skips"]) == (2, 4, 1)
+    rater = voters[0].rater_id
     assert facts[f"votes of {rater}"] == {
         "votes": 1, "skipped": 1, "agreement": None, "open": 1,
-        "owed": pytest.approx(ada["share"], abs=1e-3),
+        "missing": pytest.approx(ada["share"], abs=1e-3),
     }  # fmt: skip
     page = io.StringIO()
     _show_status(facts, Console(file=page, width=200))
@@ -388,7 +400,7 @@ def test_status_says_who_owes_what(
 
 @pytest.mark.slow
 def test_a_project_deleted_by_hand_leaves_its_votes_and_does_not_stop_the_rest(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(4, project_cap=2)
     first, second = made.push().tasks
@@ -396,7 +408,7 @@ def test_a_project_deleted_by_hand_leaves_its_votes_and_does_not_stop_the_rest(
         for task in offered(client, number).values():
             vote(voters[0], client, task, "fear")
     made.pull()
-    client.write("DELETE", f"/api/projects/{first}/")
+    api(client, "DELETE", f"/api/projects/{first}/")
     assert list(made.pull()) == [second]
     assert made.ask("SELECT count(*) FROM votes") == [(4,)]
     # What was owed there is asked in a new project; what was answered there is not forgotten.
@@ -405,27 +417,27 @@ def test_a_project_deleted_by_hand_leaves_its_votes_and_does_not_stop_the_rest(
 
 
 def test_each_person_walks_in_an_order_of_their_own(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(12)
     asked = made.push()
     (number,) = asked.tasks
     again = made.push()
     assert again.links == asked.links
-    tabs = {tab["id"]: tab["data"] for tab in client.read("/api/dm/views/", project=number)}
+    tabs = {tab["id"]: tab["data"] for tab in api(client, "GET", "/api/dm/views/", project=number)}
     walks = []
     for person in voters:
-        link = asked.links[studio.pseudonym_of(made.settings(), person)]
+        link = asked.links[person.rater_id]
         tab = int(link.split("tab=")[1].split("&")[0])
         body = {
             "project": number, "ordering": tabs[tab]["ordering"],
             "filters": tabs[tab]["filters"], "selectedItems": {"all": True, "excluded": []},
         }  # fmt: skip
-        with Client(person.address(client.url)) as own:
+        with LabelStudioClient(person.address(client.url)) as own:
             walk = []
             for _ in range(6):
                 path = f"/api/dm/actions/?id=next_task&project={number}&tabID={tab}"
-                task = own.write("POST", path, body)
+                task = api(own, "POST", path, body)
                 walk.append(task["data"]["face_id"])
                 vote(person, client, task["id"], "fear")
         walks.append(walk)

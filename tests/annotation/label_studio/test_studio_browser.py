@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from annotation.label_studio.tasks import push
-from annotation.label_studio.users import Person
+from annotation.label_studio.users import Account
 from tests import browser
-from tests.annotation.label_studio.conftest import Board
+from tests.annotation.label_studio.conftest import Board, push
 from warehouse.vocabulary import EXPRESSIONS
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def answers(made: Board) -> list[tuple[int, list[dict[str, object]], bool]]:
 
 
 def test_an_annotator_votes_with_two_keys(
-    board: Callable[[int], Board], voters: list[Person], tmp_path: Path
+    board: Callable[[int], Board], voters: list[Account], tmp_path: Path
 ) -> None:
     from selenium.webdriver.common.keys import Keys
 
@@ -113,7 +112,7 @@ def test_an_annotator_votes_with_two_keys(
 
 @pytest.mark.slow
 def test_a_shot_of_the_project_page(
-    board: Callable[[int], Board], voters: list[Person], tmp_path: Path
+    board: Callable[[int], Board], voters: list[Account], tmp_path: Path
 ) -> None:
     made = board(2)
     push(made.client, made.id, made.faces)

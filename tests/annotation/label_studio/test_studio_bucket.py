@@ -9,19 +9,17 @@ from typing import Any
 import httpx
 import pytest
 
-from annotation.label_studio import projects, storages
-from annotation.label_studio.client import Client
-from annotation.label_studio.media import Bucket
-from annotation.label_studio.reach import Reach, reach
-from annotation.label_studio.tasks import push
-from annotation.label_studio.users import Person
+from annotation.label_studio import projects, sync
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.media import Bucket, check_bucket, sync_storage
+from annotation.label_studio.users import Account
 from pipeline import doctor
-from pipeline import studio as pipeline_studio
-from tests.annotation.label_studio.conftest import Studio, faces
+from tests.annotation.label_studio.conftest import Studio, api, faces, push
 from tests.annotation.label_studio.far import READER, SECRET, Far, far_home, s3_url
 from tests.annotation.label_studio.test_studio_asking import offered, vote
 from tests.object_store import BUCKET
 from warehouse.errors import StudioError
+from warehouse.ids import pseudonym
 from warehouse.storage import atomic
 from warehouse.storage.object_store import ObjectStore as Objects
 
@@ -42,7 +40,7 @@ def far(
         yield made
 
 
-def browser_of(person: Person, url: str) -> httpx.Client:
+def browser_of(person: Account, url: str) -> httpx.Client:
     headers = {"Authorization": f"Token {person.token}"}
     return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
 
@@ -57,7 +55,7 @@ def body_of(browser: httpx.Client, address: str, **headers: str) -> httpx.Respon
 
 @pytest.mark.parametrize("presign", [True, False])
 def test_members_get_pictures_and_clips_and_nobody_else_does(
-    far: Far, client: Client, voters: list[Person], presign: bool
+    far: Far, client: LabelStudioClient, voters: list[Account], presign: bool
 ) -> None:
     made = far.office(2, show_clips=True, studio_s3_presign=presign)
     atomic.write_bytes(far.home.media / "clips" / "drawn-0000.webm", CLIP)
@@ -87,44 +85,44 @@ def test_members_get_pictures_and_clips_and_nobody_else_does(
         assert stranger.status_code in (401, 403)
         assert "Signature" not in stranger.text
 
-    (row,) = client.read(ROWS, project=number)
-    assert client.read("/api/storages/localfiles/", project=number) == []
+    (row,) = api(client, "GET", ROWS, project=number)
+    assert api(client, "GET", "/api/storages/localfiles/", project=number) == []
     assert not {READER, SECRET} & set(map(str, row.values()))
     vote(voters[0], client, task, "fear")
     assert made.pull()[number].n_standing == 1
     votes = "SELECT face_id, answer.expressions, rater_id FROM current_votes"
-    rater = pipeline_studio.pseudonym_of(made.settings(), voters[0])
+    rater = pseudonym("person", far.home.salt(), voters[0].email)
     assert made.ask(votes) == [(made.face_ids[0], ["fear"], rater)]
     assert made.push().new == 0
-    assert client.read(ROWS, project=number) == [row]
+    assert api(client, "GET", ROWS, project=number) == [row]
 
 
 def test_the_server_signs_for_the_whole_bucket_and_the_keys_are_what_limits_it(
-    far: Far, client: Client, voters: list[Person]
+    far: Far, client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = far.office(1)
     (number,) = made.push().tasks
     task = offered(client, number)[made.face_ids[0]]
     salt = far.home.salt()
-    source = pipeline_studio.source_of(made.settings())
+    source = made.workspace().media_source()
     assert isinstance(source, Bucket)
     address = f"s3://{BUCKET}/{far.prefix}/salt"
-    asked = source.resolving(address, number).replace(f"/projects/{number}", f"/tasks/{task}")
+    asked = source.resolve_path(address, number).replace(f"/projects/{number}", f"/tasks/{task}")
     kept = {"picture": "guide/neutral.svg", "outside": "salt"}
     with browser_of(voters[0], client.url) as browser, _signed_in(made) as ours:
         assert browser.get(asked).is_redirect
         assert body_of(browser, asked).status_code == 403
-        assert reach(ours, number, **kept) == Reach(True, "", shown=True, beyond=False)
+        assert check_bucket(ours, number, **kept) == ("", None)
         far.door.readers[READER] = f"{BUCKET}/"
         assert body_of(browser, asked).text == salt
-        assert reach(ours, number, **kept) == Reach(True, "", shown=True, beyond=True)
+        assert "salt" in check_bucket(ours, number, **kept)[0]
         # Another bucket has no row, so the server does not even sign.
-        other = source.resolving("s3://elsewhere/salt", number)
+        other = source.resolve_path("s3://elsewhere/salt", number)
         assert browser.get(other).status_code == 404
 
 
 def test_new_keys_replace_the_old_ones_and_bad_ones_are_refused_before_any_task(
-    far: Far, client: Client, voters: list[Person]
+    far: Far, client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = far.office(1, studio_s3_key="NOBODY", studio_s3_secret="nobodys-very-own-secret")
     with pytest.raises(StudioError, match="RISORIUS_STUDIO_S3_KEY") as refused:
@@ -137,7 +135,7 @@ def test_new_keys_replace_the_old_ones_and_bad_ones_are_refused_before_any_task(
     assert client.counts(number)[0] == 0
 
     made.push(studio_s3_key=READER, studio_s3_secret=SECRET)
-    (first,) = client.read(ROWS, project=number)
+    (first,) = api(client, "GET", ROWS, project=number)
     address = f"/api/tasks/{offered(client, number)[made.face_ids[0]]}/"
     far.door.readers["READER0002"] = far.door.readers.pop(READER)
     with browser_of(voters[0], client.url) as browser:
@@ -145,21 +143,21 @@ def test_new_keys_replace_the_old_ones_and_bad_ones_are_refused_before_any_task(
         assert body_of(browser, crop).status_code == 403
         made.push(studio_s3_key="READER0002", studio_s3_secret="its secret")
         assert body_of(browser, crop).status_code == 200
-    (second,) = client.read(ROWS, project=number)
+    (second,) = api(client, "GET", ROWS, project=number)
     assert second["id"] == first["id"]
     assert second["description"] != first["description"]
 
 
 def test_tasks_pushed_with_local_addresses_follow_to_the_bucket_and_back_with_their_votes(
-    studio: Studio, far: Far, client: Client, voters: list[Person]
+    studio: Studio, far: Far, client: LabelStudioClient, voters: list[Account]
 ) -> None:
     given: dict[str, Any] = {"wanted_votes": 2, "media_dir": studio.home.media, "owner": "o"}
     number = projects.ensure_project(client, title="it moves", **given).id
     pushed = push(client, number, faces(studio.home, 30)).task_ids
     voted = pushed["drawn-0000-1"]
     vote(voters[0], client, voted, "anger")
-    client.write(
-        "PATCH", f"/api/projects/{number}/", {"expert_instruction": _edited(client, number)}
+    api(
+        client, "PATCH", f"/api/projects/{number}/", {"expert_instruction": _edited(client, number)}
     )
 
     far.home.salt()
@@ -171,35 +169,35 @@ def test_tasks_pushed_with_local_addresses_follow_to_the_bucket_and_back_with_th
         key=READER, secret=SECRET,
     )  # fmt: skip
     before = _kept(client, number)
-    with Client(studio.address, media=bucket) as far_client:
+    with LabelStudioClient(studio.address, media=bucket) as far_client:
         assert projects.ensure_project(far_client, title="it moves", **given).id == number
         assert _addresses(client, number) == {f"s3://{BUCKET}/{far.prefix}/media"}
         assert push(far_client, number, faces(studio.home, 31)).new == 1
-        assert storages.follow(far_client, number, owner="o") == 0
+        assert sync_storage(far_client, number, owner="o") == 0
         # Killed after the row and before the last task: the next one goes on.
-        (row,) = client.read(ROWS, project=number)
+        (row,) = api(client, "GET", ROWS, project=number)
         begun = {"description": f"{row['description']}, tasks not yet re-addressed"}
-        client.write("PATCH", f"{ROWS}{row['id']}", begun)
-        old = client.read(f"/api/tasks/{voted}/", resolve_uri="false")["data"]
+        api(client, "PATCH", f"{ROWS}{row['id']}", begun)
+        old = api(client, "GET", f"/api/tasks/{voted}/", resolve_uri="false")["data"]
         there = {"data": old | {"crop": "/data/local-files/?d=crops/ab/c.png", "context": ""}}
-        client.write("PATCH", f"/api/tasks/{voted}/", there)
-        assert storages.follow(far_client, number, owner="o") == 1
-        kept = client.read(f"/api/tasks/{voted}/", resolve_uri="false")["data"]
+        api(client, "PATCH", f"/api/tasks/{voted}/", there)
+        assert sync_storage(far_client, number, owner="o") == 1
+        kept = api(client, "GET", f"/api/tasks/{voted}/", resolve_uri="false")["data"]
         assert (kept["crop"], kept["context"]) == (bucket.address("crops/ab/c.png"), "")
-        client.write("PATCH", f"/api/tasks/{voted}/", {"data": old})
-    guide = client.read(f"/api/projects/{number}/")["expert_instruction"]
+        api(client, "PATCH", f"/api/tasks/{voted}/", {"data": old})
+    guide = api(client, "GET", f"/api/projects/{number}/")["expert_instruction"]
     assert "our house rule" in guide
     assert "local-files" not in guide
 
     projects.ensure_project(client, title="it moves", **given)
-    assert client.read(ROWS, project=number) == []
+    assert api(client, "GET", ROWS, project=number) == []
     assert _addresses(client, number) == {"/data/local-files/"}
-    assert "local-files" in client.read(f"/api/projects/{number}/")["expert_instruction"]
+    assert "local-files" in api(client, "GET", f"/api/projects/{number}/")["expert_instruction"]
     assert {task: _kept(client, number)[task] for task in before} == before
 
 
 def test_the_doctor_says_where_pictures_come_from_and_what_is_wrong_with_it(
-    far: Far, client: Client
+    far: Far, client: LabelStudioClient
 ) -> None:
     made = far.office(1)
 
@@ -220,28 +218,28 @@ def test_the_doctor_says_where_pictures_come_from_and_what_is_wrong_with_it(
     assert [told()[0], "salt" in told()[1]] == ["wrong", True]
     far.door.readers.clear()
     assert [told()[0], "403" in told()[1]] == ["wrong", True]
-    (row,) = client.read(ROWS, project=number)
-    client.write("DELETE", f"{ROWS}{row['id']}")
+    (row,) = api(client, "GET", ROWS, project=number)
+    api(client, "DELETE", f"{ROWS}{row['id']}")
     assert [told()[0], "label push" in told()[1]] == ["wrong", True]
     made.given["media_from"] = "folder"
     assert [told()[0], "mount" in told()[1]] == ["note", True]
 
 
 def _signed_in(made: Any) -> Any:
-    return pipeline_studio.client_of(made.settings())
+    return made.workspace().connect()
 
 
 def _projects(made: Any) -> list[projects.Project]:
     with _signed_in(made) as ours:
-        return pipeline_studio.all_projects(made.settings(), ours)
+        return sync.all_projects(made.workspace(), ours)
 
 
-def _edited(client: Client, number: int) -> str:
-    guide = client.read(f"/api/projects/{number}/")["expert_instruction"]
+def _edited(client: LabelStudioClient, number: int) -> str:
+    guide = api(client, "GET", f"/api/projects/{number}/")["expert_instruction"]
     return f"our house rule: no hats<br/>{guide}"
 
 
-def _addresses(client: Client, number: int) -> set[str]:
+def _addresses(client: LabelStudioClient, number: int) -> set[str]:
     tasks = client.tasks(number, include="id,data", task_only=True)
     return {
         task["data"][name].partition("?d=")[0].partition("/crops/")[0].partition("/contexts/")[0]
@@ -250,7 +248,7 @@ def _addresses(client: Client, number: int) -> set[str]:
     }
 
 
-def _kept(client: Client, number: int) -> dict[int, Any]:
+def _kept(client: LabelStudioClient, number: int) -> dict[int, Any]:
     """Of each task what must outlive its addresses: the face, the order, every annotation."""
     include = "id,data,annotations,result,completed_by,lead_time,was_cancelled,is_labeled"
     return {

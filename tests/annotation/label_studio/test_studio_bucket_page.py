@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from annotation.label_studio.client import Client
-from annotation.label_studio.task_order import own_orders
-from annotation.label_studio.users import Person
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.tasks import annotator_links
+from annotation.label_studio.users import Account
 from tests import browser
 from tests.annotation.label_studio.conftest import Studio
 from tests.annotation.label_studio.far import Far, far_home, s3_url
@@ -41,8 +41,8 @@ def far(studio: Studio, s3_url: str, tmp_path: Path) -> Iterator[Far]:
 def test_a_face_is_judged_by_a_picture_a_frame_and_a_clip_from_the_bucket(
     far: Far,
     studio: Studio,
-    client: Client,
-    voters: list[Person],
+    client: LabelStudioClient,
+    voters: list[Account],
     pictures: Path,
     presign: bool,
 ) -> None:
@@ -53,7 +53,7 @@ def test_a_face_is_judged_by_a_picture_a_frame_and_a_clip_from_the_bucket(
     atomic.write_bytes(far.home.media / "clips" / "drawn-0000.webm", clip)
     number = max(made.push().tasks)
     far.door.passed.clear()
-    (link,) = own_orders(client, number, ["somebody"]).values()
+    (link,) = annotator_links(client, number, ["somebody"]).values()
     with sitting(client.url, voters[0], link) as chrome:
         assert chrome.execute_script(PICTURES) == [224, 320]
         browser.until(chrome, lambda: chrome.execute_script(READY) >= 2)

@@ -11,12 +11,10 @@ import pytest
 
 from annotation.label_studio import labeling_config, projects
 from annotation.label_studio.answers import columns_of, result_of
-from annotation.label_studio.client import Client
-from annotation.label_studio.drawings import FOLDER, write_drawings
-from annotation.label_studio.guide import instruction
-from annotation.label_studio.marks import Mark, page_fingerprint, read_mark
-from annotation.label_studio.page import Page
-from tests.annotation.label_studio.conftest import Studio
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.guide import FOLDER, instruction, write_drawings
+from annotation.label_studio.labeling_config import Page, page_fingerprint
+from tests.annotation.label_studio.conftest import Studio, api
 from warehouse.errors import SettingsError
 from warehouse.vocabulary import ACTION_UNITS, ANSWERS, EXPRESSIONS
 
@@ -54,10 +52,13 @@ def test_the_sdk_accepts_the_config_and_every_answer() -> None:
 
 
 @pytest.mark.studio
-def test_the_server_accepts_the_config(client: Client) -> None:
+def test_the_server_accepts_the_config(client: LabelStudioClient) -> None:
     assert (
-        client.write(
-            "POST", "/api/projects/validate/", {"label_config": labeling_config.labeling_config()}
+        api(
+            client,
+            "POST",
+            "/api/projects/validate/",
+            {"label_config": labeling_config.labeling_config()},
         )
         is None
     )
@@ -109,7 +110,7 @@ def test_our_config_has_no_fault_and_a_stable_name() -> None:
 
 @pytest.mark.studio
 def test_a_project_is_found_again_and_set_up_for_blind_votes(
-    studio: Studio, client: Client
+    studio: Studio, client: LabelStudioClient
 ) -> None:
     def ensure(wanted_votes: int, owner: str = "one") -> projects.Project:
         return projects.ensure_project(
@@ -123,25 +124,27 @@ def test_a_project_is_found_again_and_set_up_for_blind_votes(
     first = ensure(3)
     assert ensure(5) == first
     assert ensure(5, owner="two").id != first.id
-    row = client.read(f"/api/projects/{first.id}/")
+    row = api(client, "GET", f"/api/projects/{first.id}/")
     assert row["maximum_annotations"] == 5
     assert row["show_collab_predictions"] is False
     assert row["sampling"] == "Uniform sampling"
     assert "cannot tell" in row["expert_instruction"]
-    storages = client.read("/api/storages/localfiles/", project=first.id)
+    storages = api(client, "GET", "/api/storages/localfiles/", project=first.id)
     assert sorted(item["title"] for item in storages) == [
         "serve contexts",
         "serve crops",
         "serve guide",
     ]
-    assert projects.last_change(client, first.id) is None
+    assert client.last_change(first.id) is None
 
 
 @pytest.mark.studio
 def test_a_new_project_does_not_take_a_number_that_tables_know(
-    studio: Studio, client: Client
+    studio: Studio, client: LabelStudioClient
 ) -> None:
-    highest = max(row["id"] for row in client.read("/api/projects/", page_size=1000)["results"])
+    highest = max(
+        row["id"] for row in api(client, "GET", "/api/projects/", page_size=1000)["results"]
+    )
     taken = range(highest + 3)
     made = projects.ensure_project(
         client, title="numbers", wanted_votes=1, media_dir=studio.home.media, avoid=taken
@@ -186,9 +189,9 @@ def test_pages_are_told_apart_and_named_the_same_each_time() -> None:
 
 @pytest.mark.studio
 @pytest.mark.parametrize("page", PAGES)
-def test_the_server_accepts_every_page(client: Client, page: Page) -> None:
+def test_the_server_accepts_every_page(client: LabelStudioClient, page: Page) -> None:
     body = {"label_config": labeling_config.labeling_config(page)}
-    assert client.write("POST", "/api/projects/validate/", body) is None
+    assert api(client, "POST", "/api/projects/validate/", body) is None
 
 
 @pytest.mark.parametrize(
@@ -226,6 +229,6 @@ def test_each_expression_is_drawn_in_its_own_way(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 17])
 def test_a_mark_is_read_back_from_a_description(number: int) -> None:
-    mark = Mark(page_fingerprint(Page()), "0" * 8, number)
-    assert read_mark(f"Facial expressions. {mark} and what somebody added") == mark
-    assert read_mark("risorius is nice [risorius]") is None
+    mark = projects._Tag(page_fingerprint(Page()), "0" * 8, number)
+    assert projects._read_tag(f"Facial expressions. {mark} and what somebody added") == mark
+    assert projects._read_tag("risorius is nice [risorius]") is None

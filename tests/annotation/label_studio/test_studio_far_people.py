@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from annotation.label_studio.client import Client
-from annotation.label_studio.pull import User
-from pipeline import studio as pipeline_studio
+from annotation.label_studio import users
+from annotation.label_studio.client import LabelStudioClient
 from pipeline.settings import Settings
 from tests.annotation.label_studio.conftest import Studio
 from tests.annotation.label_studio.far import Far, far_home, s3_url
@@ -46,58 +45,63 @@ def machine(far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 
 def test_both_machines_name_every_rater_alike_and_the_bucket_holds_no_address_and_no_token(
-    far: Far, machine: Callable[[str], Settings], client: Client
+    far: Far, machine: Callable[[str], Settings], client: LabelStudioClient
 ) -> None:
     first = machine("a")
-    ann = pipeline_studio.add_person(first, ANN)
-    eve = pipeline_studio.add_person(first, EVE, subject="eve-1")
-    ids = {email: number for number, email in client.users().items()}
+    ann = users.add_account(first.label_studio, ANN)
+    eve = users.add_account(first.label_studio, EVE, subject="eve-1")
+    ids = {email: number for number, email in client.user_emails().items()}
 
     second = machine("b")
     assert second.place.root != first.place.root
-    assert pipeline_studio.list_people(second) == [
-        {key: value for key, value in told.items() if key != "password_file"} | {"email": ""}
-        for told in sorted((ann, eve), key=lambda told: told["rater_id"])
+    assert [one.summary() for one in users.list_accounts(second.label_studio)] == [
+        account.summary() | {"email": ""}
+        for account in sorted((ann, eve), key=lambda account: account.rater_id)
     ]
-    (filmed,) = pipeline_studio.filmed(second)
-    mine = pipeline_studio.filmed(first)[0]
+    (filmed,) = users.self_report_accounts(second.label_studio)
+    mine = users.self_report_accounts(first.label_studio)[0]
     assert filmed.subject == "eve-1"
     titles = [
-        pipeline_studio.title_of(settings, person)
+        users.project_title(settings.label_studio, person)
         for settings, person in ((first, mine), (second, filmed))
     ]
     assert titles[0] == titles[1]
 
-    assert pipeline_studio.add_person(second, ANN)["rater_id"] == ann["rater_id"]
+    assert users.add_account(second.label_studio, ANN).rater_id == ann.rater_id
     for refused in (
-        lambda: pipeline_studio.remove_person(second, EVE),
-        lambda: pipeline_studio.add_person(second, EVE, subject="eve-2"),
+        lambda: users.remove_account(second.label_studio, EVE),
+        lambda: users.add_account(second.label_studio, EVE, subject="eve-2"),
     ):
-        with pytest.raises(StudioError, match="another machine"):
+        with pytest.raises(StudioError, match="Another machine"):
             refused()
     before = (first.place.studio / "people.json").read_text()
-    assert pipeline_studio.remove_person(first, EVE)
+    assert users.remove_account(first.label_studio, EVE)
     second = machine("b")
-    assert [told["state"] for told in pipeline_studio.list_people(second)] == [
-        "removed" if told is eve else "active"
-        for told in sorted((ann, eve), key=lambda told: told["rater_id"])
+    assert [
+        told["state"]
+        for told in [one.summary() for one in users.list_accounts(second.label_studio)]
+    ] == [
+        "removed" if account is eve else "active"
+        for account in sorted((ann, eve), key=lambda account: account.rater_id)
     ]
     for settings in (first, second):
-        name = pipeline_studio.rater_of(settings)
-        assert name(User(ids[ANN], ANN)) == (ann["rater_id"], "person")
+        name = users.rater_of(settings.label_studio)
+        assert name(ids[ANN], ANN) == (ann.rater_id, "person")
         # Of somebody removed the server hides the address.
-        assert name(User(ids[EVE], "")) == (eve["rater_id"], "self")
+        assert name(ids[EVE], "") == (eve.rater_id, "self")
 
     # An older copy of the accounts, put back, brings nobody back.
     kept = (first.place.studio / "people.json").read_text()
     (first.place.studio / "people.json").write_text(before)
-    pipeline_studio.rater_of(first)
-    assert pipeline_studio.list_people(machine("b")) == pipeline_studio.list_people(second)
+    users.rater_of(first.label_studio)
+    assert [one.summary() for one in users.list_accounts(machine("b").label_studio)] == [
+        one.summary() for one in users.list_accounts(second.label_studio)
+    ]
 
     objects = ObjectStore(f"s3://{BUCKET}/{far.prefix}")
     stored = {key: objects.read(key) or b"" for key in objects.list("")}
     assert {key for key in stored if key.startswith("people/")} == {
-        f"people/{told['rater_id']}.json" for told in (ann, eve)
+        f"people/{account.rater_id}.json" for account in (ann, eve)
     }
     assert ANN in kept
     for key, data in stored.items():
@@ -107,10 +111,13 @@ def test_both_machines_name_every_rater_alike_and_the_bucket_holds_no_address_an
 
 
 def test_without_a_bucket_people_are_this_machines_own(
-    studio: Studio, client: Client, tmp_path: Path
+    studio: Studio, client: LabelStudioClient, tmp_path: Path
 ) -> None:
     given = {"LABEL_STUDIO_URL": studio.address.url, "LABEL_STUDIO_API_KEY": studio.address.token}
     settings = Settings(home=tmp_path / "home", **given)
-    made = pipeline_studio.add_person(settings, "own.far@example.org")
-    assert [told["email"] for told in pipeline_studio.list_people(settings)] == [made["email"]]
+    made = users.add_account(settings.label_studio, "own.far@example.org")
+    assert [
+        told["email"]
+        for told in [one.summary() for one in users.list_accounts(settings.label_studio)]
+    ] == [made.email]
     assert not (settings.place.root / "people").exists()

@@ -12,13 +12,10 @@ import psutil
 import pytest
 
 from annotation.label_studio import projects, server, users
-from annotation.label_studio.address import Address
 from annotation.label_studio.answers import result_of
-from annotation.label_studio.client import Client
-from annotation.label_studio.pull import User, pull
-from annotation.label_studio.tasks import push
-from annotation.label_studio.users import Person
-from tests.annotation.label_studio.conftest import Board, Studio, faces
+from annotation.label_studio.client import Address, LabelStudioClient
+from annotation.label_studio.users import Account
+from tests.annotation.label_studio.conftest import Board, Studio, api, faces, pull, push
 from warehouse.errors import StudioError
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
@@ -29,30 +26,30 @@ pytestmark = pytest.mark.studio
 NONE = TABLES["annotations"].empty()
 
 
-def named(user: User) -> tuple[str, str]:
-    return f"person-{user.id:08x}", "person"
+def named(user_id: int, email: str) -> tuple[str, str]:
+    return f"person-{user_id:08x}", "person"
 
 
-class Mortal(Client):
+class Mortal(LabelStudioClient):
     """Kills the server when it has read ``after`` pages of tasks."""
 
     def __init__(self, address: Address, *, after: int) -> None:
-        super().__init__(address, patience_s=1)
+        super().__init__(address, retry_for_s=1)
         root = psutil.Process(address.pid)
         self._family, self._left = [root, *root.children(recursive=True)], after
 
-    def read(self, path: str, **params: Any) -> Any:
-        if path == "/api/tasks/" and params.get("fields") == "all":
+    def _get(self, path: str, **params: Any) -> Any:
+        if params.get("fields") == "all":
             self._left -= 1
             if self._left < 0:
                 for process in reversed(self._family):
                     process.kill()
                 psutil.wait_procs(self._family, timeout=10)
                 self._left = 10**6
-        return super().read(path, **params)
+        return super()._get(path, **params)
 
 
-def with_votes(client: Client, project_id: int, count: int, raters: list[int]) -> None:
+def with_votes(client: LabelStudioClient, project_id: int, count: int, raters: list[int]) -> None:
     """``count`` tasks, imported with a vote of each rater."""
     for start in range(0, count, 250):
         tasks = [
@@ -66,7 +63,7 @@ def with_votes(client: Client, project_id: int, count: int, raters: list[int]) -
             }
             for number in range(start, min(count, start + 250))
         ]  # fmt: skip
-        client.write("POST", f"/api/projects/{project_id}/import?commit_to_project=true", tasks)
+        api(client, "POST", f"/api/projects/{project_id}/import?commit_to_project=true", tasks)
 
 
 @pytest.mark.slow
@@ -79,10 +76,8 @@ def test_killed_amid_a_push_of_1000_and_a_pull_of_5000_nothing_is_lost_or_twice(
 
     address, everything = up(), faces(fresh_home, 1000)
     given = {"wanted_votes": 5, "media_dir": fresh_home.media}
-    with Client(address) as client:
-        raters = [
-            users.add(client, fresh_home.studio, f"r{n}@example.org").user_id for n in range(5)
-        ]
+    with LabelStudioClient(address) as client:
+        raters = [users.add(client, fresh_home, f"r{n}@example.org").user_id for n in range(5)]
         pushed = projects.ensure_project(client, title="pushed", **given).id
         voted = projects.ensure_project(client, title="voted", **given).id
         with_votes(client, voted, 1000, raters)
@@ -92,13 +87,13 @@ def test_killed_amid_a_push_of_1000_and_a_pull_of_5000_nothing_is_lost_or_twice(
             if done == 500:
                 client._left = 0
                 with pytest.raises(StudioError):
-                    client.read("/api/tasks/", project=pushed, fields="all")
+                    client._get("api/tasks/", project=pushed, fields="all")
 
         with pytest.raises(StudioError, match="risorius studio up"):
             push(client, pushed, everything, progress=die)
     with Mortal(up(), after=1) as client, pytest.raises(StudioError, match="risorius studio up"):
         pull(client, voted, known=NONE, rater_of=named, now=datetime.now(UTC))
-    with Client(up()) as client:
+    with LabelStudioClient(up()) as client:
         done = push(client, pushed, everything)
         assert (done.known, done.new) == (500, 500)
         tasks = client.tasks(pushed, include="id,data", task_only=True)
@@ -114,34 +109,34 @@ def test_killed_amid_a_push_of_1000_and_a_pull_of_5000_nothing_is_lost_or_twice(
 
 
 @pytest.fixture
-def office_worker(studio: Studio, client: Client) -> Person:
-    return users.add(client, studio.home.studio, "worker@example.org")
+def office_worker(studio: Studio, client: LabelStudioClient) -> Account:
+    return users.add(client, studio.home, "worker@example.org")
 
 
 def test_a_token_revoked_between_two_pulls_is_named_and_a_new_one_goes_on(
-    board: Callable[[int], Board], voters: list[Person], office_worker: Person
+    board: Callable[[int], Board], voters: list[Account], office_worker: Account
 ) -> None:
     made = board(2)
     tasks = list(push(made.client, made.id, made.faces).task_ids.values())
 
     def vote(task: int) -> None:
-        with Client(voters[0].address(made.client.url)) as ada:
-            ada.write("POST", f"/api/tasks/{task}/annotations/", {"result": result_of(["fear"])})
+        with LabelStudioClient(voters[0].address(made.client.url)) as ada:
+            api(ada, "POST", f"/api/tasks/{task}/annotations/", {"result": result_of(["fear"])})
 
-    def pulled(client: Client, known: pl.DataFrame) -> pl.DataFrame:
+    def pulled(client: LabelStudioClient, known: pl.DataFrame) -> pl.DataFrame:
         return pull(client, made.id, known=known, rater_of=named, now=datetime.now(UTC)).events
 
     vote(tasks[0])
-    with Client(office_worker.address(made.client.url), patience_s=1) as worker:
+    with LabelStudioClient(office_worker.address(made.client.url), retry_for_s=1) as worker:
         first = pulled(worker, NONE)
-        token = worker.write("POST", "/api/current-user/reset-token/")["token"]
+        token = api(worker, "POST", "/api/current-user/reset-token/")["token"]
         vote(tasks[1])
         with pytest.raises(StudioError, match=r"HTTP 401") as refused:
             pulled(worker, first)
         assert office_worker.token not in str(refused.value)
         with pytest.raises(StudioError, match=r"HTTP 401"):
             push(worker, made.id, made.faces)
-    with Client(Address(made.client.url, token)) as again:
+    with LabelStudioClient(Address(made.client.url, token)) as again:
         second = pulled(again, first)
         assert push(again, made.id, made.faces).new == 0
     assert (first.height, second.height) == (1, 1)

@@ -10,46 +10,44 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from annotation.label_studio.address import Address
 from annotation.label_studio.answers import result_of
-from annotation.label_studio.client import Client
-from annotation.label_studio.tasks import push
-from annotation.label_studio.users import Person
+from annotation.label_studio.client import Address, LabelStudioClient
+from annotation.label_studio.users import Account
 from annotation.label_studio.webhook import listening
-from tests.annotation.label_studio.conftest import Board
+from tests.annotation.label_studio.conftest import Board, api, push
 
 pytestmark = pytest.mark.studio
 
 
-def hooks(client: Client) -> list[dict]:
-    return [hook for hook in client.read("/api/webhooks/") if "risorius" in hook["url"]]
+def hooks(client: LabelStudioClient) -> list[dict]:
+    return [hook for hook in api(client, "GET", "/api/webhooks/") if "risorius" in hook["url"]]
 
 
 def test_a_vote_an_edit_and_a_deletion_ring(
-    board: Callable[[int], Board], voters: list[Person]
+    board: Callable[[int], Board], voters: list[Account]
 ) -> None:
     made = board(1)
     (task,) = push(made.client, made.id, made.faces).task_ids.values()
     rung = threading.Event()
     with (
-        Client(voters[0].address(made.client.url)) as ada,
-        listening(made.client, lambda: [made.id], on_ring=rung.set) as bell,
+        LabelStudioClient(voters[0].address(made.client.url)) as ada,
+        listening(made.client, lambda: [made.id], on_change=rung.set) as bell,
     ):
         assert bell.connected
         body = {"result": result_of(["fear"])}
-        number = ada.write("POST", f"/api/tasks/{task}/annotations/", body)["id"]
+        number = api(ada, "POST", f"/api/tasks/{task}/annotations/", body)["id"]
         assert bell.wait(20)
         assert rung.is_set()
-        ada.write("PATCH", f"/api/annotations/{number}/", {"result": result_of(["anger"])})
+        api(ada, "PATCH", f"/api/annotations/{number}/", {"result": result_of(["anger"])})
         assert bell.wait(20)
-        ada.write("DELETE", f"/api/annotations/{number}/")
+        api(ada, "DELETE", f"/api/annotations/{number}/")
         assert bell.wait(20)
         assert not bell.wait(0.01)
     assert hooks(made.client) == []
 
 
 def test_strangers_do_not_ring_and_it_listens_on_loopback_only(
-    client: Client, board: Callable[[int], Board]
+    client: LabelStudioClient, board: Callable[[int], Board]
 ) -> None:
     made = board(1)
     with listening(client, lambda: [made.id]) as bell:
@@ -61,14 +59,14 @@ def test_strangers_do_not_ring_and_it_listens_on_loopback_only(
         assert httpx.post(hook["url"] + "/x", headers=secret, json={}).status_code == 404
         wrong = dict.fromkeys(secret, "guess")
         assert httpx.post(hook["url"], headers=wrong, json={}).status_code == 404
-        assert bell.rings == 0
+        assert bell.n_calls == 0
         assert httpx.post(hook["url"], headers=secret, json={}).status_code == 204
         assert bell.wait(10)  # it answers first, so that a rater's submit need not wait for it
-        assert bell.rings == 1
+        assert bell.n_calls == 1
 
 
 def test_a_killed_listener_is_cleaned_up_and_a_living_one_is_not(
-    client: Client, board: Callable[[int], Board]
+    client: LabelStudioClient, board: Callable[[int], Board]
 ) -> None:
     number = board(1).id
     with listening(client, lambda: [number]) as first:
@@ -78,7 +76,7 @@ def test_a_killed_listener_is_cleaned_up_and_a_living_one_is_not(
             "headers": alive["headers"], "send_for_all_actions": False,
             "actions": ["ANNOTATION_CREATED"],
         }  # fmt: skip
-        client.write("POST", "/api/webhooks/", dead)
+        api(client, "POST", "/api/webhooks/", dead)
         with listening(client, lambda: [number]) as second:
             urls = [hook["url"] for hook in hooks(client)]
             assert len(urls) == 2
@@ -87,17 +85,17 @@ def test_a_killed_listener_is_cleaned_up_and_a_living_one_is_not(
 
 
 def test_a_server_that_is_away_leaves_a_silent_bell() -> None:
-    away = Client(Address(url="http://127.0.0.1:9", token="t" * 40), patience_s=0.1)
+    away = LabelStudioClient(Address(url="http://127.0.0.1:9", token="t" * 40), retry_for_s=0.1)
     with away, listening(away, lambda: [1]) as bell:
         assert not bell.connected
         assert not bell.wait(0.01)
 
 
 def test_a_project_made_meanwhile_rings_too(
-    client: Client, board: Callable[[int], Board], voters: list[Person]
+    client: LabelStudioClient, board: Callable[[int], Board], voters: list[Account]
 ) -> None:
     numbers: list[int] = []
-    with listening(client, lambda: [*numbers], look_s=0.1) as bell:
+    with listening(client, lambda: [*numbers], refresh_s=0.1) as bell:
         assert not bell.connected
         made = board(1)
         (task,) = push(made.client, made.id, made.faces).task_ids.values()
@@ -105,8 +103,8 @@ def test_a_project_made_meanwhile_rings_too(
         deadline = time.monotonic() + 30
         while not bell.connected and time.monotonic() < deadline:
             time.sleep(0.05)
-        with Client(voters[0].address(client.url)) as ada:
-            ada.write("POST", f"/api/tasks/{task}/annotations/", {"result": result_of(["fear"])})
+        with LabelStudioClient(voters[0].address(client.url)) as ada:
+            api(ada, "POST", f"/api/tasks/{task}/annotations/", {"result": result_of(["fear"])})
         assert bell.wait(20)
         assert len(hooks(client)) == 1
     assert hooks(client) == []

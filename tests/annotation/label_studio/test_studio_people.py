@@ -7,33 +7,36 @@ import stat
 
 import pytest
 
-from annotation.label_studio import pull, users
-from annotation.label_studio.client import Client, connect
-from annotation.label_studio.users import Person
-from tests.annotation.label_studio.conftest import Studio
+from annotation.label_studio import users
+from annotation.label_studio.client import LabelStudioClient, connect
+from annotation.label_studio.users import Account
+from annotation.label_studio.workspace import Workspace
+from tests.annotation.label_studio.conftest import Studio, api
 from warehouse.errors import StudioError
 from warehouse.ids import pseudonym
 
 pytestmark = pytest.mark.studio
 
 
-def test_each_signs_in_with_an_own_token(studio: Studio, voters: list[Person]) -> None:
+def test_each_signs_in_with_an_own_token(studio: Studio, voters: list[Account]) -> None:
     assert len({person.token for person in voters} | {studio.address.token}) == 4
     for person in voters:
         with connect(person.address(studio.address.url)) as client:
-            assert client.whoami()["email"] == person.email
-            assert client.whoami()["id"] == person.user_id
+            assert client.sdk.users.whoami().email == person.email
+            assert client.sdk.users.whoami().id == person.user_id
 
 
-def test_adding_again_changes_nothing(studio: Studio, client: Client, voters: list[Person]) -> None:
-    members = client.users()
-    again = users.add(client, studio.home.studio, f" {voters[0].email.upper()} ")
+def test_adding_again_changes_nothing(
+    studio: Studio, client: LabelStudioClient, voters: list[Account]
+) -> None:
+    members = client.user_emails()
+    again = users.add(client, studio.home, f" {voters[0].email.upper()} ")
     assert again == voters[0]
-    assert client.users() == members
-    assert voters[0] in users.list_people(studio.home.studio)
+    assert client.user_emails() == members
+    assert voters[0] in users.own_accounts(studio.home)
 
 
-def test_secrets_stay_in_one_private_file(studio: Studio, voters: list[Person]) -> None:
+def test_secrets_stay_in_one_private_file(studio: Studio, voters: list[Account]) -> None:
     path = studio.home.studio / "people.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert voters[0].token in path.read_text()
@@ -43,55 +46,55 @@ def test_secrets_stay_in_one_private_file(studio: Studio, voters: list[Person]) 
 
 @pytest.mark.parametrize("made_on_server", [False, True])
 def test_a_run_killed_while_adding_is_finished_by_the_next(
-    studio: Studio, client: Client, made_on_server: bool
+    studio: Studio, client: LabelStudioClient, made_on_server: bool
 ) -> None:
     """Killed after the password was noted, before or after the server made the account."""
-    folder, email = studio.home.studio, f"killed-{made_on_server}@example.org".lower()
+    folder, email = studio.home, f"killed-{made_on_server}@example.org".lower()
     if made_on_server:
         person = users.add(client, folder, email)
-    path = folder / "people.json"
+    path = folder.studio / "people.json"
     accounts = json.loads(path.read_text())
     noted = {"url": client.url, "kind": "person", "password": "noted-before-1"}
     if made_on_server:
         noted["password"] = person.password
     path.write_text(json.dumps(accounts | {email: noted}))
-    assert email not in [person.email for person in users.list_people(folder)]
+    assert email not in [person.email for person in users.own_accounts(folder)]
     added = users.add(client, folder, email)
     assert added.password == noted["password"]
     with connect(added.address(client.url)) as own:
-        assert own.whoami()["email"] == email
+        assert own.sdk.users.whoami().email == email
 
 
 def test_who_was_removed_votes_no_more_and_keeps_the_pseudonym(
-    studio: Studio, client: Client
+    studio: Studio, client: LabelStudioClient
 ) -> None:
-    folder = studio.home.studio
+    folder = studio.home
     eve = users.add(client, folder, "eve@example.org")
     assert users.remove(client, folder, "Eve@Example.org")
     assert not users.remove(client, folder, "eve@example.org")
     assert not users.remove(client, folder, "nobody@example.org")
     with pytest.raises(StudioError, match="HTTP 401"):
         connect(eve.address(client.url))
-    with pytest.raises(StudioError, match="who was removed"):
+    with pytest.raises(StudioError, match="was removed"):
         users.add(client, folder, "eve@example.org")
     # The server hides the address of who was removed.
-    assert eve.user_id not in client.users()
-    name = users.rater_of(folder, salt="s")(pull.User(eve.user_id, ""))
-    assert name == (pseudonym("person", "s", "eve@example.org"), "person")
-    (kept,) = [person for person in users.list_people(folder) if person.email == eve.email]
+    assert eve.user_id not in client.user_emails()
+    name = users.rater_of(Workspace(folder))(eve.user_id, "")
+    assert name == (pseudonym("person", folder.salt(), "eve@example.org"), "person")
+    (kept,) = [person for person in users.own_accounts(folder) if person.email == eve.email]
     assert (kept.removed, kept.token, kept.user_id) == (True, "", eve.user_id)
 
 
-def test_kinds_and_strangers(studio: Studio, client: Client) -> None:
-    folder = studio.home.studio
+def test_kinds_and_strangers(studio: Studio, client: LabelStudioClient) -> None:
+    folder = studio.home
     stand_in = users.add(client, folder, "stand-in@example.org", kind="simulated")
-    rater_of = users.rater_of(folder, salt="s")
-    own = rater_of(pull.User(stand_in.user_id, stand_in.email))
-    assert own == (pseudonym("simulated", "s", stand_in.email), "simulated")
+    rater_of = users.rater_of(Workspace(folder))
+    own = rater_of(stand_in.user_id, stand_in.email)
+    assert own == (pseudonym("simulated", folder.salt(), stand_in.email), "simulated")
     assert own[0].startswith("simulated-")
-    stranger = rater_of(pull.User(4711, "guest@example.org"))
-    assert stranger == (pseudonym("person", "s", "guest@example.org"), "person")
-    assert rater_of(pull.User(4711, "")) != rater_of(pull.User(4712, ""))
+    stranger = rater_of(4711, "guest@example.org")
+    assert stranger == (pseudonym("person", folder.salt(), "guest@example.org"), "person")
+    assert rater_of(4711, "") != rater_of(4712, "")
 
 
 @pytest.mark.parametrize(
@@ -99,14 +102,16 @@ def test_kinds_and_strangers(studio: Studio, client: Client) -> None:
     [("no address", "person"), ("a@b", "person"), ("", "person"), ("a@b.org", "machine")],
 )
 def test_what_is_no_address_or_kind_is_refused(
-    studio: Studio, client: Client, email: str, kind: str
+    studio: Studio, client: LabelStudioClient, email: str, kind: str
 ) -> None:
     with pytest.raises(StudioError, match=r"name@example\.org"):
-        users.add(client, studio.home.studio, email, kind=kind)
+        users.add(client, studio.home, email, kind=kind)
 
 
-def test_an_account_made_by_hand_is_not_taken_over(studio: Studio, client: Client) -> None:
+def test_an_account_made_by_hand_is_not_taken_over(
+    studio: Studio, client: LabelStudioClient
+) -> None:
     body = {"email": "hand@example.org", "username": "hand", "first_name": "", "last_name": ""}
-    client.write("POST", "/api/users/", body)
-    with pytest.raises(StudioError, match="made it by hand"):
-        users.add(client, studio.home.studio, "hand@example.org")
+    api(client, "POST", "/api/users/", body)
+    with pytest.raises(StudioError, match="made by hand"):
+        users.add(client, studio.home, "hand@example.org")

@@ -11,47 +11,44 @@ from typing import Any
 import polars as pl
 import pytest
 
-from annotation.label_studio import database, ledger, users
+from annotation.label_studio import event_log, installation, users
 from annotation.label_studio.answers import result_of
-from annotation.label_studio.client import Client
-from annotation.label_studio.ledger import standing
-from annotation.label_studio.pull import Gathered, Pulled, User, gather, pull
-from annotation.label_studio.tasks import push
-from annotation.label_studio.users import Person
-from tests.annotation.label_studio.conftest import Board, Studio
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.event_log import PullResult, standing_annotations
+from annotation.label_studio.users import Account
+from annotation.label_studio.workspace import Workspace
+from tests.annotation.label_studio.conftest import Board, Pulled, Studio, api, pull, push
 from warehouse.errors import StudioError
 from warehouse.ids import pseudonym
 from warehouse.storage.schema import TABLES
 
 pytestmark = pytest.mark.studio
 
-SALT = "salt"
-
 
 class Desk:
     """A project with tasks, people who vote in it, and what was pulled from it so far."""
 
-    def __init__(self, made: Board, voters: list[Person], studio: Studio) -> None:
+    def __init__(self, made: Board, voters: list[Account], studio: Studio) -> None:
         self.id, self.client, self.voters, self.studio = made.id, made.client, voters, studio
         self.tasks = push(made.client, made.id, made.faces).task_ids
         self.face_ids = made.face_ids
         self.known = TABLES["annotations"].empty()
 
     @contextmanager
-    def sitting(self, who: int) -> Iterator[Client]:
-        with Client(self.voters[who].address(self.client.url)) as person:
+    def sitting(self, who: int) -> Iterator[LabelStudioClient]:
+        with LabelStudioClient(self.voters[who].address(self.client.url)) as person:
             yield person
 
     def vote(self, who: int, face: int, *expressions: str, **more: Any) -> int:
         body = {"result": result_of(expressions), "lead_time": 3.5} | more
         task = self.tasks[self.face_ids[face]]
         with self.sitting(who) as person:
-            return person.write("POST", f"/api/tasks/{task}/annotations/", body)["id"]
+            return api(person, "POST", f"/api/tasks/{task}/annotations/", body)["id"]
 
     def pull(self, **more: Any) -> Pulled:
         given: dict[str, Any] = {
             "known": self.known,
-            "rater_of": users.rater_of(self.studio.home.studio, salt=SALT),
+            "rater_of": users.rater_of(Workspace(self.studio.home)),
             "now": datetime.now(UTC),
         }
         pulled = pull(self.client, self.id, **given | more)
@@ -60,12 +57,14 @@ class Desk:
         return pulled
 
     def standing(self) -> dict[int, list[str]]:
-        rows = standing(self.known, self.id).select("annotation_id", "answer").iter_rows()
+        rows = (
+            standing_annotations(self.known, self.id).select("annotation_id", "answer").iter_rows()
+        )
         return {number: answer["expressions"] for number, answer in rows}
 
 
 @pytest.fixture
-def desk(board: Callable[[int], Board], voters: list[Person], studio: Studio) -> Desk:
+def desk(board: Callable[[int], Board], voters: list[Account], studio: Studio) -> Desk:
     return Desk(board(4), voters, studio)
 
 
@@ -86,7 +85,7 @@ def test_a_vote_has_everything_the_table_wants(desk: Desk) -> None:
         "task_id": desk.tasks[desk.face_ids[0]],
         "project_id": desk.id,
         "face_id": desk.face_ids[0],
-        "rater_id": pseudonym("person", SALT, "ben@example.org"),
+        "rater_id": pseudonym("person", desk.studio.home.salt(), "ben@example.org"),
         "rater_kind": "person",
         "event": "created",
         "answer": {
@@ -124,22 +123,22 @@ def test_made_edited_deleted_and_skipped(desk: Desk) -> None:
     assert desk.pull().events.is_empty()
 
     with desk.sitting(0) as ada:
-        ada.write("PATCH", f"/api/annotations/{one}/", {"result": result_of(["sadness"])})
+        api(ada, "PATCH", f"/api/annotations/{one}/", {"result": result_of(["sadness"])})
     with desk.sitting(1) as ben:
-        ben.write("DELETE", f"/api/annotations/{two}/")
+        api(ben, "DELETE", f"/api/annotations/{two}/")
     second = desk.pull()
     assert happened(second) == [(one, "updated", ["sadness"]), (two, "deleted", ["anger"])]
     assert second.n_on_server == second.n_standing == 3
     assert desk.standing() == {one: ["sadness"], three: ["neutral"], skip: []}
-    assert standing(desk.known, desk.id).height == 3
-    assert standing(first.events, desk.id).height == 4
+    assert standing_annotations(desk.known, desk.id).height == 3
+    assert standing_annotations(first.events, desk.id).height == 4
     assert desk.pull().events.is_empty()
 
 
 def test_a_deleted_task_takes_its_votes_along_as_events(desk: Desk) -> None:
     gone, stays = desk.vote(0, 0, "fear"), desk.vote(0, 1, "anger")
     desk.pull()
-    desk.client.write("DELETE", f"/api/tasks/{desk.tasks[desk.face_ids[0]]}/")
+    api(desk.client, "DELETE", f"/api/tasks/{desk.tasks[desk.face_ids[0]]}/")
     late = desk.vote(1, 2, "disgust")
     assert happened(desk.pull()) == [(gone, "deleted", ["fear"]), (late, "created", ["disgust"])]
     assert desk.standing() == {stays: ["anger"], late: ["disgust"]}
@@ -162,14 +161,14 @@ def test_malformed_results_are_kept_and_are_no_votes(desk: Desk) -> None:
 def test_a_task_without_face_id_gives_events_of_no_face(desk: Desk) -> None:
     desk.vote(0, 0, "fear")
     task = desk.tasks[desk.face_ids[0]]
-    desk.client.write("PATCH", f"/api/tasks/{task}/", {"data": {"crop": "x", "context": "y"}})
+    api(desk.client, "PATCH", f"/api/tasks/{task}/", {"data": {"crop": "x", "context": "y"}})
     assert desk.pull().events["face_id"].to_list() == [None]
 
 
 def test_reading_what_changed_and_reading_everything_agree(desk: Desk) -> None:
     """A history pulled step by step, always by changes or always whole, is the same table."""
     whole = TABLES["annotations"].empty()
-    rater_of = users.rater_of(desk.studio.home.studio, salt=SALT)
+    rater_of = users.rater_of(Workspace(desk.studio.home))
 
     def step() -> None:
         nonlocal whole
@@ -183,10 +182,10 @@ def test_reading_what_changed_and_reading_everything_agree(desk: Desk) -> None:
     numbers = [desk.vote(who, face, "anger") for who in range(3) for face in range(2)]
     step()
     with desk.sitting(2) as cem:
-        cem.write("DELETE", f"/api/annotations/{numbers[-1]}/")
-        cem.write("PATCH", f"/api/annotations/{numbers[-2]}/", {"was_cancelled": True})
+        api(cem, "DELETE", f"/api/annotations/{numbers[-1]}/")
+        api(cem, "PATCH", f"/api/annotations/{numbers[-2]}/", {"was_cancelled": True})
     step()
-    desk.client.write("DELETE", f"/api/tasks/{desk.tasks[desk.face_ids[1]]}/")
+    api(desk.client, "DELETE", f"/api/tasks/{desk.tasks[desk.face_ids[1]]}/")
     desk.vote(0, 3, "contempt")
     step()
     order = ["annotation_id", "updated_at", "event"]
@@ -200,7 +199,10 @@ def test_a_vote_stamped_long_before_the_newest_one_is_still_found(desk: Desk) ->
     desk.pull()
     late = desk.vote(1, 1, "anger")
     long_ago = (datetime.now(UTC) - timedelta(days=2)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    path, task = desk.studio.home.studio / "data" / database.FILE, desk.tasks[desk.face_ids[1]]
+    path, task = (
+        desk.studio.home.studio / "data" / installation.DATABASE,
+        desk.tasks[desk.face_ids[1]],
+    )
     with closing(sqlite3.connect(path)) as connection, connection:
         for table, row in (("task", task), ("task_completion", late)):
             connection.execute(f"UPDATE {table} SET updated_at = ? WHERE id = ?", (long_ago, row))
@@ -212,7 +214,7 @@ def test_our_clock_may_be_wrong(desk: Desk) -> None:
     ahead = datetime.now(UTC) + timedelta(days=3)
     desk.pull(now=ahead)
     with desk.sitting(0) as ada:
-        ada.write("DELETE", f"/api/annotations/{number}/")
+        api(ada, "DELETE", f"/api/annotations/{number}/")
     later = desk.vote(0, 1, "anger")
     assert happened(desk.pull(now=ahead - timedelta(days=9))) == [
         (number, "deleted", ["fear"]),
@@ -230,17 +232,20 @@ def test_votes_of_other_projects_are_left_alone(desk: Desk) -> None:
 
 
 def test_a_vote_of_a_deleted_account_keeps_its_pseudonym(desk: Desk, studio: Studio) -> None:
-    folder = studio.home.studio
+    folder = studio.home
     dora = users.add(desk.client, folder, "dora@example.org")
     desk.voters = [dora]
-    voted, rater = desk.vote(0, 0, "fear"), pseudonym("person", SALT, "dora@example.org")
+    voted, rater = (
+        desk.vote(0, 0, "fear"),
+        pseudonym("person", desk.studio.home.salt(), "dora@example.org"),
+    )
     desk.pull()
-    desk.client.write("DELETE", f"/api/users/{dora.user_id}/")
+    api(desk.client, "DELETE", f"/api/users/{dora.user_id}/")
     moved = {"result": result_of(["anger"])}
-    desk.client.write("PATCH", f"/api/annotations/{voted}/", moved)
+    api(desk.client, "PATCH", f"/api/annotations/{voted}/", moved)
     assert happened(desk.pull()) == [(voted, "updated", ["anger"])]
     assert set(desk.known["rater_id"]) == {rater}
-    assert users.rater_of(folder, salt=SALT)(User(dora.user_id, ""))[0] == rater
+    assert users.rater_of(Workspace(studio.home))(dora.user_id, "")[0] == rater
 
 
 def test_a_database_made_anew_does_not_delete_old_votes(desk: Desk) -> None:
@@ -252,7 +257,7 @@ def test_a_database_made_anew_does_not_delete_old_votes(desk: Desk) -> None:
 
 
 def test_a_project_deleted_by_hand_is_named(desk: Desk) -> None:
-    desk.client.write("DELETE", f"/api/projects/{desk.id}/")
+    api(desk.client, "DELETE", f"/api/projects/{desk.id}/")
     with pytest.raises(StudioError, match="HTTP 404"):
         desk.pull()
 
@@ -260,11 +265,11 @@ def test_a_project_deleted_by_hand_is_named(desk: Desk) -> None:
 def test_a_pull_killed_between_two_parts_hides_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "_PART", 1)
+    monkeypatch.setattr(event_log, "_PART", 1)
     early = desk.vote(0, 3, "fear")
     desk.pull()
     with desk.sitting(0) as ada:
-        ada.write("PATCH", f"/api/annotations/{early}/", {"result": result_of(["anger"])})
+        api(ada, "PATCH", f"/api/annotations/{early}/", {"result": result_of(["anger"])})
     late = desk.vote(1, 0, "neutral")
     kept = [desk.known]
 
@@ -275,10 +280,10 @@ def test_a_pull_killed_between_two_parts_hides_nothing(
         kept.append(events)
         raise PulledThePlugError
 
-    def again(keep: Callable[[pl.DataFrame], None], **more: Any) -> Gathered:
-        return gather(
-            desk.client, desk.id, known=lambda: pl.concat(kept).lazy(), keep=keep,
-            rater_of=users.rater_of(desk.studio.home.studio, salt=SALT),
+    def again(append: Callable[[pl.DataFrame], None], **more: Any) -> PullResult:
+        return event_log.pull(
+            desk.client, desk.id, known=lambda: pl.concat(kept).lazy(), append=append,
+            rater_of=users.rater_of(Workspace(desk.studio.home)),
             now=datetime.now(UTC), page_size=1, **more,
         )  # fmt: skip
 

@@ -13,10 +13,9 @@ import psutil
 import pytest
 
 from annotation.label_studio import projects, server
-from annotation.label_studio.client import Client
-from annotation.label_studio.task_order import places
-from annotation.label_studio.tasks import Pushed, push
-from tests.annotation.label_studio.conftest import Board, Studio, faces
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.tasks import PushResult, shuffle_positions
+from tests.annotation.label_studio.conftest import Board, Studio, api, faces, push
 from tests.annotation.label_studio.cutting import wire
 from warehouse.errors import StudioError
 from warehouse.storage.home import Home
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.studio
 MakeBoard = Callable[[int], Board]
 
 
-def tasks_per_face(client: Client, project_id: int) -> Counter[str]:
+def tasks_per_face(client: LabelStudioClient, project_id: int) -> Counter[str]:
     tasks = client.tasks(project_id, include="id,data", task_only=True)
     return Counter(task["data"]["face_id"] for task in tasks)
 
@@ -41,21 +40,21 @@ def test_each_face_gets_one_task(board: MakeBoard) -> None:
     assert {face: both.task_ids[face] for face in first.task_ids} == first.task_ids
     assert told == [(8, 12), (12, 12)]
     again = push(made.client, made.id, made.faces)
-    assert again == Pushed(new=0, known=12, task_ids=both.task_ids)
+    assert (again.new, again.known, again.task_ids) == (0, 12, both.task_ids)
     assert tasks_per_face(made.client, made.id) == Counter(made.face_ids)
 
 
 def test_a_task_holds_what_the_page_needs_and_no_prediction(board: MakeBoard) -> None:
     made = board(1)
     (number,) = push(made.client, made.id, made.faces).task_ids.values()
-    task = made.client.read(f"/api/tasks/{number}/")
+    task = api(made.client, "GET", f"/api/tasks/{number}/")
     row = made.faces.row(0, named=True)
     assert task["data"] == {
         "face_id": row["face_id"],
         "crop": f"/data/local-files/?d={row['crop']}",
         "context": f"/data/local-files/?d={row['context']}",
         "reason": "coverage",
-        **places(row["face_id"]),
+        **shuffle_positions(row["face_id"]),
     }
     assert task["predictions"] == []
     assert task["overlap"] == 3
@@ -63,7 +62,7 @@ def test_a_task_holds_what_the_page_needs_and_no_prediction(board: MakeBoard) ->
 
 def test_no_faces_and_repeated_faces(board: MakeBoard) -> None:
     made = board(3)
-    assert push(made.client, made.id, made.faces.clear()) == Pushed(0, 0, {})
+    assert push(made.client, made.id, made.faces.clear()) == PushResult(tasks={made.id: 0})
     twice = pl.concat([made.faces, made.faces.with_columns(reason=pl.lit("audit"))])
     assert push(made.client, made.id, twice).new == 3
     tasks = made.client.tasks(made.id, include="id,data", task_only=True)
@@ -74,7 +73,7 @@ def test_tasks_made_by_hand_do_not_disturb(board: MakeBoard) -> None:
     made = board(2)
     empty = {"crop": "", "context": ""}
     by_hand = [{"data": empty}, {"data": empty | {"face_id": 7}}]
-    made.client.write("POST", f"/api/projects/{made.id}/import", by_hand)
+    api(made.client, "POST", f"/api/projects/{made.id}/import", by_hand)
     assert push(made.client, made.id, made.faces).new == 2
     assert push(made.client, made.id, made.faces).new == 0
 
@@ -82,8 +81,8 @@ def test_tasks_made_by_hand_do_not_disturb(board: MakeBoard) -> None:
 def test_two_pushes_at_once_make_no_twins(board: MakeBoard, studio: Studio) -> None:
     made = board(150)
 
-    def run(_: int) -> Pushed:
-        with Client(studio.address) as client:
+    def run(_: int) -> PushResult:
+        with LabelStudioClient(studio.address) as client:
             return push(client, made.id, made.faces)
 
     with ThreadPoolExecutor(2) as pool:
@@ -98,7 +97,9 @@ def test_a_lost_answer_is_looked_up_not_repeated(board: MakeBoard, studio: Studi
     made = board(20)
     with (
         wire(studio.address.url, cut_at=b"/import?") as through,
-        Client(dataclasses.replace(studio.address, url=through.url), patience_s=5) as client,
+        LabelStudioClient(
+            dataclasses.replace(studio.address, url=through.url), retry_for_s=5
+        ) as client,
     ):
         pushed = push(client, made.id, made.faces)
         assert through.cuts == 1
@@ -109,7 +110,7 @@ def test_a_lost_answer_is_looked_up_not_repeated(board: MakeBoard, studio: Studi
 
 def test_a_deleted_project_is_named(board: MakeBoard) -> None:
     made = board(1)
-    made.client.write("DELETE", f"/api/projects/{made.id}/")
+    api(made.client, "DELETE", f"/api/projects/{made.id}/")
     with pytest.raises(StudioError, match=r"HTTP 404.*risorius label push"):
         push(made.client, made.id, made.faces)
 
@@ -130,14 +131,14 @@ def test_a_server_killed_amid_an_import_ends_with_each_face_once(fresh_home: Hom
 
     everything = faces(fresh_home, 2000)
     title = {"title": "killed", "wanted_votes": 3, "media_dir": fresh_home.media}
-    with Client(address, patience_s=1) as client:
+    with LabelStudioClient(address, retry_for_s=1) as client:
         made = projects.ensure_project(client, **title)
         with pytest.raises(StudioError, match="risorius studio up"):
             push(client, made.id, everything, progress=when_the_first_chunk_is_in)
     again = server.up(fresh_home.studio, fresh_home.media)
     assert again.started
     assert again.url == address.url
-    with Client(again) as client:
+    with LabelStudioClient(again) as client:
         assert projects.ensure_project(client, **title) == made
         pushed = push(client, made.id, everything)
         assert pushed.known >= 500

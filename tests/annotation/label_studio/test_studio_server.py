@@ -18,8 +18,8 @@ import httpx
 import psutil
 import pytest
 
-from annotation.label_studio import database, installation, server
-from annotation.label_studio.client import connect
+from annotation.label_studio import installation, server
+from annotation.label_studio.client import EMAIL, connect, external
 from tests.annotation.label_studio.conftest import Studio
 from warehouse.errors import StudioError
 from warehouse.storage.home import Home
@@ -121,7 +121,7 @@ def test_a_port_lost_to_another_program_is_noticed(
         found = server.up(fresh_home.studio, fresh_home.media)
         assert found.url != f"http://127.0.0.1:{port}"
         with connect(found) as client:
-            assert client.whoami()["email"] == server.EMAIL
+            assert client.sdk.users.whoami().email == EMAIL
         server.down(fresh_home.studio)
         assert httpx.get(f"http://127.0.0.1:{port}/health").is_success
 
@@ -129,7 +129,7 @@ def test_a_port_lost_to_another_program_is_noticed(
 def test_a_port_that_is_taken_is_left_alone_or_refused(fresh_home: Home) -> None:
     with foreign_server() as port:
         assert server._free_port(port) != port
-        with pytest.raises(StudioError, match=f"port {port} .* to be free") as refused:
+        with pytest.raises(StudioError, match=f"Port {port} .* is taken") as refused:
             server.up(fresh_home.studio, fresh_home.media, port=port)
         assert "RISORIUS_STUDIO_PORT" in refused.value.hint
     assert server._free_port(port) == port
@@ -153,7 +153,7 @@ def test_a_copied_home_does_not_take_the_first_ones_server(
 
 
 def test_a_server_that_dies_says_its_last_words(fresh_home: Home) -> None:
-    (fresh_home.studio / "data" / database.FILE).write_bytes(b"no database at all" * 99)
+    (fresh_home.studio / "data" / installation.DATABASE).write_bytes(b"no database at all" * 99)
     with pytest.raises(StudioError, match="file is not a database") as died:
         server.up(fresh_home.studio, fresh_home.media)
     account = json.loads((fresh_home.studio / "credentials.json").read_text())
@@ -165,13 +165,13 @@ def test_a_server_that_dies_says_its_last_words(fresh_home: Home) -> None:
 @pytest.mark.parametrize("ended", [False, True])
 def test_only_a_first_start_that_never_ended_begins_anew(tmp_path: Path, ended: bool) -> None:
     """Killed among its migrations the server never starts again; afterwards nothing is wiped."""
-    file = tmp_path / "data" / database.FILE
-    database.prepare(tmp_path)
+    file = tmp_path / "data" / installation.DATABASE
+    installation.prepare_sqlite(tmp_path)
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE half_migrated (id)")
     if ended:
-        database.first_start_ended(tmp_path)
-    database.prepare(tmp_path)
+        installation.finish_first_start(tmp_path)
+    installation.prepare_sqlite(tmp_path)
     with closing(sqlite3.connect(file)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -184,7 +184,7 @@ def test_only_a_first_start_that_never_ended_begins_anew(tmp_path: Path, ended: 
 )
 def test_an_external_server_needs_address_and_key(url: str, key: str, told: str) -> None:
     with pytest.raises(StudioError, match=told) as refused:
-        server.external(url, key)
+        external(url, key)
     assert key.strip() == "" or key not in str(refused.value)
 
 

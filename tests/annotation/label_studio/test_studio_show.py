@@ -13,14 +13,12 @@ import polars as pl
 import pytest
 
 from annotation.label_studio import projects
-from annotation.label_studio.client import Client
-from annotation.label_studio.page import Page
-from annotation.label_studio.task_order import own_orders
-from annotation.label_studio.tasks import push
-from annotation.label_studio.users import Person
-from pipeline import studio as pipeline_studio
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.labeling_config import Page
+from annotation.label_studio.tasks import annotator_links
+from annotation.label_studio.users import Account
 from tests import browser
-from tests.annotation.label_studio.conftest import Studio, drawn_face, faces
+from tests.annotation.label_studio.conftest import Studio, drawn_face, faces, push
 from tests.annotation.label_studio.test_studio_asking import Office, office
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ def loaded(chrome: Chrome) -> bool:
 
 
 @contextmanager
-def sitting(url: str, person: Person, link: str) -> Iterator[Chrome]:
+def sitting(url: str, person: Account, link: str) -> Iterator[Chrome]:
     """The person's browser at their own stream, instructions read."""
     from selenium.webdriver.common.keys import Keys
 
@@ -78,7 +76,7 @@ def sitting(url: str, person: Person, link: str) -> Iterator[Chrome]:
         yield chrome
 
 
-def answer(chrome: Chrome, client: Client, number: int, *keys: str) -> int:
+def answer(chrome: Chrome, client: LabelStudioClient, number: int, *keys: str) -> int:
     """Press keys for the face on the page; its task, once the server has one annotation more."""
     task = int(browser.until(chrome, lambda: chrome.execute_script(NUMBER)))
     _, before = client.counts(number)
@@ -98,7 +96,7 @@ def answer(chrome: Chrome, client: Client, number: int, *keys: str) -> int:
 
 
 def test_three_people_vote_one_edits_one_deletes_one_skips(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
@@ -106,7 +104,7 @@ def test_three_people_vote_one_edits_one_deletes_one_skips(
     made = office(4, wanted_votes=3)
     asked = made.push()
     (number,) = asked.tasks
-    names = [pipeline_studio.pseudonym_of(made.settings(), person) for person in voters]
+    names = [person.rater_id for person in voters]
     face_of = {
         task["id"]: task["data"]["face_id"]
         for task in client.tasks(number, include="id,data", task_only=True)
@@ -173,7 +171,7 @@ PAGES = {
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_kind_of_page_loads_and_stores_what_is_pressed(
-    name: str, studio: Studio, client: Client, voters: list[Person], pictures: Path
+    name: str, studio: Studio, client: LabelStudioClient, voters: list[Account], pictures: Path
 ) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
@@ -187,7 +185,7 @@ def test_every_kind_of_page_loads_and_stores_what_is_pressed(
     if page.clip:
         tasks = tasks.with_columns(clip=pl.lit(_clip(studio)))
     push(client, made.id, tasks)
-    (link,) = own_orders(client, made.id, ["somebody"]).values()
+    (link,) = annotator_links(client, made.id, ["somebody"]).values()
     with sitting(client.url, voters[0], link) as chrome:
         assert len(chrome.execute_script(PICTURES)) == shown
         if page.clip:

@@ -10,12 +10,11 @@ import polars as pl
 import pytest
 
 from annotation.label_studio import users
-from annotation.label_studio.event_log import standing
-from annotation.label_studio.pull import User, pull
-from annotation.label_studio.tasks import push
+from annotation.label_studio.event_log import standing_annotations
+from annotation.label_studio.workspace import Workspace
 from annotation.raters import simulated
 from annotation.raters.simulated import Answer, SimulatedRater, Voted
-from tests.annotation.label_studio.conftest import Board, Studio
+from tests.annotation.label_studio.conftest import Board, Studio, pull, push
 from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS
 
@@ -112,7 +111,7 @@ def test_votes_over_http_are_cast_once_by_whoever_casts_them(
 
     def simulate(**more: object) -> Voted:
         return simulated.simulate(
-            made.client, studio.home.studio, made.id, truth, raters=raters, wanted_votes=3, **more
+            made.client, studio.home, made.id, truth, raters=raters, wanted_votes=3, **more
         )  # type: ignore[arg-type]
 
     with pytest.raises(PulledThePlugError):
@@ -122,7 +121,7 @@ def test_votes_over_http_are_cast_once_by_whoever_casts_them(
     assert told[-1] == (9, 9)
     assert simulate() == Voted(new=0, known=9)
 
-    salted = users.rater_of(studio.home.studio, salt="s")
+    salted = users.rater_of(Workspace(studio.home))
     events = pull(
         made.client,
         made.id,
@@ -130,14 +129,14 @@ def test_votes_over_http_are_cast_once_by_whoever_casts_them(
         rater_of=salted,
         now=datetime.now(UTC),
     ).events
-    votes = standing(events, made.id)
+    votes = standing_annotations(events, made.id)
     assert votes.select("face_id", "rater_id").is_duplicated().sum() == 0
     assert set(votes["rater_kind"]) == {"simulated"}
-    accounts = {p.email: p for p in users.list_people(studio.home.studio)}
+    accounts = {p.email: p for p in users.own_accounts(studio.home)}
     wanted = {}
     for rater in raters:
         person = accounts[rater.email]
-        rater_id, _ = salted(User(person.user_id, person.email))
+        rater_id, _ = salted(person.user_id, person.email)
         for face in made.face_ids:
             if rater in simulated.assigned(raters, face, 3):
                 wanted[face, rater_id] = expected(simulated.decide(rater, face, TORN))

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from annotation.label_studio.client import Client
-from annotation.label_studio.users import Person
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.users import Account
+from tests.annotation.label_studio.conftest import api
 from tests.annotation.label_studio.test_studio_asking import Office, offered, office, vote
 
 __all__ = ["office"]
@@ -47,7 +48,7 @@ def standing(process: subprocess.Popen[str]) -> int:
 
 
 def test_a_vote_cast_while_it_waits_comes_in_and_ctrl_c_ends_it(
-    office: Callable[..., Office], client: Client, voters: list[Person]
+    office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
     (number,) = made.push().tasks
@@ -62,4 +63,6 @@ def test_a_vote_cast_while_it_waits_comes_in_and_ctrl_c_ends_it(
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.strip().splitlines()[-1] == "stopped; run the same command again to go on"
-    assert [hook for hook in client.read("/api/webhooks/") if hook["project"] == number] == []
+    assert [
+        hook for hook in api(client, "GET", "/api/webhooks/") if hook["project"] == number
+    ] == []
