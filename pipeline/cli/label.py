@@ -76,7 +76,7 @@ def pull(session: Session, watch: WatchOption = False) -> None:
 
 
 def status(session: Session) -> None:
-    """How far labelling has come: faces, votes, who owes how many, agreement."""
+    """Show labelling progress: faces, votes, missing votes, agreement."""
     from annotation.label_studio import progress
 
     facts = progress.summary(session.settings().label_studio)
@@ -89,17 +89,18 @@ def _show_status(facts: dict[str, Any], console: Console) -> None:
     _show({name: facts[name] for name in facts if name not in alphas | raters}, console)
     console.print("\nagreement beyond chance: 1 where all agree, 0 as by chance")
     for name, value in alphas.items():
-        told = _alpha(value)
-        console.print(f"  {name:<42} {told}")
-    console.print(f"\n{'who':<20} {'votes':>6} {'skips':>6} {'agrees':>7} {'open':>6} {'owes':>6}")
+        console.print(f"  {name:<42} {_alpha(value)}")
+    console.print(
+        f"\n{'annotator':<20} {'votes':>6} {'skips':>6} {'agrees':>7} {'open':>6} {'share':>6}"
+    )
     for name, row in raters.items():
         console.print(
             f"{name.removeprefix('votes of '):<20} {row['votes']:>6} {row['skipped']:>6} "
             f"{_or_dash(row['agreement'], '.2f'):>7} {_or_dash(row['open'], 'd'):>6} "
-            f"{_or_dash(row['owed'], '.0f'):>6}"
+            f"{_or_dash(row['missing'], '.0f'):>6}"
         )
     console.print(
-        "open: faces a person can still be served; owes: an even share of the votes owed; "
+        "open: faces that an annotator can still get; share: an even share of the missing votes; "
         "who is who: `risorius studio people list`"
     )
 
@@ -110,7 +111,7 @@ def _alpha(value: dict[str, Any] | float | None) -> str:
     if isinstance(value, dict):
         faces = value["faces"]
         return f"{_alpha(value['alpha'])}  on {faces} {'face' if faces == 1 else 'faces'}"
-    # A hair below zero is not to be told as minus zero.
+    # Avoids minus zero.
     return f"{round(value, 2) + 0.0:>5.2f}"
 
 

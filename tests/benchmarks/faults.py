@@ -60,7 +60,12 @@ def main() -> None:
 
 def _kill(options: argparse.Namespace) -> dict[str, Any]:
     # Everything a stage needs, so that a fork finds it imported.
-    for module in ("annotation.audit", "pipeline.definitions", "pipeline.studio", "datasets"):
+    for module in (
+        "annotation.audit",
+        "pipeline.definitions",
+        "annotation.label_studio.sync",
+        "datasets",
+    ):
         importlib.import_module(module)
 
     until = time.monotonic() + 60 * options.minutes if options.minutes else None
