@@ -123,7 +123,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
     simulated.vote_on_project(
         settings.label_studio,
         n_raters=settings.wanted_votes + 1,
-        progress=partial(progress.say, "votes", ""),
+        progress=partial(progress.report, "votes", ""),
     )
     say("[bold]4[/] votes into soft labels, audits")
     believed = runs.materialize(home, "believe")

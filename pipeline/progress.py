@@ -1,4 +1,4 @@
-"""How far a stage has come, for whoever is watching: a bar in a terminal, lines elsewhere."""
+"""Progress of stages: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Listener = Callable[[str, str, int, int], None]
 _listeners: list[Listener] = []
 
 
-def say(stage: str, item: str, done: int, total: int) -> None:
-    """Tell every listener that ``done`` of ``total`` items have left ``stage``."""
+def report(stage: str, item: str, done: int, total: int) -> None:
+    """Report to every listener that ``done`` of ``total`` items have left ``stage``."""
     for listener in _listeners:
         listener(stage, item, done, total)
 

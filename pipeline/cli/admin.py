@@ -57,7 +57,7 @@ def migrate(session: Session) -> None:
     from warehouse.storage import migrations as migration
 
     with session.watching():
-        done = migration.migrate(session.home(), progress=partial(progress.say, "migrate"))
+        done = migration.migrate(session.home(), progress=partial(progress.report, "migrate"))
     session.answer(
         done._asdict(),
         lambda console: console.print(

@@ -58,7 +58,7 @@ def ingest(
 
     settings = session.settings()
     home = settings.place
-    name = batches.enlist(home, paths, batch=batch)
+    name = batches.create(home, paths, batch=batch)
     runs.add_batch(home, name)
     with session.watching():
         runs.materialize(home, "ingest", batch=name)

@@ -70,6 +70,6 @@ def synth(
             n=n,
             sweep=unit,
             rater=settings.rater,
-            progress=progress.say,
+            progress=progress.report,
         )
     session.answer(facts, partial(service.show, facts))

@@ -82,7 +82,7 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
 
     A face that has a task gets no second one, unless an audit asks for it."""
     pushed = sync.push_faces(
-        workplace.settings().label_studio, on_progress=partial(progress.say, "studio_tasks", "")
+        workplace.settings().label_studio, on_progress=partial(progress.report, "studio_tasks", "")
     )
     return dg.MaterializeResult(
         metadata={

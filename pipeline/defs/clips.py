@@ -39,7 +39,7 @@ def clips(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
         blur_bystanders=settings.blur_bystanders,
     )
     for key in context.partition_keys:
-        report = partial(progress.say, "clips")
+        report = partial(progress.report, "clips")
         processed = stage.find_clips(home, key, options, progress=report)
         context.log.info(f"{key}: searched {processed} videos for movements")
     found = pl.concat([tables.read(home, "clips", batch=key) for key in context.partition_keys])

@@ -37,7 +37,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
     A still image is a video of one frame. A file nobody can decode stays as a failed row."""
     settings, home = workplace.settings(), workplace.home()
     for key in context.partition_keys:
-        say = partial(progress.say, "raw_videos")
+        report = partial(progress.report, "raw_videos")
         blocklist.readmit(home, key)
         count = stage.register(
             home,
@@ -45,7 +45,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
             engine=settings.engine,
             workers=settings.workers,
             needs=settings.needs,
-            say=say,
+            progress=report,
         )
         if refused := blocklist.refuse(home, key):
             context.log.warning(f"{key}: {refused} files show people who were forgotten")
@@ -93,7 +93,7 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
             limit_s=settings.video_limit_s or stage.time_limit,
             retry=settings.retry_failed,
             hardware=settings.hardware_decoding == "auto",
-            say=partial(progress.say, "faces"),
+            progress=partial(progress.report, "faces"),
         )
         context.log.info(f"{key}: {count.done} videos decoded, {count.skipped} done before")
         if count.left:

@@ -67,7 +67,7 @@ def synthetic_faces(
     settings, home = workplace.settings(), workplace.home()
     generator = jobs.generator_of(settings)
     planned = jobs.plan(home, generator, settings.synth_faces)
-    report = partial(progress.say, "synthesis")
+    report = partial(progress.report, "synthesis")
     count = jobs.generate_faces(home, generator, planned, each=workplace.each(), progress=report)
     context.log.info(
         f"{count.generated} faces generated, {count.known} known, {count.removed} removed"
@@ -104,7 +104,7 @@ def synthetic_labels(
     settings, home = workplace.settings(), workplace.home()
     generator = jobs.generator_of(settings)
     raters = evaluation_raters(settings.rater, guide_id=generator.guide_id)
-    report = partial(progress.say, "reading")
+    report = partial(progress.report, "reading")
     labelled = jobs.label_faces(home, generator, raters, each=workplace.each(), progress=report)
     context.log.info(f"{labelled} faces rated by {len(raters)} raters")
     made = tables.read(home, "synthetic_faces").sort("action", "face_id", nulls_last=True)

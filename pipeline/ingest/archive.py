@@ -1,4 +1,4 @@
-"""What a ZIP archive holds, unpacked with suspicion."""
+"""Unpack ZIP archives of unknown origin safely."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What an archive may hold.
+    """Limits of an archive.
 
     Attributes:
-        entries: files; an archive of more is refused whole.
-        file_bytes, total_bytes: unpacked.
-        ratio: an entry that grows by more is a bomb: video and pictures hardly shrink at all.
+        entries: most files; an archive with more is refused as a whole.
+        file_bytes, total_bytes: unpacked size.
+        ratio: highest compression ratio of an entry; videos and images hardly compress.
     """
 
     entries: int = 20_000
@@ -33,7 +33,7 @@ class ArchiveLimits:
 
 
 def is_archive(path: str) -> bool:
-    """Whether a file is to be unpacked: by name, for DOCX and APK are ZIP too."""
+    """Return whether a file is unpacked: by name, because DOCX and APK are ZIP too."""
     return path.lower().endswith(".zip")
 
 
@@ -42,11 +42,11 @@ def unpack(
 ) -> tuple[set[str], dict[str, str]]:
     """Write the files of an archive below ``folder``, each whole or not at all.
 
-    Nothing is written elsewhere: names that lead out, links, and whatever no folder could hold
-    are refused one by one; so are encrypted, damaged and repeated entries and bombs.
+    Refused one by one: names that lead out of the folder, links, names no file system takes,
+    encrypted, damaged and repeated entries, and decompression bombs.
 
     Returns:
-        names of the files that are there now, relative to ``folder``; refused entry to reason.
+        Names of the files written, relative to ``folder``, and a reason per refused entry.
 
     Raises:
         MediaError: the archive cannot be read, or holds too many entries.
@@ -54,20 +54,22 @@ def unpack(
     limits = limits or ArchiveLimits()
     try:
         with zipfile.ZipFile(path) as archive:
-            return _all(archive, folder, limits)
+            return _unpack(archive, folder, limits)
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise MediaError(
-            "a ZIP archive", got=f"bad_archive: {_said(error)}", hint="pack or copy it again"
+            "The ZIP archive cannot be read",
+            got=f"bad_archive: {_message(error)}",
+            hint="pack or copy it again",
         ) from None
 
 
-def _all(
+def _unpack(
     archive: zipfile.ZipFile, folder: Path, limits: ArchiveLimits
 ) -> tuple[set[str], dict[str, str]]:
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(entries) > limits.entries:
         raise MediaError(
-            f"at most {limits.entries} files in an archive",
+            f"The archive holds more than {limits.entries} files",
             got=f"too_many: {len(entries)}",
             hint="pack them in several",
         )
@@ -76,26 +78,26 @@ def _all(
     left = limits.total_bytes
     for entry in entries:
         name = entry.filename.replace("\\", "/")
-        if _is_litter(name):
+        if _is_metadata(name):
             continue
-        reason = _against(entry, name, written, limits)
+        reason = _refusal(entry, name, written, limits)
         if reason is None:
             try:
                 left -= _write(archive, entry, folder / name, most=min(limits.file_bytes, left))
                 written.add(name)
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MediaError) as error:
-                reason = f"bad_entry: {_said(error)}; pack it again"
+                reason = f"bad_entry: {_message(error)}; pack it again"
         if reason is not None:
             refused[name] = reason
     return written, refused
 
 
-def _is_litter(name: str) -> bool:
+def _is_metadata(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return any(part.startswith(".") and part != ".." for part in parts) or "__MACOSX" in parts
 
 
-def _against(
+def _refusal(
     entry: zipfile.ZipInfo, name: str, written: set[str], limits: ArchiveLimits
 ) -> str | None:
     parts = PurePosixPath(name).parts
@@ -121,26 +123,26 @@ def _against(
 
 
 def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, *, most: int) -> int:
-    """Write one entry and return its size; what its head promises is not believed."""
+    """Write one entry and return its size, measured, because its header may lie."""
     size = 0
     with atomic.replace_file(target) as draft:
         with archive.open(entry) as source, open(draft, "wb") as sink:
-            while piece := source.read(_CHUNK):
-                size += len(piece)
+            while chunk := source.read(_CHUNK):
+                size += len(chunk)
                 if size > most:
                     raise MediaError(
-                        "an archive within its limits",
+                        "The archive exceeds its limits",
                         got="too_large: more than it may unpack to",
                         hint="pack less",
                     )
-                sink.write(piece)
-        # The time it was packed with: unpacked again, an entry that is the same looks the same.
-        moment = time.mktime((*entry.date_time, 0, 0, -1))
-        os.utime(draft, (moment, moment))
+                sink.write(chunk)
+        # The entry's own time, so that unpacking it again does not look like a change.
+        modified = time.mktime((*entry.date_time, 0, 0, -1))
+        os.utime(draft, (modified, modified))
     return size
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, MediaError):
         return error.got
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

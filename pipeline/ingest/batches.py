@@ -1,4 +1,4 @@
-"""From paths a person names to a batch in the inbox, and what became of it."""
+"""Make a batch from paths and addresses, materialize its downloads, summarize its outcome."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.ingest import archive as archives
-from pipeline.ingest import download, manifest
+from pipeline.ingest import archive, download, manifest
 from pipeline.ingest.archive import ArchiveLimits
 from pipeline.ingest.download import FetchLimits
 from pipeline.ingest.manifest import Source
@@ -24,117 +23,26 @@ from warehouse.storage.home import Home
 if TYPE_CHECKING:
     from rich.console import Console
 
-Say = Callable[[str, int, int], None]
-
-
-def bring(
-    batch: Path,
-    *,
-    fetch: FetchLimits | None = None,
-    unpack: ArchiveLimits | None = None,
-    say: Say | None = None,
-) -> int:
-    """Fetch and unpack what ``inbox/<batch>/`` lists; return how many sources were looked at.
-
-    What is unchanged where it came from is left as it is. A source that cannot be had keeps what
-    came of it earlier and is listed with its reason; the others go on.
-
-    Raises:
-        SettingsError: a sidecar or the listing cannot be read.
-    """
-    wanted = [source for source in manifest.listed(batch) if manifest.arrives(source)]
-    fetch = fetch or FetchLimits()
-    # Two that name one address share a folder, so only one of them is fetched at a time.
-    lines: dict[str, list[Source]] = {}
-    for source in wanted:
-        lines.setdefault(source.uri, []).append(source)
-    number = 0
-    with ThreadPoolExecutor(fetch.at_once) as pool:
-        work = [pool.submit(_brought_all, batch, line, fetch, unpack) for line in lines.values()]
-        try:
-            for future in as_completed(work):
-                for source in future.result():
-                    number += 1
-                    if say:
-                        say(source.file_name, number, len(wanted))
-        except BaseException:
-            # Ctrl-C: what is whole stays, halves go on next time.
-            fetch.stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return len(wanted)
-
-
-def _brought_all(
-    batch: Path, line: list[Source], fetch: FetchLimits, unpack: ArchiveLimits | None
-) -> list[Source]:
-    for source in line:
-        before = downloads.read(batch, source.uri)
-        found = _brought(batch, source, before, fetch, unpack)
-        if fetch.stopped.is_set():
-            break
-        downloads.write(batch, found)
-    return line
-
-
-def _brought(
-    batch: Path,
-    source: Source,
-    before: Download | None,
-    fetch: FetchLimits,
-    unpack: ArchiveLimits | None,
-) -> Download:
-    folder = downloads.folder_of(batch, source.uri)
-    now = before or Download(source.uri, source.file_name)
-    now = replace(now, file_name=source.file_name, declared=source.declared, failure=None)
-    try:
-        if not download.is_address(source.uri):
-            stat = os.stat(source.uri)
-            marks = {"": f"{stat.st_size} {stat.st_mtime_ns}"}
-            return _unpacked(Path(source.uri), folder, now, marks, unpack)
-        if archives.is_archive(name := download.name_of(source.uri)):
-            # Kept out of sight, because what is unchanged there is known by what is here.
-            hidden = folder / HIDDEN
-            marks = download.fetch(source.uri, hidden, now.marks, limits=fetch)
-            return _unpacked(hidden / name, folder, now, marks, unpack)
-        marks = download.fetch(source.uri, folder, now.marks, limits=fetch)
-        return replace(now, single=len(marks) == 1, marks=marks)
-    except MediaError as error:
-        failure = f"{error.got}; {error.hint}"
-    except OSError as error:
-        failure = f"unreachable: {error.strerror or type(error).__name__}; check disk and rights"
-    return replace(now, failure=failure)
-
-
-def _unpacked(
-    archive: Path, folder: Path, now: Download, marks: dict[str, str], limits: ArchiveLimits | None
-) -> Download:
-    """Unpack what changed; what the archive no longer holds goes."""
-    if now.marks == marks:
-        return now
-    written, refused = archives.unpack(archive, folder, limits=limits)
-    for item in sorted(folder.rglob("*")):
-        name = item.relative_to(folder)
-        if item.is_file() and name.parts[0] != HIDDEN and str(name) not in written:
-            atomic.remove(item)
-    return replace(now, single=False, marks=marks, refused=refused)
+Stage = tuple[str, str, str | None, int]
+"""Stage, verdict, reason code, count."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a batch.
+    """Outcome of a batch.
 
     Attributes:
-        stages: rows of (stage, verdict, reason code, count).
-        mishaps: rows of (file, verdict, reason) for every video that gave no usable face.
+        stages: counts per stage, verdict and reason code.
+        problems: (file, verdict, reason) of every video without a usable face.
     """
 
     batch: str
-    stages: list[tuple[str, str, str | None, int]]
-    mishaps: list[tuple[str, str, str]]
+    stages: list[Stage]
+    problems: list[tuple[str, str, str]]
 
     @property
     def facts(self) -> dict[str, Any]:
+        """The summary as a JSON document."""
         return {
             "batch": self.batch,
             "stages": [
@@ -142,20 +50,21 @@ class Summary:
                 for row in self.stages
             ],
             "mishaps": [
-                dict(zip(("file", "verdict", "reason"), row, strict=True)) for row in self.mishaps
+                dict(zip(("file", "verdict", "reason"), row, strict=True)) for row in self.problems
             ],
         }
 
     def show(self, console: Console) -> None:
+        """Print the summary for people."""
         from rich.markup import escape
 
         console.print(stage_table(self.stages))
-        for file, verdict, reason in self.mishaps:
+        for file, verdict, reason in self.problems:
             console.print(f"  {verdict:<8} {escape(file)}: {escape(reason)}")
 
 
-def stage_table(stages: Sequence[tuple[str, str, str | None, int]]) -> Any:
-    """In, kept, dropped by reason, failed: one line per stage, as a rich table."""
+def stage_table(stages: Sequence[Stage]) -> Any:
+    """Return a rich table with one row per stage: in, kept, dropped, failed, reasons."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -174,36 +83,37 @@ def stage_table(stages: Sequence[tuple[str, str, str | None, int]]) -> Any:
     return table
 
 
-def enlist(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str:
-    """Write the files below ``paths`` into ``inbox/<batch>/sources.jsonl``; return the batch.
+def create(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str:
+    """Write the files at and below ``paths`` into ``inbox/<batch>/sources.jsonl``.
 
-    Files are named, not copied; what is behind an address or in an archive is fetched and
-    unpacked into the batch when it is ingested. Enlisting the same file again changes nothing.
+    Files are referenced, not copied. Addresses and archives are fetched and unpacked when the
+    batch is registered. Adding the same file again changes nothing.
 
     Args:
         paths: files, folders, archives, and addresses (``https://…``, ``s3://…``).
+        batch: name; default: the name of the first path.
+
+    Returns:
+        The name of the batch.
 
     Raises:
-        SettingsError: a path is not there, a sidecar cannot be read, or nothing that could be a
-            video or image was found.
+        SettingsError: a path does not exist, a sidecar cannot be read, or there is no file.
     """
     places = [_existing(path) for path in paths]
-    name = check_batch(batch) if batch else batch_from(_name(places[0]))
+    first = places[0]
+    default = first.name if isinstance(first, Path) else download.name_of(first)
+    name = check_batch(batch) if batch else batch_from(default)
     folder = home.inbox / name
-    lines = {}
-    listing = folder / "sources.jsonl"
-    if listing.exists():
-        for text in listing.read_text().splitlines():
-            line = json.loads(text)
-            lines[line["uri"]] = line
+    listing = folder / manifest.LISTING
+    texts = listing.read_text().splitlines() if listing.exists() else []
+    lines = {line["uri"]: line for line in map(json.loads, texts)}
     for place in places:
         if isinstance(place, Path) and place == folder.resolve():
             continue
-        for line in _lines(place):
-            lines[line["uri"]] = line
+        lines |= {line["uri"]: line for line in _lines(place)}
     if not lines and not folder.is_dir():
         raise SettingsError(
-            "at least one file to ingest",
+            "There is no file to ingest",
             got=f"none below {', '.join(paths)}",
             hint="name a folder that holds videos or images",
         )
@@ -214,7 +124,7 @@ def enlist(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str
 
 
 def summary(home: Home, batch: str) -> Summary:
-    """What became of every video and face of one batch."""
+    """Count the verdicts of the videos and faces of a batch."""
     connection = views.connect(home)
     stages = connection.execute(
         """SELECT * FROM (
@@ -226,12 +136,55 @@ def summary(home: Home, batch: str) -> Summary:
            ) ORDER BY stage DESC, verdict, n DESC, reason""",
         {"batch": batch},
     ).fetchall()
-    mishaps = connection.execute(
+    problems = connection.execute(
         """SELECT split_part(uri, '/', -1), verdict, reason FROM videos
            WHERE batch = $batch AND verdict <> 'kept' ORDER BY verdict DESC, uri""",
         {"batch": batch},
     ).fetchall()
-    return Summary(batch=batch, stages=stages, mishaps=mishaps)
+    return Summary(batch=batch, stages=stages, problems=problems)
+
+
+def materialize(
+    folder: Path,
+    *,
+    fetch: FetchLimits | None = None,
+    unpack: ArchiveLimits | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> int:
+    """Fetch the addresses and unpack the archives that a batch folder lists.
+
+    What is unchanged at its origin is skipped. A source that cannot be fetched keeps its earlier
+    files and is listed with a reason; the others continue.
+
+    Returns:
+        Number of addresses and archives.
+
+    Raises:
+        SettingsError: a sidecar or the listing cannot be read.
+    """
+    wanted = [one for one in manifest.list_origins(folder) if manifest.needs_download(one)]
+    fetch = fetch or FetchLimits()
+    # Sources with the same address share a folder, so they are fetched one after another.
+    groups: dict[str, list[Source]] = {}
+    for source in wanted:
+        groups.setdefault(source.uri, []).append(source)
+    number = 0
+    with ThreadPoolExecutor(fetch.at_once) as pool:
+        work = [
+            pool.submit(_fetch_group, folder, group, fetch, unpack) for group in groups.values()
+        ]
+        try:
+            for future in as_completed(work):
+                for source in future.result():
+                    number += 1
+                    if progress:
+                        progress(source.file_name, number, len(wanted))
+        except BaseException:
+            # Ctrl-C: complete files stay, partial ones resume next time.
+            fetch.stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return len(wanted)
 
 
 def _existing(path: str) -> Path | str:
@@ -239,20 +192,66 @@ def _existing(path: str) -> Path | str:
         return path
     place = Path(path).expanduser()
     if not place.exists():
-        raise SettingsError("a file or folder that is there", got=path, hint="check the path")
+        raise SettingsError("The file or folder does not exist", got=path, hint="check the path")
     return place.resolve()
 
 
-def _name(place: Path | str) -> str:
-    return place.name if isinstance(place, Path) else download.name_of(place)
-
-
 def _lines(place: Path | str) -> Iterator[dict[str, Any]]:
-    """One line per source; a folder is searched with everything below it."""
+    """Yield one line of the listing per source at or below a path or address."""
     if isinstance(place, str):
         yield {"uri": place, "file_name": download.name_of(place)}
         return
     only = place.name if place.is_file() else None
-    for source in manifest.listed(place.parent if only else place, deep=not only):
+    for source in manifest.list_origins(place.parent if only else place, deep=not only):
         if only is None or source.file_name == only:
             yield {"uri": source.uri, "file_name": source.file_name, **source.declared}
+
+
+def _fetch_group(
+    folder: Path, group: list[Source], fetch: FetchLimits, unpack: ArchiveLimits | None
+) -> list[Source]:
+    for source in group:
+        found = _fetch_one(folder, source, fetch, unpack)
+        if fetch.stopped.is_set():
+            break
+        downloads.write(folder, found)
+    return group
+
+
+def _fetch_one(
+    batch: Path, source: Source, fetch: FetchLimits, unpack: ArchiveLimits | None
+) -> Download:
+    folder = downloads.folder_of(batch, source.uri)
+    now = downloads.read(batch, source.uri) or Download(source.uri, source.file_name)
+    now = replace(now, file_name=source.file_name, declared=source.declared, failure=None)
+    try:
+        if not download.is_address(source.uri):
+            stat = os.stat(source.uri)
+            state = {"": f"{stat.st_size} {stat.st_mtime_ns}"}
+            return _unpack(Path(source.uri), folder, now, state, unpack)
+        if archive.is_archive(name := download.name_of(source.uri)):
+            # Keep the archive itself, hidden: whether it changed is known from this copy.
+            hidden = folder / HIDDEN
+            etags = download.fetch(source.uri, hidden, now.marks, limits=fetch)
+            return _unpack(hidden / name, folder, now, etags, unpack)
+        etags = download.fetch(source.uri, folder, now.marks, limits=fetch)
+        return replace(now, single=len(etags) == 1, marks=etags)
+    except MediaError as error:
+        failure = f"{error.got}; {error.hint}"
+    except OSError as error:
+        failure = f"unreachable: {error.strerror or type(error).__name__}; check disk and rights"
+    return replace(now, failure=failure)
+
+
+def _unpack(
+    path: Path, folder: Path, now: Download, etags: dict[str, str], limits: ArchiveLimits | None
+) -> Download:
+    """Unpack an archive if it changed; remove files that it no longer holds."""
+    if now.marks == etags:
+        return now
+    written, refused = archive.unpack(path, folder, limits=limits)
+    for item in sorted(folder.rglob("*")):
+        name = item.relative_to(folder)
+        if item.is_file() and name.parts[0] != HIDDEN and str(name) not in written:
+            atomic.remove(item)
+    return replace(now, single=False, marks=etags, refused=refused)

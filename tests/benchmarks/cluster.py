@@ -103,7 +103,7 @@ def videos(kinds: dict[str, tuple[int, ...]], *, count: int) -> dict[str, Any]:
         def say(*_: object) -> None:
             moments.append(time.perf_counter())
 
-        find_faces(home, "batch", FaceOptions(), engine=engine, workers=2, say=say)
+        find_faces(home, "batch", FaceOptions(), engine=engine, workers=2, progress=say)
         # Each worker's first video carries the start of the worker and of its models.
         seconds[name] = (moments[-1] - moments[1]) / (len(moments) - 2)
         frame = tables.read(home, "faces").drop("crop", "context").sort("face_id")

@@ -80,8 +80,8 @@ def test_metadata(tmp_path: Path, rows: list[Any]) -> None:
         read = metadata.read(tmp_path)
     except RisoriusError:
         return
-    assert {said.file_name for said in read.said} <= read.files.keys()
-    assert all(said.answers for said in read.said)
+    assert {said.file_name for said in read.votes} <= read.files.keys()
+    assert all(said.answers for said in read.votes)
 
 
 @QUICK

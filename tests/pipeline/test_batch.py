@@ -37,7 +37,7 @@ def ingest(home: Home, batch: str, **given: object) -> tuple[stage.StageCount, s
 
 def test_every_bad_file_ends_as_a_verdict_that_helps(home: Home, tmp_path: Path) -> None:
     expected = damaged_batch(tmp_path / "mixed")
-    name = batches.enlist(home, [str(tmp_path / "mixed")])
+    name = batches.create(home, [str(tmp_path / "mixed")])
     assert name == "mixed"
     ingest(home, name)
     found = verdicts(home)
@@ -45,18 +45,18 @@ def test_every_bad_file_ends_as_a_verdict_that_helps(home: Home, tmp_path: Path)
     assert {file: reason for file, (_, reason) in found.items()} == expected
     assert {verdict for file, (verdict, _) in found.items() if file != "nobody.mp4"} == {"failed"}
     summary = batches.summary(home, name)
-    assert {file for file, _, _ in summary.mishaps} == set(expected)
-    for _, _, reason in summary.mishaps:
+    assert {file for file, _, _ in summary.problems} == set(expected)
+    for _, _, reason in summary.problems:
         assert len(reason.split(": ", 1)[1]) > 15, reason
     assert tables.read(home, "faces")["verdict"].to_list().count("kept") == 6
 
 
 def test_a_second_run_reads_nothing_again(home: Home, tmp_path: Path) -> None:
     damaged_batch(tmp_path / "mixed")
-    name = batches.enlist(home, [str(tmp_path / "mixed")])
+    name = batches.create(home, [str(tmp_path / "mixed")])
     first = ingest(home, name)
     before = {path: path.stat().st_mtime_ns for path in home.root.rglob("*.parquet")}
-    assert batches.enlist(home, [str(tmp_path / "mixed")]) == name
+    assert batches.create(home, [str(tmp_path / "mixed")]) == name
     second = ingest(home, name)
     assert [count.done for count in second] == [0, 0]
     assert [count.skipped for count in second] == [count.done for count in first]
@@ -64,7 +64,7 @@ def test_a_second_run_reads_nothing_again(home: Home, tmp_path: Path) -> None:
 
 
 def test_a_lost_faces_file_is_made_again_alike(home: Home) -> None:
-    name = batches.enlist(home, [str(SIX_PEOPLE)], batch="one")
+    name = batches.create(home, [str(SIX_PEOPLE)], batch="one")
     ingest(home, name)
     faces = tables.read(home, "faces")
     (part,) = tables.parts(home, "faces", batch=name)
@@ -74,7 +74,7 @@ def test_a_lost_faces_file_is_made_again_alike(home: Home) -> None:
 
 
 def test_other_settings_are_other_faces(home: Home) -> None:
-    name = batches.enlist(home, [str(CARPHONE)], batch="one")
+    name = batches.create(home, [str(CARPHONE)], batch="one")
     ingest(home, name, sample_fps=2.0)
     few = tables.read(home, "faces").height
     assert ingest(home, name, sample_fps=4.0)[1].done == 1
@@ -86,8 +86,8 @@ def test_the_same_bytes_twice_are_one_video(home: Home, tmp_path: Path) -> None:
     folder.mkdir()
     for file in ("a.jpg", "b.jpg"):
         (folder / file).write_bytes(SIX_PEOPLE.read_bytes())
-    ingest(home, batches.enlist(home, [str(folder)]))
-    ingest(home, batches.enlist(home, [str(folder / "b.jpg")], batch="other"))
+    ingest(home, batches.create(home, [str(folder)]))
+    ingest(home, batches.create(home, [str(folder / "b.jpg")], batch="other"))
     rows = views.query(home, "SELECT batch, verdict, reason FROM videos ORDER BY ALL").rows()
     same = "duplicate: the same bytes as a.jpg in batch twice"
     assert rows == [
@@ -100,7 +100,7 @@ def test_the_same_bytes_twice_are_one_video(home: Home, tmp_path: Path) -> None:
 
 def test_a_changed_file_is_a_new_video(home: Home, tmp_path: Path) -> None:
     path = video(tmp_path / "clip.mp4", frames=10)
-    name = batches.enlist(home, [str(path)], batch="one")
+    name = batches.create(home, [str(path)], batch="one")
     ingest(home, name)
     video(path, frames=14)
     os.utime(path, ns=(1, 1))
@@ -115,7 +115,7 @@ def test_what_the_sidecar_declares_reaches_tables(home: Home, tmp_path: Path) ->
     (folder / "videos.csv").write_text(
         "\ufefffile_name,subject_id,licence,consent,source\nclip.mp4,ada,CC-BY-4.0,written,lab 3\n"
     )
-    ingest(home, batches.enlist(home, [str(folder)]))
+    ingest(home, batches.create(home, [str(folder)]))
     row = tables.read(home, "videos").row(0, named=True)
     assert (row["subject_id"], row["licence"], row["consent"], row["source"]) == (
         "ada", "CC-BY-4.0", "written", "lab 3",
@@ -124,7 +124,7 @@ def test_what_the_sidecar_declares_reaches_tables(home: Home, tmp_path: Path) ->
 
 
 def test_kept_and_dropped_faces_both_have_their_pictures(home: Home) -> None:
-    ingest(home, batches.enlist(home, [str(CARPHONE)], batch="one"))
+    ingest(home, batches.create(home, [str(CARPHONE)], batch="one"))
     faces = tables.read(home, "faces")
     assert faces.height == 20
     for row in faces.iter_rows(named=True):
@@ -135,7 +135,7 @@ def test_kept_and_dropped_faces_both_have_their_pictures(home: Home) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("videos.csv", "name,subject\na.mp4,ada\n", "a column file_name"),
+        ("videos.csv", "name,subject\na.mp4,ada\n", "lacks a column file_name"),
         ("videos.csv", b"\xff\xfe\x00bad", "UTF-8"),
         ("sources.jsonl", '{"uri": "/a.mp4"}\n{broken\n', "line 2"),
         ("sources.jsonl", "[1, 2]\n", "line 1"),
@@ -155,7 +155,7 @@ def test_files_of_subfolders_keep_their_path_as_name(home: Home, tmp_path: Path)
     for sub in ("left", "right"):
         (tmp_path / "top" / sub).mkdir(parents=True)
         video(tmp_path / "top" / sub / "clip.mp4", frames=4 if sub == "left" else 6)
-    name = batches.enlist(home, [str(tmp_path / "top")])
+    name = batches.create(home, [str(tmp_path / "top")])
     listing = (home.inbox / name / "sources.jsonl").read_text()
     names = [json.loads(text)["file_name"] for text in listing.splitlines()]
     assert names == ["left/clip.mp4", "right/clip.mp4"]

@@ -14,7 +14,6 @@ import polars as pl
 import pytest
 
 from pipeline.ingest import batches
-from pipeline.ingest import batches as materialize
 from pipeline.ingest import register as batch
 from pipeline.ingest.download import FetchLimits
 from tests.media_files import SIX_PEOPLE, video
@@ -78,7 +77,7 @@ def test_an_archive_a_folder_and_addresses_are_one_batch(
         str(pack), f"{server.url}/two.mp4?key=secret", f"{server.url}/gone.mp4",
         str(tmp_path / "folder"),
     ]  # fmt: skip
-    name = batches.enlist(home, given, batch="all")
+    name = batches.create(home, given, batch="all")
     register(home, name)
     assert rows(home, name) == {
         "one.mp4": ("dropped", "duplicate"),
@@ -129,7 +128,7 @@ def test_a_source_that_cannot_be_had_keeps_what_came_of_it_earlier(
     home: Home, server: Served, tmp_path: Path
 ) -> None:
     server.files["/x.mp4"] = clip(tmp_path / "x.mp4")
-    name = batches.enlist(home, [f"{server.url}/x.mp4"], batch="b")
+    name = batches.create(home, [f"{server.url}/x.mp4"], batch="b")
     register(home, name)
     server.faults = [("status", 500)] * 2
     register(home, name)
@@ -146,7 +145,7 @@ def test_addresses_are_fetched_side_by_side_and_one_named_twice_once_at_a_time(
     server.files = {f"/{n}.mp4": clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5)}
     server.together = threading.Barrier(3, timeout=20)
     addresses = [f"{server.url}/{n}.mp4" for n in (3, 4, 5)]
-    name = batches.enlist(home, addresses, batch="net")
+    name = batches.create(home, addresses, batch="net")
     register(home, name)
     assert len(rows(home, name)) == 3
     server.together = None
@@ -154,7 +153,7 @@ def test_addresses_are_fetched_side_by_side_and_one_named_twice_once_at_a_time(
     (home.inbox / "net" / "videos.csv").write_text(
         "file_name\n" + "\n".join([*addresses, *addresses]) + "\n"
     )
-    materialize.bring(home.inbox / "net", say=lambda *told: seen.append(told))
+    batches.materialize(home.inbox / "net", progress=lambda *seen_: seen.append(seen_))
     assert seen[-1][1] == seen[-1][2] == len(seen)
     assert {status for _, _, status in server.asked[3:]} == {304}
 
@@ -163,14 +162,14 @@ def test_who_stops_a_fetch_waits_no_longer_and_the_next_goes_on(
     home: Home, server: Served, tmp_path: Path
 ) -> None:
     server.files = {f"/{n}.mp4": clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5, 6)}
-    name = batches.enlist(home, [f"{server.url}{path}" for path in server.files], batch="net")
+    name = batches.create(home, [f"{server.url}{path}" for path in server.files], batch="net")
 
     def stop(*told: object) -> None:
         raise KeyboardInterrupt
 
     limits = QUICK(at_once=1)
     with pytest.raises(KeyboardInterrupt):
-        materialize.bring(home.inbox / name, fetch=limits, say=stop)
+        batches.materialize(home.inbox / name, fetch=limits, progress=stop)
     assert limits.stopped.is_set()
     asked = len(server.asked)
     assert asked < 4
@@ -186,7 +185,7 @@ def test_a_file_that_changes_is_a_new_video_and_the_old_one_is_retired(
     first = clip(folder / "a.mp4", 4)
     (folder / "copy.mp4").write_bytes(first)
     (folder / "people.jpg").write_bytes(SIX_PEOPLE.read_bytes())
-    name = batches.enlist(home, [str(folder)], batch="b")
+    name = batches.create(home, [str(folder)], batch="b")
     register(home, name)
     batch.find_faces(home, name, batch.FaceOptions(), workers=1)
     assert rows(home, name) == {
@@ -227,7 +226,7 @@ def test_a_copy_takes_the_place_of_what_was_retired(home: Home, tmp_path: Path) 
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "b.mp4").write_bytes(first)
     for name in ("one", "two"):
-        register(home, batches.enlist(home, [str(tmp_path / name)], batch=name))
+        register(home, batches.create(home, [str(tmp_path / name)], batch=name))
     assert rows(home, "two") == {"b.mp4": ("dropped", "duplicate")}
     clip(tmp_path / "one" / "a.mp4", 8)
     register(home, "one")
@@ -238,11 +237,11 @@ def test_a_copy_takes_the_place_of_what_was_retired(home: Home, tmp_path: Path) 
 
 def test_a_sidecar_that_changes_does_not_undo_a_verdict(home: Home, tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4")
-    name = batches.enlist(home, [str(tmp_path / "a.mp4")], batch="b")
+    name = batches.create(home, [str(tmp_path / "a.mp4")], batch="b")
     register(home, name)
     batch.find_faces(home, name, batch.FaceOptions(), workers=1)
     (tmp_path / "videos.csv").write_text("file_name,licence\na.mp4,CC0-1.0\n")
-    register(home, batches.enlist(home, [str(tmp_path / "a.mp4")], batch="b"))
+    register(home, batches.create(home, [str(tmp_path / "a.mp4")], batch="b"))
     found = tables.read(home, "videos", batch=name).row(0, named=True)
     assert (found["licence"], found["verdict"]) == ("CC0-1.0", "dropped")
     assert found["reason"].startswith("no_face")
@@ -267,4 +266,4 @@ def test_who_leaves_goes_out_of_what_arrived_and_the_others_stay(
     register(home, "day")
     assert rows(home, "day") == {"bob.mp4": ("dropped", "no_face")}
     assert [one.origin for _, one in downloads.list_all(folder)] == [None]
-    assert materialize.bring(folder) == 0
+    assert batches.materialize(folder) == 0

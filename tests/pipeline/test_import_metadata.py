@@ -24,7 +24,7 @@ def jsonl(folder: Path, *rows: dict) -> Path:
 
 
 def told(found: metadata.Metadata) -> list[tuple[str, str, tuple[str, ...]]]:
-    return [(one.file_name, one.rater, one.answers) for one in found.said]
+    return [(one.file_name, one.rater, one.answers) for one in found.votes]
 
 
 def test_a_label_per_picture_with_synonyms_and_a_spreadsheets_mark(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_one_row_per_vote_keeps_raters_and_several_answers(tmp_path: Path) -> No
         )
     )  # fmt: skip
     assert told(found) == [("a.png", "r1", ("anger", "fear")), ("a.png", "r2", ("sadness",))]
-    times = [one.at and one.at.isoformat() for one in found.said]
+    times = [one.at and one.at.isoformat() for one in found.votes]
     assert times == ["2026-01-02T02:04:05+00:00", None]
 
 
@@ -71,15 +71,15 @@ def test_votes_as_a_map(tmp_path: Path, form: str) -> None:
         frame = pl.DataFrame({"file_name": ["a.png"], "votes": votes})
         frame.write_parquet(tmp_path / "metadata.parquet")
     found = metadata.read(tmp_path)
-    assert Counter(one.answers[0] for one in found.said) == {"happiness": 2, "neutral": 1}
-    assert sorted(one.rater for one in found.said) == ["seat-00", "seat-01", "seat-02"]
+    assert Counter(one.answers[0] for one in found.votes) == {"happiness": 2, "neutral": 1}
+    assert sorted(one.rater for one in found.votes) == ["seat-00", "seat-01", "seat-02"]
     assert told(metadata.read(tmp_path)) == told(found)
 
 
 def test_seats_have_no_taste(tmp_path: Path) -> None:
     rows = [{"file_name": f"{n}.png", "votes": {"anger": 1, "surprise": 1}} for n in range(200)]
     found = metadata.read(jsonl(tmp_path, *rows))
-    angry = sum(one.answers == ("anger",) for one in found.said if one.rater == "seat-00")
+    angry = sum(one.answers == ("anger",) for one in found.votes if one.rater == "seat-00")
     assert 70 < angry < 130
 
 
@@ -93,7 +93,7 @@ def test_votes_win_over_a_label_beside_them(tmp_path: Path) -> None:
     ("text", "said"),
     [
         pytest.param(None, "one of metadata.csv", id="no file"),
-        pytest.param("picture,label\na,fear\n", "a column file_name", id="no file_name"),
+        pytest.param("picture,label\na,fear\n", "lacks a column file_name", id="no file_name"),
         pytest.param("file_name,label\na,boredom\nb,boredom\nc,meh\n",
                      "'boredom' (2), 'meh' (1)", id="unknown labels"),
         pytest.param("file_name,label\na,boredom\n", "neutral, happiness", id="lists the known"),
@@ -101,8 +101,8 @@ def test_votes_win_over_a_label_beside_them(tmp_path: Path) -> None:
         pytest.param("file_name,label\n../a,fear\n", "'../a'", id="outside"),
         pytest.param("file_name,label\n,fear\n", "row 1", id="no name"),
         pytest.param("file_name,label\na,fear\na,anger\n", "fear, anger for a", id="contradiction"),
-        pytest.param('file_name,votes\na,"{""fear"": -1}"\n', "whole number", id="negative"),
-        pytest.param('file_name,votes\na,"{""fear"": 0.5}"\n', "whole number", id="share"),
+        pytest.param('file_name,votes\na,"{""fear"": -1}"\n', "whole numbers", id="negative"),
+        pytest.param('file_name,votes\na,"{""fear"": 0.5}"\n', "whole numbers", id="share"),
         pytest.param("file_name,votes\na,seven\n", "row 1", id="no map"),
         pytest.param("file_name,label,created_at\na,fear,yesterday\n", "ISO 8601", id="time"),
     ],
@@ -117,7 +117,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, text: str | None, said: 
 
 def test_broken_files_and_two_of_them_are_refused(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": \n')
-    with pytest.raises(SettingsError, match=r"readable metadata\.jsonl"):
+    with pytest.raises(SettingsError, match=r"metadata\.jsonl"):
         metadata.read(tmp_path)
     csv(tmp_path, "file_name,label\n")
     with pytest.raises(SettingsError, match=r"metadata\.csv and metadata\.jsonl"):

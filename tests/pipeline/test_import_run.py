@@ -43,7 +43,7 @@ def write(folder: Path, *rows: tuple[str, dict[str, int]]) -> None:
 @pytest.fixture(scope="module")
 def imported(
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Home, Path, import_dataset.Imported]:
+) -> tuple[Home, Path, import_dataset.ImportReport]:
     folder = dataset(tmp_path_factory.mktemp("data") / "my set")
     home = tmp_path_factory.mktemp("home")
     return Home.at(home), folder, import_dataset.run(load(home=home, workers=1), str(folder))
@@ -103,7 +103,7 @@ def test_again_changes_nothing_and_new_metadata_becomes_events(imported) -> None
     said = import_dataset.metadata.read(folder)
     before = tables.read(home, "annotations").height
     events, on_faces = import_dataset.record(home, folder, said, batch="my-set")
-    assert (events.height, on_faces) == (0, told.on_faces)
+    assert (events.height, on_faces) == (0, told.counts["votes on kept faces"])
     write(folder, ("man0.png", {"happy": 2, "neutral": 1}), ("man40.png", {"sad": 2, "fear": 1}))
     said = import_dataset.metadata.read(folder)
     events, _ = import_dataset.record(home, folder, said, batch="my-set")
@@ -122,13 +122,13 @@ def test_enlisting_twice_is_enlisting_once_and_foreign_batches_are_left_alone(im
     listing = home.inbox / "my-set" / "sources.jsonl"
     before = listing.read_text()
     said = import_dataset.metadata.read(folder)
-    import_dataset.enlist(home, folder, said, batch="my-set")
+    import_dataset.write_listing(home, folder, said, batch="my-set")
     assert listing.read_text() == before
     other = home.inbox / "filmed" / "sources.jsonl"
     other.parent.mkdir(parents=True)
     other.write_text(json.dumps({"uri": str(CARPHONE)}) + "\n")
     with pytest.raises(SettingsError, match="--name"):
-        import_dataset.enlist(home, folder, said, batch="filmed")
+        import_dataset.write_listing(home, folder, said, batch="filmed")
 
 
 @pytest.mark.parametrize("rater", ["ada@example.org", "Ada Lovelace"])
@@ -143,5 +143,5 @@ def test_no_rater_is_shown_by_name(tmp_path: Path, rater: str) -> None:
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="folder of pictures"):
+    with pytest.raises(SettingsError, match="not a folder"):
         import_dataset.run(load(home=tmp_path), str(tmp_path / "nowhere"))

@@ -39,7 +39,7 @@ def clips(tmp_path: Path, **subjects: str | None) -> Path:
 
 def taken_in(home: Home, folder: Path, *, batch: str = "one") -> dict[str, dict]:
     """What the asset raw_videos does; file name to row."""
-    batches.enlist(home, [str(folder)], batch=batch)
+    batches.create(home, [str(folder)], batch=batch)
     blocklist.readmit(home, batch)
     stage.register(home, batch, workers=1)
     blocklist.refuse(home, batch)

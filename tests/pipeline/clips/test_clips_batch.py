@@ -201,7 +201,7 @@ def test_clip_frames__kept_faces_in_order(home: Home) -> None:
 
 def test_find_clips__real_video(tmp_path: Path) -> None:
     home = Home.at(tmp_path / "home")
-    name = batches.enlist(home, [str(CARPHONE)], batch="real")
+    name = batches.create(home, [str(CARPHONE)], batch="real")
     faces.register(home, name, workers=1)
     faces.find_faces(home, name, faces.FaceOptions(), workers=1)
     rate_batch(home, name, raters.load())

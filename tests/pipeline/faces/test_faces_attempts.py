@@ -24,8 +24,10 @@ def footer(*outcomes: Exception, fingerprint: str = "f", limit_s: float | None =
     """Of a video's file after these outcomes, one run each."""
     found: dict[str, str] = {}
     for error in outcomes:
-        told = register.note(error, footer=found, fingerprint=fingerprint, limit_s=limit_s)
-        found = {register.KEY: told} if told else {}
+        told = register.record_attempt(
+            error, footer=found, fingerprint=fingerprint, limit_s=limit_s
+        )
+        found = {register.TRIED: told} if told else {}
     return found
 
 
@@ -51,19 +53,21 @@ def test_who_is_tried_again(
     outcomes: list[Exception], fingerprint: str, limit_s: float | None, spared: bool
 ) -> None:
     found = footer(*outcomes)
-    assert register.is_spared(found, fingerprint=fingerprint, limit_s=limit_s) == spared
+    assert register.is_hopeless(found, fingerprint=fingerprint, limit_s=limit_s) == spared
 
 
 def test_the_reason_says_what_helps() -> None:
-    late = register.reason(LATE, tried=footer(LATE)[register.KEY])
+    late = register.failure_reason(LATE, tried=footer(LATE)[register.TRIED])
     assert late.startswith("timeout: its worker was ended; allow it more time; ")
     assert "RISORIUS_VIDEO_LIMIT_S" in late
     assert "RISORIUS_RETRY_FAILED=true" in late
-    once, twice = (register.reason(DEAD, tried=footer(*[DEAD] * n)[register.KEY]) for n in (1, 2))
+    once, twice = (
+        register.failure_reason(DEAD, tried=footer(*[DEAD] * n)[register.TRIED]) for n in (1, 2)
+    )
     assert once.startswith("crashed: ")
     assert once.endswith("the next run tries it once more")
     assert twice.endswith("with RISORIUS_RETRY_FAILED=true")
-    assert register.reason(OSError(28, "No space left"), tried=None).startswith("crashed: ")
+    assert register.failure_reason(OSError(28, "No space left"), tried=None).startswith("crashed: ")
 
 
 def home_with_photo(tmp_path: Path) -> Home:

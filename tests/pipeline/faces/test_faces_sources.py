@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ingest.manifest import Source, describe, list_sources
+from pipeline.ingest.manifest import Source, describe, list_origins, list_sources
 from tests import media_files
 from warehouse.errors import SettingsError
 from warehouse.ids import file_sha256, unreadable_video_id
@@ -88,7 +88,7 @@ def test_an_empty_or_absent_folder_has_no_sources(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("videos.csv", b"name,licence\na,b\n", "a column file_name"),
+        ("videos.csv", b"name,licence\na,b\n", "lacks a column file_name"),
         ("videos.csv", b"", "columns none"),
         ("videos.csv", b"file_name;licence\na;b\n", "columns file_name;licence"),
         ("videos.csv", "file_name\nä.mp4\n".encode("latin-1"), "UTF-8"),
@@ -152,7 +152,7 @@ def test_folders_below_are_looked_into_and_a_transcript_is_no_source(tmp_path: P
     assert list(found) == ["day/one/b.mp4", "day/one/c.mp4", "lone.vtt", "top.mp4"]
     assert found["day/one/b.mp4"].licence == "CC0-1.0"
     assert found["day/one/c.mp4"].source == "lab"
-    assert [source.file_name for source in list_sources(tmp_path, deep=False)] == [
+    assert [source.file_name for source in list_origins(tmp_path, deep=False)] == [
         "day/one/b.mp4", "lone.vtt", "top.mp4",
     ]  # fmt: skip
 
