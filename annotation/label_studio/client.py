@@ -85,7 +85,10 @@ _NOT_JSON = ("Label Studio did not answer in JSON", "check the address of the se
 
 
 class LostAnswerError(StudioError):
-    """A write was sent and no answer arrived. It may or may not have been executed."""
+    """A write was sent and no answer arrived.
+
+    It may or may not have been executed.
+    """
 
 
 class NotFoundError(StudioError):
@@ -236,7 +239,9 @@ class LabelStudioClient:
             yield from page
 
     def import_tasks(self, project_id: int, tasks: list[dict[str, Any]]) -> list[int]:
-        """Import tasks in one request, stored whole or not at all; return their ids in order.
+        """Import tasks in one request, stored whole or not at all.
+
+        Return their ids in order.
 
         Raises:
             LostAnswerError: no answer arrived; list the tasks before importing again.
@@ -271,7 +276,10 @@ class LabelStudioClient:
         return tasks, votes + skips
 
     def last_change(self, project_id: int) -> str | None:
-        """Return when a task of the project last changed, as text; None if it is empty."""
+        """Return when a task of the project last changed, as text.
+
+        None if it is empty.
+        """
         page = self._get(
             "api/tasks/",
             project=project_id, page=1, page_size=1, fields="task_only",
@@ -280,7 +288,10 @@ class LabelStudioClient:
         return page[0]["updated_at"] if page else None
 
     def user_emails(self) -> dict[int, str]:
-        """Return user id to e-mail; the server hides the address of a removed member."""
+        """Return user id to e-mail.
+
+        The server hides the address of a removed member.
+        """
         return {user.id: user.email for user in self.sdk.users.list() if "@" in (user.email or "")}
 
     def fetch(self, path: str, **headers: str) -> httpx.Response:
@@ -302,7 +313,10 @@ class LabelStudioClient:
         ).json()  # fmt: skip
 
     def _renew_access_token(self) -> str:
-        """Return a new access token; the SDK renews by the local clock, which may be wrong."""
+        """Return a new access token.
+
+        The SDK renews by the local clock, which may be wrong.
+        """
         tokens = self.sdk._client_wrapper._tokens_client
         tokens._access_token = None
         return tokens.api_key

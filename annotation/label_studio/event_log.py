@@ -122,7 +122,9 @@ def pull(
 
 
 class EventLog:
-    """The events of one project: those in the table and those that a pull adds.
+    """The events of one project.
+
+    Those in the table and those that a pull adds.
 
     Args:
         known, append, now, label_set: as in ``pull``.

@@ -47,7 +47,9 @@ _COARSE_EXAMPLES = (
 
 
 def instruction(page: Page | None = None) -> str:
-    """Return the guide as HTML: task, keys, typical expressions, worked examples.
+    """Return the guide as HTML.
+
+    Task, keys, typical expressions, worked examples.
 
     The server strips styles, lists and inline drawings. Bold text, tables and pictures by
     address survive, so the drawings are files that it serves.

@@ -50,7 +50,9 @@ receiver listens there."""
 
 
 def ensure_installed(progress: Callable[[str], None]) -> list[str]:
-    """Install the server if needed; return the command prefix before ``label-studio``.
+    """Install the server if needed.
+
+    Return the command prefix before ``label-studio``.
 
     Raises:
         StudioError: uv is missing, or cannot install the server.
@@ -81,7 +83,9 @@ def environment(
     token: str,
     postgres: str | None = None,
 ) -> dict[str, str]:
-    """Return the server's whole environment: allowed variables, then our settings.
+    """Return the server's whole environment.
+
+    Allowed variables, then our settings.
 
     The account (e-mail, password, token) is created at the first start and ignored later.
 
@@ -115,7 +119,9 @@ def environment(
 
 
 def prepare_sqlite(studio_dir: Path) -> None:
-    """Prepare ``data/`` for a start; discard it if the first start never finished.
+    """Prepare ``data/`` for a start.
+
+    Discard it if the first start never finished.
 
     Some migrations of the server are not atomic: if it is killed during one, it never starts
     again. The marker file is removed once the server has answered, so no vote can be lost.
@@ -138,7 +144,10 @@ def prepare_sqlite(studio_dir: Path) -> None:
 
 
 def finish_first_start(studio_dir: Path) -> None:
-    """Record that the server has answered; its database is never discarded from now on."""
+    """Record that the server has answered.
+
+    Its database is never discarded from now on.
+    """
     (studio_dir / _FIRST_START).unlink(missing_ok=True)
 
 

@@ -1,4 +1,6 @@
-"""Generate the labeling config of a project: one face, few questions, few keys.
+"""Generate the labeling config of a project.
+
+One face, few questions, few keys.
 
 The server stores the alias of a choice. Aliases are the project's canonical names, so the words
 on the page may change without touching a vote.

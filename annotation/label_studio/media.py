@@ -84,7 +84,10 @@ class Bucket:
     presign: bool = True
 
     def address(self, key: str) -> str:
-        """Return the address of a media key in a task; the server does not unquote it."""
+        """Return the address of a media key in a task.
+
+        The server does not unquote it.
+        """
         return f"s3://{self.name}/{self.prefix}{key}"
 
     def page_address(self, key: str, project_id: int) -> str:
@@ -97,7 +100,10 @@ class Bucket:
         return f"/projects/{project_id}{_RESOLVE}{encoded}"
 
     def key_fingerprint(self, owner: str) -> str:
-        """Return 12 hex digits that change with the keys; meaningless without ``owner``."""
+        """Return 12 hex digits that change with the keys.
+
+        Meaningless without ``owner``.
+        """
         return sha256_of([owner.encode(), self.key.encode(), self.secret.encode()])[:12]
 
 
@@ -112,7 +118,10 @@ def is_loopback(url: str) -> bool:
 
 
 def key_of(address: str) -> str | None:
-    """Return the media key of an address of either kind; None for any other text."""
+    """Return the media key of an address of either kind.
+
+    None for any other text.
+    """
     if address.startswith(_LOCAL):
         return unquote(address.removeprefix(_LOCAL))
     found = _IN_BUCKET.fullmatch(address)
@@ -138,7 +147,10 @@ def prefix_changes(data: Mapping[str, Any], source: Source) -> set[tuple[str, st
 
 
 def guide_for(html: str, source: Source, project_id: int) -> str:
-    """Return the guide with its drawings addressed in ``source``; the text is unchanged."""
+    """Return the guide with its drawings addressed in ``source``.
+
+    The text is unchanged.
+    """
 
     def replace(found: re.Match[str]) -> str:
         address = found[0]
@@ -154,7 +166,9 @@ def guide_for(html: str, source: Source, project_id: int) -> str:
 def unlock_folders(
     client: LabelStudioClient, project_id: int, media_dir: Path, names: Iterable[str]
 ) -> None:
-    """Create a storage row per folder; without one the server answers 404 for its files.
+    """Create a storage row per folder.
+
+    Without one the server answers 404 for its files.
 
     Raises:
         StudioError: the server may not serve files of that folder.
@@ -216,13 +230,18 @@ def sync_storage(client: LabelStudioClient, project_id: int, *, owner: str) -> i
 
 
 def media_rows(client: LabelStudioClient, project_id: int) -> list[Any]:
-    """Return our bucket storage rows of a project, oldest first; several only after races."""
+    """Return our bucket storage rows of a project, oldest first.
+
+    Several only after races.
+    """
     rows = client.sdk.import_storage.s3.list(project=project_id)
     return sorted((row for row in rows if row.title == _TITLE), key=lambda row: row.id)
 
 
 def update_addresses(client: LabelStudioClient, project_id: int) -> int:
-    """Give tasks and guide the addresses of ``client.media``; return the number of tasks.
+    """Give tasks and guide the addresses of ``client.media``.
+
+    Return the number of tasks.
 
     Many tasks are updated in bulk by an action that the server's interface calls
     experimental: seconds for thousands of tasks.
@@ -245,7 +264,9 @@ def update_addresses(client: LabelStudioClient, project_id: int) -> int:
 def check_bucket(
     client: LabelStudioClient, project_id: int, *, picture: str, outside: str
 ) -> tuple[str, str | None]:
-    """Check that members get pictures of the bucket and nothing else; return problem and hint.
+    """Check that members get pictures of the bucket and nothing else.
+
+    Return problem and hint.
 
     One byte of each object is fetched as a member would.
 
@@ -300,7 +321,10 @@ def _stale_tasks(client: LabelStudioClient, project_id: int) -> list[tuple[int, 
 def _replace_in_all(
     client: LabelStudioClient, project_id: int, name: str, *, old: str, new: str
 ) -> None:
-    """Replace text in one field of every task; the caller updates what this leaves."""
+    """Replace text in one field of every task.
+
+    The caller updates what this leaves.
+    """
     if not (_PLAIN.fullmatch(old) and _PLAIN.fullmatch(new)):
         return
     body = {
@@ -363,7 +387,10 @@ def _write_row(
 def _fetch_as_member(
     client: LabelStudioClient, bucket: Bucket, address: str, project_id: int
 ) -> httpx.Response | str:
-    """Fetch the first byte of an object; return the response, or why there is none."""
+    """Fetch the first byte of an object.
+
+    Return the response, or why there is none.
+    """
     answer = client.fetch(bucket.resolve_path(address, project_id), **_FIRST_BYTE)
     if not answer.is_redirect:
         return answer

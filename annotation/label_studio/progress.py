@@ -1,4 +1,7 @@
-"""Report labelling progress: votes cast and missing, by annotator, and their agreement."""
+"""Report labelling progress.
+
+Votes cast and missing, by annotator, and their agreement.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from warehouse.storage.home import Home
 
 
 def votes_missing(workspace: Workspace) -> pl.DataFrame:
-    """Return ``face_id, n_votes, owed`` of every face in question; ``owed``: missing votes."""
+    """Return ``face_id, n_votes, owed`` of every face in question.
+
+    ``owed``: missing votes.
+    """
     home, options = workspace.home, workspace.options
     if options.label_set == "expressions":
         return views.query(home, "SELECT face_id, n_votes, owed FROM votes_owed")
@@ -56,7 +62,9 @@ def open_faces(workspace: Workspace) -> pl.DataFrame:
 
 
 def summary(workspace: Workspace) -> dict[str, Any]:
-    """Return the facts of ``label status``: faces, votes, agreement, one fact per name.
+    """Return the facts of ``label status``.
+
+    Faces, votes, agreement, one fact per name.
 
     ``votes of <rater>`` holds the votes of an annotator and its share of the missing ones;
     ``alpha of <answer>`` an alpha and the number of faces behind it.

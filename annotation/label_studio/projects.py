@@ -1,4 +1,6 @@
-"""Find, create and restore the Label Studio projects of a home: one per question and round.
+"""Find, create and restore the Label Studio projects of a home.
+
+One per question and round.
 
 Titles are not unique, so a project is recognised by a tag in its description.
 """
@@ -113,7 +115,9 @@ def ensure_project(
     page: Page | None = None,
     round: int = 1,  # noqa: A002
 ) -> Project:
-    """Return the project with this title, page, round and owner; create it if missing.
+    """Return the project with this title, page, round and owner.
+
+    Create it if missing.
 
     A new page makes a new project, because changing the page under votes would spoil them.
 
@@ -167,7 +171,9 @@ def find(workspace: Workspace, client: LabelStudioClient, titles: Collection[str
 def restore_configs(
     workspace: Workspace, client: LabelStudioClient, projects: Collection[Project]
 ) -> list[int]:
-    """Restore labeling configs edited by hand; return the ids of restored projects.
+    """Restore labeling configs edited by hand.
+
+    Return the ids of restored projects.
 
     A config is restored if the options still ask the same. Every task gets the present address
     of its media, in projects of former pages too.
@@ -248,7 +254,10 @@ def _rows(client: LabelStudioClient) -> Iterator[Any]:
 
 
 def _with_configs(client: LabelStudioClient, numbers: list[int]) -> list[Any]:
-    """Return projects with their configs by id; configs are too long to list for all."""
+    """Return projects with their configs by id.
+
+    Configs are too long to list for all.
+    """
     found: list[Any] = []
     for start in range(0, len(numbers), 100):
         answer = client.sdk.projects.list(
@@ -260,7 +269,10 @@ def _with_configs(client: LabelStudioClient, numbers: list[int]) -> list[Any]:
 
 
 def _find(client: LabelStudioClient, tag: _Tag) -> Any:
-    """Return the oldest project with this tag; two processes may have made two at once."""
+    """Return the oldest project with this tag.
+
+    Two processes may have made two at once.
+    """
     found = [row for row in _rows(client) if str(tag) in (row.description or "")]
     oldest = min((row.id for row in found), default=None)
     return next(iter(_with_configs(client, [oldest])), None) if oldest is not None else None

@@ -55,7 +55,9 @@ def up(
     wait_s: float = 240,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Address:
-    """Start the server of a folder, or find it running; two callers at once start one.
+    """Start the server of a folder, or find it running.
+
+    Two callers at once start one.
 
     Args:
         studio_dir: holds database, log, address and accounts; ``Home.studio``.
@@ -95,7 +97,10 @@ def up(
 
 
 def down(studio_dir: Path) -> bool:
-    """Stop the server of a folder; return False if none ran. Its data stay on disk."""
+    """Stop the server of a folder.
+
+    Return False if none ran. Its data stay on disk.
+    """
     studio_dir = studio_dir.resolve()
     if not studio_dir.is_dir():
         return False
@@ -117,7 +122,10 @@ def status(studio_dir: Path) -> Status:
 
 
 def running(studio_dir: Path) -> Address | None:
-    """Return the address of a folder's server, or None if it is not up; starts nothing."""
+    """Return the address of a folder's server, or None if it is not up.
+
+    Starts nothing.
+    """
     studio_dir = studio_dir.resolve()
     return _probe(studio_dir, find_processes(studio_dir / "data"))
 
@@ -189,7 +197,10 @@ def _launch(
 
 
 def _wait(studio_dir: Path, *, wait_s: float) -> Address | None:
-    """Poll until the server answers; return None if it exits or ``wait_s`` have passed."""
+    """Poll until the server answers.
+
+    Return None if it exits or ``wait_s`` have passed.
+    """
     deadline, missed = time.monotonic() + wait_s, 0
     while time.monotonic() < deadline:
         processes = find_processes(studio_dir / "data")
@@ -231,7 +242,10 @@ def _probe(studio_dir: Path, processes: list[psutil.Process]) -> Address | None:
 
 
 def _listening_port(processes: list[psutil.Process]) -> int | None:
-    """Return the TCP port that is listened on; it may differ from the requested one."""
+    """Return the TCP port that is listened on.
+
+    It may differ from the requested one.
+    """
     for process in processes:
         try:
             for connection in process.net_connections(kind="tcp"):

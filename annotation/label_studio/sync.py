@@ -78,7 +78,9 @@ def queued_faces(workspace: Workspace) -> pl.DataFrame:
 def pull_votes(
     workspace: Workspace, *, now: datetime
 ) -> Iterator[tuple[Project, PullResult | StudioError]]:
-    """Append the new events of every project to ``annotations``; yield each outcome.
+    """Append the new events of every project to ``annotations``.
+
+    Yield each outcome.
 
     A project that fails does not stop the others. One process of a home pulls at a time.
 
@@ -99,7 +101,9 @@ def pull_votes(
 
 
 def open_and_close_tasks(workspace: Workspace) -> tuple[int, int]:
-    """Open or close tasks by missing votes; return the numbers of closed and reopened ones.
+    """Open or close tasks by missing votes.
+
+    Return the numbers of closed and reopened ones.
 
     Does nothing if no face is queued yet.
     """
@@ -117,7 +121,9 @@ def all_projects(workspace: Workspace, client: LabelStudioClient) -> list[Projec
 
 
 def restore_configs(workspace: Workspace) -> list[int]:
-    """Restore labeling configs edited by hand, and media addresses; return project ids.
+    """Restore labeling configs edited by hand, and media addresses.
+
+    Return project ids.
 
     Raises:
         StudioError: the server rejects a config because votes exist that do not fit it.
@@ -128,7 +134,9 @@ def restore_configs(workspace: Workspace) -> list[int]:
 
 
 def last_change(workspace: Workspace) -> str | None:
-    """Return when anything in any project last changed; None if no server runs.
+    """Return when anything in any project last changed.
+
+    None if no server runs.
 
     Starts no server.
     """
@@ -256,7 +264,9 @@ def _open_and_close(workspace: Workspace, client: LabelStudioClient) -> tuple[in
 
 
 def _push_self_reports(workspace: Workspace, client: LabelStudioClient) -> dict[str, str]:
-    """Create a task per self-report account and face; return pseudonym to link.
+    """Create a task per self-report account and face.
+
+    Return pseudonym to link.
 
     An account without a subject, or whose subject has no face yet, gets none.
     """
@@ -301,7 +311,10 @@ def _unanswered(workspace: Workspace, account: Account) -> list[str]:
 
 
 def _predictions(workspace: Workspace) -> pl.DataFrame:
-    """Return ``face_id, prediction``: the likeliest expression, if predictions are shown."""
+    """Return ``face_id, prediction``.
+
+    The likeliest expression, if predictions are shown.
+    """
     none = pl.DataFrame(schema={"face_id": pl.String, "prediction": pl.String})
     options = workspace.options
     if not options.show_predictions or options.label_set != "expressions":

@@ -78,7 +78,9 @@ def push(
     lock: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PushResult:
-    """Create a task for every face that has none; safe to repeat and to interrupt.
+    """Create a task for every face that has none.
+
+    Safe to repeat and to interrupt.
 
     Faces are matched by ``data.face_id``. A face whose reason is ``audit`` gets another task if
     none of its tasks is open. A project at its cap begins the next round. Processes of one
@@ -143,7 +145,9 @@ def list_tasks(client: LabelStudioClient, project_id: int) -> dict[str, Task]:
 def open_and_close(
     client: LabelStudioClient, project_ids: Sequence[int], missing_votes: Mapping[str, int]
 ) -> tuple[int, int]:
-    """Close tasks of faces that miss no vote; keep one task open for each that does.
+    """Close tasks of faces that miss no vote.
+
+    Keep one task open for each that does.
 
     The server closes a task by its own count of annotations. That count does not know votes in
     other projects, malformed answers, and answers written under another account's name.
@@ -240,7 +244,10 @@ def _listing(client: LabelStudioClient, project_id: int) -> list[tuple[str, Task
 def _send(
     client: LabelStudioClient, project_id: int, rows: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Task]:
-    """Import one chunk; after a lost answer, import only what is really missing, once."""
+    """Import one chunk.
+
+    After a lost answer, import only what is really missing, once.
+    """
     tasks = {face: _task(row, client.media) for face, row in rows.items()}
     try:
         return _import(client, project_id, tasks)
@@ -260,7 +267,10 @@ def _import(
 
 
 def _settled_tasks(client: LabelStudioClient, project_id: int) -> dict[str, Task]:
-    """Return the tasks once two listings agree: a cut request may still be executing."""
+    """Return the tasks once two listings agree.
+
+    A cut request may still be executing.
+    """
     before = list_tasks(client, project_id)
     while True:
         time.sleep(_SETTLE_S)

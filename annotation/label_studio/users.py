@@ -81,7 +81,10 @@ def list_accounts(workspace: Workspace) -> list[Account]:
 
 
 def self_report_accounts(workspace: Workspace, *, removed: bool = False) -> list[Account]:
-    """Return the self-report accounts; with ``removed`` also those that may no longer vote."""
+    """Return the self-report accounts.
+
+    With ``removed`` also those that may no longer vote.
+    """
     return [
         account
         for account in list_accounts(workspace)
@@ -117,7 +120,9 @@ def add_account(workspace: Workspace, email: str, *, subject: str | None = None)
 
 
 def remove_account(workspace: Workspace, email: str) -> bool:
-    """End an account's token and membership; return False if there is no such account.
+    """End an account's token and membership.
+
+    Return False if there is no such account.
 
     Raises:
         StudioError: another machine made the account and holds the token.
@@ -208,7 +213,9 @@ def add(
 
 
 def remove(client: LabelStudioClient, home: Home, email: str) -> bool:
-    """Remove an account from the organization and end its token; False if there is none.
+    """Remove an account from the organization and end its token.
+
+    False if there is none.
 
     Its votes stay. The open-source server cannot lock an account: with the password one can
     still sign in, but is listed as deleted.
@@ -229,7 +236,10 @@ def remove(client: LabelStudioClient, home: Home, email: str) -> bool:
 
 
 def _enrol(client: LabelStudioClient, email: str, password: str) -> dict[str, Any]:
-    """Sign in, or sign up if there is no such account; return token and user id."""
+    """Sign in, or sign up if there is no such account.
+
+    Return token and user id.
+    """
     with httpx.Client(base_url=client.url, timeout=60) as browser:
         if not _submit_form(browser, "/user/login/", email=email, password=password):
             link = client.sdk.organizations.invites.get_invite_link().invite_url or ""
@@ -257,7 +267,10 @@ def _submit_form(browser: httpx.Client, page: str, **fields: str) -> bool:
 
 
 def _first_token(browser: httpx.Client, url: str) -> str:
-    """Return a token of the signed-in account: the legacy kind if allowed, else a personal one."""
+    """Return a token of the signed-in account.
+
+    The legacy kind if allowed, else a personal one.
+    """
     token = browser.get("/api/current-user/token").json().get("token", "")
     if _is_accepted(url, token):
         return token
@@ -340,7 +353,9 @@ def _shared(workspace: Workspace) -> list[Account]:
 
 
 def _share(workspace: Workspace, accounts: Iterable[Account]) -> None:
-    """Share accounts with the other machines of the home; does nothing if there are none.
+    """Share accounts with the other machines of the home.
+
+    Does nothing if there are none.
 
     A removed account stays removed, whatever an older copy of ``people.json`` says.
     """
@@ -383,6 +398,9 @@ def _url(workspace: Workspace) -> str:
 
 
 def _shared_folder(workspace: Workspace) -> Path | None:
-    """Return the folder of shared accounts; None unless home and server are elsewhere."""
+    """Return the folder of shared accounts.
+
+    None unless home and server are elsewhere.
+    """
     shared = workspace.options.label_studio_url and mirror.url_of(workspace.home.root)
     return workspace.home.root / mirror.PEOPLE if shared else None

@@ -43,7 +43,10 @@ class ChangeSignal:
         self._event.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Return True at the next call, or False after ``timeout_s``; clears the signal."""
+        """Return True at the next call, or False after ``timeout_s``.
+
+        Clears the signal.
+        """
         called = self._event.wait(timeout_s)
         self._event.clear()
         return called

@@ -1,4 +1,7 @@
-"""The Label Studio of a home: its server, its options, where it reads media from."""
+"""The Label Studio of a home.
+
+Its server, its options, where it reads media from.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,9 @@ class Workspace:
     options: LabelStudioOptions = LabelStudioOptions()
 
     def page(self, *, clip: bool = False) -> Page:
-        """Return the questions that the options ask; ``clip`` for faces with a video.
+        """Return the questions that the options ask.
+
+        ``clip`` for faces with a video.
 
         Raises:
             SettingsError: unknown label set or action unit.
@@ -135,7 +140,9 @@ class Workspace:
 
     @property
     def reads_bucket(self) -> bool:
-        """Return whether the server reads media from the home's bucket; asks no server.
+        """Return whether the server reads media from the home's bucket.
+
+        Asks no server.
 
         By default it does if both the server and the home are elsewhere.
         """

@@ -68,16 +68,16 @@ def test_the_server_accepts_the_config(client: LabelStudioClient) -> None:
     ("broken", "fault"),
     [
         ('<View><Image name="a" value="$x"/><Text name="b"/></View>', "unknown tag Text"),
-        ('<View><Image name="a"/><Image name="a"/></View>', "the name a is used twice"),
+        ('<View><Image name="a"/><Image name="a"/></View>', "the name a occurs twice"),
         (
             '<View><Image name="a"/><Choices name="c" toName="a"><Choice alias="x" hotkey="1"/>'
             '<Choice alias="y" hotkey="1"/></Choices></View>',
-            "the key 1 is used twice",
+            "the key 1 occurs twice",
         ),
         (
             '<View><Image name="a"/><Choices name="c" toName="a"><Choice alias="x" hotkey="v"/>'
             "</Choices></View>",
-            "the key v belongs to the viewer",
+            "the key v is reserved by the viewer",
         ),
         (
             '<View><Image name="a"/><Choices name="c" toName="a"><Choice alias="x"/>'
@@ -91,7 +91,7 @@ def test_the_server_accepts_the_config(client: LabelStudioClient) -> None:
         ),
         (
             '<View><Choices name="c" toName="gone"><Choice alias="x"/></Choices></View>',
-            "c points at gone, which is not there",
+            "c points at gone, which does not exist",
         ),
     ],
 )

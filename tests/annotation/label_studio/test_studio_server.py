@@ -180,7 +180,7 @@ def test_only_a_first_start_that_never_ended_begins_anew(tmp_path: Path, ended: 
 
 @pytest.mark.parametrize(
     ("url", "key", "told"),
-    [("label.example.org", "k" * 40, "set LABEL_STUDIO_URL"), ("https://x.org", " ", "no token")],
+    [("label.example.org", "k" * 40, "Set LABEL_STUDIO_URL"), ("https://x.org", " ", "no token")],
 )
 def test_an_external_server_needs_address_and_key(url: str, key: str, told: str) -> None:
     with pytest.raises(StudioError, match=told) as refused:
