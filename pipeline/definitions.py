@@ -1,5 +1,20 @@
-from pathlib import Path
+"""Code location of Dagster: every asset, check, job and sensor of ``pipeline.defs``."""
+
+import warnings
 
 import dagster as dg
 
-defs = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+from pipeline import defs as package
+from pipeline.defs.resources import Workplace, masked_console
+
+with warnings.catch_warnings():
+    # The package loader is a preview. Dagster's project loader would need a pyproject.toml
+    # beside the installed packages.
+    warnings.simplefilter("ignore", dg.PreviewWarning)
+    defs = dg.load_definitions_from_package_module(
+        package,
+        resources={"workplace": Workplace()},
+        loggers={"console": masked_console},
+        # Every step in this process: a process per step costs seconds of imports.
+        executor=dg.in_process_executor,
+    )

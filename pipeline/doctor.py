@@ -75,14 +75,13 @@ def _python() -> Finding:
 def _opencv() -> Finding:
     import cv2
 
-    wheels = [
-        name
-        for name in ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
-        if _installed(name)
-    ]
-    if int(cv2.__version__.split(".")[0]) < 5 or len(wheels) > 1:
-        hint = f"uninstall all of {', '.join(wheels)}, then install opencv-python alone"
-        return Finding("opencv", "wrong", f"cv2 {cv2.__version__} of {' and '.join(wheels)}", hint)
+    names = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
+    wheels = {name: importlib.metadata.version(name) for name in names if _installed(name)}
+    # All of them write one folder cv2, which is harmless only if their versions are equal.
+    if len(set(wheels.values())) != 1:
+        found = " and ".join(f"{name} {version}" for name, version in wheels.items())
+        hint = f"uninstall {', '.join(wheels)}, then install risorius again"
+        return Finding("opencv", "wrong", f"cv2 {cv2.__version__} of {found}", hint)
     return Finding("opencv", "ok", f"cv2 {cv2.__version__}")
 
 

@@ -22,12 +22,9 @@ WHEN_SETTLED = (
 """Once per settled change upstream, however many batches it came from."""
 
 
-@dg.definitions
-def sensors() -> dg.Definitions:
-    sensor = dg.AutomationConditionSensorDefinition(
-        "automation",
-        target=dg.AssetSelection.all(),
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=30,
-    )
-    return dg.Definitions(sensors=[sensor])
+SENSOR = dg.AutomationConditionSensorDefinition(
+    "automation",
+    target=dg.AssetSelection.all(),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+)

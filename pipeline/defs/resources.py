@@ -64,13 +64,3 @@ class _Masked(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return mask(self.inner.format(record))
-
-
-@dg.definitions
-def resources() -> dg.Definitions:
-    return dg.Definitions(
-        resources={"workplace": Workplace()},
-        loggers={"console": masked_console},
-        # One step per process costs seconds of imports, and the work fans out by itself.
-        executor=dg.in_process_executor,
-    )

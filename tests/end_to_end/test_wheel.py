@@ -1,0 +1,75 @@
+"""The wheel installs with plain pip and runs outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {"pipeline", "annotation", "synthesis", "warehouse"}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+def run(*command: str | Path, cwd: Path, timeout_s: float) -> str:
+    """Run a command without the variables and paths of this environment; return its output."""
+    passed = ("PATH", "HOME", "LANG", "PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_FIND_LINKS")
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={name: os.environ[name] for name in passed if name in os.environ},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "uv", "build", "--wheel", "-o", folder, ROOT, cwd=ROOT, timeout_s=300)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``bin`` folder of a new environment with the wheel."""
+    folder = tmp_path_factory.mktemp("environment")
+    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder, timeout_s=300)
+    scripts = folder / "venv" / "bin"
+    run(scripts / "pip", "install", "--quiet", wheel, cwd=folder, timeout_s=3000)
+    return scripts
+
+
+def test_wheel__holds_the_packages_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    top = {name.split("/")[0] for name in names}
+    assert {name for name in top if not name.endswith(".dist-info")} == PACKAGES
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+
+
+def test_wheel__requirements_are_consistent(scripts: Path, tmp_path: Path) -> None:
+    assert "No broken requirements" in run(scripts / "pip", "check", cwd=tmp_path, timeout_s=300)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("doctor",)])
+def test_wheel__commands_run_in_an_empty_folder(
+    scripts: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    assert run(scripts / "risorius", *arguments, cwd=tmp_path, timeout_s=300)
+
+
+@pytest.mark.studio
+def test_wheel__demo_writes_a_release_in_an_empty_folder(scripts: Path, tmp_path: Path) -> None:
+    run(scripts / "risorius", "demo", cwd=tmp_path, timeout_s=900)
+    run(scripts / "risorius", "studio", "down", cwd=tmp_path, timeout_s=120)
+    assert (tmp_path / ".risorius/releases/faces/v1/manifest.json").is_file()
