@@ -15,7 +15,13 @@ from pathlib import Path
 
 LONGEST_FIRST_LINE = 72
 SUFFIXES = (".py", ".md", ".sql", ".j2", ".yaml", ".toml")
-SKIPPED = ("CHANGELOG.md", "CONTRIBUTING.md", ".ci/prose.py", "tests/benchmarks/results/", "uv.lock")
+SKIPPED = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    ".ci/prose.py",
+    "tests/benchmarks/results/",
+    "uv.lock",
+)
 
 GLOSSARY = {
     r"somebody|someone|nobody|whoever|everybody|anybody": "user, annotator, person, process",
