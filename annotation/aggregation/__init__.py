@@ -1,59 +1,44 @@
-"""Votes in, soft labels out: one file per method, all behind ``soft_labels``."""
+"""Aggregate votes into soft labels. One file per method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import polars as pl
 
-from annotation.aggregation.all_inclusive import AllInclusive
+from annotation.aggregation.agreement import face_agreement
+from annotation.aggregation.base import Aggregator
 from annotation.aggregation.crowdlab import Crowdlab
-from annotation.aggregation.dawid_skene import DawidSkene
-from annotation.aggregation.dirichlet_mixture import Pooled
-from annotation.aggregation.one_coin import OneCoin
-from annotation.aggregation.overlap import agreement_of_faces
+from annotation.aggregation.dawid_skene import DawidSkene, OneCoinDawidSkene
+from annotation.aggregation.dirichlet_mixture import DirichletMixture
 from annotation.aggregation.rater_quality import rater_quality, weighted
-from annotation.aggregation.smoothed import Smoothed
 from annotation.aggregation.uncertainty import uncertainty
-from annotation.aggregation.vote_share import VoteShare
-from annotation.aggregation.votes import VoteTable, tally, with_machine
+from annotation.aggregation.vote_share import SmoothedVoteShare, VoteShare
+from annotation.aggregation.votes import FloatArray, tally
 from warehouse.errors import SettingsError
 from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
-__all__ = ["METHODS", "Method", "rater_quality", "soft_labels", "uncertainty", "weighted"]
+__all__ = ["METHODS", "Aggregator", "rater_quality", "soft_labels", "uncertainty", "weighted"]
 
-
-class Method(Protocol):
-    """One way from votes to distributions."""
-
-    @property
-    def method(self) -> str: ...
-
-    def fit_predict_proba(self, votes: VoteTable) -> np.ndarray:
-        """float64[n_faces, 8] in the order of ``votes.face_ids``; NaN rows: no closed vote."""
-        ...
-
-
-METHODS: dict[str, Callable[[], Method]] = {
+METHODS: dict[str, Callable[[], Aggregator]] = {
     "vote_share": VoteShare,
-    "smoothed": Smoothed,
-    "all_inclusive": AllInclusive,
-    "pooled": Pooled,
-    "pooled_panel": partial(Pooled, panel=10),
+    "smoothed": SmoothedVoteShare,
+    "all_inclusive": partial(VoteShare, all_inclusive=True),
+    "pooled": DirichletMixture,
+    "pooled_panel": partial(DirichletMixture, panel=10),
     "crowdlab": Crowdlab,
-    "one_coin": OneCoin,
+    "one_coin": OneCoinDawidSkene,
     "dawid_skene": DawidSkene,
 }
-"""How votes become labels.
+"""Aggregation methods by name.
 
-``vote_share``, ``all_inclusive``, ``smoothed`` and ``pooled`` say how people see a face;
-``pooled`` is the nearest to further votes when there are few, ``pooled_panel`` the nearest to a
-panel of ten. ``crowdlab``, ``one_coin`` and ``dawid_skene`` say which expression is the true one:
-they sharpen, and are for skills and consensus, not for soft labels.
+``vote_share``, ``all_inclusive``, ``smoothed`` and ``pooled`` estimate how people see a face.
+With few votes, ``pooled`` predicts further votes best and ``pooled_panel`` is closest to a panel
+of ten. ``crowdlab``, ``one_coin`` and ``dawid_skene`` estimate the one true expression. Their
+output is sharper than a soft label; use them for rater skills and consensus.
 """
 
 
@@ -64,68 +49,69 @@ def soft_labels(
     machine: pl.DataFrame | None = None,
     start: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """One row per voted face, sorted by face_id, in the schema of ``soft_labels``.
+    """Aggregate votes into one soft label per face, sorted by face_id.
 
-    - ``expression``: the distribution over the eight expressions; null when all votes are for
+    The result has the schema of the table ``soft_labels``:
+
+    - ``expression``: distribution over the eight expressions. Null if all votes are for
       ``unknown`` or ``not_a_face``. Ties stay ties.
     - ``open_set_share`` in [0, 1]: share of the votes for ``unknown`` or ``not_a_face``.
     - ``n_votes``: distinct raters.
-    - ``entropy`` in bits, 0 to 3, of ``expression``; null with it.
-    - ``agreement`` in [0, 1]: share of pairs of raters that agree, over all ten answers (a pair
-      of several answers agrees by their common part); null with fewer than two raters.
-    - ``valence``, ``arousal``: means over raters; null where nobody said. ``au``: null.
+    - ``entropy`` of ``expression`` in bits, 0 to 3. Null if ``expression`` is.
+    - ``agreement`` in [0, 1]: share of rater pairs that agree, over all ten answers. Raters with
+      several answers agree by their common part. Null with fewer than two raters.
+    - ``valence``, ``arousal``: means over raters, null without a value. ``au``: null.
     - ``method``: the method with its settings.
 
     Args:
-        votes: ``face_id, rater_id, label`` and optionally ``weight, valence, arousal``: see
+        votes: ``face_id, rater_id, label`` and optionally ``weight, valence, arousal``. See
             ``votes.tally`` for several answers by one rater and for repeated rows.
         method: a name in ``METHODS``.
-        machine: rows of ``ratings`` for the methods that listen to a machine (``pooled``,
-            ``pooled_panel``, ``crowdlab``); the others ignore it. Its raters must not have
-            learned from these votes.
-        start: yesterday's soft labels, where EM begins (``one_coin``, ``dawid_skene``).
+        machine: rows of the table ``ratings``, used by ``pooled``, ``pooled_panel`` and
+            ``crowdlab``. The machine raters must not be trained on these votes.
+        start: earlier soft labels from which EM starts (``one_coin``, ``dawid_skene``).
 
     Raises:
-        SettingsError: no such method, or ``crowdlab`` without what it needs.
-        TableError: columns are missing, a label is unknown, a weight is not one.
+        SettingsError: the method is unknown, or ``crowdlab`` lacks ratings or shared faces.
+        TableError: a column is missing, a label is unknown or a weight is invalid.
     """
     if method not in METHODS:
         raise SettingsError(
-            f"an aggregation method out of {', '.join(METHODS)}",
+            "Unknown aggregation method",
             got=repr(method),
-            hint="set RISORIUS_AGGREGATION, or pass method=, to one of them",
+            hint=f"set RISORIUS_AGGREGATION or method= to one of {', '.join(METHODS)}",
         )
-    table, chosen = with_machine(tally(votes), machine, start=start), METHODS[method]()
-    expression = chosen.fit_predict_proba(table)
+    table, aggregator = tally(votes, machine=machine, start=start), METHODS[method]()
+    expression = aggregator.fit_predict_proba(table)
     counts = table.counts()
     total = counts.sum(axis=1)
     frame = pl.DataFrame(
         {
             "face_id": pl.Series(table.face_ids, dtype=pl.String),
-            "expression": _vectors(expression),
+            "expression": _to_arrays(expression),
             "open_set_share": 1 - counts[:, : len(EXPRESSIONS)].sum(axis=1) / total,
             "n_votes": table.n_raters(),
-            "entropy": pl.Series(_bits(expression)).fill_nan(None),
-            "agreement": agreement_of_faces(table),
-            "valence": table.moods["valence"],
-            "arousal": table.moods["arousal"],
+            "entropy": pl.Series(_entropy_bits(expression)).fill_nan(None),
+            "agreement": face_agreement(table),
+            "valence": table.affect["valence"],
+            "arousal": table.affect["arousal"],
         }
     )
     columns = TABLES["soft_labels"].schema
-    frame = frame.with_columns(au=pl.lit(None, columns["au"]), method=pl.lit(chosen.method))
-    return frame.select(pl.col(name).cast(kind) for name, kind in columns.items())
+    frame = frame.with_columns(au=pl.lit(None, columns["au"]), method=pl.lit(aggregator.method))
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in columns.items())
 
 
-def _vectors(expression: np.ndarray) -> pl.Series:
-    kind = TABLES["soft_labels"].schema["expression"]
+def _to_arrays(expression: FloatArray) -> pl.Series:
+    """Rows as a Polars array column, null for NaN rows."""
+    dtype = TABLES["soft_labels"].schema["expression"]
     known = pl.Series(~np.isnan(expression[:, 0]))
-    frame = pl.DataFrame(
-        {"row": pl.Series(expression.astype(np.float32)).cast(kind), "known": known}
-    )
-    return frame.select(pl.when("known").then("row"))["row"]
+    rows = pl.Series(expression.astype(np.float32)).cast(dtype)
+    return pl.DataFrame({"row": rows, "known": known}).select(pl.when("known").then("row"))["row"]
 
 
-def _bits(expression: np.ndarray) -> np.ndarray:
+def _entropy_bits(expression: FloatArray) -> FloatArray:
     logs = np.log2(expression, out=np.zeros_like(expression), where=expression > 0)
-    # NaN rows stay NaN; adding 0 turns the -0.0 of certainty into 0.0.
-    return -(expression * logs).sum(axis=1) + 0.0
+    # NaN rows stay NaN. Adding 0 turns -0.0 into 0.0.
+    entropy: FloatArray = -(expression * logs).sum(axis=1) + 0.0
+    return entropy

@@ -1,4 +1,4 @@
-"""CROWDLAB: raters weighed against each other and against the machine, by cleanlab."""
+"""CROWDLAB: weigh raters against each other and a machine rater, by cleanlab."""
 
 from __future__ import annotations
 
@@ -6,199 +6,193 @@ import contextlib
 import io
 import warnings
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from annotation.aggregation.base import Aggregator
 from annotation.aggregation.vote_share import VoteShare
-from annotation.aggregation.votes import VoteTable, tally
+from annotation.aggregation.votes import FloatArray, VoteTable
 from warehouse.errors import SettingsError
 from warehouse.vocabulary import EXPRESSIONS
 
-_CELLS = 50_000_000
-"""cleanlab wants faces x raters dense; beyond this many cells it needs gigabytes."""
+_MAX_CELLS = 50_000_000
+"""cleanlab needs a dense table of faces x raters; more cells take gigabytes."""
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """What CROWDLAB believes of each face (Goh et al., 2022, arXiv:2210.06812).
+    """Posterior of CROWDLAB (Goh et al., 2022, arXiv:2210.06812).
 
     Attributes:
-        right: float[n, 8]: probability that this expression is the true one; known for
-            expressions that somebody voted for, NaN elsewhere.
-        whole: float[n, 8]: the same for all expressions, rows sum to 1; NaN rows for faces
-            without a usable vote.
-        best: int[n]: the most probable expression; -1 for faces without a usable vote.
-        worth: rater_id to weight in the ensemble.
-        model_worth: the machine's weight beside them.
+        voted: float64[n, 8], probability that an expression is the true one. NaN for expressions
+            without a vote.
+        probabilities: float64[n, 8], the same for all expressions; rows sum to 1. NaN rows for
+            faces without a usable vote.
+        consensus: int[n], the most probable expression; -1 for faces without a usable vote.
+        rater_weight: rater_id to its weight in the ensemble.
+        machine_weight: weight of the machine rater.
     """
 
-    right: np.ndarray
-    whole: np.ndarray
-    best: np.ndarray
-    worth: dict[str, float]
-    model_worth: float
+    voted: FloatArray
+    probabilities: FloatArray
+    consensus: npt.NDArray[np.int64]
+    rater_weight: dict[str, float]
+    machine_weight: float
 
 
-class Crowdlab:
-    """The posterior of CROWDLAB as a label; needs a machine rater and raters who share faces.
+class Crowdlab(Aggregator):
+    """Posterior of CROWDLAB as a label. Needs a machine rater and faces with several raters.
 
-    It says how likely each expression is the *consensus*: a single global agreement bounds it, so
-    even ten equal votes leave doubt, spread evenly over all other expressions. Good at telling
-    which label to trust; as a soft label it is flat.
+    It estimates how likely each expression is the *consensus*. One global agreement bounds it, so
+    even ten equal votes leave doubt, distributed evenly over the other expressions. It ranks labels
+    by trust well but is flat as a soft label.
 
     Attributes:
-        probabilities_: float64[n_faces, 8], rows sum to 1; the vote share of faces on which
-            nobody gave a single closed answer, NaN rows without any.
-        worth_: rater_id to weight.
+        probabilities_: as in ``Aggregator``; the vote share for faces where no rater gave a
+            single closed answer.
+        rater_weight_: rater_id to weight.
     """
 
-    probabilities_: np.ndarray
-    worth_: dict[str, float]
+    rater_weight_: dict[str, float]
 
     @property
     def method(self) -> str:
-        """What the ``method`` column says: the name and every setting that shaped the row."""
         return "crowdlab"
 
-    def fit(self, votes: VoteTable) -> Crowdlab:
-        """Weigh raters and machine.
+    def fit(self, votes: VoteTable) -> Self:
+        """Weigh the raters and the machine.
 
         Raises:
-            SettingsError: a face without a machine's reading, or no face that two raters share.
+            SettingsError: a face has no machine rating, or no face has two raters.
         """
-        self.probabilities_, self.worth_ = VoteShare().fit_predict_proba(votes), {}
+        self.probabilities_, self.rater_weight_ = VoteShare().fit_predict_proba(votes), {}
         if not votes.face_ids:
             return self
         if votes.machine is None or np.isnan(votes.machine).any():
-            raise _refused("faces that no machine rated")
+            raise _not_applicable("faces that no machine rated")
         closed = votes.machine[:, : len(EXPRESSIONS)] + 1e-9
-        found = posterior_of(votes, closed / closed.sum(axis=1, keepdims=True))
+        machine = closed / closed.sum(axis=1, keepdims=True)
+        found = posterior(votes, votes.face_ids, machine)
         if found is None:
-            raise _refused("no face that two raters gave a single expression")
-        unheard = np.isnan(found.whole)
-        self.probabilities_ = np.where(unheard, self.probabilities_, found.whole)
-        self.worth_ = found.worth
+            raise _not_applicable("no face that two raters gave a single expression")
+        missing = np.isnan(found.probabilities)
+        self.probabilities_ = np.where(missing, self.probabilities_, found.probabilities)
+        self.rater_weight_ = found.rater_weight
         return self
 
-    def fit_predict_proba(self, votes: VoteTable) -> np.ndarray:
-        """float64[n_faces, 8] in the order of ``votes.face_ids``."""
-        return self.fit(votes).probabilities_
 
-
-def _refused(got: str) -> SettingsError:
+def _not_applicable(got: str) -> SettingsError:
     return SettingsError(
-        "ratings of every face and faces shared by raters, for crowdlab",
+        "crowdlab needs a machine rating of every face and faces with several raters",
         got=got,
         hint="pass machine=, collect more votes, or use pooled or vote_share",
     )
 
 
-def posterior(votes: pl.DataFrame, face_ids: list[str], belief: np.ndarray) -> Posterior | None:
-    """CROWDLAB over the votes on ``face_ids``, or ``None`` where it does not apply.
+def posterior(votes: VoteTable, face_ids: list[str], machine: FloatArray) -> Posterior | None:
+    """Run CROWDLAB on the votes about ``face_ids``.
 
-    It knows one closed answer per rater and face, so open-set votes and several answers at once
-    are left out. It applies when, after that, two raters or more share a face, and the table of
-    faces x raters is no larger than fifty million cells.
+    CROWDLAB takes one closed answer per rater and face, so open-set votes and several answers of
+    one rater are left out.
 
     Args:
-        votes: the long vote table.
-        belief: float[n, 8], out-of-sample probabilities in the order of ``face_ids``.
+        machine: float64[n, 8], out-of-sample probabilities in the order of ``face_ids``.
+
+    Returns:
+        ``None`` if no face has two raters left or the table of faces x raters has more than fifty
+        million cells.
     """
-    return _posterior(_single_answers(tally(votes), face_ids), belief)
-
-
-def posterior_of(votes: VoteTable, belief: np.ndarray) -> Posterior | None:
-    """``posterior`` of a table that is in order already."""
-    return _posterior(_single_answers(votes, votes.face_ids), belief)
-
-
-def _posterior(single: pl.DataFrame, belief: np.ndarray) -> Posterior | None:
+    single = _single_answers(votes, face_ids)
     raters = single["rater_id"].unique().sort().to_list()
-    shared = single.group_by("row").len()["len"].max()
-    if len(raters) < 2 or not isinstance(shared, int) or shared < 2:
+    most_raters = single.group_by("row").len()["len"].max()
+    if len(raters) < 2 or not isinstance(most_raters, int) or most_raters < 2:
         return None
+    row, answer = single["row"].to_numpy(), single["answer"].to_numpy()
     rows = single["row"].unique().sort().to_numpy()
-    if len(rows) * len(raters) > _CELLS:
+    if len(rows) * len(raters) > _MAX_CELLS:
         return None
-    wide = np.full((len(rows), len(raters)), np.nan)
-    where = (
-        np.searchsorted(rows, single["row"].to_numpy()),
+    cells = (
+        np.searchsorted(rows, row),
         np.searchsorted(np.array(raters), single["rater_id"].to_numpy().astype(str)),
     )
-    wide[where] = single["answer"].to_numpy()
-    info = _run(wide, belief[rows])
+    table = np.full((len(rows), len(raters)), np.nan)
+    table[cells] = answer
+    info = _run_cleanlab(table, machine[rows])
     if info is None:
         return None
-    right = np.full(belief.shape, np.nan)
-    right[single["row"].to_numpy(), single["answer"].to_numpy()] = info[
-        "detailed_label_quality"
-    ].to_numpy()[where]
-    best = np.full(len(belief), -1)
-    best[rows] = info["label_quality"]["consensus_label"].to_numpy()
+    voted = np.full(machine.shape, np.nan)
+    voted[row, answer] = info["detailed_label_quality"].to_numpy()[cells]
+    consensus = np.full(len(machine), -1)
+    consensus[rows] = info["label_quality"]["consensus_label"].to_numpy()
     weights = np.asarray(info["annotator_weight"], dtype=float)
-    model = float(info["model_weight"])
-    total = model + np.bincount(
-        single["row"].to_numpy(), weights=weights[where[1]], minlength=len(belief)
-    )
+    machine_weight = float(info["model_weight"])
+    rater_weights = np.bincount(row, weights=weights[cells[1]], minlength=len(machine))
+    machine_share = machine_weight / np.asarray(machine_weight + rater_weights, dtype=np.float64)
     return Posterior(
-        np.clip(right, 0, 1),
-        _whole(right, belief, model / total),
-        best,
+        np.clip(voted, 0, 1),
+        _all_expressions(voted, machine, machine_share),
+        consensus,
         dict(zip(raters, weights.tolist(), strict=True)),
-        model,
+        machine_weight,
     )
 
 
-def _whole(right: np.ndarray, belief: np.ndarray, machine: np.ndarray) -> np.ndarray:
-    """``right`` with the expressions that nobody chose.
+def _all_expressions(
+    voted: FloatArray, machine: FloatArray, machine_share: FloatArray
+) -> FloatArray:
+    """Extend ``voted`` to the expressions without a vote.
 
-    cleanlab tells only what somebody voted for. On the others the raters' mass lies evenly and
-    the machine's as it says, which leaves one number per face to be solved for.
+    cleanlab returns only expressions with a vote. On the others, the raters' mass is even and the
+    machine's follows its probabilities, which leaves one unknown per face.
 
     Args:
-        machine: float[n], the machine's share of all weight on the face.
+        machine_share: float64[n], the machine's share of all weight on the face.
     """
-    silent = np.isnan(right)
-    left = 1 - np.nansum(right, axis=1)
-    of_machine = belief * machine[:, None]
-    even = (left - (of_machine * silent).sum(axis=1)) / np.maximum(silent.sum(axis=1), 1)
-    whole = np.where(silent, of_machine + even[:, None], right)
-    whole = np.clip(whole, 0, None)
-    whole[silent.all(axis=1)] = np.nan
-    return whole / whole.sum(axis=1, keepdims=True)
+    unvoted = np.isnan(voted)
+    left = 1 - np.nansum(voted, axis=1)
+    of_machine = machine * machine_share[:, None]
+    even = (left - (of_machine * unvoted).sum(axis=1)) / np.maximum(unvoted.sum(axis=1), 1)
+    full = np.where(unvoted, of_machine + even[:, None], voted)
+    full = np.clip(full, 0, None)
+    full[unvoted.all(axis=1)] = np.nan
+    probabilities: FloatArray = full / full.sum(axis=1, keepdims=True)
+    return probabilities
 
 
-def _single_answers(table: VoteTable, face_ids: list[str]) -> pl.DataFrame:
-    one = (pl.len().over("face", "rater") == 1) & (pl.col("answer") < len(EXPRESSIONS))
+def _single_answers(votes: VoteTable, face_ids: list[str]) -> pl.DataFrame:
+    single = (pl.len().over("face", "rater") == 1) & (pl.col("answer") < len(EXPRESSIONS))
     rows = pl.DataFrame(
         {"face_id": face_ids, "row": range(len(face_ids))},
         schema={"face_id": pl.String, "row": pl.Int64},
     )
-    single = table.named(table.answers.filter(one)).join(rows, on="face_id")
-    return single.select("row", "rater_id", "answer").sort("row", "rater_id")
+    answers = votes.with_ids(votes.answers.filter(single)).join(rows, on="face_id")
+    return answers.select("row", "rater_id", "answer").sort("row", "rater_id")
 
 
-def _run(wide: np.ndarray, belief: np.ndarray) -> dict | None:
+def _run_cleanlab(table: FloatArray, machine: FloatArray) -> dict[str, Any] | None:
     from cleanlab.multiannotator import get_label_quality_multiannotator
 
-    # cleanlab breaks ties with NumPy's global dice; the same votes must give the same labels.
-    dice = np.random.get_state()
+    # cleanlab breaks ties with NumPy's global generator. Equal votes must give equal labels.
+    state = np.random.get_state()
     np.random.seed(0)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            # Raters who never agree, or a class nobody votes for, are ordinary here.
+            # It warns about raters who never agree and classes without votes. Both are normal.
             warnings.simplefilter("ignore")
-            return get_label_quality_multiannotator(
-                wide,
-                belief,
+            info: dict[str, Any] = get_label_quality_multiannotator(
+                table,
+                machine,
                 consensus_method="best_quality",
                 return_annotator_stats=False,
                 return_weights=True,
                 verbose=False,
             )
+            return info
     except ValueError:
-        # Too little to go on, such as a single face whose only two raters differ.
+        # Too few votes, such as a single face whose only two raters differ.
         return None
     finally:
-        np.random.set_state(dice)
+        np.random.set_state(state)

@@ -1,7 +1,8 @@
-"""Fit what ``Pooled`` knows beforehand: ``python -m annotation.aggregation.fit_dirichlet_mixture``.
+"""Fit the prior of ``DirichletMixture``.
 
-The vote patterns are learned from all votes of the training file, the trust in the machine from
-faces that the machine did not learn from. Nothing of the validation file is looked at.
+Usage: ``python -m annotation.aggregation.fit_dirichlet_mixture``. The vote patterns are fitted on
+all votes of the training file, the trust in the machine rater on faces that it was not trained on.
+The validation file is not used.
 """
 
 from __future__ import annotations
@@ -11,90 +12,136 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from annotation.aggregation import patterns
-from annotation.aggregation.dirichlet_mixture import FITTED, Prior
+from annotation.aggregation.dirichlet_mixture import DEFAULT_PRIOR, Mixture, Prior
+from annotation.aggregation.votes import FloatArray
 from warehouse.errors import TableError
 from warehouse.ids import sha256_of
 from warehouse.storage import atomic
 from warehouse.vocabulary import EXPRESSIONS
 
-_VOTES = (*EXPRESSIONS, "unknown", "NF")
-_SHAPE = 2 + len(_VOTES)
+_ANSWER_COLUMNS = (*EXPRESSIONS, "unknown", "NF")
+_GATE = 2 + len(_ANSWER_COLUMNS)
+_START = np.concatenate(
+    [np.log([3.0, 30.0]), np.full(len(_ANSWER_COLUMNS), np.log(0.05)), [1, -1, -1.5, 1]]
+)
+_MIN_ALPHA, _MAX_ALPHA = 1e-3, 500.0
 
 
-def fit(
-    votes: np.ndarray,
+def fit_prior(
+    votes: npt.NDArray[np.int64],
     *,
-    panels: np.ndarray,
-    machine: np.ndarray,
+    panels: FloatArray | npt.NDArray[np.int64],
+    machine: FloatArray,
     components: int = 16,
     steps: int = 60,
 ) -> tuple[Prior, float]:
-    """The prior under which votes are likeliest, and the log evidence per face it reaches.
+    """Fit the prior by maximum likelihood. Returns it and its log evidence per face.
 
     Args:
-        votes: int[n, 10], any number per face: teaches the patterns.
-        panels: int[m, 10]: votes on the faces of ``machine``, which teach how far to trust it.
-        machine: float[m, 10] over ``ANSWERS``, by raters that never saw these faces.
-        components: how many vote patterns.
-        steps: of L-BFGS, at most.
+        votes: int[n, 10], any number per face; for the vote patterns.
+        panels: int[m, 10], votes on the faces of ``machine``; for the trust in the machine.
+        machine: float[m, 10] over ``ANSWERS``, by raters that were not trained on these faces.
+        components: number of vote patterns.
+        steps: maximum number of L-BFGS iterations.
     """
     from scipy.optimize import minimize
 
     vectors, times = np.unique(votes, axis=0, return_counts=True)
-    learned = patterns.fit(vectors.astype(float), times.astype(float), components=components)
+    weight, alpha = fit_mixture(vectors.astype(float), times.astype(float), components=components)
 
-    def loss(numbers: np.ndarray) -> float:
-        before = _prior(numbers, *learned).of(machine, len(machine))
-        # A slight pull to where it began, for answers too rare to say anything.
-        return float(-before.given(panels)[1].mean() + 1e-4 * ((numbers - _START) ** 2).sum())
+    def loss(parameters: FloatArray) -> float:
+        before = _to_prior(parameters, weight, alpha).mixture(machine, len(machine))
+        # A slight pull to the start, for answers too rare to be estimated.
+        penalty = 1e-4 * ((parameters - _START) ** 2).sum()
+        return float(-before.posterior(panels)[1].mean() + penalty)
 
     best = minimize(loss, _START, method="L-BFGS-B", options={"maxiter": steps})
-    return _prior(best.x, *learned), -float(best.fun)
+    return _to_prior(best.x, weight, alpha), -float(best.fun)
 
 
-_START = np.concatenate([np.log([3.0, 30.0]), np.full(len(_VOTES), np.log(0.05)), [1, -1, -1.5, 1]])
+def fit_mixture(
+    counts: FloatArray, times: FloatArray, *, components: int, n_iter: int = 150, seed: int = 0
+) -> tuple[FloatArray, FloatArray]:
+    """Fit a mixture of Dirichlet-multinomials to vote vectors by EM.
+
+    The M step is Minka's fixed point (Minka, 2000, Estimating a Dirichlet distribution).
+
+    Args:
+        counts: float64[n, K], distinct vote vectors.
+        times: float64[n], how often each occurs.
+
+    Returns:
+        weight float64[J] and alpha float64[J, K].
+    """
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(len(counts), components, replace=False, p=times / times.sum())
+    alpha = 4 * counts[rows] / counts[rows].sum(axis=1, keepdims=True) + 0.1
+    weight = np.full(components, 1 / components)
+    for _ in range(n_iter):
+        prior = Mixture(np.log(weight)[None], alpha[None])
+        posterior, _evidence = prior.posterior(counts)
+        credit = posterior.weight * times[:, None]
+        weight = (credit.sum(axis=0) + 1e-2) / (credit.sum() + 1e-2 * components)
+        for _ in range(2):
+            alpha = _update_alpha(alpha, counts, credit)
+    return weight, alpha
 
 
-def _prior(numbers: np.ndarray, weight: np.ndarray, alpha: np.ndarray) -> Prior:
-    gate = numbers[_SHAPE : _SHAPE + 2]
+def _update_alpha(alpha: FloatArray, counts: FloatArray, credit: FloatArray) -> FloatArray:
+    from scipy.special import digamma
+
+    totals, sums = counts.sum(axis=1), alpha.sum(axis=1)
+    numerator = np.stack(
+        [
+            (credit * (digamma(column[:, None] + shape) - digamma(shape))).sum(axis=0)
+            for column, shape in zip(counts.T, alpha.T, strict=True)
+        ],
+        axis=1,
+    )
+    denominator = (credit * (digamma(totals[:, None] + sums) - digamma(sums))).sum(axis=0)
+    updated: FloatArray = alpha * numerator / np.maximum(denominator, 1e-12)[:, None]
+    return np.clip(updated, _MIN_ALPHA, _MAX_ALPHA)
+
+
+def _to_prior(parameters: FloatArray, weight: FloatArray, alpha: FloatArray) -> Prior:
     return Prior(
         weight=weight,
         alpha=alpha,
-        patterns=float(1 / (1 + np.exp(-numbers[_SHAPE + 2]))),
-        sharpness=float(np.exp(numbers[_SHAPE + 3])),
-        trust=np.exp(numbers[:2]),
-        floor=np.exp(numbers[2:_SHAPE]),
-        gate=(float(gate[0]), float(gate[1])),
+        patterns=float(1 / (1 + np.exp(-parameters[_GATE + 2]))),
+        sharpness=float(np.exp(parameters[_GATE + 3])),
+        trust=np.exp(parameters[:2]),
+        floor=np.exp(parameters[2:_GATE]),
+        gate=(float(parameters[_GATE]), float(parameters[_GATE + 1])),
     )
 
 
-def text_of(prior: Prior, *, fitted_on: str) -> str:
-    """The numbers as JSON, rounded to four digits; ``version`` is a hash of them."""
-    said = {
-        "fitted_on": fitted_on,
-        **{name: _short(getattr(prior, name)) for name in ("weight", "alpha", "trust", "floor")},
-        **{name: _short(getattr(prior, name)) for name in ("patterns", "sharpness", "gate")},
-    }
-    said["version"] = sha256_of([json.dumps(said, sort_keys=True).encode()])[:8]
-    return json.dumps(said) + "\n"
+def to_json(prior: Prior, *, fitted_on: str) -> str:
+    """Serialize a prior, rounded to four digits. ``version`` is a hash of the numbers."""
+    names = ("weight", "alpha", "trust", "floor", "patterns", "sharpness", "gate")
+    values = {"fitted_on": fitted_on, **{name: _rounded(getattr(prior, name)) for name in names}}
+    values["version"] = sha256_of([json.dumps(values, sort_keys=True).encode()])[:8]
+    return json.dumps(values) + "\n"
 
 
-def _short(values: np.ndarray | tuple[float, float] | float) -> object:
+def _rounded(values: FloatArray | tuple[float, float] | float) -> object:
     array = np.asarray(values)
-    short = np.array([float(f"{value:.4g}") for value in array.ravel()]).reshape(array.shape)
-    return short.tolist()
+    return (
+        np.array([float(f"{value:.4g}") for value in array.ravel()]).reshape(array.shape).tolist()
+    )
 
 
-def joined(votes: pl.DataFrame, ratings: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All votes, then votes and machine answers of the rated faces.
+def training_data(
+    votes: pl.DataFrame, ratings: pl.DataFrame
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
+    """Join votes and ratings into the arguments ``votes, panels, machine`` of ``fit_prior``.
 
     Args:
         votes: ``name`` and a count per answer, as in the FER+ files.
-        ratings: ``name, expression, open_set``, as ``annotation.raters.training.out_of_sample``
-        writes.
+        ratings: ``name, expression, open_set``, written by
+            ``annotation.raters.training.out_of_sample``.
 
     Raises:
         TableError: no rated face has votes.
@@ -102,33 +149,38 @@ def joined(votes: pl.DataFrame, ratings: pl.DataFrame) -> tuple[np.ndarray, np.n
     both = votes.join(ratings.select("name", "expression", "open_set"), on="name").sort("name")
     if both.is_empty():
         raise TableError(
-            "ratings of faces with votes", got="no name in common", hint="rate the same file"
+            "No rated face has votes", got="no name in common", hint="rate the file of the votes"
         )
-    closed, opened = (np.array(both[name].to_list()) for name in ("expression", "open_set"))
-    answers = np.hstack([closed * (1 - opened.sum(axis=1, keepdims=True)), opened])
-    answers = answers / answers.sum(axis=1, keepdims=True)
-    return votes.select(_VOTES).to_numpy(), both.select(_VOTES).to_numpy(), answers
+    closed, open_set = (np.array(both[name].to_list()) for name in ("expression", "open_set"))
+    machine = np.hstack([closed * (1 - open_set.sum(axis=1, keepdims=True)), open_set])
+    machine = machine / machine.sum(axis=1, keepdims=True)
+    return (
+        votes.select(_ANSWER_COLUMNS).to_numpy(),
+        both.select(_ANSWER_COLUMNS).to_numpy(),
+        machine,
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Fit the prior and write it to ``--out``."""
     parser = argparse.ArgumentParser(
         prog="python -m annotation.aggregation.fit_dirichlet_mixture", description=__doc__
     )
     add = parser.add_argument
     add("--votes", type=Path, required=True, help="ferplus-train.parquet")
     add("--ratings", type=Path, required=True, help="of annotation.raters.training.out_of_sample")
-    add("--rater", required=True, help="what to call the rater in `fitted_on`")
-    add("--out", type=Path, default=FITTED)
+    add("--rater", required=True, help="name of the rater in `fitted_on`")
+    add("--out", type=Path, default=DEFAULT_PRIOR, help="JSON file to write")
     options = parser.parse_args(arguments)
-    votes = pl.read_parquet(options.votes, columns=["name", *_VOTES])
-    everything, panels, machine = joined(votes, pl.read_parquet(options.ratings))
-    prior, evidence = fit(everything, panels=panels, machine=machine)
-    said = (
-        f"patterns: {len(everything)} faces of {options.votes.name}; machine: "
+    counts = pl.read_parquet(options.votes, columns=["name", *_ANSWER_COLUMNS])
+    votes, panels, machine = training_data(counts, pl.read_parquet(options.ratings))
+    prior, evidence = fit_prior(votes, panels=panels, machine=machine)
+    fitted_on = (
+        f"patterns: {len(votes)} faces of {options.votes.name}; machine: "
         f"{len(machine)} of them, out of sample for {options.rater}"
     )
-    atomic.write_text(options.out, text_of(prior, fitted_on=said))
-    print(f"{said}; log evidence {evidence:.4f} per face")
+    atomic.write_text(options.out, to_json(prior, fitted_on=fitted_on))
+    print(f"{fitted_on}; log evidence {evidence:.4f} per face")
 
 
 if __name__ == "__main__":

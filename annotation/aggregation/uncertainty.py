@@ -1,13 +1,12 @@
-"""How sure a label is, given how few people were asked, and how many more to ask."""
+"""Label uncertainty: expected entropy and error, and the votes still needed."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
 
-from annotation.aggregation.dirichlet_mixture import Pooled
-from annotation.aggregation.patterns import Mixture
-from annotation.aggregation.votes import tally, with_machine
+from annotation.aggregation.dirichlet_mixture import DirichletMixture, Mixture
+from annotation.aggregation.votes import tally
 from warehouse.errors import SettingsError
 
 _SCHEMA = pl.Schema(
@@ -27,64 +26,63 @@ def uncertainty(
     *,
     machine: pl.DataFrame | None = None,
     tolerance: float = 0.15,
-    most: int = 10,
+    max_votes: int = 10,
 ) -> pl.DataFrame:
-    """What is known of each voted face, corrected for the number of votes; sorted by face_id.
+    """Estimate the uncertainty of each voted face, corrected for the number of votes.
 
     The entropy of a vote share is too low: three people who agree have entropy 0, and the fourth
-    may not agree. Here every number is an expectation over all distributions that the votes, the
-    machine and the common vote patterns (``Pooled``) leave possible.
+    may disagree. The values here are expectations under the posterior of ``DirichletMixture``.
 
     - ``n_votes``: distinct raters.
-    - ``entropy`` in bits, 0 to 3.32: expected entropy of how people see the face, over all ten
-      answers.
-    - ``disagreement`` in [0, 1]: chance that the next two people answer differently.
-    - ``error`` in [0, 1]: expected total variation between the label and how people really see
-      the face; what the label lacks for want of votes.
-    - ``more_votes``: how many votes bring ``error`` under ``tolerance``, 0 to ``most``. The queue
-      may ask for so many.
+    - ``entropy`` in bits, 0 to 3.32: expected entropy over all ten answers.
+    - ``disagreement`` in [0, 1]: probability that the next two people answer differently.
+    - ``error`` in [0, 1]: expected total variation between the label and how people see the face.
+    - ``more_votes``: votes that bring ``error`` below ``tolerance``, 0 to ``max_votes``.
 
     Args:
-        votes: as for ``soft_labels``.
-        machine: as for ``soft_labels``.
-        tolerance: 0.15 is what a panel of ten still misses on FER+ (measured).
-        most: nobody is asked for more than this.
+        votes, machine: as for ``soft_labels``.
+        tolerance: the default is the error of a panel of ten on FER+.
+        max_votes: upper limit of ``more_votes``.
+
+    Returns:
+        One row per face, sorted by face_id.
 
     Raises:
-        SettingsError: ``tolerance`` not in (0, 1) or ``most`` below 0.
+        SettingsError: ``tolerance`` is not in (0, 1) or ``max_votes`` is negative.
         TableError: as for ``soft_labels``.
     """
-    if not 0 < tolerance < 1 or most < 0:
+    if not 0 < tolerance < 1 or max_votes < 0:
         raise SettingsError(
-            "a tolerance within 0 and 1 and at least 0 votes at most",
-            got=f"tolerance={tolerance}, most={most}",
-            hint="raise or lower them",
+            "The tolerance or the maximum number of votes is out of range",
+            got=f"tolerance={tolerance}, max_votes={max_votes}",
+            hint="choose a tolerance between 0 and 1 and at least 0 votes",
         )
-    table = with_machine(tally(votes), machine)
+    table = tally(votes, machine=machine)
     parts = [
-        _of(posterior, tolerance=tolerance, most=most)
-        for _, posterior in Pooled().posteriors(table.counts(), table.machine)
+        _of_posterior(posterior, tolerance=tolerance, max_votes=max_votes)
+        for _, posterior in DirichletMixture().posteriors(table.counts(), table.machine)
     ]
-    found = pl.concat(parts) if parts else pl.DataFrame(schema=list(_SCHEMA)[2:])
-    return found.select(
+    values = pl.concat(parts) if parts else pl.DataFrame(schema=list(_SCHEMA)[2:])
+    return values.select(
         pl.Series("face_id", table.face_ids, dtype=pl.String),
         pl.Series("n_votes", table.n_raters(), dtype=pl.Int64),
         pl.all(),
     ).cast(_SCHEMA)
 
 
-def _of(posterior: Mixture, *, tolerance: float, most: int) -> pl.DataFrame:
+def _of_posterior(posterior: Mixture, *, tolerance: float, max_votes: int) -> pl.DataFrame:
     mean, variance = posterior.mean(), posterior.variance()
-    error = posterior.deviation().sum(axis=1) / 2
-    spread = variance.sum(axis=1)
-    # The Dirichlet of the same spread: after m more votes it shrinks by votes / (votes + m).
-    worth = np.maximum((1 - (mean**2).sum(axis=1)) / np.maximum(spread, 1e-12) - 1, 0)
-    wanted = np.ceil(worth * ((error / tolerance) ** 2 - 1))
+    error = posterior.mean_absolute_deviation().sum(axis=1) / 2
+    total = variance.sum(axis=1)
+    # Strength of the Dirichlet with the same variance: m more votes shrink the variance to
+    # strength / (strength + m) of it.
+    strength = np.maximum((1 - (mean**2).sum(axis=1)) / np.maximum(total, 1e-12) - 1, 0)
+    more = np.ceil(strength * ((error / tolerance) ** 2 - 1))
     return pl.DataFrame(
         {
             "entropy": posterior.entropy(),
             "disagreement": np.clip(1 - (mean**2 + variance).sum(axis=1), 0, 1),
             "error": np.clip(error, 0, 1),
-            "more_votes": np.clip(wanted, 0, most).astype(np.int64),
+            "more_votes": np.clip(more, 0, max_votes).astype(np.int64),
         }
     )

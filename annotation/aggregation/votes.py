@@ -1,19 +1,22 @@
-"""The long vote table, checked once: who answered what, and how much that counts."""
+"""The vote table: validated votes in a fixed order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from warehouse.errors import TableError
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS, canonical
 
-_NEEDED = ("face_id", "rater_id", "label")
-_EXAMPLES = 5
+FloatArray = npt.NDArray[np.float64]
+
+_REQUIRED = ("face_id", "rater_id", "label")
+_MAX_EXAMPLES = 5
 _SUM_TOLERANCE = 1e-2
-_COLUMNS = pl.Schema(
+_ANSWER_SCHEMA = pl.Schema(
     {
         "face": pl.Int64,
         "rater": pl.Int64,
@@ -26,124 +29,121 @@ _COLUMNS = pl.Schema(
 
 @dataclass(frozen=True)
 class VoteTable:
-    """Votes in a fixed order, with nothing repeated.
+    """Votes in a fixed order, without duplicates.
 
     Attributes:
-        answers: one row per face, rater and answer, sorted: ``face, rater`` (row numbers of
-            ``face_ids`` and ``rater_ids``), ``answer`` (index into ``ANSWERS``), ``weight``
-            (> 0: what the answer counts in a soft label), ``share`` (in (0, 1]: this answer's
-            part of all this rater said of this face; sums to 1 per face and rater).
-        moods: one row per face with ``valence, arousal``: weighted means over raters, null
-            where nobody said.
+        answers: one row per face, rater and answer, sorted. ``face`` and ``rater`` are positions in
+            ``face_ids`` and ``rater_ids``, ``answer`` an index into ``ANSWERS``. ``weight`` > 0
+            counts in the soft label. ``share`` in (0, 1] is the answer's part of all answers of
+            this rater about this face.
+        affect: one row per face with ``valence, arousal``: weighted means over raters, null
+            without a value.
         face_ids, rater_ids: sorted.
-        machine: float64[n_faces, 10] over ``ANSWERS``, rows sum to 1: what machine raters expect
-            people to answer; NaN rows for faces that none rated. ``None`` without any.
-        start: float64[n_faces, 8], an earlier fit to begin from; NaN rows for new faces.
+        machine: float64[n_faces, 10] over ``ANSWERS``, rows sum to 1: the answers that machine
+            raters predict. NaN rows for unrated faces. ``None`` without machine raters.
+        start: float64[n_faces, 8]: an earlier fit to start EM from. NaN rows for new faces.
     """
 
     answers: pl.DataFrame
-    moods: pl.DataFrame
+    affect: pl.DataFrame
     face_ids: list[str]
     rater_ids: list[str]
-    machine: np.ndarray | None = None
-    start: np.ndarray | None = None
+    machine: FloatArray | None = None
+    start: FloatArray | None = None
 
-    def counts(self, column: str = "weight") -> np.ndarray:
-        """float64[n_faces, 10]: the sum of ``weight`` (or ``share``) per face and answer."""
+    def counts(self, column: str | None = "weight") -> FloatArray:
+        """Sum ``weight`` or ``share`` per face and answer: float64[n_faces, 10].
+
+        With ``column=None`` every answer counts as one.
+        """
         table = np.zeros((len(self.face_ids), len(ANSWERS)))
         cells = (self.answers["face"].to_numpy(), self.answers["answer"].to_numpy())
-        np.add.at(table, cells, self.answers[column].to_numpy())
+        np.add.at(table, cells, 1.0 if column is None else self.answers[column].to_numpy())
         return table
 
-    def named(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """``frame`` with ``face_id`` and ``rater_id`` beside its ``face`` and ``rater``."""
+    def closed_counts(self) -> FloatArray:
+        """Weights of the closed answers only: float64[n_faces, 8]."""
+        return self.counts()[:, : len(EXPRESSIONS)]
+
+    def n_raters(self) -> npt.NDArray[np.int64]:
+        """Count the distinct raters per face: int64[n_faces]."""
+        pairs = self.answers.select("face", "rater").unique()
+        return np.bincount(pairs["face"].to_numpy(), minlength=len(self.face_ids))
+
+    def with_ids(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Add ``face_id`` and ``rater_id`` to a frame with ``face`` and ``rater``."""
         faces = pl.Series("face_id", self.face_ids, dtype=pl.String)
         raters = pl.Series("rater_id", self.rater_ids, dtype=pl.String)
         return frame.with_columns(faces.gather(frame["face"]), raters.gather(frame["rater"]))
 
-    def n_raters(self) -> np.ndarray:
-        """int64[n_faces]: distinct raters per face."""
-        pairs = self.answers.select("face", "rater").unique()
-        return np.bincount(pairs["face"].to_numpy(), minlength=len(self.face_ids))
 
-    def closed(self) -> np.ndarray:
-        """float64[n_faces, 8]: weights of the closed answers only."""
-        return self.counts()[:, : len(EXPRESSIONS)]
-
-
-def tally(votes: pl.DataFrame) -> VoteTable:
-    """Check a long vote table and put it in order.
+def tally(
+    votes: pl.DataFrame,
+    *,
+    machine: pl.DataFrame | None = None,
+    start: pl.DataFrame | None = None,
+) -> VoteTable:
+    """Validate votes and put them in order.
 
     Args:
-        votes: ``face_id, rater_id, label`` (an answer of the vocabulary or a synonym), and
-            optionally ``weight`` (finite, at least 0), ``valence``, ``arousal`` (no number or
-            null: not said). Other columns are ignored. Without ``weight`` a rater who gave k
-            answers about a face counts 1/k for each, so that every rater has one say. A row that
-            repeats (same face, rater and answer) counts once, with its largest weight; rows of
-            weight 0 do not count at all.
+        votes: ``face_id, rater_id, label`` (an answer of the vocabulary or a synonym) and
+            optionally ``weight`` (finite, at least 0), ``valence`` and ``arousal`` (null or NaN:
+            not given). Other columns are ignored. Without ``weight``, each of the k answers of a
+            rater about a face counts 1/k. A repeated row (same face, rater and answer) counts
+            once, with its largest weight. Rows of weight 0 are ignored.
+        machine: rows of the table ``ratings`` (``face_id, expression, open_set``). Several raters
+            of a face are averaged; faces without votes are ignored; rows that are not a
+            distribution count as missing.
+        start: rows of the table ``soft_labels`` (``face_id, expression``).
 
     Raises:
-        TableError: a column is missing, a key is null, a label is unknown, a weight is negative
+        TableError: a column is missing, a key is null, a label is unknown, or a weight is negative
             or not finite.
     """
     _check_columns(votes)
-    named = votes.with_columns(answer=_answers(votes["label"]), weight=_weights(votes))
-    named = named.filter(pl.col("weight") > 0)
+    answers = votes.with_columns(answer=_to_answers(votes["label"]), weight=_weights(votes))
+    answers = answers.filter(pl.col("weight") > 0)
     key = ("face_id", "rater_id", "answer")
-    single = named.group_by(key).agg(pl.col("weight").max()).sort(key)
-    said = pl.col("weight").sum().over("face_id", "rater_id")
-    single = single.with_columns(share=pl.col("weight") / said)
+    unique = answers.group_by(key).agg(pl.col("weight").max()).sort(key)
+    rater_total = pl.col("weight").sum().over("face_id", "rater_id")
+    unique = unique.with_columns(share=pl.col("weight") / rater_total)
     if "weight" not in votes.columns:
-        single = single.with_columns(weight=pl.col("share"))
-    face_ids = sorted(single["face_id"].unique())
-    rater_ids = sorted(single["rater_id"].unique())
-    answers = single.select(
-        face=_rank(single["face_id"], face_ids),
-        rater=_rank(single["rater_id"], rater_ids),
+        unique = unique.with_columns(weight=pl.col("share"))
+    face_ids = sorted(unique["face_id"].unique())
+    rater_ids = sorted(unique["rater_id"].unique())
+    numbered = unique.select(
+        face=_positions(unique["face_id"], face_ids),
+        rater=_positions(unique["rater_id"], rater_ids),
         answer="answer",
         weight="weight",
         share="share",
     ).sort("face", "rater", "answer")
-    answers = answers.cast(_COLUMNS)
-    return VoteTable(answers, _moods(named, single), face_ids, rater_ids)
+    return VoteTable(
+        answers=numbered.cast(_ANSWER_SCHEMA),
+        affect=_mean_affect(answers, unique),
+        face_ids=face_ids,
+        rater_ids=rater_ids,
+        machine=None if machine is None else _machine_answers(machine, face_ids),
+        start=None if start is None else _mean_vectors(start, "expression", 8, face_ids),
+    )
 
 
-def with_machine(
-    votes: VoteTable, machine: pl.DataFrame | None, *, start: pl.DataFrame | None = None
-) -> VoteTable:
-    """``votes`` with what machine raters say of the same faces, and an earlier fit to begin from.
-
-    Args:
-        machine: rows of ``ratings``: ``face_id, expression, open_set``; several raters of a face
-            are averaged, faces without votes ignored. Rows that are no distribution count as
-            missing.
-        start: rows of ``soft_labels``: ``face_id, expression``.
-
-    Raises:
-        TableError: a column is missing.
-    """
-    width = len(EXPRESSIONS)
-    readings = begun = None
-    if machine is not None:
-        closed = _mean_of(machine, "expression", width=width, face_ids=votes.face_ids)
-        opened = _mean_of(machine, "open_set", width=2, face_ids=votes.face_ids)
-        inside = 1 - opened.sum(axis=1, keepdims=True)
-        readings = np.hstack([closed * inside, opened])
-        total = readings.sum(axis=1, keepdims=True)
-        bad = ~((np.abs(total - 1) < _SUM_TOLERANCE) & (readings >= 0).all(axis=1, keepdims=True))
-        readings = np.where(bad, np.nan, readings / np.where(bad, 1, total))
-    if start is not None:
-        begun = _mean_of(start, "expression", width=width, face_ids=votes.face_ids)
-    return replace(votes, machine=readings, start=begun)
+def _machine_answers(ratings: pl.DataFrame, face_ids: list[str]) -> FloatArray:
+    closed = _mean_vectors(ratings, "expression", len(EXPRESSIONS), face_ids)
+    open_set = _mean_vectors(ratings, "open_set", 2, face_ids)
+    answers = np.hstack([closed * (1 - open_set.sum(axis=1, keepdims=True)), open_set])
+    total = answers.sum(axis=1, keepdims=True)
+    bad = ~((np.abs(total - 1) < _SUM_TOLERANCE) & (answers >= 0).all(axis=1, keepdims=True))
+    return np.where(bad, np.nan, answers / np.where(bad, 1, total))
 
 
-def _mean_of(frame: pl.DataFrame, column: str, *, width: int, face_ids: list[str]) -> np.ndarray:
-    """A column of vectors as float64[n, width], averaged per face; NaN rows where there is none."""
+def _mean_vectors(frame: pl.DataFrame, column: str, width: int, face_ids: list[str]) -> FloatArray:
+    """Average a column of vectors per face: float64[n, width], NaN rows for missing faces."""
     if missing := {"face_id", column} - set(frame.columns):
         raise TableError(
-            f"a frame with face_id and {column}",
-            got=f"one without {', '.join(sorted(missing))}",
-            hint="pass rows of ratings or of soft_labels as they are",
+            f"Columns are missing beside {column}",
+            got=", ".join(sorted(missing)),
+            hint="pass rows of the table ratings or soft_labels unchanged",
         )
     lists = frame[column]
     lists = lists.arr.to_list() if isinstance(lists.dtype, pl.Array) else lists
@@ -159,23 +159,21 @@ def _mean_of(frame: pl.DataFrame, column: str, *, width: int, face_ids: list[str
 
 
 def _check_columns(votes: pl.DataFrame) -> None:
-    missing = [column for column in _NEEDED if column not in votes.columns]
-    if missing:
+    if missing := [column for column in _REQUIRED if column not in votes.columns]:
         raise TableError(
-            f"a vote table with the columns {', '.join(_NEEDED)}",
-            got=f"one without {', '.join(missing)}",
-            hint="give one row per face, rater and answer",
+            "Columns are missing in the vote table",
+            got=", ".join(missing),
+            hint="give one row per face, rater and answer, with face_id, rater_id and label",
         )
-    holes = [column for column in _NEEDED if votes[column].null_count()]
-    if holes:
+    if empty := [column for column in _REQUIRED if votes[column].null_count()]:
         raise TableError(
-            "votes that name their face, rater and label",
-            got=f"nulls in {', '.join(holes)}",
+            "The vote table has nulls",
+            got=f"nulls in {', '.join(empty)}",
             hint="leave skipped faces out of the vote table",
         )
 
 
-def _answers(labels: pl.Series) -> pl.Series:
+def _to_answers(labels: pl.Series) -> pl.Series:
     known: dict[str, int] = {}
     unknown: list[str] = []
     for label in labels.cast(pl.String).unique().sort():
@@ -184,11 +182,12 @@ def _answers(labels: pl.Series) -> pl.Series:
         except KeyError:
             unknown.append(label)
     if unknown:
-        more = f" and {len(unknown) - _EXAMPLES} more" if len(unknown) > _EXAMPLES else ""
+        extra = len(unknown) - _MAX_EXAMPLES
         raise TableError(
-            f"labels out of {', '.join(ANSWERS)} or their usual synonyms",
-            got=", ".join(map(repr, unknown[:_EXAMPLES])) + more,
-            hint="rename them in the vote table",
+            "Unknown labels in the vote table",
+            got=", ".join(map(repr, unknown[:_MAX_EXAMPLES]))
+            + (f" and {extra} more" if extra > 0 else ""),
+            hint=f"rename them to one of {', '.join(ANSWERS)}",
         )
     return labels.cast(pl.String).replace_strict(known, return_dtype=pl.Int64)
 
@@ -200,34 +199,34 @@ def _weights(votes: pl.DataFrame) -> pl.Series:
     bad = weights.filter(weights.is_null() | ~weights.is_finite() | (weights < 0))
     if bad.len():
         raise TableError(
-            "vote weights that are finite and at least 0",
-            got=f"{bad.len()} others, the first {bad[0]}",
-            hint="give each vote a weight, or leave the column out to count every rater alike",
+            "Vote weights are not finite and at least 0",
+            got=f"{bad.len()} invalid weights, the first {bad[0]}",
+            hint="fix them, or drop the column to count every rater equally",
         )
     return weights
 
 
-def _moods(named: pl.DataFrame, single: pl.DataFrame) -> pl.DataFrame:
-    given = named.with_columns(
-        (pl.col(name).cast(pl.Float64) if name in named.columns else pl.lit(None, pl.Float64))
+def _mean_affect(answers: pl.DataFrame, unique: pl.DataFrame) -> pl.DataFrame:
+    given = answers.with_columns(
+        (pl.col(name).cast(pl.Float64) if name in answers.columns else pl.lit(None, pl.Float64))
         .pipe(lambda value: pl.when(value.is_finite()).then(value))
         .alias(name)
         for name in ("valence", "arousal")
     )
-    # A rater's valence is repeated on each of the rater's answers; it is one opinion.
-    rater = ("face_id", "rater_id")
-    opinions = given.group_by(rater).agg(pl.col("valence", "arousal").mean())
-    opinions = opinions.join(single.group_by(rater).agg(pl.col("weight").sum()), on=rater)
-    said = {
+    # A rater's valence repeats on each of the rater's answers but is one opinion.
+    key = ("face_id", "rater_id")
+    opinions = given.group_by(key).agg(pl.col("valence", "arousal").mean())
+    opinions = opinions.join(unique.group_by(key).agg(pl.col("weight").sum()), on=key)
+    means = {
         name: (pl.col(name) * pl.col("weight")).sum()
         / pl.col("weight").filter(pl.col(name).is_not_null()).sum()
         for name in ("valence", "arousal")
     }
-    means = opinions.sort("rater_id").group_by("face_id", maintain_order=True).agg(**said)
-    return means.sort("face_id").with_columns(pl.col("valence", "arousal").fill_nan(None))
+    affect = opinions.sort("rater_id").group_by("face_id", maintain_order=True).agg(**means)
+    return affect.sort("face_id").with_columns(pl.col("valence", "arousal").fill_nan(None))
 
 
-def _rank(values: pl.Series, order: list[str]) -> pl.Series:
+def _positions(values: pl.Series, order: list[str]) -> pl.Series:
     names = pl.Series(order, dtype=pl.String)
     return values.cast(pl.String).replace_strict(
         names, pl.Series(range(len(order)), dtype=pl.Int64), return_dtype=pl.Int64

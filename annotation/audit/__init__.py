@@ -1,4 +1,4 @@
-"""Audits: a score per row, low = bad, a flag, one score for the set. One file per audit."""
+"""Audits: a score and a flag per face, and one score per set. One file per audit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from warehouse.errors import SettingsError
 
 __all__ = ["AUDITS", "AuditResult", "run"]
 
-AUDITS: dict[str, type] = {
+AUDITS: dict[str, type[LabelNoise | OpenSet | NearDuplicates | RaterDrift]] = {
     audit.name: audit for audit in (LabelNoise, OpenSet, NearDuplicates, RaterDrift)
 }
 
@@ -25,7 +25,7 @@ def run(name: str, **inputs: Any) -> AuditResult:
 
     ========================  ==================================================================
     ``label_noise``           ``labels`` and out-of-sample ``probabilities`` or ``features``;
-                              ``votes``, ``groups``, ``face_ids``, and ``learned`` or
+                              ``votes``, ``groups``, ``face_ids``, and ``trained_on`` or
                               ``out_of_sample``
     ``open_set``              any of ``labels``, ``probabilities``, ``features``, ``open_set``;
                               ``face_ids``
@@ -33,33 +33,27 @@ def run(name: str, **inputs: Any) -> AuditResult:
     ``rater_drift``           ``votes`` with ``updated_at``
     ========================  ==================================================================
 
-    Settings of the audit (fields of its class, such as ``radius``) are given by name beside the
-    inputs. Frames carry ``face_id``; arrays follow ``face_ids``, or the rows of ``labels`` when
-    that is a frame. What each input is, and each score, flag and detail: see the audit's class.
+    Settings of the audit (fields of its class, such as ``radius``) are passed by name beside the
+    inputs. Frames need ``face_id``. Arrays follow ``face_ids``, or the rows of ``labels`` if that
+    is a frame. The audit's class documents its inputs, score, flag and detail.
 
     Raises:
-        SettingsError: no such audit, or inputs it does not take or cannot do without.
-        TableError: inputs that are not what they should be.
+        SettingsError: the audit is unknown, or an input is unknown or missing.
+        TableError: an input is invalid.
     """
     if name not in AUDITS:
         raise SettingsError(
-            f"an audit out of {', '.join(AUDITS)}", got=repr(name), hint="check the name"
+            "Unknown audit", got=repr(name), hint=f"choose one of {', '.join(AUDITS)}"
         )
-    kind = AUDITS[name]
-    names = (
-        {field.name for field in dataclasses.fields(kind)}
-        if dataclasses.is_dataclass(kind)
-        else set()
-    )
-    settings = {key: inputs.pop(key) for key in names & set(inputs)}
-    audit = kind(**settings)
-    taken = inspect.signature(audit.find)
+    settings = {field.name for field in dataclasses.fields(AUDITS[name])}
+    audit = AUDITS[name](**{key: inputs.pop(key) for key in settings & set(inputs)})
+    signature = inspect.signature(audit.find)
     try:
-        taken.bind(**inputs)
+        signature.bind(**inputs)
     except TypeError as error:
         raise SettingsError(
-            f"inputs of {name} out of {', '.join([*taken.parameters, *sorted(names)])}",
+            f"Inputs of the audit {name} do not fit",
             got=f"{', '.join(inputs) or 'none'} ({error})",
-            hint="check the names",
+            hint=f"choose from {', '.join([*signature.parameters, *sorted(settings)])}",
         ) from error
     return audit.find(**inputs)

@@ -1,4 +1,4 @@
-"""What the audits' thresholds do to a set, and which faces go back to people."""
+"""Curation: effect of the audit thresholds, and the faces to review."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _SCORES = {"label_noise": "label_quality", "open_set": "open_set_score"}
 
 
 def effects(decided: pl.DataFrame, thresholds: tuple[float, ...] = THRESHOLDS) -> pl.DataFrame:
-    """How many faces each threshold of each audit would send back to people.
+    """Count the faces that each threshold of each audit would send to review.
 
     Args:
         decided: rows of the view ``decided_faces``.
 
     Returns:
-        ``audit, threshold, under`` (faces with a lower score), ``share`` of the faces that the
-        audit judged, ``newly`` (those of them that are kept now). Flags look at more than the
-        score, so ``under`` is an upper bound of the flags at that threshold.
+        ``audit, threshold``, ``under`` (faces with a lower score), ``share`` of the faces with a
+        score, ``newly`` (faces under the threshold that are kept now). Flags depend on more than
+        the score, so ``under`` is an upper bound of the flags at that threshold.
 
     Raises:
-        TableError: columns are missing.
+        TableError: a column is missing.
     """
     _check(decided, {"decision", *_SCORES.values()})
     rows = []
@@ -43,25 +43,24 @@ def effects(decided: pl.DataFrame, thresholds: tuple[float, ...] = THRESHOLDS) -
 
 
 def review(decided: pl.DataFrame) -> pl.DataFrame:
-    """``face_id, reasons, score`` of the faces that people should look at again, worst first.
+    """Return ``face_id, reasons, score`` of the faces to review, worst first.
 
-    ``score`` in [0, 1] is the lower of the two audits' scores; faces that nobody can judge for
-    want of a score come last.
+    ``score`` in [0, 1] is the lower of the two audits' scores. Faces without a score are last.
 
     Raises:
-        TableError: columns are missing.
+        TableError: a column is missing.
     """
     _check(decided, {"face_id", "decision", "reasons", *_SCORES.values()})
-    again = decided.filter(pl.col("decision") == "review")
-    return again.select("face_id", "reasons", score=pl.min_horizontal(*_SCORES.values())).sort(
+    faces = decided.filter(pl.col("decision") == "review")
+    return faces.select("face_id", "reasons", score=pl.min_horizontal(*_SCORES.values())).sort(
         "score", "face_id", nulls_last=True
     )
 
 
-def _check(decided: pl.DataFrame, needed: set[str]) -> None:
-    if missing := sorted(needed - set(decided.columns)):
+def _check(decided: pl.DataFrame, required: set[str]) -> None:
+    if missing := sorted(required - set(decided.columns)):
         raise TableError(
-            "rows of decided_faces",
-            got=f"a frame without {', '.join(missing)}",
-            hint="pass lens.ask(home, 'SELECT * FROM decided_faces')",
+            "Columns of decided_faces are missing",
+            got=", ".join(missing),
+            hint="pass views.query(home, 'SELECT * FROM decided_faces')",
         )

@@ -50,7 +50,7 @@ def label_queue(workplace: Workplace) -> dg.MaterializeResult:
         tables.read(home, "ratings"),
         votes=views.query(home, "SELECT * FROM votes"),
         near_duplicates=audits.filter(pl.col("audit") == "near_duplicates"),
-        doubted=_doubted(home),
+        flagged=_doubted(home),
         reask_votes=settings.reask_votes,
         budget=settings.vote_budget,
         wanted_votes=settings.wanted_votes,

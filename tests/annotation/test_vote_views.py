@@ -1,4 +1,4 @@
-"""What counts as a vote, asked of tables written by hand, also of those an older version wrote."""
+"""Votes in the views, from tables written by hand, also by an older version."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NEW = ("label_set", "labels", "compounds", "free_label", "au", "edited_by")
 
 
 def event(
-    number: int, rater: str, said: str | None, minute: int = 0, **more: Any
+    number: int, rater: str, label: str | None, minute: int = 0, **more: Any
 ) -> dict[str, Any]:
-    answer = {"validity": "face", "expressions": [said] if said else [], "confidence": None,
+    answer = {"validity": "face", "expressions": [label] if label else [], "confidence": None,
               "valence": None, "arousal": None, "note": None}  # fmt: skip
     return {
         "annotation_id": number, "task_id": 1, "project_id": 1, "face_id": "f",
@@ -54,20 +54,20 @@ def labels(home: Home) -> list[tuple[str, str]]:
         pytest.param(
             [event(1, "person-a", "fear"),
              event(1, "person-a", "anger", 1, event="updated", edited_by="person-b")],
-            [("person-a", "fear")], id="edited by another hand",
+            [("person-a", "fear")], id="edited by another account",
         ),
         pytest.param(
             [event(1, "person-a", "fear"),
              event(1, "person-a", "anger", 1, event="updated", edited_by="person-b"),
              event(1, "person-a", "anger", 1, event="deleted", edited_by="person-b")],
-            [], id="edited by another hand, then deleted",
+            [], id="edited by another account, then deleted",
         ),
         pytest.param(
-            [event(1, "person-a", "anger", edited_by="person-b")], [], id="in another's name"
+            [event(1, "person-a", "anger", edited_by="person-b")], [], id="created by another"
         ),
         pytest.param(
             [event(1, "person-a", "fear"), event(2, "person-a", "anger", 5)],
-            [("person-a", "anger")], id="asked twice",
+            [("person-a", "anger")], id="annotated twice",
         ),
         pytest.param(
             [event(1, "person-a", "fear"), event(2, "self-a", "anger")],
@@ -81,11 +81,11 @@ def labels(home: Home) -> list[tuple[str, str]]:
         pytest.param([event(1, "person-a", None, was_cancelled=True)], [], id="a skip"),
     ],
 )  # fmt: skip
-def test_what_is_a_vote(tmp_path: Path, events: list, votes: list) -> None:
+def test_votes__events(tmp_path: Path, events: list, votes: list) -> None:
     assert labels(home_with(tmp_path, *events)) == votes
 
 
-def test_answers_are_counted_per_question_and_people_once(tmp_path: Path) -> None:
+def test_answers_given__per_label_set(tmp_path: Path) -> None:
     home = home_with(
         tmp_path,
         event(1, "person-a", "fear"), event(2, "person-a", "anger", 5),
@@ -104,14 +104,14 @@ def test_answers_are_counted_per_question_and_people_once(tmp_path: Path) -> Non
         assert views.query(home, "SELECT owed FROM votes_owed").rows() == [(owed,)]
 
 
-def test_tables_of_an_older_version_are_read(tmp_path: Path) -> None:
+def test_views__read_tables_of_older_version(tmp_path: Path) -> None:
     home = home_with(tmp_path, event(1, "person-a", "fear"), event(2, "person-b", "anger"))
     path = tables.path_of(home, "annotations", part="one")
     pl.read_parquet(path).drop(NEW).write_parquet(path)
     assert labels(home) == [("person-a", "fear"), ("person-b", "anger")]
     assert tables.read(home, "annotations").select(NEW).null_count().row(0) == (2,) * len(NEW)
     assert label_progress.progress_of(Settings(home=home.root))["votes"] == 2
-    # Beside a file with the new columns both are whole.
+    # Files with and without the new columns are read together.
     newer = pl.DataFrame(
         [event(3, "person-c", "fear", au=[{"unit": 12, "intensity": 0.5}])],
         schema=TABLES["annotations"].schema, strict=False,

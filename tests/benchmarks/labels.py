@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from annotation.aggregation.dirichlet_mixture import shipped
+from annotation.aggregation.dirichlet_mixture import default_prior
 from tests.benchmarks import (
     labels_data,
     labels_noise,
@@ -85,7 +85,7 @@ def main() -> None:
             "features": "blendshapes, and gradients of "
             + ("aligned faces" if options.aligned else "the pictures as they are"),
             "rater": rater,
-            "prior": shipped().version,
+            "prior": default_prior().version,
             "train": len(train) if options.rows is None else min(options.rows, len(train)),
             "valid": len(valid),
             "cpu_s_of_the_part": round(time.process_time() - start),

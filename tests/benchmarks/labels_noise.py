@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from annotation.audit import cross_validation
 from annotation.audit.base import AuditResult
+from annotation.audit.cross_validation import cross_validated_probabilities
 from annotation.audit.knn import nearest
 from annotation.audit.label_noise import LabelNoise
 from tests.benchmarks.labels_data import Split, interval
@@ -59,7 +59,7 @@ def measured(
         "prevalence": float(wrong[clear].mean()),
         "natural": _figures(scores, wrong, clear, some.groups),
         "masks": _masks(some, one, two, wrong, clear, ours.rows["flag"].to_numpy()),
-        "named again": ours.statistics["named_again"],
+        "named again": ours.statistics["class_agreement"],
         "within": _within(some, {"margin": scores["margin, two passes"]}, wrong, clear),
         "bought": _bought(some, scores, wrong, clear),
         "planted": _planted(some),
@@ -97,7 +97,7 @@ def _within(
 
 def _crossfitted(some: Split, label: np.ndarray, *, passes: int) -> np.ndarray:
     soft = np.eye(_CLASSES)[label]
-    return cross_validation.probabilities(
+    return cross_validated_probabilities(
         soft, some.features, groups=some.groups.tolist(), passes=passes
     )
 

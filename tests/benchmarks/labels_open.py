@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from annotation.audit.ood_score import ClosedSet, cycled
+from annotation.audit.open_set import ClosedSet, cycle_training
 from tests.benchmarks.labels_data import Split, interval
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -47,7 +47,7 @@ def _held_out(closed: Split, pool: Split, held: int) -> dict[str, Any]:
     for share in _PREVALENCE:
         rows = _at(is_open, share)
         start = scores["fused"][rows]
-        cycle = cycled(taught.features, taught.plurality, pool.features[rows], start)
+        cycle = cycle_training(taught.features, taught.plurality, pool.features[rows], start)
         name = "cycled" if share is None else f"cycled, {share:.0%} open"
         figures[name] = _auroc(pool.groups[rows], is_open[rows], cycle)
     return {

@@ -64,8 +64,8 @@ def table_of(answers: np.ndarray, each: int) -> VoteTable:
     frame = pl.DataFrame(
         {"face": face, "rater": rater, "answer": answers[: n * each], "weight": ones, "share": ones}
     )
-    moods = pl.DataFrame({"valence": [None] * 0, "arousal": [None] * 0})
-    return VoteTable(frame, moods, [str(i) for i in range(n)], [f"r{i}" for i in range(each)])
+    affect = pl.DataFrame({"valence": [None] * 0, "arousal": [None] * 0})
+    return VoteTable(frame, affect, [str(i) for i in range(n)], [f"r{i}" for i in range(each)])
 
 
 def grown(features: np.ndarray, n: int) -> np.ndarray:
@@ -113,7 +113,7 @@ def _many_votes() -> dict[str, Any]:
 
 def _dawid_skene(votes: VoteTable, passes: int = _PASSES) -> dict[str, float]:
     start = time.process_time()
-    DawidSkene(passes=passes, tolerance=0, prior_votes=0).fit(votes)
+    DawidSkene(n_iter=passes, tol=0, prior_votes=0).fit(votes)
     seconds = time.process_time() - start
     return {"cpu_s": seconds, "cpu_s_a_pass": seconds / passes}
 
@@ -130,7 +130,7 @@ def _rival(votes: VoteTable) -> dict[str, float] | None:
     # Below any loss: it stops early otherwise, and the posteriors are of other passes.
     theirs = Theirs(n_iter=_PASSES, tol=-np.inf).fit_predict_proba(frame)
     seconds = time.process_time() - start
-    ours = DawidSkene(passes=_PASSES, tolerance=0, prior_votes=0).fit(votes).answers_
+    ours = DawidSkene(n_iter=_PASSES, tol=0, prior_votes=0).fit(votes).answers_
     aligned = theirs.reindex(columns=range(10)).fillna(0).sort_index().to_numpy()
     gap = np.abs(aligned - ours)
     return {

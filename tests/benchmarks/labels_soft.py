@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from annotation import aggregation
-from annotation.aggregation.dirichlet_mixture import Pooled
+from annotation.aggregation.dirichlet_mixture import DirichletMixture
 from annotation.aggregation.votes import tally
 from tests.benchmarks.labels_data import Split, interval
 from warehouse.storage.schema import TABLES
@@ -127,10 +127,10 @@ def _by_library(drawn: np.ndarray, library: np.ndarray, times: np.ndarray) -> np
 
 
 def _pooled(drawn: np.ndarray, belief: np.ndarray | None, panel: int | None = None) -> np.ndarray:
-    method = Pooled(panel=panel)
+    method = DirichletMixture(panel=panel)
     said = np.zeros_like(drawn)
     for rows, posterior in method.posteriors(drawn, belief):
-        said[rows] = method.said(posterior, drawn[rows])
+        said[rows] = method.predict_answers(posterior, drawn[rows])
     return said
 
 

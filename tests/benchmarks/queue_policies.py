@@ -54,7 +54,7 @@ def by_priority(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -
 def by_activelab(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
     """One vote each for the faces of lowest ActiveLab score (Goh and Mueller, 2023,
     arXiv:2301.11856), cleanlab's implementation."""
-    from annotation.sampling.relabel import activelab_scores
+    from annotation.sampling.active_learning import activelab_scores
 
     scores = activelab_scores(counts, machine)
     scores = np.where(counts.sum(axis=1) >= WANTED, np.inf, scores)

@@ -1,4 +1,4 @@
-"""What a rater's votes are worth, always against the others only."""
+"""Rater quality: each rater against the other raters of the same faces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from annotation import aggregation
-from annotation.aggregation.overlap import agreement_of_faces, overlap
+from annotation.aggregation.agreement import face_agreement, overlap
 from annotation.aggregation.votes import tally
 from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS
@@ -23,7 +23,7 @@ TWO_FACES = table(
 )  # fmt: skip
 
 
-def test_agreement_and_confusion_leave_the_rater_out() -> None:
+def test_rater_quality__excludes_own_votes() -> None:
     quality = aggregation.rater_quality(TWO_FACES, aggregation.soft_labels(TWO_FACES))
     assert quality.schema == TABLES["rater_quality"].schema
     assert quality["rater_id"].to_list() == ["a", "b", "c"]
@@ -38,14 +38,14 @@ def test_agreement_and_confusion_leave_the_rater_out() -> None:
     assert np.array(of_a).sum() == pytest.approx(1)
 
 
-def test_only_votes_on_the_given_labels_count() -> None:
+def test_rater_quality__counts_only_labelled_faces() -> None:
     labels = aggregation.soft_labels(TWO_FACES).filter(pl.col("face_id") == "g")
     quality = aggregation.rater_quality(TWO_FACES, labels)
     assert quality["agreement"].to_list() == [1, 1, 1]
     assert quality["n_votes"].to_list() == [1, 1, 1]
 
 
-def test_a_guesser_weighs_less_than_the_careful_and_one_vote_moves_little() -> None:
+def test_rater_quality__guesser_weighs_least() -> None:
     rng = np.random.default_rng(0)
     rows = []
     for face in range(60):
@@ -59,14 +59,14 @@ def test_a_guesser_weighs_less_than_the_careful_and_one_vote_moves_little() -> N
     assert weight["guesser"] < 0.2
 
 
-def test_a_rater_alone_is_compared_with_nobody() -> None:
+def test_rater_quality__has_no_agreement_without_shared_faces() -> None:
     quality = aggregation.rater_quality(table(("f", "a", "fear"), ("g", "b", "anger")))
     assert quality["agreement"].to_list() == [None, None]
     assert quality["weight"].to_list() == [1, 1]
     assert np.array(quality["confusion"].to_list()).sum() == 0
 
 
-def test_overlap_is_the_mean_over_pairs_listed_one_by_one() -> None:
+def test_overlap__matches_loop_over_pairs() -> None:
     rng = np.random.default_rng(1)
     rows = [
         (f"f{face}", f"r{rater}", ANSWERS[answer])
@@ -86,4 +86,4 @@ def test_overlap_is_the_mean_over_pairs_listed_one_by_one() -> None:
         ]
         assert n_others == len(others)
         assert found == (pytest.approx(np.mean(others)) if others else None)
-    assert agreement_of_faces(votes).len() == len(votes.face_ids)
+    assert face_agreement(votes).len() == len(votes.face_ids)

@@ -1,4 +1,4 @@
-"""Votes in, soft labels out, on tables small enough to check by hand."""
+"""Soft labels, on tables small enough to check by hand."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def shares(**named: float) -> list[float]:
         pytest.param(
             [("a", "anger"), ("a", "disgust"), ("b", "anger")],
             shares(anger=0.75, disgust=0.25), 0, 2,
-            -0.75 * math.log2(0.75) - 0.25 * math.log2(0.25), 0.5, id="two answers share one say",
+            -0.75 * math.log2(0.75) - 0.25 * math.log2(0.25), 0.5, id="two answers count half each",
         ),
         pytest.param(
             [("a", "anger"), ("a", "unknown")],
@@ -67,7 +67,7 @@ def shares(**named: float) -> list[float]:
         ),
     ],
 )  # fmt: skip
-def test_vote_share(
+def test_soft_labels__vote_share(
     rows: Rows,
     expression: list[float] | None,
     open_set_share: float,
@@ -84,7 +84,7 @@ def test_vote_share(
     assert (row["au"], row["valence"], row["method"]) == (None, None, "vote_share")
 
 
-def test_frame_fits_the_table_and_is_sorted() -> None:
+def test_soft_labels__has_table_schema_and_order() -> None:
     votes = pl.DataFrame(
         {"face_id": ["z", "a", "m"], "rater_id": ["r"] * 3, "label": ["fear", "unknown", "anger"]}
     )
@@ -94,7 +94,7 @@ def test_frame_fits_the_table_and_is_sorted() -> None:
     assert aggregation.soft_labels(votes.reverse()).equals(labels)
 
 
-def test_weights_count_in_the_label_but_not_in_the_agreement() -> None:
+def test_soft_labels__weights_affect_label_not_agreement() -> None:
     votes = of_one_face(("a", "happiness"), ("b", "sadness"), ("c", "fear")).with_columns(
         weight=pl.Series([3.0, 1.0, 0.0])
     )
@@ -103,7 +103,7 @@ def test_weights_count_in_the_label_but_not_in_the_agreement() -> None:
     assert (row["n_votes"], row["agreement"]) == (2, 0)
 
 
-def test_valence_is_one_opinion_per_rater_whatever_the_number_of_answers() -> None:
+def test_soft_labels__valence_counts_once_per_rater() -> None:
     votes = of_one_face(("a", "anger"), ("a", "fear"), ("b", "anger"), ("c", "anger")).with_columns(
         valence=pl.Series([-1.0, -1.0, 0.5, None]),
         arousal=pl.Series([0.2, 0.2, math.nan, None]),
@@ -113,7 +113,7 @@ def test_valence_is_one_opinion_per_rater_whatever_the_number_of_answers() -> No
     assert row["arousal"] == pytest.approx(0.2)
 
 
-def test_smoothed_leans_few_votes_on_what_is_common() -> None:
+def test_soft_labels__smoothed_uses_overall_shares() -> None:
     votes = pl.DataFrame(
         {
             "face_id": ["f", "g", "g", "h"],
@@ -136,7 +136,7 @@ def test_smoothed_leans_few_votes_on_what_is_common() -> None:
     assert labels.select(same).equals(raw.select(same))
 
 
-def test_importing_the_doors_loads_nothing_heavy() -> None:
+def test_import__loads_no_heavy_module() -> None:
     probe = (
         "import sys\n"
         "import annotation.aggregation, annotation.aggregation.agreement, annotation.audit\n"

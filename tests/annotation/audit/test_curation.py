@@ -1,4 +1,4 @@
-"""Keep, review or drop: every decision with its reasons, and what thresholds would do."""
+"""Curation: decisions with their reasons, and the effect of thresholds."""
 
 from __future__ import annotations
 
@@ -89,18 +89,18 @@ def decided(tmp_path: Path) -> pl.DataFrame:
     return views.query(home, "SELECT * FROM decided_faces")
 
 
-def test_each_face_has_its_decision_and_reasons(decided: pl.DataFrame) -> None:
+def test_decided_faces__decision_and_reasons(decided: pl.DataFrame) -> None:
     found = decided.select("face_id", "decision", "reasons").rows()
     assert found == [(face["face_id"], decision, reasons) for face, decision, reasons in FACES]
 
 
-def test_review_is_worst_first_and_unscored_last(decided: pl.DataFrame) -> None:
+def test_review__worst_first_and_unscored_last(decided: pl.DataFrame) -> None:
     again = curation.review(decided)
     assert again["face_id"].to_list() == ["c doubly odd", "b mislabelled", "f one shrug"]
     assert again["score"].to_list() == [0.1, 0.2, None]
 
 
-def test_effects_count_what_each_threshold_would_send_back(decided: pl.DataFrame) -> None:
+def test_effects__counts_faces_under_each_threshold(decided: pl.DataFrame) -> None:
     table = curation.effects(decided, thresholds=(0.25, 0.95))
     assert table.rows() == [
         ("label_noise", 0.25, 1, 1 / 3, 0),
@@ -110,7 +110,7 @@ def test_effects_count_what_each_threshold_would_send_back(decided: pl.DataFrame
     ]
 
 
-def test_nothing_curated_is_nothing_to_decide(tmp_path: Path) -> None:
+def test_curation__empty_home(tmp_path: Path) -> None:
     empty = views.query(Home.at(tmp_path), "SELECT * FROM decided_faces")
     assert curation.review(empty).is_empty()
     assert set(curation.effects(empty)["under"]) == {0}

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from annotation import aggregation, audit
-from annotation.audit import cross_validation
+from annotation.audit.cross_validation import cross_validated_probabilities
 from warehouse.errors import SettingsError
 from warehouse.ids import pseudonym
 from warehouse.storage.schema import TABLES
@@ -35,7 +35,7 @@ def one(result: audit.AuditResult, face_id: str) -> dict:
     return result.rows.row(by_predicate=pl.col("face_id") == face_id, named=True)
 
 
-def test_planted_errors_are_flagged_with_the_label_they_should_have() -> None:
+def test_label_noise__flags_planted_errors() -> None:
     ids = [f"f{face:02d}" for face in range(N)]
     result = audit.run(
         "label_noise",
@@ -58,7 +58,7 @@ def test_planted_errors_are_flagged_with_the_label_they_should_have() -> None:
     assert result.statistics["thresholds"]["fear"] == pytest.approx(0.02)
 
 
-def test_a_soft_label_is_judged_by_its_plurality_and_a_tie_by_its_mean() -> None:
+def test_label_noise__plurality_and_ties() -> None:
     labels = aggregation.soft_labels(
         votes(
             ("clear", "a", "anger"), ("clear", "b", "anger"), ("clear", "c", "fear"),
@@ -88,7 +88,7 @@ def test_a_soft_label_is_judged_by_its_plurality_and_a_tie_by_its_mean() -> None
     assert (result.statistics["tied"], result.statistics["without_label"]) == (1, 1)
 
 
-def test_crowdlab_believes_good_raters_and_doubts_a_constant_one() -> None:
+def test_label_noise__crowdlab_weighs_raters() -> None:
     rows, faces = [], [f"f{face:02d}" for face in range(30)]
     for face, name in enumerate(faces):
         answer = EXPRESSIONS[face % 3]
@@ -104,23 +104,23 @@ def test_crowdlab_believes_good_raters_and_doubts_a_constant_one() -> None:
         out_of_sample=True,
     )
     assert result.statistics["variant"] == "crowdlab"
-    worth = result.statistics["rater_worth"]
-    assert worth["good"] == worth["fine"] > worth["same"]
+    weight = result.statistics["rater_weight"]
+    assert weight["good"] == weight["fine"] > weight["same"]
     flagged = result.rows.filter("flag")
     assert flagged.select("face_id", "detail").rows() == [("lonely", "happiness")]
     assert result.rows.sort("score")["face_id"][0] == "lonely"
 
 
-def test_the_names_of_raters_change_no_bit_of_a_score() -> None:
-    """A home with another salt has other pseudonyms, which sort another way."""
-    dice = np.random.default_rng(0)
+def test_label_noise__does_not_depend_on_rater_ids() -> None:
+    # Another salt gives other pseudonyms, in another order.
+    rng = np.random.default_rng(0)
     faces = [f"f{face:02d}" for face in range(60)]
     truth = [EXPRESSIONS[face % 5] for face in range(60)]
     said = [
-        (face, rater, truth[row] if dice.random() < 0.4 + 0.07 * rater else EXPRESSIONS[7 - rater])
+        (face, rater, truth[row] if rng.random() < 0.4 + 0.07 * rater else EXPRESSIONS[7 - rater])
         for row, face in enumerate(faces)
         for rater in range(8)
-        if dice.random() < 0.6
+        if rng.random() < 0.6
     ]
     found, worth = [], []
     for salt in ("one", "two", "three", "four"):
@@ -137,12 +137,12 @@ def test_the_names_of_raters_change_no_bit_of_a_score() -> None:
         buffer = io.BytesIO()
         result.rows.write_parquet(buffer)
         found.append(buffer.getvalue())
-        worth.append([result.statistics["rater_worth"][name] for name in names])
+        worth.append([result.statistics["rater_weight"][name] for name in names])
     assert found == found[:1] * 4
     assert worth == worth[:1] * 4
 
 
-def test_crowdlab_leaves_out_open_set_votes_and_several_answers() -> None:
+def test_label_noise__crowdlab_ignores_open_set_and_several_answers() -> None:
     table = votes(
         ("f", "a", "anger"), ("f", "b", "anger"), ("f", "c", "unknown"),
         ("g", "a", "fear"), ("g", "a", "sadness"), ("g", "c", "not_a_face"),
@@ -156,7 +156,7 @@ def test_crowdlab_leaves_out_open_set_votes_and_several_answers() -> None:
         out_of_sample=True,
     )
     assert result.statistics["variant"] == "crowdlab"
-    # On g nobody gave a single closed answer: the machine's belief in fear and in sadness.
+    # g has no single closed answer: the machine's probabilities of fear and sadness.
     assert one(result, "g")["score"] == pytest.approx((0.86 + 0.02) / 2)
     assert not result.rows["flag"].any()
 
@@ -171,7 +171,7 @@ def test_crowdlab_leaves_out_open_set_votes_and_several_answers() -> None:
         pytest.param(votes(("other", "a", "fear"), ("other", "b", "fear")), id="other faces"),
     ],
 )
-def test_without_shared_faces_the_machine_judges_alone(table: pl.DataFrame) -> None:
+def test_label_noise__margin_without_shared_faces(table: pl.DataFrame) -> None:
     result = audit.run(
         "label_noise",
         labels=["neutral", "happiness"],
@@ -184,13 +184,13 @@ def test_without_shared_faces_the_machine_judges_alone(table: pl.DataFrame) -> N
     assert result.rows["score"].to_list() == pytest.approx([0.92, 0.92])
 
 
-def test_in_sample_probabilities_are_refused_by_construction() -> None:
+def test_label_noise__rejects_in_sample_probabilities() -> None:
     probabilities = belief(LABELS)
     for given in ({"probabilities": probabilities}, {}):
         with pytest.raises(SettingsError, match="out_of_sample=True"):
             audit.run("label_noise", labels=LABELS, **given)
     features = np.random.default_rng(0).normal(size=(N, 4))
-    with pytest.warns(UserWarning, match="sets the given probabilities aside"):
+    with pytest.warns(UserWarning, match="ignores the given probabilities"):
         beside = audit.run(
             "label_noise", labels=LABELS, probabilities=probabilities, features=features
         )
@@ -199,7 +199,7 @@ def test_in_sample_probabilities_are_refused_by_construction() -> None:
     assert alone.statistics["probabilities"] == "cross-fitted on features"
 
 
-def test_cross_fitting_on_features_finds_the_planted_errors() -> None:
+def test_label_noise__cross_validation_finds_planted_errors() -> None:
     rng = np.random.default_rng(0)
     centre = np.eye(3)[[EXPRESSIONS.index(name) for name in TRUTH]]
     features = np.hstack([3 * centre, np.zeros((N, 13))]) + rng.normal(size=(N, 16)) * 0.3
@@ -211,41 +211,41 @@ def test_cross_fitting_on_features_finds_the_planted_errors() -> None:
     assert again.rows.equals(result.rows)
 
 
-def test_labels_of_a_class_that_nothing_shows_are_doubted_more_than_those_of_a_rare_one() -> None:
+def test_label_noise__flags_class_that_cannot_be_trained_on() -> None:
     rng = np.random.default_rng(0)
     shown = np.repeat([0, 1, 2, 3], [150, 150, 150, 12])
     features = 2.5 * np.eye(4)[shown] + rng.normal(size=(462, 4))
     label = shown.copy()
-    scattered = rng.choice(450, 60, replace=False)
-    label[scattered] = EXPRESSIONS.index("fear")
+    wrong = rng.choice(450, 60, replace=False)
+    label[wrong] = EXPRESSIONS.index("fear")
     result = audit.run("label_noise", labels=label, features=features)
     without = audit.run("label_noise", labels=label, features=features, class_weight=0.0)
     in_order = [rows.sort(pl.col("face_id").cast(pl.Int64)) for rows in (result.rows, without.rows)]
     score, plain = (rows["score"].to_numpy() for rows in in_order)
     flag = in_order[0]["flag"].to_numpy()
-    again = result.statistics["named_again"]
+    again = result.statistics["class_agreement"]
     assert again["fear"] < min(share for name, share in again.items() if name != "fear") - 0.1
-    assert flag[scattered].mean() > 0.9
-    assert score[scattered].max() < np.median(score[shown == 3])
-    assert score[scattered].mean() < plain[scattered].mean()
+    assert flag[wrong].mean() > 0.9
+    assert score[wrong].max() < np.median(score[shown == 3])
+    assert score[wrong].mean() < plain[wrong].mean()
 
 
-def test_groups_are_never_on_both_sides_of_a_cross_fit() -> None:
-    # Twins share features and a label that nothing explains: only a leak could predict it.
+def test_cross_validation__keeps_groups_together() -> None:
+    # Pairs share features and a random label: only a leak can predict it.
     rng = np.random.default_rng(0)
     label = np.repeat(rng.integers(0, 2, 40), 2)
     features = np.repeat(rng.normal(size=(40, 200)), 2, axis=0)
     soft = np.eye(8)[label]
 
     def right(groups: list[str] | None) -> float:
-        found = cross_validation.probabilities(soft, features, groups=groups)
+        found = cross_validated_probabilities(soft, features, groups=groups)
         return float((found.argmax(axis=1) == label).mean())
 
     assert right(None) > 0.8
     assert right([f"pair{face // 2}" for face in range(80)]) < 0.65
 
 
-def test_a_rater_that_saw_a_face_or_its_twin_may_not_judge_it() -> None:
+def test_label_noise__rejects_raters_trained_on_face_or_group() -> None:
     ids = [f"f{face:02d}" for face in range(N)]
     fold = [f"fold{face % 2}" for face in range(N)]
     given = {
@@ -255,34 +255,34 @@ def test_a_rater_that_saw_a_face_or_its_twin_may_not_judge_it() -> None:
             {"face_id": ids, "rater_id": fold, "expression": belief(TRUTH).tolist()}
         ),
     }
-    learned = {
+    trained_on = {
         f"fold{own}": {face for face, one in zip(ids, fold, strict=True) if one != f"fold{own}"}
         for own in (0, 1)
     }
-    proven = audit.run("label_noise", **given, learned=learned)
-    assert proven.rows.filter("flag").height == len(SWAPPED)
-    seen = {**learned, "fold0": learned["fold0"] | {"f04"}}
+    valid = audit.run("label_noise", **given, trained_on=trained_on)
+    assert valid.rows.filter("flag").height == len(SWAPPED)
+    seen = {**trained_on, "fold0": trained_on["fold0"] | {"f04"}}
     with pytest.raises(SettingsError, match=r"1 faces .* 'f04' by fold0"):
-        audit.run("label_noise", **given, learned=seen)
-    # f04 and f05 are twins, in different folds: what one fold learned, the other judges.
+        audit.run("label_noise", **given, trained_on=seen)
+    # f04 and f05 are one group in different folds.
     twins = [name if name not in ("f04", "f05") else "pair" for name in ids]
     with pytest.raises(SettingsError, match=r"2 faces rated"):
-        audit.run("label_noise", **given, learned=learned, groups=twins)
+        audit.run("label_noise", **given, trained_on=trained_on, groups=twins)
     with pytest.raises(SettingsError, match="nothing about fold1"):
-        audit.run("label_noise", **given, learned={"fold0": learned["fold0"]})
-    nameless = {**given, "probabilities": given["probabilities"].drop("rater_id")}
+        audit.run("label_noise", **given, trained_on={"fold0": trained_on["fold0"]})
+    anonymous = {**given, "probabilities": given["probabilities"].drop("rater_id")}
     with pytest.raises(SettingsError, match="no rater_id"):
-        audit.run("label_noise", **nameless, learned=learned)
+        audit.run("label_noise", **anonymous, trained_on=trained_on)
     both = {
         **given,
         "probabilities": given["probabilities"].with_columns(rater_id=pl.lit("fold0+fold1")),
     }
     with pytest.raises(SettingsError, match=rf"{N} faces rated"):
-        audit.run("label_noise", **both, learned=learned)
-    assert audit.run("label_noise", **both, learned={"fold0": (), "fold1": ()}).rows.height == N
+        audit.run("label_noise", **both, trained_on=trained_on)
+    assert audit.run("label_noise", **both, trained_on={"fold0": (), "fold1": ()}).rows.height == N
 
 
-def test_a_divided_label_is_not_wrong_because_the_machine_names_its_second_half() -> None:
+def test_label_noise__by_share_accepts_second_expression() -> None:
     soft = np.zeros((3, 8))
     soft[0, [4, 5]] = (0.55, 0.45)
     soft[1, 4] = 1.0

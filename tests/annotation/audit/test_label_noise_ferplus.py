@@ -1,4 +1,4 @@
-"""Natural noise: FER2013's own labels against what ten people say of the same pictures."""
+"""Natural label noise: FER2013's labels against the votes of ten people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from annotation import audit
-from annotation.audit import cross_validation
+from annotation.audit.cross_validation import cross_validated_probabilities
 from warehouse.vocabulary import EXPRESSIONS, canonical
 
 SHARED = Path(os.environ.get("RISORIUS_SHARED", Path(__file__).parents[3] / ".." / "shared"))
@@ -30,7 +30,7 @@ def ferplus() -> pl.DataFrame:
     return rows.sort("name").sample(N, seed=0, shuffle=True)
 
 
-def test_confident_learning_beats_random_at_finding_wrong_labels(ferplus: pl.DataFrame) -> None:
+def test_label_noise__ranks_natural_errors_first(ferplus: pl.DataFrame) -> None:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     label = [canonical(name) for name in ferplus["fer2013_label"]]
@@ -53,14 +53,14 @@ def test_confident_learning_beats_random_at_finding_wrong_labels(ferplus: pl.Dat
     flagged = rows.filter("flag")
     assert 0.15 < flagged.height / N < 0.45
     assert flagged["wrong"].mean() > 2 * prevalence
-    # A suggestion is worth something only if people say the same more often than by the way.
-    said = dict(zip(ferplus["name"], plurality, strict=True))
-    agree = [EXPRESSIONS[said[face]] == better for face, better in
+    # A suggestion helps only if people often agree with it.
+    people = dict(zip(ferplus["name"], plurality, strict=True))
+    agree = [EXPRESSIONS[people[face]] == better for face, better in
              flagged.select("face_id", "detail").iter_rows()]  # fmt: skip
     assert np.mean(agree) > 0.4
 
 
-def test_what_is_contradicted_is_better_not_taught_again(ferplus: pl.DataFrame) -> None:
+def test_cross_validation__second_pass_is_better(ferplus: pl.DataFrame) -> None:
     from sklearn.metrics import average_precision_score
 
     label = np.array([EXPRESSIONS.index(canonical(name)) for name in ferplus["fer2013_label"]])
@@ -68,6 +68,6 @@ def test_what_is_contradicted_is_better_not_taught_again(ferplus: pl.DataFrame) 
     features = np.array(ferplus["blendshapes"].to_list())
     precision = []
     for passes in (1, 2):
-        found = cross_validation.probabilities(np.eye(8)[label], features, passes=passes)
+        found = cross_validated_probabilities(np.eye(8)[label], features, passes=passes)
         precision.append(average_precision_score(wrong, 1 - found[np.arange(N), label]))
     assert precision[1] > precision[0]

@@ -1,4 +1,4 @@
-"""Near duplicates: hashes and features small enough to see who repeats whom."""
+"""Near duplicates: hashes and features small enough to check by hand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from annotation import audit
-from annotation.audit import knn, neighbours
+from annotation.audit.knn import hamming_pairs, nearest
 from warehouse.errors import TableError
 from warehouse.storage.schema import TABLES
 
-SAME_WAY, OTHER_WAY = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
+X_AXIS, Y_AXIS = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
 
 
 def bits(*positions: int) -> str:
@@ -54,7 +54,7 @@ def repeats(result: audit.AuditResult) -> dict[str, str]:
         pytest.param({"a": bits(63), "b": bits(0)}, {"b": "a"}, id="first and last bit"),
     ],
 )
-def test_hashes(hashes: dict[str, str | None], expected: dict[str, str]) -> None:
+def test_near_duplicates__hashes(hashes: dict[str, str | None], expected: dict[str, str]) -> None:
     result = audit.run("near_duplicates", faces=faces(**hashes))
     assert repeats(result) == expected
     assert result.rows.schema == TABLES["audits"].schema
@@ -64,7 +64,7 @@ def test_hashes(hashes: dict[str, str | None], expected: dict[str, str]) -> None
     assert alone["detail"].null_count() == alone.height
 
 
-def test_scores_fall_with_closeness_and_groups_hold_the_whole_chain() -> None:
+def test_near_duplicates__scores_and_groups() -> None:
     hashes = {"a": first(0), "b": first(3), "c": first(6), "d": first(6), "z": bits(*range(40, 60))}
     result = audit.run("near_duplicates", faces=faces(**hashes))
     score = dict(result.rows.select("face_id", "score").iter_rows())
@@ -83,7 +83,7 @@ def test_scores_fall_with_closeness_and_groups_hold_the_whole_chain() -> None:
         ("detector_score", [0.5, 0.5, 0.5], "a"),
     ],
 )
-def test_the_best_face_stands_for_the_others(
+def test_near_duplicates__best_face_is_representative(
     column: str, values: list, representative: str
 ) -> None:
     table = faces(a=first(0), b=first(0), c=first(0)).with_columns(
@@ -100,24 +100,24 @@ def with_features(table: pl.DataFrame, *features: list[float] | None) -> pl.Data
 @pytest.mark.parametrize(
     ("hashes", "features", "expected"),
     [
-        pytest.param((first(0), first(10)), (SAME_WAY, SAME_WAY), {"b": "a"}, id="both somewhat"),
-        pytest.param((first(0), first(11)), (SAME_WAY, SAME_WAY), {}, id="pictures too far"),
-        pytest.param((first(0), first(10)), (SAME_WAY, OTHER_WAY), {}, id="features too far"),
-        pytest.param((first(0), first(1)), (SAME_WAY, OTHER_WAY), {"b": "a"}, id="hash suffices"),
-        pytest.param((None, first(0)), (SAME_WAY, SAME_WAY), {"b": "a"}, id="feature alone"),
-        pytest.param((None, None), (SAME_WAY, [1, 0.15, 0]), {}, id="feature alone is stricter"),
-        pytest.param((None, None), (SAME_WAY, None), {}, id="no feature"),
+        pytest.param((first(0), first(10)), (X_AXIS, X_AXIS), {"b": "a"}, id="both somewhat"),
+        pytest.param((first(0), first(11)), (X_AXIS, X_AXIS), {}, id="pictures too far"),
+        pytest.param((first(0), first(10)), (X_AXIS, Y_AXIS), {}, id="features too far"),
+        pytest.param((first(0), first(1)), (X_AXIS, Y_AXIS), {"b": "a"}, id="hash suffices"),
+        pytest.param((None, first(0)), (X_AXIS, X_AXIS), {"b": "a"}, id="feature alone"),
+        pytest.param((None, None), (X_AXIS, [1, 0.15, 0]), {}, id="feature alone is stricter"),
+        pytest.param((None, None), (X_AXIS, None), {}, id="no feature"),
         pytest.param((None, None), ([0, 0, 0], [0, 0, 0]), {}, id="features without direction"),
     ],
 )
-def test_features_confirm_what_hashes_suspect(
+def test_near_duplicates__features_and_hashes(
     hashes: tuple, features: tuple, expected: dict[str, str]
 ) -> None:
     table = with_features(faces(**dict(zip("ab", hashes, strict=True))), *features)
     assert repeats(audit.run("near_duplicates", faces=table)) == expected
 
 
-def test_order_of_rows_changes_nothing() -> None:
+def test_near_duplicates__does_not_depend_on_row_order() -> None:
     rng = np.random.default_rng(0)
     base = rng.integers(0, 2**63, size=30).tolist()
     hashes = {
@@ -133,35 +133,34 @@ def test_order_of_rows_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("radius", [0, 1, 4, 7, 16])
-def test_bands_miss_no_pair(radius: int) -> None:
+def test_hamming_pairs__misses_no_pair(radius: int) -> None:
     rng = np.random.default_rng(radius)
     words = [int(word) for word in rng.integers(0, 2**62, size=12)]
     for word in list(words):
         flips = rng.choice(64, size=int(rng.integers(0, 20)), replace=False)
         words.append(word ^ sum(1 << int(flip) for flip in flips))
-    graph = neighbours.graph(words, None, radius=radius)
     known = sorted(set(words))
     expected = [
         (a, b, (known[a] ^ known[b]).bit_count())
         for a, b in itertools.combinations(range(len(known)), 2)
         if (known[a] ^ known[b]).bit_count() <= radius
     ]
-    assert graph.hash_pairs.rows() == expected
+    assert hamming_pairs(np.array(known, dtype=np.uint64), radius).rows() == expected
     assert expected or radius < 2
 
 
-def test_nearest_is_what_sorting_all_pairs_gives() -> None:
+def test_nearest__matches_sorted_pairs() -> None:
     features = np.random.default_rng(0).normal(size=(50, 6))
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     all_pairs = unit @ unit.T
     np.fill_diagonal(all_pairs, -np.inf)
-    near = knn.nearest(features, k=4)
+    near = nearest(features, k=4)
     assert (near.row == np.argsort(-all_pairs, axis=1)[:, :4]).all()
     assert near.cosine == pytest.approx(np.take_along_axis(all_pairs, near.row, axis=1), abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         pytest.param(pl.DataFrame({"face_id": ["a"]}), "phash or feature", id="no evidence"),
         pytest.param(faces(a=first(0)).vstack(faces(a=first(1))), "repeats", id="a face twice"),
@@ -177,7 +176,7 @@ def test_nearest_is_what_sorting_all_pairs_gives() -> None:
         ),
     ],
 )
-def test_garbage_is_refused(table: pl.DataFrame, said: str) -> None:
+def test_near_duplicates__rejects_invalid_input(table: pl.DataFrame, message: str) -> None:
     with pytest.raises(TableError) as caught:
         audit.run("near_duplicates", faces=table)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

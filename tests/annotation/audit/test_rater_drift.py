@@ -1,4 +1,4 @@
-"""Rater drift: who changed, and who only met harder faces."""
+"""Rater drift: changed raters, and raters who only saw harder faces."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def faces(n: int, *, tired_after: int) -> list[tuple[int, str, str]]:
     ]
 
 
-def test_a_rater_who_stops_looking_is_found() -> None:
+def test_rater_drift__finds_changed_rater() -> None:
     result = audit.run("rater_drift", votes=table(*faces(20, tired_after=10)))
     assert result.statistics["drift"] == pytest.approx(
         # Late, each steady rater shares an answer with 2 of 3 others, who share 1 pair of 3.
@@ -57,7 +57,7 @@ def test_a_rater_who_stops_looking_is_found() -> None:
     assert result.rows.equals(TABLES["audits"].empty())
 
 
-def test_harder_faces_are_not_drift() -> None:
+def test_rater_drift__harder_faces_are_not_drift() -> None:
     rows = [(face, name, EXPRESSIONS[face % 5]) for face in range(10) for name in "abcd"]
     rows += [
         (face, name, EXPRESSIONS[(face + shift) % 8])
@@ -69,14 +69,14 @@ def test_harder_faces_are_not_drift() -> None:
     assert (result.statistics["drifting"], result.score) == ([], 1.0)
 
 
-def test_two_raters_are_compared_plainly() -> None:
+def test_rater_drift__two_raters() -> None:
     rows = [(face, "a", "fear") for face in range(8)]
     rows += [(face, "b", "fear" if face < 4 else "anger") for face in range(8)]
     result = audit.run("rater_drift", votes=table(*rows))
     assert result.statistics["drift"] == {"a": -1, "b": -1}
 
 
-def test_the_order_is_that_of_time_not_of_rows() -> None:
+def test_rater_drift__orders_by_time() -> None:
     votes = table(*faces(20, tired_after=10))
     shuffled = votes.sample(votes.height, shuffle=True, seed=0)
     assert (
@@ -100,14 +100,14 @@ def test_the_order_is_that_of_time_not_of_rows() -> None:
         ),
     ],
 )
-def test_too_little_to_go_by_is_no_drift(votes: pl.DataFrame) -> None:
+def test_rater_drift__too_few_votes(votes: pl.DataFrame) -> None:
     result = audit.run("rater_drift", votes=votes)
     assert set(result.statistics["drift"].values()) <= {None}
     assert set(result.statistics["drift"]) == set(votes["rater_id"])
     assert (result.score, result.statistics["judged"]) == (1.0, 0)
 
 
-def test_times_that_are_none_are_refused() -> None:
+def test_rater_drift__rejects_text_times() -> None:
     votes = table(*faces(4, tired_after=4)).with_columns(updated_at=pl.lit("yesterday"))
     with pytest.raises(TableError, match="the type String"):
         audit.run("rater_drift", votes=votes)
@@ -118,19 +118,19 @@ def timed(rows: list[tuple[int, str, str]], **seconds: float) -> pl.DataFrame:
     return table(*rows).with_columns(lead_time_s=lead)
 
 
-def test_a_rater_who_does_not_look_is_found_by_the_clock() -> None:
+def test_rater_drift__hasty() -> None:
     rows = faces(20, tired_after=20)
     result = audit.run("rater_drift", votes=timed(rows, a=0.4, b=1.5))
     assert result.statistics["hasty"] == ["a"]
     weight = result.statistics["weight"]
     assert weight["a"] == 0 < weight["b"] == weight["tired"]
-    # Where everybody is fast, nobody is hasty: it is a quick task.
+    # If all raters are fast, none is hasty: the task is quick.
     quick = audit.run("rater_drift", votes=timed(rows, a=0.4, b=0.4, c=0.4, tired=0.4))
     assert quick.statistics["hasty"] == []
     assert audit.run("rater_drift", votes=table(*rows)).statistics["hasty"] == []
 
 
-def test_always_the_same_is_odd_only_where_others_say_otherwise() -> None:
+def test_rater_drift__monotone() -> None:
     rows = faces(30, tired_after=0)
     result = audit.run("rater_drift", votes=table(*rows))
     assert result.statistics["monotone"] == ["tired"]
@@ -142,13 +142,13 @@ def test_always_the_same_is_odd_only_where_others_say_otherwise() -> None:
     assert (few.statistics["monotone"], few.score) == ([], 1.0)
 
 
-def test_who_drifts_away_weighs_less() -> None:
+def test_rater_drift__lowers_weight() -> None:
     weight = audit.run("rater_drift", votes=table(*faces(40, tired_after=20))).statistics["weight"]
     assert weight["tired"] == 0
     assert weight["a"] > 0.5
 
 
-def test_who_is_compared_with_one_that_changes_does_not_drift() -> None:
+def test_rater_drift__peers_of_changed_rater_do_not_drift() -> None:
     rng = np.random.default_rng(1)
     rows = []
     for face in range(400):

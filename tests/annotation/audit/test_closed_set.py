@@ -1,4 +1,4 @@
-"""Faces of a class nobody taught, found by features alone."""
+"""Closed set: scores that rank faces of an untrained class."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from annotation import audit
-from annotation.audit.ood_score import FUSED, SCORES, ClosedSet, cycled
+from annotation.audit.open_set import FUSED, SCORES, ClosedSet, cycle_training
 
 N, WIDTH = 60, 20
 
 
 def faces(seed: int = 0, *, n: int = N, apart: float = 3.5) -> tuple[np.ndarray, np.ndarray]:
-    """Four classes of n faces; class 3 leans towards class 0, as an unknown expression would."""
+    """Four classes of n faces; class 3 is close to class 0, like an unknown expression."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(4, WIDTH))
     centres[3] = 0.4 * centres[0] + 0.8 * centres[3]
@@ -25,7 +25,7 @@ def auroc(open_faces: np.ndarray, score: np.ndarray) -> float:
     return float(((ahead > 0) + 0.5 * (ahead == 0)).mean())
 
 
-def test_every_score_points_the_right_way_and_fusing_is_no_worse_than_most() -> None:
+def test_closed_set__scores_rank_open_faces_higher() -> None:
     features, label = faces()
     pool, truth = faces(1)
     known = ClosedSet.fit(features[label < 3], label[label < 3])
@@ -38,7 +38,7 @@ def test_every_score_points_the_right_way_and_fusing_is_no_worse_than_most() -> 
     assert auroc(truth == 3, fused) > np.median([found[name] for name in FUSED])
 
 
-def test_a_face_has_one_score_whoever_stands_beside_it() -> None:
+def test_closed_set__score_does_not_depend_on_batch() -> None:
     features, label = faces()
     known = ClosedSet.fit(features[label < 3], label[label < 3])
     pool, _ = faces(1)
@@ -47,7 +47,7 @@ def test_a_face_has_one_score_whoever_stands_beside_it() -> None:
     np.testing.assert_allclose(alone, whole[:7])
 
 
-def test_two_classes_and_too_little() -> None:
+def test_closed_set__two_classes_and_too_few_faces() -> None:
     features, label = faces()
     two = label < 2
     known = ClosedSet.fit(features[two], label[two])
@@ -58,7 +58,7 @@ def test_two_classes_and_too_little() -> None:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_pool_that_is_known_whole_finds_more(mirrored: bool) -> None:
+def test_cycle_training__improves_ranking(mirrored: bool) -> None:
     features, label = faces(n=120)
     pool, truth = faces(1, n=120)
     closed = label < 3
@@ -66,26 +66,26 @@ def test_a_pool_that_is_known_whole_finds_more(mirrored: bool) -> None:
     first = known.fused(known.scores(pool))
     views = {"mirrored": pool + np.random.default_rng(2).normal(size=pool.shape) * 0.3}
     given = views if mirrored else {}
-    score = cycled(features[closed], label[closed], pool, first, **given)
+    score = cycle_training(features[closed], label[closed], pool, first, **given)
     assert auroc(truth == 3, score) > auroc(truth == 3, first)
-    again = cycled(features[closed], label[closed], pool, first, **given)
+    again = cycle_training(features[closed], label[closed], pool, first, **given)
     np.testing.assert_array_equal(score, again)
 
 
-def test_a_small_pool_keeps_its_order() -> None:
+def test_cycle_training__small_pool_keeps_order() -> None:
     features, label = faces()
     pool, _ = faces(1, n=3)
     first = np.arange(len(pool), dtype=float)
-    score = cycled(features[label < 3], label[label < 3], pool, first)
+    score = cycle_training(features[label < 3], label[label < 3], pool, first)
     assert (np.diff(score) > 0).all()
 
 
-def test_the_audit_ranks_by_classes_and_never_flags_by_them_alone() -> None:
+def test_open_set__classes_rank_but_do_not_flag() -> None:
     features, label = faces(n=80)
     closed = np.flatnonzero(label < 3)
     odd = np.flatnonzero(label == 3)[:12]
     rows = np.concatenate([closed, odd])
-    # Labelled as what they look like most: nobody has said unknown yet.
+    # Labelled as the most similar class, without open-set votes.
     given = np.concatenate([label[closed], np.zeros(12, dtype=int)])
     result = audit.run("open_set", labels=given, features=features[rows])
     plain = audit.run("open_set", features=features[rows])

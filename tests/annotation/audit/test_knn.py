@@ -1,4 +1,4 @@
-"""Nearest neighbours: the approximate index against all pairs, and one search for all audits."""
+"""Nearest neighbours: the index against all pairs, and one search for all audits."""
 
 from __future__ import annotations
 
@@ -30,25 +30,23 @@ def approximate() -> knn.Neighbours:
     return knn.nearest(FEATURES, k=10, exact=0)
 
 
-def test_the_index_finds_nearly_all_and_never_the_face_itself(
-    exact: knn.Neighbours, approximate: knn.Neighbours
-) -> None:
+def test_nearest__index_has_high_recall(exact: knn.Neighbours, approximate: knn.Neighbours) -> None:
     assert recall(approximate, exact) > 0.98
     assert (approximate.row != np.arange(3000)[:, None]).all()
     assert all(len(set(row)) == 10 for row in approximate.row.tolist())
     assert (np.diff(approximate.cosine, axis=1) <= 0).all()
     unit = FEATURES / np.linalg.norm(FEATURES, axis=1, keepdims=True)
-    told = np.einsum("nd,nkd->nk", unit, unit[approximate.row])
-    assert approximate.cosine == pytest.approx(told, abs=1e-5)
+    cosine = np.einsum("nd,nkd->nk", unit, unit[approximate.row])
+    assert approximate.cosine == pytest.approx(cosine, abs=1e-5)
 
 
-def test_the_index_says_the_same_again(approximate: knn.Neighbours) -> None:
+def test_nearest__index_is_deterministic(approximate: knn.Neighbours) -> None:
     again = knn.nearest(FEATURES, k=10, exact=0)
     assert (again.row == approximate.row).all()
     assert (again.cosine == approximate.cosine).all()
 
 
-def test_the_index_answers_about_other_faces() -> None:
+def test_nearest_in__index_has_high_recall() -> None:
     asked = FEATURES[:200] + np.float32(0.01)
     true = knn.nearest_in(FEATURES, asked, k=5)
     found = knn.nearest_in(FEATURES, asked, k=5, exact=0)
@@ -56,8 +54,8 @@ def test_the_index_answers_about_other_faces() -> None:
     assert (true.row[:, 0] == np.arange(200)).mean() > 0.95
 
 
-def test_many_copies_of_one_face_are_found_as_copies() -> None:
-    """A video that stands still: copies that fill an index hide some of the rest, not most."""
+def test_nearest__index_with_many_copies() -> None:
+    # Copies that crowd an index hide some of the other neighbours, not most.
     still = np.repeat(FEATURES[:1], 300, axis=0)
     faces = np.vstack([FEATURES[:700], still])
     found = knn.nearest(faces, k=10, exact=0)
@@ -72,19 +70,19 @@ def test_many_copies_of_one_face_are_found_as_copies() -> None:
 
 @pytest.mark.parametrize("exact", [0, 100])
 @pytest.mark.parametrize(("n", "k"), [(0, 0), (1, 0), (2, 1), (5, 4)])
-def test_few_faces_have_few_neighbours(n: int, k: int, exact: int) -> None:
+def test_nearest__few_faces(n: int, k: int, exact: int) -> None:
     found = knn.nearest(FEATURES[:n], k=10, exact=exact)
     assert found.row.shape == found.cosine.shape == (n, k)
     assert all(sorted([row, *near]) == list(range(n)) for row, near in enumerate(found.row))
 
 
 @pytest.mark.parametrize("exact", [0, 100])
-def test_a_feature_of_zeros_is_like_nobody(exact: int) -> None:
+def test_nearest__zero_feature(exact: int) -> None:
     faces = np.vstack([FEATURES[:20], np.zeros((1, 24), "f4")])
     assert knn.nearest(faces, k=3, exact=exact).cosine[20] == pytest.approx(0)
 
 
-def test_one_search_serves_every_audit() -> None:
+def test_audits__share_one_search() -> None:
     some, ids = FEATURES[:400], [f"{row:04d}" for row in range(400)]
     near = knn.nearest(some, k=10)
     given = {"features": some, "probabilities": np.full((400, 8), 0.125), "face_ids": ids}
@@ -100,7 +98,7 @@ def test_one_search_serves_every_audit() -> None:
     assert shared.rows["flag"].sum() > 100
 
 
-def test_cleanlab_takes_the_same_graph(exact: knn.Neighbours) -> None:
+def test_knn_graph__works_in_cleanlab(exact: knn.Neighbours) -> None:
     from cleanlab import Datalab
 
     copies = knn.nearest(np.vstack([FEATURES[:200], FEATURES[:3]]), k=10)
@@ -114,11 +112,11 @@ def test_cleanlab_takes_the_same_graph(exact: knn.Neighbours) -> None:
     assert exact.knn_graph().nnz == 30_000
 
 
-def test_neighbours_of_other_faces_are_refused(exact: knn.Neighbours) -> None:
+def test_audits__reject_neighbours_of_other_faces(exact: knn.Neighbours) -> None:
     faces = pl.DataFrame({"face_id": ["a", "b"], "feature": FEATURES[:2].tolist()})
     with pytest.raises(TableError, match="of the same 2 faces"):
         audit.run("near_duplicates", faces=faces, neighbours=exact)
     with pytest.raises(TableError, match="neighbours of 12 faces"):
         audit.run("open_set", features=FEATURES[:12], neighbours=exact)
-    with pytest.raises(TableError, match="at least 20 neighbours"):
+    with pytest.raises(TableError, match="not at least 20 neighbours"):
         exact.first(20)

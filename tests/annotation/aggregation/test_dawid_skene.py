@@ -1,4 +1,4 @@
-"""Methods that believe in one true answer, against plain loops and raters of known skill."""
+"""Methods with one true answer: against plain loops and simulated raters."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import pytest
 
 from annotation import aggregation
 from annotation.aggregation import crowdlab
-from annotation.aggregation.dawid_skene import DawidSkene
-from annotation.aggregation.one_coin import OneCoin
-from annotation.aggregation.votes import VoteTable, tally, with_machine
+from annotation.aggregation.dawid_skene import DawidSkene, OneCoinDawidSkene
+from annotation.aggregation.votes import VoteTable, tally
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS
 
 SKILLS = (0.9, 0.8, 0.7, 0.6, 0.35)
@@ -34,12 +33,12 @@ def right(probabilities: np.ndarray, votes: VoteTable) -> float:
     return float((probabilities.argmax(axis=1) == truth).mean())
 
 
-def by_loops(votes: VoteTable, passes: int) -> np.ndarray:
+def by_loops(votes: VoteTable, n_iter: int) -> np.ndarray:
     """Dawid and Skene's EM without smoothing, one vote at a time."""
     listed = [(f, r, a) for f, r, a, *_ in votes.answers.iter_rows()]
     belief = votes.counts("share")
     belief = belief / belief.sum(axis=1, keepdims=True)
-    for _ in range(passes):
+    for _ in range(n_iter):
         counts = np.zeros((len(votes.rater_ids), 10, 10))
         for face, rater, answer in listed:
             counts[rater, :, answer] += belief[face]
@@ -53,21 +52,21 @@ def by_loops(votes: VoteTable, passes: int) -> np.ndarray:
     return belief
 
 
-@pytest.mark.parametrize("passes", [1, 7])
-def test_dawid_skene_is_what_plain_loops_give(passes: int) -> None:
+@pytest.mark.parametrize("n_iter", [1, 7])
+def test_dawid_skene__matches_plain_loops(n_iter: int) -> None:
     votes = tally(simulated(60))
-    found = DawidSkene(passes=passes, tolerance=0, prior_votes=0).fit(votes)
-    assert found.passes_ == passes
-    np.testing.assert_allclose(found.answers_, by_loops(votes, passes), atol=1e-8)
+    found = DawidSkene(n_iter=n_iter, tol=0, prior_votes=0).fit(votes)
+    assert found.n_iter_ == n_iter
+    np.testing.assert_allclose(found.answers_, by_loops(votes, n_iter), atol=1e-8)
 
 
-@pytest.mark.parametrize("method", [DawidSkene, OneCoin])
-def test_skills_are_recovered_and_beat_counting_votes(method: type) -> None:
+@pytest.mark.parametrize("method", [DawidSkene, OneCoinDawidSkene])
+def test_em__recovers_skills_and_beats_vote_share(method: type) -> None:
     votes = tally(simulated(400))
     found = method().fit(votes)
-    share = votes.closed() / votes.closed().sum(axis=1, keepdims=True)
+    share = votes.closed_counts() / votes.closed_counts().sum(axis=1, keepdims=True)
     assert right(found.probabilities_, votes) > right(share, votes) + 0.01
-    if method is OneCoin:
+    if method is OneCoinDawidSkene:
         skill = found.skill_
     else:
         skill = np.array([np.diag(table)[:4].mean() for table in found.confusion_])
@@ -76,19 +75,19 @@ def test_skills_are_recovered_and_beat_counting_votes(method: type) -> None:
     np.testing.assert_allclose(skill, [s + (1 - s) / 4 for s in SKILLS], atol=0.08)
 
 
-@pytest.mark.parametrize("method", [DawidSkene, OneCoin])
-def test_yesterdays_fit_is_a_shorter_way_to_the_same_place(method: type) -> None:
+@pytest.mark.parametrize("method", [DawidSkene, OneCoinDawidSkene])
+def test_em__start_saves_iterations(method: type) -> None:
     rows = simulated(300)
     name = "dawid_skene" if method is DawidSkene else "one_coin"
-    yesterday = aggregation.soft_labels(rows.head(rows.height - 40), method=name)
+    earlier = aggregation.soft_labels(rows.head(rows.height - 40), method=name)
     votes = tally(rows)
-    cold = method(tolerance=0.01).fit(votes)
-    warm = method(tolerance=0.01).fit(with_machine(votes, None, start=yesterday))
-    assert 0 < warm.passes_ < cold.passes_
+    cold = method(tol=0.01).fit(votes)
+    warm = method(tol=0.01).fit(tally(rows, start=earlier))
+    assert 0 < warm.n_iter_ < cold.n_iter_
     assert np.abs(warm.probabilities_ - cold.probabilities_).mean() < 0.01
 
 
-def test_one_vote_does_not_make_a_rater_sure() -> None:
+def test_dawid_skene__prior_limits_single_votes() -> None:
     rows = pl.concat([
         simulated(100),
         pl.DataFrame([("lonely", "once", "contempt")], schema=["face_id", "rater_id", "label"],
@@ -101,12 +100,12 @@ def test_one_vote_does_not_make_a_rater_sure() -> None:
     )
     contempt = ANSWERS.index("contempt")
     assert textbook[contempt, contempt] == pytest.approx(1)
-    # Nobody else ever says contempt; for other truths the rater is taken for an average one.
+    # No other rater answers contempt. For other truths the rater counts as an average one.
     assert pooled[0, 0] > 0.4
     assert textbook[0, 0] < 0.01
 
 
-def test_a_tie_between_equals_stays_one() -> None:
+def test_soft_labels__keeps_ties_between_equal_raters() -> None:
     rows = [
         row
         for pair in range(10)
@@ -120,42 +119,42 @@ def test_a_tie_between_equals_stays_one() -> None:
             assert label[anger] == pytest.approx(label[fear], abs=1e-6)
 
 
-def test_crowdlab_is_whole_where_cleanlab_only_tells_what_was_voted() -> None:
+def test_crowdlab__extends_posterior_to_unvoted_expressions() -> None:
     votes = tally(simulated(80))
     rng = np.random.default_rng(1)
     belief = rng.dirichlet(np.ones(8), size=len(votes.face_ids))
-    found = crowdlab.posterior_of(votes, belief)
+    found = crowdlab.posterior(votes, votes.face_ids, belief)
     assert found is not None
     counts = np.zeros_like(belief)
     weight = np.zeros(len(belief))
     for face, rater, answer, *_ in votes.answers.iter_rows():
-        worth = found.worth[votes.rater_ids[rater]]
+        worth = found.rater_weight[votes.rater_ids[rater]]
         counts[face, answer] += worth
         weight[face] += worth
-    # Goh et al.: the machine and each rater, averaged by weight; a rater is right with one common
-    # probability and otherwise says anything alike. That probability is solved for from one cell.
+    # Goh et al.: the mean of the machine and each rater by weight. A rater is right with one common
+    # probability and otherwise gives any other answer equally. It is solved for from one cell.
     face, answer = np.argwhere(counts > 0)[0]
-    total = found.model_worth + weight
-    value = found.right[face, answer] * total[face] - found.model_worth * belief[face, answer]
+    total = found.machine_weight + weight
+    value = found.voted[face, answer] * total[face] - found.machine_weight * belief[face, answer]
     wrong = weight[face] - counts[face, answer]
     common = (value - wrong / 7) / (counts[face, answer] - wrong / 7)
-    expected = found.model_worth * belief + counts * common
+    expected = found.machine_weight * belief + counts * common
     expected += (weight[:, None] - counts) * (1 - common) / 7
-    np.testing.assert_allclose(found.whole, expected / total[:, None], atol=1e-8)
+    np.testing.assert_allclose(found.probabilities, expected / total[:, None], atol=1e-8)
 
 
-def test_weights_of_raters_count_only_when_asked() -> None:
+def test_weighted__applies_rater_weights() -> None:
     rows = simulated(200)
     labels = aggregation.soft_labels(rows)
     quality = aggregation.rater_quality(rows, labels)
-    heeded = aggregation.soft_labels(aggregation.weighted(rows, quality))
+    reweighted = aggregation.soft_labels(aggregation.weighted(rows, quality))
     votes = tally(rows)
-    plain, told = (
+    plain, better = (
         frame.select(pl.col("expression").arr.to_list())["expression"].to_list()
-        for frame in (labels, heeded)
+        for frame in (labels, reweighted)
     )
-    assert right(np.array(told), votes) > right(np.array(plain), votes)
-    assert heeded.select("face_id", "n_votes", "agreement").equals(
+    assert right(np.array(better), votes) > right(np.array(plain), votes)
+    assert reweighted.select("face_id", "n_votes", "agreement").equals(
         labels.select("face_id", "n_votes", "agreement")
     )
     twice = pl.DataFrame([("f", "a", "anger"), ("f", "a", "fear"), ("f", "new", "fear")],

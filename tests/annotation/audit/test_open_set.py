@@ -1,4 +1,4 @@
-"""Open set: people's answers first, the machine's doubts where people are few."""
+"""Open set: votes of people combined with out-of-distribution scores."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ UNIFORM = [[0.125] * 8]
         ),
     ],
 )
-def test_evidence_is_combined_as_documented(
+def test_open_set__combines_evidence(
     answers: list[str], machine: dict, score: float, detail: str | None
 ) -> None:
     given = {name: np.array(value) for name, value in machine.items()}
@@ -87,7 +87,7 @@ def features(n: int = 40, *, seed: int = 0) -> np.ndarray:
     return cloud
 
 
-def test_the_odd_one_out_of_forty_is_found_and_no_other() -> None:
+def test_open_set__flags_outlier() -> None:
     result = audit.run("open_set", features=features())
     flagged = result.rows.filter("flag")
     assert flagged.select("face_id", "detail").rows() == [("5", "unlike the other faces")]
@@ -97,7 +97,7 @@ def test_the_odd_one_out_of_forty_is_found_and_no_other() -> None:
     assert (kept == 1).sum() >= 19
 
 
-def test_a_set_of_copies_has_no_odd_ones() -> None:
+def test_open_set__copies_have_no_outlier() -> None:
     cloud = np.ones((40, 8))
     cloud[5] = [1, 1, 1, 1, 1, 1, 1, 0.9]
     result = audit.run("open_set", features=cloud)
@@ -105,7 +105,7 @@ def test_a_set_of_copies_has_no_odd_ones() -> None:
     assert not result.rows["flag"].any()
 
 
-def test_open_faces_rank_below_closed_ones() -> None:
+def test_open_set__ambiguous_faces_rank_lower() -> None:
     rng = np.random.default_rng(0)
     closed = rng.dirichlet([8] + [0.3] * 7, size=30)
     scattered = rng.dirichlet([1.0] * 8, size=10)
@@ -114,7 +114,7 @@ def test_open_faces_rank_below_closed_ones() -> None:
     assert set(order.head(8)) <= set(range(30, 40))
 
 
-def test_the_threshold_is_a_setting() -> None:
+def test_open_set__threshold() -> None:
     given = {"open_set": np.array([[0.3, 0.0]]), "face_ids": ["f"]}
     assert not audit.run("open_set", **given).rows["flag"][0]
     assert audit.run("open_set", threshold=0.8, **given).rows["flag"][0]

@@ -1,4 +1,4 @@
-"""The queue: who still wants votes, in which order, and why."""
+"""The label queue: which faces still need votes, in which order, and why."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from annotation.sampling.active_learning import activelab_scores
 from annotation.sampling.queue import next_faces
-from annotation.sampling.relabel import activelab_scores
 from warehouse.errors import SettingsError, TableError
 from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
 
 CERTAIN = {"happy": [0, 1, 0, 0, 0, 0, 0, 0], "afraid": [0, 0, 0, 0, 0, 0, 1, 0]}
-TORN = [0.5, 0.5, 0, 0, 0, 0, 0, 0]
+UNSURE = [0.5, 0.5, 0, 0, 0, 0, 0, 0]
 
 
 def faces(ids: str, verdict: str = "kept") -> pl.DataFrame:
@@ -51,20 +51,24 @@ def duplicates(**pairs: str) -> pl.DataFrame:
     ).cast(TABLES["audits"].schema)  # fmt: skip
 
 
-def test_priority_is_the_mean_of_three_terms_and_reason_the_largest() -> None:
+def test_next_faces__priority_is_mean_of_three_terms() -> None:
     queued = next_faces(
         faces("abcde"),
         ratings(
-            a=CERTAIN["happy"], b=CERTAIN["happy"], c=CERTAIN["afraid"], d=TORN, e=CERTAIN["happy"]
+            a=CERTAIN["happy"],
+            b=CERTAIN["happy"],
+            c=CERTAIN["afraid"],
+            d=UNSURE,
+            e=CERTAIN["happy"],
         ),
         votes=votes(("e", "x", "anger"), ("e", "y", "fear")),
         wanted_votes=3,
     )
     # Expected counts: happiness 3.5, neutral 0.5, fear 1; rarity is 1 - count / 3.5.
-    rare_fear, rare_neutral, torn = 1 - 1 / 3.5, 1 - 0.5 / 3.5, 1 / math.log2(8)
+    rare_fear, rare_neutral, unsure = 1 - 1 / 3.5, 1 - 0.5 / 3.5, 1 / math.log2(8)
     expected = {
         "e": (1 / 3, "uncertain"),
-        "d": ((torn + rare_neutral / 2) / 3, "coverage"),
+        "d": ((unsure + rare_neutral / 2) / 3, "coverage"),
         "c": (rare_fear / 3, "coverage"),
         "a": (0, "uncertain"),
         "b": (0, "uncertain"),
@@ -77,14 +81,14 @@ def test_priority_is_the_mean_of_three_terms_and_reason_the_largest() -> None:
     assert queued["round"].unique().to_list() == [1]
 
 
-def test_enough_votes_dropped_faces_and_strangers_leave() -> None:
+def test_next_faces__leaves_out_finished_dropped_and_unknown_faces() -> None:
     queued = next_faces(
         pl.concat([faces("ab"), faces("c", "dropped"), faces("d", "failed")]),
         ratings(),
         votes=votes(
             ("a", "x", "fear"), ("a", "y", "fear"),
             ("b", "x", "fear"), ("b", "x", "anger"),
-            ("stranger", "x", "fear"),
+            ("unknown", "x", "fear"),
         ),
         wanted_votes=2,
     )  # fmt: skip
@@ -92,12 +96,12 @@ def test_enough_votes_dropped_faces_and_strangers_leave() -> None:
     assert queued["face_id"].to_list() == ["b"]
 
 
-def test_a_repeated_picture_is_asked_once_and_its_votes_count() -> None:
+def test_next_faces__duplicates_share_votes() -> None:
     same = duplicates(b="a", c="gone")
     queued = next_faces(
         faces("abc"), ratings(), votes=votes(), near_duplicates=same, wanted_votes=2
     )
-    # c repeats a face that is not here any more, so nobody else shows its picture.
+    # c repeats a missing face, so its picture would not be shown otherwise.
     assert queued["face_id"].to_list() == ["a", "c"]
     answered = votes(("b", "x", "fear"), ("b", "y", "anger"))
     queued = next_faces(
@@ -111,7 +115,7 @@ def test_a_repeated_picture_is_asked_once_and_its_votes_count() -> None:
     assert queued["priority"].to_list() == pytest.approx([2 / 3, 1 / 3])
 
 
-def test_the_mean_of_several_machine_raters_counts_and_broken_ones_do_not() -> None:
+def test_next_faces__averages_valid_machine_raters() -> None:
     two = pl.concat([ratings(a=CERTAIN["happy"]), ratings(a=CERTAIN["afraid"])])
     (row,) = next_faces(faces("a"), two, votes=votes(), wanted_votes=1).iter_rows(named=True)
     assert row["priority"] == pytest.approx(1 / math.log2(8) / 3)
@@ -120,7 +124,7 @@ def test_the_mean_of_several_machine_raters_counts_and_broken_ones_do_not() -> N
     assert (row["priority"], row["reason"]) == (pytest.approx(1 / 3), "uncertain")
 
 
-def test_limit_round_and_order_are_kept() -> None:
+def test_next_faces__limit_round_and_order() -> None:
     rows = {f"f{number}": CERTAIN["happy"] for number in range(9)}
     table = pl.DataFrame({"face_id": list(rows)})
     given = {"votes": votes(), "wanted_votes": 1, "round": 4}
@@ -130,13 +134,13 @@ def test_limit_round_and_order_are_kept() -> None:
     assert next_faces(table, ratings(**rows), limit=0, **given).is_empty()
 
 
-def test_nothing_to_ask() -> None:
+def test_next_faces__is_empty_without_faces() -> None:
     empty = next_faces(faces(""), ratings(), votes=votes(), wanted_votes=1)
     assert (empty.height, empty.schema) == (0, TABLES["queue"].schema)
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "said"),
+    ("change", "error", "message"),
     [
         ({"wanted_votes": 0}, SettingsError, "wanted_votes=0"),
         ({"limit": -1}, SettingsError, "limit=-1"),
@@ -145,59 +149,61 @@ def test_nothing_to_ask() -> None:
         ({"votes": votes(("a", "x", "bored"))}, TableError, "'bored'"),
     ],
 )
-def test_garbage_is_refused(change: dict, error: type[Exception], said: str) -> None:
+def test_next_faces__rejects_invalid_input(
+    change: dict, error: type[Exception], message: str
+) -> None:
     given = {"faces": faces("a"), "ratings": ratings(), "votes": votes(), "wanted_votes": 1}
     given |= change
     with pytest.raises(error) as caught:
         next_faces(given.pop("faces"), given.pop("ratings"), **given)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_doubted_face_is_asked_again_until_it_has_the_votes() -> None:
+def test_next_faces__reannotates_flagged_faces() -> None:
     answered = votes(
         ("a", "x", "fear"), ("a", "y", "anger"), ("b", "x", "fear"), ("b", "y", "fear")
     )
-    doubted = pl.DataFrame({"face_id": ["a", "b", "new"], "n_answers": [2, 4, 0]})
-    given = {"votes": answered, "wanted_votes": 2, "doubted": doubted}
-    rated = ratings(a=TORN, b=CERTAIN["happy"])
+    flagged = pl.DataFrame({"face_id": ["a", "b", "new"], "n_answers": [2, 4, 0]})
+    given = {"votes": answered, "wanted_votes": 2, "flagged": flagged}
+    rated = ratings(a=UNSURE, b=CERTAIN["happy"])
     assert next_faces(faces("ab"), rated, **given).is_empty()
     (row,) = next_faces(faces("ab"), rated, reask_votes=2, **given).iter_rows(named=True)
-    # b has had its two more answers; "new" was never asked, so it cannot be asked again.
+    # b has its two additional answers; "new" has no first annotation.
     assert (row["face_id"], row["reason"], row["wanted_votes"]) == ("a", "audit", 4)
     assert 0 <= row["priority"] <= 1
 
 
-def test_a_budget_is_spent_where_a_vote_buys_most() -> None:
-    rated = ratings(a=CERTAIN["happy"], b=TORN, c=[1 / 8] * 8)
+def test_next_faces__budget_goes_to_most_valuable_votes() -> None:
+    rated = ratings(a=CERTAIN["happy"], b=UNSURE, c=[1 / 8] * 8)
     given = {"votes": votes(), "wanted_votes": 3}
-    # The machine counts 2: value is spread / (2 + k + 1)^2; spread 0, 1/2, 7/8.
+    # The machine counts 2: value is variance / (2 + k + 1)^2; variance 0, 1/2, 7/8.
     # c: .097 .055 .035, b: .056 .031 .02, a: 0.
-    spent = {
+    granted = {
         budget: dict(
             next_faces(faces("abc"), rated, budget=budget, **given)
             .select("face_id", "wanted_votes").iter_rows()
         )
         for budget in range(8)
     }  # fmt: skip
-    assert spent[0] == {}
-    assert spent[1] == {"c": 1}
-    assert spent[2] == {"c": 1, "b": 1}
-    assert spent[3] == {"c": 2, "b": 1}
-    assert spent[6] == {"c": 3, "b": 3}
-    assert spent[7] == {"c": 3, "b": 3, "a": 1}
+    assert granted[0] == {}
+    assert granted[1] == {"c": 1}
+    assert granted[2] == {"c": 1, "b": 1}
+    assert granted[3] == {"c": 2, "b": 1}
+    assert granted[6] == {"c": 3, "b": 3}
+    assert granted[7] == {"c": 3, "b": 3, "a": 1}
     everything = next_faces(faces("abc"), rated, budget=99, **given)
     assert everything["wanted_votes"].to_list() == [3, 3, 3]
 
 
-def test_votes_so_far_lower_the_worth_of_another() -> None:
-    rated = ratings(a=TORN, b=TORN)
+def test_next_faces__votes_lower_value_of_next() -> None:
+    rated = ratings(a=UNSURE, b=UNSURE)
     queued = next_faces(
         faces("ab"), rated, votes=votes(("a", "x", "neutral")), wanted_votes=3, budget=1
     )
     assert queued.select("face_id", "wanted_votes").rows() == [("b", 1)]
 
 
-def test_rare_poses_units_and_subjects_come_first() -> None:
+def test_next_faces__rare_faces_first() -> None:
     table = faces("abcd").with_columns(
         yaw=pl.Series([0.0, 1.0, 2.0, 60.0]), subject_id=pl.Series(["s", "s", "s", "t"])
     )
@@ -212,7 +218,7 @@ def test_rare_poses_units_and_subjects_come_first() -> None:
     assert found == pytest.approx({"d": 4 / 3 / 4 / 3, "c": 2 / 3 / 4 / 3, "a": 0, "b": 0})
 
 
-def test_activelab_ranks_what_people_and_machine_leave_open() -> None:
+def test_activelab_scores__uncertain_faces_are_lowest() -> None:
     counts = np.array([[5, 0, 0], [3, 2, 0], [0, 0, 0], [1, 0, 0]], float)
     machine = np.array([[0.9, 0.05, 0.05], [0.4, 0.4, 0.2], [0.34, 0.33, 0.33], [0.9, 0.05, 0.05]])
     scores = activelab_scores(counts, machine)

@@ -1,4 +1,4 @@
-"""Krippendorff's alpha against values worked out by hand and in his textbook."""
+"""Krippendorff's alpha, against values computed by hand and from the textbook."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = {"1": "neutral", "2": "happiness", "3": "surprise", "4": "sadness", "5":
 
 
 def table(*raters: str) -> pl.DataFrame:
-    """One text per rater, one character per face; a dot where the rater said nothing."""
+    """One text per rater, one character per face; a dot without an answer."""
     rows = [
         (f"f{face:02d}", f"r{rater}", NAMES[code])
         for rater, codes in enumerate(raters)
@@ -42,22 +42,22 @@ def table(*raters: str) -> pl.DataFrame:
             0.743,
             id="textbook, four observers",
         ),
-        pytest.param(("12", "12"), 1, id="always together"),
+        pytest.param(("12", "12"), 1, id="always equal"),
         # N = 4, two of each: 1 - 3 * (2 + 2) / (16 - 8).
-        pytest.param(("11", "22"), -0.5, id="never together"),
+        pytest.param(("11", "22"), -0.5, id="never equal"),
         # (1,1), (1,2): D = 0 + 2, N = 4, N_c = 3, 1: 1 - 3 * 2 / (16 - 10).
         pytest.param(("11", "12"), 0, id="as chance"),
         pytest.param(("11", "11"), None, id="one answer only"),
-        pytest.param(("1.", ".2"), None, id="nobody shares a face"),
+        pytest.param(("1.", ".2"), None, id="no shared face"),
         pytest.param(("123",), None, id="one rater"),
     ],
 )
-def test_alpha(raters: tuple[str, ...], alpha: float | None) -> None:
+def test_krippendorff_alpha(raters: tuple[str, ...], alpha: float | None) -> None:
     found = krippendorff_alpha(table(*raters))
     assert found == (None if alpha is None else pytest.approx(alpha, abs=5e-4))
 
 
-def test_counts_give_what_votes_give() -> None:
+def test_alpha_from_counts__matches_votes() -> None:
     counts = np.array([[3, 0, 0], [1, 2, 0], [0, 0, 1], [1, 1, 1]])
     votes = pl.DataFrame(
         [
@@ -71,7 +71,7 @@ def test_counts_give_what_votes_give() -> None:
     assert alpha_from_counts(counts) == pytest.approx(krippendorff_alpha(votes))
 
 
-def test_several_answers_of_one_rater_do_not_disagree_with_themselves() -> None:
+def test_krippendorff_alpha__several_answers_of_one_rater() -> None:
     votes = pl.DataFrame(
         [("f", "a", "happy"), ("f", "b", "anger"), ("f", "c", "anger"), ("f", "c", "disgust")],
         schema=["face_id", "rater_id", "label"],
@@ -81,7 +81,7 @@ def test_several_answers_of_one_rater_do_not_disagree_with_themselves() -> None:
     assert krippendorff_alpha(votes) == pytest.approx(1 - 5 / 5.5)
 
 
-def test_no_votes_have_no_alpha() -> None:
+def test_krippendorff_alpha__is_none_without_votes() -> None:
     assert krippendorff_alpha(table()) is None
     assert alpha_from_counts(np.zeros((0, 10))) is None
 
@@ -104,37 +104,37 @@ TEXTBOOK = ("123321412...", "1233224125.3", ".3332342251.", "12332441251.")
     [
         # Krippendorff, 2011, the same data with the other metrics.
         pytest.param(TEXTBOOK, 0.815, 0.849, id="textbook, four observers"),
-        pytest.param(("15", "15"), 1, 1, id="always together"),
+        pytest.param(("15", "15"), 1, 1, id="always equal"),
         pytest.param(("33", "33"), None, None, id="one value only"),
-        pytest.param(("1.", ".2"), None, None, id="nobody shares a face"),
+        pytest.param(("1.", ".2"), None, None, id="no shared face"),
         # Values 1 and 2 for one face: within 1 * 2 / 1 / ... = across, so alpha is 0.
         pytest.param(("1", "2"), 0, 0, id="one face, two values"),
     ],
 )
-def test_alpha_of_numbers(raters, ordinal, interval) -> None:
+def test_alpha_of_numbers__textbook(raters, ordinal, interval) -> None:
     for metric, wanted in (("ordinal", ordinal), ("interval", interval)):
         found = alpha_of_numbers(numbers(*raters), metric=metric)
         assert found == (None if wanted is None else pytest.approx(wanted, abs=5e-4)), metric
 
 
-def test_ordinal_alpha_does_not_change_when_the_scale_is_bent() -> None:
+def test_alpha_of_numbers__ordinal_ignores_monotone_scaling() -> None:
     bent = numbers(*TEXTBOOK).with_columns(pl.col("value") ** 3)
     assert alpha_of_numbers(bent) == pytest.approx(alpha_of_numbers(numbers(*TEXTBOOK)))
 
 
-def test_numbers_nobody_gave_do_not_count_and_two_of_one_rater_are_refused() -> None:
+def test_alpha_of_numbers__ignores_missing_and_rejects_repeated() -> None:
     holes = numbers(*TEXTBOOK).vstack(
         pl.DataFrame({"face_id": ["f00", "f01"], "rater_id": ["x", "x"], "value": [None, np.nan]},
                      schema={"face_id": pl.String, "rater_id": pl.String, "value": pl.Float64})
     )  # fmt: skip
     assert alpha_of_numbers(holes) == pytest.approx(alpha_of_numbers(numbers(*TEXTBOOK)))
-    with pytest.raises(TableError, match="one value per face and rater"):
+    with pytest.raises(TableError, match="several values for one face"):
         alpha_of_numbers(pl.concat([numbers("1", "2"), numbers("3")]))
-    with pytest.raises(TableError, match="none called value"):
+    with pytest.raises(TableError, match="missing in the ratings: value"):
         alpha_of_numbers(holes.drop("value"))
 
 
-def test_alpha_by_expression_is_the_alpha_of_one_against_the_rest() -> None:
+def test_alpha_by_expression__is_one_against_rest() -> None:
     votes = table(*TEXTBOOK)
     found = {row["label"]: row for row in alpha_by_expression(votes).iter_rows(named=True)}
     for code, name in NAMES.items():
@@ -147,7 +147,7 @@ def test_alpha_by_expression_is_the_alpha_of_one_against_the_rest() -> None:
     assert (found["contempt"]["alpha"], found["contempt"]["n_faces"]) == (None, 0)
 
 
-def test_alpha_by_rater_tells_who_stands_apart() -> None:
+def test_alpha_by_rater__is_lower_for_outlier() -> None:
     votes = table("1212", "1212", "1221")
     found = {row["rater_id"]: row for row in alpha_by_rater(votes).iter_rows(named=True)}
     # Chance: 12 votes, six of each: 2 * 36 / (12 * 11). r2 disagrees on two of four faces, the
@@ -161,7 +161,7 @@ def test_alpha_by_rater_tells_who_stands_apart() -> None:
     assert alpha_by_rater(table()).is_empty()
 
 
-def test_alpha_over_time_is_that_of_each_weeks_votes() -> None:
+def test_alpha_over_time__is_per_week() -> None:
     early, late = table("12", "12"), table("12", "21")
     votes = pl.concat(
         [
@@ -177,7 +177,7 @@ def test_alpha_over_time_is_that_of_each_weeks_votes() -> None:
     assert found["n_votes"].to_list() == [4, 4]
 
 
-def test_each_action_unit_has_an_alpha_of_its_own() -> None:
+def test_alpha_by_unit__is_per_unit() -> None:
     coded = pl.DataFrame(
         [("f", "a", 12, 0.5), ("f", "b", 12, 0.5), ("g", "a", 12, 0.1), ("g", "b", 12, 0.1),
          ("f", "a", 4, 1.0)],

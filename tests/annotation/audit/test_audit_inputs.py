@@ -1,4 +1,4 @@
-"""Every audit at the edge: few faces, one class, nothing at all, and numbers that are none."""
+"""Degenerate inputs: few faces, one class, no labels, invalid numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def belief(n: int, classes: int, *, seed: int = 0) -> np.ndarray:
     return rows
 
 
-def whole(result: audit.AuditResult, n: int) -> None:
+def check(result: audit.AuditResult, n: int) -> None:
     assert result.rows.schema == TABLES["audits"].schema
     assert result.rows.height == n
     assert 0 <= result.score <= 1
@@ -30,28 +30,28 @@ def whole(result: audit.AuditResult, n: int) -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 5, 10, 40])
 @pytest.mark.parametrize("classes", [1, 2, 8])
-def test_label_noise_of_few_good_faces_flags_none(n: int, classes: int) -> None:
+def test_label_noise__few_correct_labels(n: int, classes: int) -> None:
     labels = np.arange(n) % classes
     result = audit.run(
         "label_noise", labels=labels, probabilities=belief(n, classes), out_of_sample=True
     )
-    whole(result, n)
+    check(result, n)
     assert not result.rows["flag"].any()
     assert result.score > 0.5 or n == 0
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 9, 10, 40])
 @pytest.mark.parametrize("classes", [1, 2, 8])
-def test_label_noise_cross_fitted_on_few_faces(n: int, classes: int) -> None:
+def test_label_noise__cross_validated_on_few_faces(n: int, classes: int) -> None:
     features = np.random.default_rng(0).normal(size=(n, 256))
     result = audit.run("label_noise", labels=np.arange(n) % classes, features=features)
-    whole(result, n)
-    # Too few faces or one class teach nothing: no score rather than a made-up one.
+    check(result, n)
+    # Too few faces or one class cannot train a classifier, so there is no score.
     judged = n if n >= 10 and classes > 1 else 0
     assert result.rows["score"].count() == judged
 
 
-def test_label_noise_of_one_class_is_judged_by_the_margin() -> None:
+def test_label_noise__single_class() -> None:
     probabilities = np.full((40, 8), 0.02)
     probabilities[:, 0] = 0.86
     probabilities[7] = np.roll(probabilities[7], 1)
@@ -70,9 +70,9 @@ def test_label_noise_of_one_class_is_judged_by_the_margin() -> None:
         pytest.param(np.full((3, 8), np.nan), id="distributions"),
     ],
 )
-def test_label_noise_without_any_label_judges_nothing(labels: object) -> None:
+def test_label_noise__no_labels(labels: object) -> None:
     result = audit.run("label_noise", labels=labels, probabilities=belief(3, 2), out_of_sample=True)
-    whole(result, 3)
+    check(result, 3)
     assert (result.rows["score"].count(), result.score) == (0, 1.0)
 
 
@@ -84,7 +84,7 @@ def test_label_noise_without_any_label_judges_nothing(labels: object) -> None:
         pytest.param(np.array(["happiness", "sadness"]), [1, 3], id="array of names"),
     ],
 )
-def test_labels_come_in_any_usual_form(labels: object, same: list[int]) -> None:
+def test_label_noise__accepts_all_label_forms(labels: object, same: list[int]) -> None:
     probabilities = belief(2, 8)
     results = [
         audit.run("label_noise", labels=form, probabilities=probabilities, out_of_sample=True)
@@ -98,7 +98,7 @@ BROKEN[1, 2] = np.nan
 
 
 @pytest.mark.parametrize(
-    ("inputs", "said"),
+    ("inputs", "message"),
     [
         pytest.param(
             {"probabilities": BROKEN}, "NaN or infinity in 1 rows, the first '1'", id="NaN"
@@ -113,17 +113,21 @@ BROKEN[1, 2] = np.nan
         pytest.param({"labels": [0, 1]}, "2", id="too few labels"),
         pytest.param({"labels": np.full((3, 8), 0.5)}, "no distribution", id="soft labels"),
         pytest.param({"face_ids": ["a", "b", "a"]}, "repeat", id="a face twice"),
-        pytest.param({"votes": pl.DataFrame({"face_id": ["0"]})}, "without rater_id", id="votes"),
+        pytest.param(
+            {"votes": pl.DataFrame({"face_id": ["0"]})},
+            "missing in the vote table: rater_id",
+            id="votes",
+        ),
     ],
 )
-def test_label_noise_refuses_garbage(inputs: dict, said: str) -> None:
+def test_label_noise__rejects_invalid_input(inputs: dict, message: str) -> None:
     given = {"labels": [0, 1, 0], "probabilities": belief(3, 2), "out_of_sample": True, **inputs}
     with pytest.raises(TableError) as caught:
         audit.run("label_noise", **given)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_frames_are_aligned_by_face_and_holes_are_named() -> None:
+def test_label_noise__aligns_frames_by_face() -> None:
     ids = ["c", "a", "b"]
     labels = aggregation.soft_labels(
         pl.DataFrame({"face_id": ids, "rater_id": ["r"] * 3, "label": ["fear", "anger", "fear"]})
@@ -149,7 +153,7 @@ def test_frames_are_aligned_by_face_and_holes_are_named() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 9, 10, 40])
-def test_open_set_of_few_faces(n: int) -> None:
+def test_open_set__few_faces(n: int) -> None:
     rng = np.random.default_rng(0)
     result = audit.run(
         "open_set",
@@ -158,21 +162,21 @@ def test_open_set_of_few_faces(n: int) -> None:
         features=rng.normal(size=(n, 256)),
         open_set=np.full((n, 2), 0.01),
     )
-    whole(result, n)
+    check(result, n)
     assert not result.rows["flag"].any()
 
 
-def test_open_set_refuses_garbage() -> None:
+def test_open_set__rejects_invalid_input() -> None:
     broken = np.ones((12, 4))
     broken[3, 1] = np.inf
-    with pytest.raises(TableError, match="finite features"):
+    with pytest.raises(TableError, match="features are not finite"):
         audit.run("open_set", features=broken)
-    with pytest.raises(SettingsError, match="none of them"):
+    with pytest.raises(SettingsError, match="none of labels"):
         audit.run("open_set")
 
 
 @pytest.mark.parametrize(
-    ("name", "inputs", "said"),
+    ("name", "inputs", "message"),
     [
         ("labels", {}, "label_noise, open_set, near_duplicates, rater_drift"),
         ("open_set", {"chances": 1}, "chances"),
@@ -180,7 +184,7 @@ def test_open_set_refuses_garbage() -> None:
         ("near_duplicates", {"radius": 20, "faces": pl.DataFrame()}, "radius=20"),
     ],
 )
-def test_unknown_audits_and_inputs_are_named(name: str, inputs: dict, said: str) -> None:
+def test_run__names_unknown_audits_and_inputs(name: str, inputs: dict, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         audit.run(name, **inputs)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

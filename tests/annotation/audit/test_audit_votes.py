@@ -1,4 +1,4 @@
-"""Vote tables as they come: every audit that reads votes gives a sensible result or a refusal."""
+"""Degenerate vote tables in every audit that reads votes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from warehouse.errors import TableError
 from warehouse.vocabulary import EXPRESSIONS
 
 N = 10
-SAID = [EXPRESSIONS[face % 3] for face in range(N)]
+SHOWN = [EXPRESSIONS[face % 3] for face in range(N)]
 """What ten faces show."""
 
 
@@ -30,7 +30,7 @@ def table(*rows: tuple[int, str, str]) -> pl.DataFrame:
 
 
 def by(*raters: str) -> list[tuple[int, str, str]]:
-    return [(face, rater, SAID[face]) for rater in raters for face in range(N)]
+    return [(face, rater, SHOWN[face]) for rater in raters for face in range(N)]
 
 
 def machine(labels: list[str]) -> np.ndarray:
@@ -39,9 +39,9 @@ def machine(labels: list[str]) -> np.ndarray:
     return belief
 
 
-ODD = {
+DEGENERATE = {
     "one rater": by("a"),
-    "a rater who voted once": [*by("a", "b"), (0, "once", SAID[0])],
+    "a rater who voted once": [*by("a", "b"), (0, "once", SHOWN[0])],
     "every vote twice": by("a", "b", "a", "b"),
     "ten faces, three raters": by("a", "b", "c"),
     "one class": [(face, rater, "fear") for rater in "ab" for face in range(N)],
@@ -49,8 +49,8 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("votes", ODD.values(), ids=ODD.keys())
-def test_odd_votes_are_judged_and_nobody_is_accused(votes: list[tuple[int, str, str]]) -> None:
+@pytest.mark.parametrize("votes", DEGENERATE.values(), ids=DEGENERATE.keys())
+def test_audits__flag_nothing_in_degenerate_votes(votes: list[tuple[int, str, str]]) -> None:
     frame = table(*votes)
     labels = aggregation.soft_labels(frame)
     plurality = [EXPRESSIONS[int(np.argmax(row))] for row in labels["expression"].to_list()]
@@ -71,7 +71,7 @@ def test_odd_votes_are_judged_and_nobody_is_accused(votes: list[tuple[int, str, 
     assert opened.rows["score"].to_list() == [1.0] * N
 
 
-def test_repeated_votes_count_once() -> None:
+def test_audits__repeated_votes_count_once() -> None:
     once, twice = table(*by("a", "b", "c")), table(*by("a", "b", "c"), *by("a", "b", "c"))
     assert aggregation.soft_labels(twice).equals(aggregation.soft_labels(once))
     assert aggregation.rater_quality(twice).equals(aggregation.rater_quality(once))
@@ -79,7 +79,7 @@ def test_repeated_votes_count_once() -> None:
     assert drift[0] == drift[1]
 
 
-def test_no_machine_rater_at_all_leaves_peoples_own_evidence() -> None:
+def test_open_set__uses_votes_without_machine_rater() -> None:
     frame = table(*by("a", "b"), *((face, "c", "unknown") for face in range(N)))
     labels = aggregation.soft_labels(frame)
     opened = audit.run("open_set", labels=labels)
@@ -91,21 +91,21 @@ def test_no_machine_rater_at_all_leaves_peoples_own_evidence() -> None:
 
 @pytest.mark.parametrize("name", ["rater_drift", "label_noise"])
 @pytest.mark.parametrize("label", ["bored", "", "7"])
-def test_votes_outside_the_vocabulary_are_refused_by_name(name: str, label: str) -> None:
+def test_audits__name_labels_outside_vocabulary(name: str, label: str) -> None:
     votes = table(*by("a", "b"), (0, "c", label))
-    beside = {"labels": SAID, "probabilities": machine(SAID), "out_of_sample": True}
+    inputs = {"labels": SHOWN, "probabilities": machine(SHOWN), "out_of_sample": True}
     with pytest.raises(TableError, match=repr(label)):
-        audit.run(name, votes=votes, **(beside if name == "label_noise" else {}))
+        audit.run(name, votes=votes, **(inputs if name == "label_noise" else {}))
 
 
-def test_features_with_holes_are_refused_by_every_audit_that_reads_them() -> None:
+def test_audits__reject_nan_features() -> None:
     features = np.random.default_rng(0).normal(size=(N, 4))
     features[3, 2] = np.nan
     faces = pl.DataFrame(
         {"face_id": [f"f{face}" for face in range(N)], "feature": features.tolist()}
     )
     for name, given in (
-        ("label_noise", {"labels": SAID, "features": features}),
+        ("label_noise", {"labels": SHOWN, "features": features}),
         ("open_set", {"features": features}),
         ("near_duplicates", {"faces": faces}),
     ):
