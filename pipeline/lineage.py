@@ -1,4 +1,4 @@
-"""From a released face back to its video, votes, models and the runs that made them."""
+"""Trace a released face to its inputs and the Dagster runs that wrote them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from warehouse.storage.home import Home
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-BY_BATCH = ("raw_videos", "faces", "ratings")
-WHOLE = (
+PARTITIONED = ("raw_videos", "faces", "ratings")
+UNPARTITIONED = (
     "identities", "near_duplicates", "annotations", "soft_labels", "label_noise", "open_set",
 )  # fmt: skip
-OF_MADE = ("synthetic_faces", "synthetic_labels")
+OF_SYNTHETIC = ("synthetic_faces", "synthetic_labels")
 
 
 def trace(settings: Settings, *, version: str, face: str) -> dict[str, Any]:
-    """``releases.lineage``, and ``runs``: asset to the id of the run that last wrote it before
-    this version was made. Records of runs go when somebody is forgotten; then it is empty.
+    """Return ``releases.lineage`` and ``runs``, asset to run id.
+
+    The run is the last one that wrote the asset before this version was made. An erasure deletes
+    the records of runs; ``runs`` is then empty.
 
     Raises:
         ReleaseError: the version does not hold this face.
@@ -34,15 +36,15 @@ def trace(settings: Settings, *, version: str, face: str) -> dict[str, Any]:
             name=settings.release,
             version=found["release"]["version"],
             batch=origin["batch"] if origin else None,
-            assets=WHOLE if found["made"] is None else OF_MADE,
+            assets=UNPARTITIONED if found["made"] is None else OF_SYNTHETIC,
         )
     }
 
 
 def runs(
-    home: Home, *, name: str, version: str, batch: str | None, assets: tuple[str, ...] = WHOLE
+    home: Home, *, name: str, version: str, batch: str | None, assets: tuple[str, ...] = UNPARTITIONED
 ) -> dict[str, str]:
-    """Asset to run id, the release last; without the release's own record, nothing is said."""
+    """Return asset to run id, the release last; empty without a record of its run."""
     if not (home.dagster / "history").is_dir():
         return {}
     from pipeline.dagster_instance.instance import open_instance
@@ -52,13 +54,13 @@ def runs(
     if made is None:
         return {}
     run, when = made
-    wanted = [(asset, batch) for asset in BY_BATCH if batch] + [(asset, None) for asset in assets]
+    wanted = [(asset, batch) for asset in PARTITIONED if batch] + [(asset, None) for asset in assets]
     found = {asset: _last(instance, asset, key, before=when) for asset, key in wanted}
     return {asset: one for asset, one in found.items() if one} | {"release": run}
 
 
 def _release(instance: DagsterInstance, name: str, version: str) -> tuple[str, float] | None:
-    """Run and time of the materialization that made a version, not of those that found it."""
+    """Return run id and time of the materialization that created a version."""
     from dagster import AssetKey
 
     cursor = None
@@ -66,8 +68,9 @@ def _release(instance: DagsterInstance, name: str, version: str) -> tuple[str, f
         page = instance.fetch_materializations(AssetKey("release"), limit=200, cursor=cursor)
         for record in page.records:
             event = record.asset_materialization
-            told = {key: value.value for key, value in event.metadata.items()} if event else {}
-            if (told.get("name"), told.get("version"), told.get("created")) == (
+            metadata = event.metadata if event else {}
+            facts = {key: value.value for key, value in metadata.items()}
+            if (facts.get("name"), facts.get("version"), facts.get("created")) == (
                 name, version, True,
             ):  # fmt: skip
                 return record.run_id, record.timestamp

@@ -1,4 +1,4 @@
-"""From the tables of a home to the next version of a release."""
+"""Read the inputs of a release from the tables of a home."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import polars as pl
 
 from pipeline import models as packs
 from pipeline.settings import Settings
-from warehouse.licences import origin, terms
+from warehouse.licences import model_terms, terms
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
 
@@ -20,17 +20,17 @@ _AU_PROVENANCE = (
     "Estimated by the machine rater named above, which learned from landmark blendshapes: AU "
     "proxies, not FACS coding by a person. NaN marks a unit that this rater does not know."
 )
-_MADE_AU = (
+_SYNTHETIC_AU = (
     " Of synthetic faces they are what that rater measured in the picture, not what it was made "
     "to show."
 )
 
 
 def create(settings: Settings) -> Release:
-    """Build the next version from ``curated_faces``, ``made_faces`` and every standing vote.
+    """Build the next version from curated faces, synthetic faces and votes.
 
     Raises:
-        ReleaseError: nothing is curated yet, a crop is missing, or the declared use is forbidden.
+        ReleaseError: no face is curated, a crop is missing, or the declared use is forbidden.
     """
     from warehouse import releases
 
@@ -41,7 +41,7 @@ def create(settings: Settings) -> Release:
         rows=rows(home),
         votes=_votes(home),
         facts=facts(home, detector=settings.detector),
-        settings=_settings_that_matter(settings),
+        settings=_relevant_settings(settings),
         code_version=importlib.metadata.version("risorius"),
         drop_flagged=settings.drop_flagged,
         use=settings.release_use,
@@ -52,20 +52,20 @@ def create(settings: Settings) -> Release:
 
 
 def rows(home: Home) -> pl.DataFrame:
-    """Curated faces, then the synthetic ones that were kept, under the terms of their model."""
+    """Return curated faces, then the kept synthetic ones under their model's licence."""
     seen = views.query(home, "SELECT * FROM curated_faces")
     seen = seen.join(near_groups(home, seen["face_id"]), on="face_id", how="left")
     made = views.query(home, "SELECT * FROM made_faces")
-    models = {name: origin(name).licence for name in made["licence"].unique().drop_nulls()}
+    models = {name: model_terms(name).licence for name in made["licence"].unique().drop_nulls()}
     licence = pl.col("licence").replace_strict(models, default="unknown", return_dtype=pl.String)
     return pl.concat([seen, made.with_columns(licence)], how="diagonal_relaxed")
 
 
 def clips(home: Home) -> pl.DataFrame:
-    """Clips of every kept video with their frames; the release takes those it may.
+    """Return the clips of every kept video with their frames.
 
-    ``near_groups`` names what their frames nearly repeat: also frames nobody voted on, which the
-    faces of the release do not tell of.
+    ``near_groups`` names the groups of near duplicates of their frames. It covers frames without
+    votes, which are not among the faces of the release.
     """
     found = views.query(home, "SELECT * FROM clip_frames")
     if found["video_id"].n_unique() < 2:
@@ -77,11 +77,11 @@ def clips(home: Home) -> pl.DataFrame:
 
 
 def near_groups(home: Home, faces: pl.Series) -> pl.DataFrame:
-    """``face_id, near_group``: which of ``faces`` hang together by a chain of near pairs.
+    """Return ``face_id, near_group``: connected components of near duplicates.
 
-    The table ``audits`` names the face that each one repeats, and no more: two faces that are
-    both near a third, which is perhaps not released, are tied by the audit's graph alone. So the
-    graph is drawn again, over every kept face. A group bears the name of its first face.
+    The table ``audits`` names only the face that each one repeats. Two faces that are both near a
+    third, perhaps unreleased one are connected only in the audit's graph, so the audit runs again
+    over all kept faces. A group is named after its first face.
     """
     from annotation import audit
 
@@ -103,7 +103,7 @@ def near_groups(home: Home, faces: pl.Series) -> pl.DataFrame:
 
 
 def facts(home: Home, *, detector: str = "centerface") -> dict[str, Any]:
-    """What the card and the manifest say about how the rows came to be."""
+    """Return stages, audits, models and raters for card and manifest."""
     stages = views.query(
         home,
         """SELECT stage, verdict, split_part(reason, ':', 1) AS reason, sum(n)::BIGINT AS n
@@ -118,21 +118,24 @@ def facts(home: Home, *, detector: str = "centerface") -> dict[str, Any]:
     )
     machine = tables.scan(home, "ratings").select(pl.col("rater_id").unique().sort()).collect()
     quality = tables.read(home, "rater_quality").drop("confusion").sort("rater_id")
-    said = views.query(home, "SELECT * FROM consents")
+    consents = views.query(home, "SELECT * FROM consents")
     return {
         "stages": [*stages.to_dicts(), *labels.to_dicts(), *made.to_dicts()],
         "audits": audits.to_dicts(),
         "machine_raters": machine["rater_id"].to_list(),
         "models": _models(home, [detector, *machine["rater_id"]]),
-        "au_provenance": _AU_PROVENANCE + (_MADE_AU if made.height else ""),
+        "au_provenance": _AU_PROVENANCE + (_SYNTHETIC_AU if made.height else ""),
         "rater_quality": quality.to_dicts(),
-        **({"consent": _consent(said)} if said.height else {}),
+        **({"consent": _consent(consents)} if consents.height else {}),
     }
 
 
-def _models(home: Home, touched: list[str]) -> list[dict[str, str]]:
-    """Weights that touched every row. A model of synthetic faces binds those alone, by licence."""
-    found = [(name, origin(name), packs.licence_of(home, name)) for name in touched]
+def _models(home: Home, identifiers: list[str]) -> list[dict[str, str]]:
+    """Describe the weights that contributed to every row.
+
+    The synthesis model is not listed: its licence is a column of its synthetic faces.
+    """
+    found = [(name, model_terms(name), packs.licence_of(home, name)) for name in identifiers]
     return [
         {
             "name": name.rstrip("/").rsplit("/", 1)[-1],
@@ -144,11 +147,11 @@ def _models(home: Home, touched: list[str]) -> list[dict[str, str]]:
     ]
 
 
-def _consent(said: pl.DataFrame) -> str:
-    """One sentence per statement; the statements are those of ``videos.csv``, word for word."""
+def _consent(consents: pl.DataFrame) -> str:
+    """Return one sentence per statement, quoted from ``videos.csv``."""
     parts = [
         f"{n} {'video' if n == 1 else 'videos'}: {text or 'not stated'}"
-        for text, n in said.select("consent", "n").iter_rows()
+        for text, n in consents.select("consent", "n").iter_rows()
     ]
     return "As stated beside the videos. " + "; ".join(parts) + "."
 
@@ -167,7 +170,7 @@ def _votes(home: Home) -> pl.DataFrame:
     )
 
 
-def _settings_that_matter(settings: Settings) -> dict[str, Any]:
-    # Paths, ports and tokens differ between two homes with the same data; these do not.
+def _relevant_settings(settings: Settings) -> dict[str, Any]:
+    # Only settings that change the rows. Paths, ports and tokens differ between equal homes.
     names = {"sample_fps", "detector", "gate", "rater", "wanted_votes", "aggregation"}
     return settings.model_dump(mode="json", include=names)

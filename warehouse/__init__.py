@@ -1,7 +1,7 @@
-"""Where everything is kept and how it leaves.
+"""Store tables, media and releases.
 
-``warehouse.connect(home).sql("select verdict, count(*) from faces group by all")`` asks the
-tables; ``warehouse.releases.load("faces", "v1", home=home)`` reads a release.
+``warehouse.connect(home).sql("select verdict, count(*) from faces group by all")`` queries the
+tables. ``warehouse.releases.load("faces", "v1", home=home)`` reads a release.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def connect(home: str | Home) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with one view per table of the home; see ``warehouse.storage.views``."""
+    """Open an in-memory DuckDB with one view per table of the home."""
     from warehouse.storage import views
 
     return views.connect(home)
 
 
 def __getattr__(name: str) -> Any:
-    # `releases` pulls in the datasets library (seconds): only for those who ask for it.
+    # Import `releases` on first use only: it takes a second.
     if name == "releases":
         import importlib
 

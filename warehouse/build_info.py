@@ -1,4 +1,4 @@
-"""Where a number comes from: the commit and the hardware, without naming the machine."""
+"""Name the commit and the hardware behind a measured number."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import subprocess
 from pathlib import Path
 
 _CODE = (":/", ":(exclude,top)tests/benchmarks/results")
-"""Everything but the pages that name the commit: writing one is no change of the code."""
+"""All files except benchmark results, which name the commit and are no code change."""
 
 
 def revision() -> str:
-    """The commit of this checkout, ``+changes`` when files differ from it; else ``unknown``."""
+    """Return the commit of this checkout, or ``unknown``.
+
+    ``+changes`` is added if tracked files differ from the commit.
+    """
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -28,7 +31,7 @@ def revision() -> str:
 
 
 def hardware() -> str:
-    """Processor, cores and, if there is one, the GPU."""
+    """Return processor, cores and GPU, without the host name."""
     import torch
 
     cores = f"{os.cpu_count()} cores {_processor()}"

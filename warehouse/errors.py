@@ -1,4 +1,4 @@
-"""The errors Risorius raises on purpose. Anything else that escapes is a bug."""
+"""Define the errors that Risorius raises deliberately."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from warehouse.masking import mask
 
 
 class RisoriusError(Exception):
-    """Base of every deliberate failure.
+    """Base class of all deliberate errors.
 
     The message reads ``<problem>: <got>. <hint>.`` Secrets in it are masked.
 
@@ -31,24 +31,24 @@ def _rebuild(kind: type[RisoriusError], problem: str, got: str, hint: str) -> Ri
 
 
 class SettingsError(RisoriusError):
-    """A setting, option or path given by the user does not fit."""
+    """A setting, option or path of the user is invalid."""
 
 
 class MediaError(RisoriusError):
-    """A video or image cannot be read. Ends as a verdict of that item, never of the batch."""
+    """A video or image cannot be read. It fails that item, never the batch."""
 
 
 class ModelError(RisoriusError):
-    """Weights are missing, damaged, or do not do what their caller needs."""
+    """Weights are missing, damaged or unsuitable."""
 
 
 class TableError(RisoriusError):
-    """A table, or rows meant for it, do not fit the schema."""
+    """A table, or rows for it, do not fit the schema."""
 
 
 class StudioError(RisoriusError):
-    """Label Studio is away, refuses us, or answers something we cannot use."""
+    """Label Studio is unreachable, refuses a call or answers unexpectedly."""
 
 
 class ReleaseError(RisoriusError):
-    """A release cannot be built, found or trusted."""
+    """A release cannot be built, found or verified."""

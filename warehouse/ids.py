@@ -1,4 +1,4 @@
-"""Readable derived ids; content hashes only at the source."""
+"""Derive readable ids and hash file contents."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ _CHUNK = 1 << 20
 
 
 def check_batch(name: str) -> str:
-    """Return ``name`` if it can be a batch (a folder, a partition key, a path segment).
+    """Return ``name`` if it can be a batch: a folder and a partition key.
 
     Raises:
-        SettingsError: it holds a separator, a space, ``..`` or is empty or too long.
+        SettingsError: it holds a separator, a space or ``..``, or is empty or too long.
     """
     if not BATCH_PATTERN.fullmatch(name) or ".." in name or name.startswith("."):
         raise SettingsError(
-            "a batch name of 1 to 100 letters, digits, dots, dashes or underscores",
+            "Invalid batch name",
             got=repr(name),
-            hint="name it with --batch, without '..' and without a leading dot",
+            hint="use 1 to 100 letters, digits, dots, dashes or underscores, without '..' or a "
+            "leading dot; --batch sets the name",
         )
     return name
 
 
 def batch_from(text: str) -> str:
-    """Make a batch name out of any file or folder name."""
+    """Convert any file or folder name to a batch name."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")
     cleaned = re.sub(r"\.{2,}", ".", cleaned)
     return check_batch(cleaned[:100] or "batch")
 
 
 def sha256_of(chunks: Iterable[bytes]) -> str:
-    """Hex SHA-256 of the concatenated chunks."""
+    """Return the hex SHA-256 of the concatenated chunks."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
@@ -43,37 +44,37 @@ def sha256_of(chunks: Iterable[bytes]) -> str:
 
 
 def file_sha256(path: str) -> str:
-    """Hex SHA-256 of a local file, read in one-megabyte pieces."""
+    """Return the hex SHA-256 of a local file, read in chunks of 1 MiB."""
     with open(path, "rb") as handle:
         return sha256_of(iter(lambda: handle.read(_CHUNK), b""))
 
 
 def video_id(sha256: str) -> str:
-    """First 16 hex digits of the SHA-256 of the file's bytes."""
+    """Return the first 16 hex digits of the SHA-256 of the file's bytes."""
     return sha256[:16]
 
 
 def unreadable_video_id(uri: str) -> str:
-    """Id of a source whose bytes cannot be read; stands on its address instead."""
+    """Return the id of an unreadable source, derived from its address."""
     return sha256_of([b"unreadable:", uri.encode()])[:16]
 
 
 def track_id(video: str, number: int) -> str:
-    """``<video>-<nnnn>``; numbers count from 0 in order of first appearance."""
+    """Return ``<video>-<nnnn>``; tracks are numbered from 0 by first appearance."""
     return f"{video}-{number:04d}"
 
 
 def face_id(track: str, frame: int) -> str:
-    """``<track>-<frame>``: the frame is the index in the decoded video, from 0."""
+    """Return ``<track>-<frame>``; the frame index counts decoded frames from 0."""
     return f"{track}-{frame}"
 
 
 def pseudonym(kind: str, secret: str, account: str) -> str:
-    """A rater id that cannot be turned back into an account without ``secret``.
+    """Return a rater id that hides the account from readers without ``secret``.
 
     Args:
-        kind: ``person``, ``machine``, ``simulated`` or ``self``; kept readable as the prefix.
-        secret: the home's own salt.
+        kind: ``person``, ``machine``, ``simulated`` or ``self``; becomes the prefix.
+        secret: the salt of the home.
         account: e-mail or model name.
     """
     return f"{kind}-{sha256_of([secret.encode(), b'|', account.lower().encode()])[:8]}"

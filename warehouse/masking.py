@@ -1,4 +1,4 @@
-"""Secrets out of any text that people or files may see: the one place that knows their shapes."""
+"""Mask secrets in text that users or files may see."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MASK = "***"
 _NAMES = re.compile(
     r"(?i)(^|_)(API_?KEY|TOKEN|SECRET(_ACCESS)?(_KEY)?|PASSWORD|PASSWD|PGPASSWORD|CREDENTIALS?)$"
 )
-"""Names of variables whose value is a secret."""
+"""Names of environment variables whose value is a secret."""
 
-_SHORTEST = 6
-"""A shorter value would be found in words that are none."""
+_MIN_LENGTH = 6
+"""Shorter values also occur inside ordinary words."""
 
 _remembered: set[str] = set()
 
@@ -31,10 +31,12 @@ _SHAPES = re.compile(
 
 
 def mask(text: str, *secrets: str) -> str:
-    """``text`` without ``secrets``, without those that were remembered or that the environment
-    holds, without logins in URLs, and without anything shaped like a token."""
-    known = {*secrets, *_remembered, *held(os.environ)}
-    # As it is, and as a message quotes it.
+    """Replace ``secrets``, known secrets, logins in URLs and tokens by ``***``.
+
+    Known secrets are those given to ``remember`` and those in environment variables.
+    """
+    known = {*secrets, *_remembered, *secrets_in(os.environ)}
+    # As it is, and as `repr` and JSON quote it.
     spelt = known | {repr(secret)[1:-1] for secret in known} | {_in_json(one) for one in known}
     for secret in sorted(spelt, key=len, reverse=True):
         if secret:
@@ -43,8 +45,8 @@ def mask(text: str, *secrets: str) -> str:
 
 
 def remember(secret: str) -> None:
-    """Mask a secret in this process from now on, which no variable holds: a settings file does."""
-    if len(secret) >= _SHORTEST:
+    """Mask a secret from a settings file in this process from now on."""
+    if len(secret) >= _MIN_LENGTH:
         _remembered.add(secret)
 
 
@@ -52,14 +54,13 @@ def _in_json(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def held(environment: Mapping[str, str]) -> set[str]:
-    """Secrets among the values of an environment, by the names of the variables; of a database's
-    URL its password."""
+def secrets_in(environment: Mapping[str, str]) -> set[str]:
+    """Return the secrets among environment variables, and passwords in database URLs."""
     found = set()
     for name, value in environment.items():
-        if _NAMES.search(name) and len(value) >= _SHORTEST:
+        if _NAMES.search(name) and len(value) >= _MIN_LENGTH:
             found.add(value)
         elif "://" in value and (login := _LOGIN.search(value)):
             password = login[0].rstrip("@").partition(":")[2]
-            found |= {password} if len(password) >= _SHORTEST else set()
+            found |= {password} if len(password) >= _MIN_LENGTH else set()
     return found

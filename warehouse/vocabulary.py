@@ -1,4 +1,4 @@
-"""Expressions and action units: the one place that names them."""
+"""Define expressions, action units, their order and their synonyms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXPRESSIONS = (
     "fear",
     "contempt",
 )
-"""The order of FER+ (Barsoum et al., 2016); every ``expression[8]`` vector follows it."""
+"""Order of FER+ (Barsoum et al., 2016); every ``expression[8]`` vector follows it."""
 
 OPEN_SET = ("unknown", "not_a_face")
 """Answers outside the known classes; every ``open_set[2]`` vector follows it."""
@@ -26,7 +26,7 @@ VERDICTS = ("kept", "dropped", "failed")
 RATER_KINDS = ("person", "machine", "simulated", "self")
 
 INTENSITY = {"A": 0.1, "B": 0.25, "C": 0.5, "D": 0.8, "E": 1.0}
-"""FACS letters as floats. The knots are this project's convention; FACS itself is ordinal."""
+"""FACS letters as floats. The values are a convention of this project; FACS is ordinal."""
 
 _SYNONYMS = {
     "happy": "happiness", "joy": "happiness", "smile": "happiness",
@@ -40,7 +40,7 @@ _SYNONYMS = {
 
 @dataclass(frozen=True)
 class ActionUnit:
-    """One facial action of FACS: its number, its name and the muscles that make it."""
+    """Describe one action unit of FACS: number, name and muscles."""
 
     number: int
     name: str
@@ -87,10 +87,10 @@ AU_INDEX = {unit.number: position for position, unit in enumerate(ACTION_UNITS)}
 
 @dataclass(frozen=True)
 class Compound:
-    """An expression made of two, or one that everyday words name on its own.
+    """Describe a compound expression by its parts and action units.
 
     Attributes:
-        parts: the two expressions it is made of.
+        parts: the two expressions it combines.
         units: action units that more than 70 % of the posers showed.
         variants: action unit to the share of posers who showed it.
     """
@@ -110,9 +110,10 @@ PROTOTYPES: dict[str, dict[int, float | None]] = {
     "fear": {1: None, 2: None, 4: None, 5: None, 7: None, 20: None, 26: None},
     "contempt": {12: 0.1, 14: 0.1},
 }
-"""Expression to action units and their intensity, None where any will do (EMFACS: Friesen &
-Ekman, 1983, as commonly tabulated). Contempt is one-sided (R12A + R14A). Posed prototypes: what a
-face shows is not what a person feels (Barrett et al., 2019, doi:10.1177/1529100619832930)."""
+"""Expression to action units and intensity; None stands for any intensity. Source: EMFACS (Friesen
+& Ekman, 1983), as commonly tabulated. Contempt is one-sided (R12A + R14A). These are posed
+prototypes: a face does not show what a person feels (Barrett et al., 2019,
+doi:10.1177/1529100619832930)."""
 
 COMPOUNDS: dict[str, Compound] = {
     "happily surprised": Compound(
@@ -158,15 +159,15 @@ COMPOUNDS: dict[str, Compound] = {
     ),
     "awed": Compound(("fear", "surprise"), (1, 2, 5, 25), {4: 0.21, 20: 0.62, 26: 0.56}),
 }  # fmt: skip
-"""Compound expressions as 230 posers made them: Du, Tao & Martinez, PNAS 111(15) E1454, 2014,
-Table 1, doi:10.1073/pnas.1322355111. Taken from a secondary record of that table."""
+"""Compound expressions posed by 230 people: Du, Tao & Martinez, PNAS 111(15) E1454, 2014, Table 1,
+doi:10.1073/pnas.1322355111. Copied from a secondary record of that table."""
 
 
 def canonical(label: str) -> str:
-    """The project's name for a label written any of the usual ways.
+    """Return the canonical name of a label or one of its synonyms.
 
     Raises:
-        KeyError: nothing known matches; the message lists what is known.
+        KeyError: the label is unknown; the message lists the known ones.
     """
     key = label.strip().lower()
     if key in ANSWERS:

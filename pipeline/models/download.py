@@ -16,7 +16,7 @@ from pipeline.ingest import archive, download
 from pipeline.models.registry import NAME, RECORD, TASKS, Pack, read, shipped
 from warehouse.errors import ModelError, SettingsError
 from warehouse.ids import file_sha256
-from warehouse.licences import LICENCES, origin, terms
+from warehouse.licences import LICENCES, model_terms, terms
 from warehouse.storage import atomic
 from warehouse.storage.home import Home
 
@@ -63,7 +63,7 @@ def plan(source: str, *, name: str | None = None, licence: str | None = None) ->
     wanted = _checked(name or Path(source.rstrip("/").rsplit("/", 1)[-1]).stem)
     zoo = os.environ.get("RISORIUS_MODEL_ZOO") or ZOO_ADDRESS
     address = zoo.format(source) if source in ZOO else source
-    stated = licence or (origin(source).licence if source in ZOO else origin(wanted).licence)
+    stated = licence or (model_terms(source).licence if source in ZOO else model_terms(wanted).licence)
     return Plan(name=wanted, address=address, licence=_known(stated))
 
 

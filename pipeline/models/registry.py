@@ -10,7 +10,7 @@ from pathlib import Path
 
 from warehouse.errors import ModelError
 from warehouse.ids import file_sha256
-from warehouse.licences import origin
+from warehouse.licences import model_terms
 from warehouse.storage.home import Home
 
 TASKS = {"detection": "finds faces", "recognition": "tells people apart"}
@@ -101,7 +101,7 @@ def damaged(pack: Pack) -> list[str]:
 def licence_of(home: Home, name: str) -> str:
     """The terms of the weights that a setting names: as added, else as the register knows them."""
     folder = Path(place_of(home, name))
-    return read(folder).licence if (folder / RECORD).is_file() else origin(name).licence
+    return read(folder).licence if (folder / RECORD).is_file() else model_terms(name).licence
 
 
 def read(folder: Path) -> Pack:
@@ -129,7 +129,7 @@ def shipped() -> list[Pack]:
     return [
         Pack(
             name=name,
-            licence=origin(known.get(name, "machine-risorius-")).licence,
+            licence=model_terms(known.get(name, "machine-risorius-")).licence,
             tasks={place.name: task},
             sha256={},
             place=str(place),

@@ -55,8 +55,8 @@ def object_store(*, share: float, seed: int) -> dict[str, Any]:
             )
             seen = releases.show(other, name="faces")
             same = (
-                releases.versions.manifest(built.path)["files"]
-                == releases.versions.manifest(shared.path)["files"]
+                releases.manifest.read(built.path)["files"]
+                == releases.manifest.read(shared.path)["files"]
                 == seen["files"]
             )
         mirror._open.cache_clear()

@@ -17,7 +17,7 @@ def test_a_good_batch_name_stays_as_it_is(name: str) -> None:
     "name", ["", "a/b", "a b", "a,b", "a..b", "..", ".hidden", "x" * 101, "a\n", "ä", "a=b"]
 )
 def test_a_bad_batch_name_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match="batch name"):
+    with pytest.raises(SettingsError, match="Invalid batch name"):
         ids.check_batch(name)
 
 

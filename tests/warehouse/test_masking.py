@@ -9,7 +9,7 @@ import pytest
 
 from warehouse import masking
 from warehouse.errors import StudioError
-from warehouse.masking import held, mask, remember
+from warehouse.masking import mask, remember, secrets_in
 
 HEX40 = "0123456789abcdef0123456789abcdef01234567"
 
@@ -52,7 +52,7 @@ def test_secrets_go_and_words_stay(text: str, shown: str | None) -> None:
     ],
 )
 def test_the_environment_tells_by_name(name: str, value: str, found: set[str]) -> None:
-    assert held({name: value}) == found
+    assert secrets_in({name: value}) == found
 
 
 def test_no_error_of_ours_shows_what_the_environment_holds(monkeypatch) -> None:

@@ -229,7 +229,7 @@ def test_a_release_is_seen_whole_or_not_at_all_and_withdrawn_everywhere(machine)
     with releases.versions.locked(b, "faces") as folder:
         # Nobody claims it, so a publisher died there.
         assert half not in bucket.list()
-        releases.versions.withdraw(folder / "v1")
+        releases.versions.delete(folder / "v1")
     look(a)
     assert releases.list_releases(a) == []
     assert not any("/v1/" in key for key in bucket.list("releases"))

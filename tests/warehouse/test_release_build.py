@@ -247,7 +247,7 @@ def test_a_number_is_never_given_twice(home: Home, inputs: Inputs) -> None:
     # A folder somebody made by hand is not replaced either.
     (home.releases / "faces" / "v7").mkdir()
     (home.releases / "faces" / "v7" / "mine").write_text("")
-    with pytest.raises(ReleaseError, match=r"folder without manifest\.json"):
+    with pytest.raises(ReleaseError, match=r"folder has no manifest\.json"):
         releases.build(home, **given, drop_flagged=True)
     assert (home.releases / "faces" / "v7" / "mine").exists()
     assert [r.problem is None for r in releases.list_releases(home)] == [True, False]

@@ -17,7 +17,7 @@ from tests.warehouse import people_home as people
 from warehouse import releases
 from warehouse.errors import ReleaseError
 from warehouse.privacy import erase
-from warehouse.releases import clips, optical_flow
+from warehouse.releases import clips
 from warehouse.releases.clips import CLIPS
 from warehouse.storage import atomic, media, tables, views
 from warehouse.storage.home import Home
@@ -127,7 +127,7 @@ def test_without_clips_a_release_is_what_it_was(home: Home, inputs: Inputs, none
     assert not (release.path / "clips").exists()
     assert "clips" not in releases.show(home, name="faces")["inputs"]
     assert not releases.build(home, **given).created
-    with pytest.raises(ReleaseError, match="a config that faces v1 has"):
+    with pytest.raises(ReleaseError, match="faces v1 has no such config"):
         releases.load("faces", home=home, config="clips")
 
 
@@ -173,22 +173,22 @@ def test_clips_that_look_alike_are_in_one_split() -> None:
     ]
     rows = pl.DataFrame({"video_id": list(names), "split": [split for split, _ in names.values()]})
     conflicts = pl.DataFrame(schema={"face_id": pl.String})
-    left = clips.divided(pl.DataFrame(given, schema=CLIPS), rows, conflicts)
+    left = clips.assign_splits(pl.DataFrame(given, schema=CLIPS), rows, conflicts)
     # Of g two are in train, of h one each: the first split by name keeps it.
     assert dict(left.select("clip_id", "split").iter_rows()) == {
         "a": "train", "d": "test", "e": "test", "f": "test",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", optical_flow.METHODS)
+@pytest.mark.parametrize("method", clips.FLOW_METHODS)
 def test_flow_says_how_far_and_where_to(method: str) -> None:
     noise = np.random.default_rng(3).integers(0, 255, (112, 112), dtype=np.uint8)
     still = cv2.GaussianBlur(noise, (0, 0), 3)
     moved = np.roll(still, (1, 2), axis=(0, 1))
     frames = [cv2.imencode(".png", image)[1].tobytes() for image in (still, moved, moved)]
     first, second = (
-        optical_flow.displacement(cv2.imdecode(np.frombuffer(data, np.uint8), 1)[:, :, ::-1])
-        for data in optical_flow.pictures(frames, method)
+        clips.flow_displacement(cv2.imdecode(np.frombuffer(data, np.uint8), 1)[:, :, ::-1])
+        for data in clips.flow_images(frames, method)
     )
     assert np.median(first[:, :, 0]) == pytest.approx(2, abs=0.45)
     assert np.median(first[:, :, 1]) == pytest.approx(1, abs=0.45)
@@ -196,7 +196,7 @@ def test_flow_says_how_far_and_where_to(method: str) -> None:
 
 
 def test_flow_by_a_method_nobody_has_is_refused(home: Home, inputs: Inputs) -> None:
-    with pytest.raises(ReleaseError, match="optical flow among dis, farneback"):
+    with pytest.raises(ReleaseError, match="not one of dis, farneback"):
         releases.build(home, **inputs(home), clip_flow="magic")
 
 

@@ -51,11 +51,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], list[tuple[
     ),
     "a face lost its votes": (
         lambda given: changed(given, "ann-0000-2", n_votes=0),
-        [("went", "no_votes", "ann-0000-2", "surprise", "")],
+        [("removed", "no_votes", "ann-0000-2", "surprise", "")],
     ),
     "a face is curated no more": (
         lambda given: without(given, "ann-0000-2"),
-        [("went", "no_longer_curated", "ann-0000-2", "surprise", "")],
+        [("removed", "no_longer_curated", "ann-0000-2", "surprise", "")],
     ),
     "an audit changed its mind": (
         lambda given: changed(given, "ann-0000-0", is_label_issue=True),
@@ -89,7 +89,7 @@ def test_who_came_and_why(home: Home, inputs: Inputs) -> None:
     later["rows"] = pl.concat([given["rows"], later["rows"].filter(pl.col("subject_id") == "cid")])
     releases.build(home, **later)
     found = releases.diff(home, name="faces", old=1)
-    assert found.facts["changes"]["came"] == {
+    assert found.facts["changes"]["added"] == {
         "new_subject": 2,
         "new_video": 1,
         "newly_released": 1,
@@ -97,7 +97,7 @@ def test_who_came_and_why(home: Home, inputs: Inputs) -> None:
     assert found.facts["changes"]["split"] == {}
     assert found.facts["rows"] == [5, 9]
     back = releases.diff(home, name="faces", old="v2", new="v1").facts["changes"]
-    assert (sum(back["went"].values()), back["came"]) == (4, {})
+    assert (sum(back["removed"].values()), back["added"]) == (4, {})
     json.dumps(found.document)
 
 

@@ -25,7 +25,7 @@ def test_a_face_is_traced_to_its_second_and_its_votes(home: Home) -> None:
     assert [vote["rater_id"] for vote in found["votes"]] == ["person-00000000"]
     assert [audit["audit"] for audit in found["audits"]] == ["label_noise"]
     assert found["made"] is None
-    with pytest.raises(ReleaseError, match="face 'nobody' in faces v1"):
+    with pytest.raises(ReleaseError, match="faces v1 has no face 'nobody'"):
         releases.lineage(home, name="faces", face="nobody")
 
 

@@ -14,9 +14,8 @@ import polars as pl
 import pytest
 
 from warehouse import releases
-from warehouse.releases.dataset_card import escape
-from warehouse.releases.evidence import evidence
-from warehouse.releases.sankey import flow
+from warehouse.releases.dataset_card import card_queries, escape
+from warehouse.releases.report import flow
 from warehouse.storage.home import Home
 
 Inputs = Callable[..., dict[str, Any]]
@@ -119,14 +118,14 @@ def test_every_number_of_the_card_comes_from_its_query(home: Home, inputs: Input
     release = releases.build(home, **inputs(home))
     facts = releases.show(home, name="faces")
     card = (release.path / "README.md").read_text()
-    rows = evidence(facts)
+    rows = card_queries(facts)
     assert len(rows) > 25
     for row in rows:
         query = row.query.replace("'data/", f"'{release.path}/data/")
         query = query.replace("'votes/", f"'{release.path}/votes/")
         (answer,) = duckdb.sql(query).fetchall()[0]
         assert answer == pytest.approx(row.value, abs=2e-6), row
-        assert f"| {row.what} | {row.value} | `{row.query}` |" in card
+        assert f"| {row.name} | {row.value} | `{row.query}` |" in card
 
 
 def test_groups_are_shown_where_declared_and_not_guessed(home: Home, inputs: Inputs) -> None:
@@ -163,8 +162,8 @@ def test_nothing_measured_is_not_reported_as_zero(home: Home, inputs: Inputs) ->
     text = (release.path / "README.md").read_text()
     assert "No face has two votes" in text
     assert "| label issue | 0 | 0 |" in text
-    assert "do not assume that the people shown agreed" in text
-    assert "unknown: Nobody stated a licence" in text
+    assert "do not assume that the people shown gave it" in text
+    assert "unknown: No licence was stated" in text
     assert "No face of this release has action units" in (release.path / "report.html").read_text()
 
 
@@ -177,8 +176,8 @@ def test_the_gallery_runs_from_certain_to_disputed(home: Home, inputs: Inputs) -
     assert len(shown) == 20
     assert [rows[face] for face in shown] == sorted(rows.values())
     flagged = page[page.index('id="audits"') : page.index('id="origin"')]
-    assert "Labels that look wrong" in flagged
-    assert "Pictures unlike the others" in flagged
+    assert "Likely label errors" in flagged
+    assert "Open-set images" in flagged
 
 
 def test_the_flow_adds_up() -> None:
@@ -190,9 +189,9 @@ def test_the_flow_adds_up() -> None:
     ]
     faces, release = flow(counts)
     assert [segment["verdict"] for segment in faces["segments"]] == ["kept", "dropped", "failed"]
-    assert (faces["total"], faces["kept"]) == (10, (0.0, 60.0))
+    assert (faces["total"], faces["kept_percent"]) == (10, 60.0)
     assert sum(segment["share"] for segment in faces["segments"]) == pytest.approx(100)
-    assert (release["total"], release["kept"]) == (0, (0.0, 0.0))
+    assert (release["total"], release["kept_percent"]) == (0, 0.0)
 
 
 @pytest.mark.parametrize(

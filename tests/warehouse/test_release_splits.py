@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse.errors import ReleaseError
 from warehouse.releases import splits
 
 KINDS = {
@@ -123,8 +122,6 @@ def test_a_row_that_ties_two_earlier_splits_is_left_out() -> None:
 def test_leaks_are_found(frame: pl.DataFrame, says: str) -> None:
     leaking = frame.with_columns(split=pl.Series(["train", "test"]))
     assert any(says in leak for leak in splits.check(leaking))
-    with pytest.raises(ReleaseError, match="in one split"):
-        splits.refuse_leaks(leaking)
     assert splits.check(frame.with_columns(split=pl.lit("train"))) == []
 
 

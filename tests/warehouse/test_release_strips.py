@@ -13,7 +13,7 @@ from tests.warehouse.test_release_clips import sequences
 from tests.warehouse.test_release_pages import Tags
 from warehouse import releases
 from warehouse.releases.clips import CLIPS
-from warehouse.releases.filmstrip import HEIGHT, WIDTH, strips
+from warehouse.releases.report import CURVE_HEIGHT, CURVE_WIDTH, film_strips
 from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS
 
@@ -38,17 +38,17 @@ def clip(name: str, **given: Any) -> dict[str, Any]:
 
 
 def shown(*rows: dict[str, Any]) -> list[dict[str, Any]]:
-    return strips(pl.DataFrame(rows, schema={**CLIPS, "split": pl.String}), lambda key: key)
+    return film_strips(pl.DataFrame(rows, schema={**CLIPS, "split": pl.String}), lambda key: key)
 
 
 def test_a_strip_has_its_frames_and_a_curve_checked_by_hand() -> None:
     (one,) = shown(clip("ann"))
-    frames = [(frame["mark"], frame["second"], frame["picture"]) for frame in one["frames"]]
+    frames = [(frame["title"], frame["second"], frame["image"]) for frame in one["frames"]]
     assert frames == [("onset", 0.5, "ann/1"), ("apex", 1.0, "ann/2"), ("last frame", 2.0, "ann/3")]
-    assert one["marks"] == [{"mark": "onset", "x": 80.0}, {"mark": "apex", "x": 160.0}]
+    assert one["events"] == [{"title": "onset", "x": 80.0}, {"title": "apex", "x": 160.0}]
     # The unit of the apex is drawn last, above the ones beside it.
     assert [curve["code"] for curve in one["curves"]][1:] == ["AU6", "AU12"]
-    assert (WIDTH, HEIGHT) == (320.0, 72.0)
+    assert (CURVE_WIDTH, CURVE_HEIGHT) == (320.0, 72.0)
     assert one["curves"][-1]["path"] == "M0.0 72.0 L80.0 54.0 L160.0 0.0 L320.0 36.0"
     assert (one["unit"].number, one["seconds"]) == (12, 2.0)
 

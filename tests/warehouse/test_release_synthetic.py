@@ -90,8 +90,8 @@ def test_card_and_report_call_them_what_they_are(
     card, page = ((release.path / name).read_text() for name in ("README.md", "report.html"))
     assert "3 of 23 faces are synthetic" in card
     assert "- synthetic" in card.split("---")[1]
-    assert "Synthesis beside real" in page
-    assert "where synthesis filled a gap" in page.lower()
+    assert "Synthetic and real faces" in page
+    assert "gaps filled by synthesis" in page.lower()
     found = {row["name"]: row for row in facts["summary"]["synthesis"]["expressions"]}
     assert found["fear"]["made"] == pytest.approx(2.25)
     units = {row["code"]: row for row in facts["summary"]["synthesis"]["units"]}
@@ -121,8 +121,8 @@ def test_a_made_face_that_repeats_a_test_face_stays_out(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"subject_id": "ann"}, "no subject_id in made faces"),
-        ({"crop": None}, "crop in all rows"),
+        ({"subject_id": "ann"}, "Synthetic faces with a subject_id"),
+        ({"crop": None}, "Rows without crop"),
     ],
 )
 def test_a_made_face_that_claims_a_person_is_refused(

@@ -15,7 +15,7 @@ import torch
 
 from warehouse import releases
 from warehouse.errors import ReleaseError
-from warehouse.releases.batches import sample
+from warehouse.releases.dataloader import sample_classes
 from warehouse.storage import media
 from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
@@ -131,7 +131,7 @@ def test_sampled_labels_follow_the_votes(home: Home, many: dict[str, Any]) -> No
 def test_sampling_gives_each_answer_its_share() -> None:
     soft = np.array([[0.2, 0.5, 0.3, 0, 0, 0, 0, 0], [0] * 7 + [1.0], [np.nan] * 8])
     rng = np.random.default_rng(0)
-    drawn = np.stack([sample(soft, rng) for _ in range(4000)])
+    drawn = np.stack([sample_classes(soft, rng) for _ in range(4000)])
     shares = np.bincount(drawn[:, 0], minlength=8) / 4000
     # Three standard errors of a share of one half in 4,000 draws.
     assert shares == pytest.approx(soft[0], abs=0.024)
@@ -206,7 +206,7 @@ def test_the_lines_on_the_card_train(home: Home, inputs: Inputs) -> None:
     ("options", "says"),
     [
         ({"split": "validation"}, "only train"),
-        ({"labels": "firm"}, "labels among soft, hard, sampled"),
+        ({"labels": "firm"}, "not one of soft, hard, sampled"),
         ({"version": "v4"}, "only v1"),
     ],
 )
@@ -227,7 +227,7 @@ def test_pictures_of_two_sizes_need_one(
     crop = pl.when(first).then(pl.lit(large)).otherwise("crop")
     given["rows"] = given["rows"].with_columns(crop=crop)
     releases.build(home, **given)
-    with pytest.raises(ReleaseError, match="pictures of one size"):
+    with pytest.raises(ReleaseError, match="not of one size"):
         batches(home)
     assert batches(home, size=48)[0]["image"].shape == (2, 3, 48, 48)
 

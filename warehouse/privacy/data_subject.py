@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from warehouse.errors import MediaError, SettingsError
-from warehouse.releases import versions
+from warehouse.releases import manifest, versions
 from warehouse.releases.schema import SPLITS
 from warehouse.storage import downloads, media, mirror, tables
 from warehouse.storage.home import Home
@@ -163,7 +163,7 @@ def _origins(home: Home, uris: Iterable[str]) -> set[str]:
 def _remembered(home: Home, kind: str, name: str) -> bool:
     """Whether a release keeps a place for somebody who is in none of its rows."""
     return any(
-        name in versions.manifest(folder)["splits"].get("members", {}).get(kind, {})
+        name in manifest.read(folder)["splits"].get("members", {}).get(kind, {})
         for folder in _folders(home)
     )
 

@@ -113,7 +113,7 @@ def forget(
         for step in before:
             journal.note(step(leaver))
         # Before a row is gone, because a replaced version says here what it replaced.
-        for old, new in redact.without(home, leaver).items():
+        for old, new in redact.remove_subject(home, leaver).items():
             journal.replaced(old, new)
         journal.add("rows of tables", removal.from_tables(home, leaver))
         _drop_parts(home, leaver)

@@ -1,18 +1,21 @@
-"""Releases: immutable dataset versions in Hub layout. Importing this stays light."""
+"""Build, load, compare and publish immutable dataset versions in Hub layout."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from warehouse.releases.build import build
-from warehouse.releases.dataloader import torch_dataset
 from warehouse.releases.diff import Difference, diff
 from warehouse.releases.eligibility import breaches
 from warehouse.releases.evaluation import evaluate
 from warehouse.releases.export import export
-from warehouse.releases.hub import Publication, publish
+from warehouse.releases.hub import Publication, publish, withdraw, withdraw_all
 from warehouse.releases.lineage import lineage
 from warehouse.releases.load import leaks, list_releases, load, show, verify
-from warehouse.releases.unpublish import withdraw, withdraw_all
 from warehouse.releases.versions import Release
+
+if TYPE_CHECKING:
+    from warehouse.releases.dataloader import torch_dataset
 
 __all__ = [
     "Difference",
@@ -34,3 +37,12 @@ __all__ = [
     "withdraw",
     "withdraw_all",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Torch takes seconds to import: load it only for `torch_dataset`.
+    if name == "torch_dataset":
+        from warehouse.releases.dataloader import torch_dataset
+
+        return torch_dataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

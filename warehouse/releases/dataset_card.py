@@ -1,17 +1,19 @@
-"""The dataset card: Hub metadata and a datasheet, written from counted facts."""
+"""Render the dataset card: Hub metadata and a datasheet."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from warehouse.releases import clips
 from warehouse.releases.diff import CHANGES
-from warehouse.releases.evidence import evidence
-from warehouse.releases.pages import environment
 from warehouse.releases.schema import SPLITS, features, vote_features
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
+
+if TYPE_CHECKING:
+    import jinja2
 
 FILE = "README.md"
 
@@ -23,76 +25,65 @@ _SIZES = (
     (10_000_000, "1M<n<10M"),
 )
 
+_FACES, _VOTES = "'data/*.parquet'", "'votes/*.parquet'"
+_AGREEMENT = f"""
+    WITH answers AS (
+        SELECT row_number() OVER () AS i, face_id,
+               array_to_string(list_sort(expressions), '+') AS answer
+        FROM {_VOTES} WHERE NOT was_cancelled AND len(expressions) > 0
+    )
+    SELECT round(avg((a.answer = b.answer)::INT), 6)
+    FROM answers AS a JOIN answers AS b ON a.face_id = b.face_id AND a.i < b.i
+"""
+
 
 def render(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
-    """The text of ``README.md``.
+    """Return the text of ``README.md``.
 
     Args:
         contents: the manifest so far, with ``summary`` and ``facts``.
-        stored: bytes of the Parquet files per config, ``data``, ``votes`` and ``clips``.
+        stored: bytes of the Parquet files per config folder: ``data``, ``votes`` and ``clips``.
     """
     templates = environment(html=False)
     templates.filters["md"] = escape
-    template = templates.get_template("card.md.j2")
-    body = template.render(
+    body = templates.get_template("card.md.j2").render(
         **contents,
         title=title(contents),
         expressions=EXPRESSIONS,
-        evidence=evidence(contents),
-        changes=CHANGES,
+        queries=card_queries(contents),
+        change_names=CHANGES,
         action_unit_codes=[unit.code for unit in ACTION_UNITS],
     )
-    return f"---\n{metadata(contents, stored=stored)}---\n\n{body.strip()}\n"
+    return f"---\n{_metadata(contents, stored=stored)}---\n\n{body.strip()}\n"
+
+
+def environment(*, html: bool) -> jinja2.Environment:
+    """Return the templates of this package; an undefined name is an error.
+
+    Args:
+        html: escape every value. The Markdown template calls its own filter for that.
+    """
+    import jinja2
+
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("warehouse.releases"),
+        autoescape=html,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    return found
 
 
 def title(contents: Mapping[str, Any]) -> str:
-    """One line: the given title, else the name."""
+    """Return the title among the facts on one line, or name and version."""
     given = " ".join(str(contents["facts"].get("title") or "").split())
     return given or f"{contents['name']} {contents['label']}"
 
 
-def metadata(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
-    """The YAML block between the dashes, without them."""
-    import yaml
-
-    summary = contents["summary"]
-    sizes = contents["splits"]["sizes"]
-    licence = summary["licence"]
-    kinds = {row["kind"] for row in summary["raters"]}
-    block: dict[str, Any] = {"pretty_name": title(contents), "license": licence["hub"]}
-    if licence["hub"] == "other":
-        block["license_name"] = licence["name"].lower()
-    simulated = "simulated" in kinds
-    synthetic = "synthetic" in summary["sources"]
-    block |= {
-        "task_categories": ["image-classification"],
-        "size_categories": [_size_category(summary["rows"])],
-        "annotations_creators": _creators(kinds, synthetic=synthetic),
-        "tags": [
-            "facial-expression-recognition",
-            "soft-labels",
-            "annotator-disagreement",
-            "action-units",
-            *(["simulated-annotators"] if simulated else []),
-            *(["synthetic"] if synthetic else []),
-        ],
-        "configs": _configs(sizes, contents.get("clips")),
-        "dataset_info": _info(sizes, stored, contents.get("clips")),
-    }
-    # Indented continuation lines keep a `---` inside a value from ending the block.
-    return yaml.safe_dump(block, sort_keys=False, allow_unicode=True, width=100)
-
-
-def _creators(kinds: set[str], *, synthetic: bool) -> list[str]:
-    """What the Hub calls who labelled: people, or machines that stand in for them."""
-    machines = synthetic or bool(kinds & {"machine", "simulated"})
-    people = kinds & {"person", "self"}
-    found = ["crowdsourced"] if people else []
-    return found + (["machine-generated"] if machines or not found else [])
-
-
 def escape(text: object) -> str:
-    """Text of others on one line of Markdown, with nothing in it that Markdown or HTML acts on."""
+    """Return text as one line without active Markdown or HTML."""
     line = " ".join(str(text).split())
     return (
         re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", line)
@@ -102,60 +93,140 @@ def escape(text: object) -> str:
     )
 
 
-def _configs(
-    sizes: Mapping[str, Mapping[str, int]], moving: Mapping[str, Any] | None
-) -> list[dict[str, Any]]:
-    default = [
-        {"split": split, "path": f"data/{split}-*.parquet"} for split in SPLITS if split in sizes
-    ]
-    configs: list[dict[str, Any]] = [
-        {"config_name": "default", "default": True, "data_files": default}
-    ]
-    if sizes["votes"]["rows"]:
-        votes = [{"split": "train", "path": "votes/votes-*.parquet"}]
-        configs.append({"config_name": "votes", "data_files": votes})
-    if moving:
-        files = [
-            {"split": split, "path": f"clips/{split}-*.parquet"}
-            for split in SPLITS
-            if split in moving["sizes"]
-        ]
-        configs.append({"config_name": "clips", "data_files": files})
-    return configs
+@dataclass(frozen=True)
+class CardQuery:
+    """A number of the card and the DuckDB query that computes it in the release's folder."""
+
+    name: str
+    value: float | int | None
+    query: str
 
 
-def _info(
-    sizes: Mapping[str, Mapping[str, int]],
-    stored: Mapping[str, int],
-    moving: Mapping[str, Any] | None,
-) -> list[dict[str, Any]]:
-    faces = [(split, sizes[split]) for split in SPLITS if split in sizes]
-    info = [_config_info("default", features(), faces, stored["data"])]
-    if sizes["votes"]["rows"]:
-        info.append(
-            _config_info("votes", vote_features(), [("train", sizes["votes"])], stored["votes"])
-        )
-    if moving:
-        kind = clips.features(sound=moving["sounds"] > 0, flow=moving["flow"] is not None)
-        parts = [(split, moving["sizes"][split]) for split in SPLITS if split in moving["sizes"]]
-        info.append(_config_info("clips", kind, parts, stored["clips"]))
-    return info
+def card_queries(contents: Mapping[str, Any]) -> list[CardQuery]:
+    """Return the query of every number that the card states about rows and votes.
+
+    Args:
+        contents: the manifest, with ``summary`` and ``splits``.
+    """
+    summary = contents["summary"]
+    found = list(_face_queries(summary))
+    if contents["splits"]["sizes"]["votes"]["rows"]:
+        found += _vote_queries(summary)
+    return found
 
 
-def _config_info(
-    name: str, kind: Any, parts: list[tuple[str, Mapping[str, int]]], stored_bytes: int
-) -> dict[str, Any]:
-    return {
-        "config_name": name,
-        "features": kind._to_yaml_list(),
-        "splits": [
-            {"name": split, "num_bytes": size["bytes"], "num_examples": size["rows"]}
-            for split, size in parts
+def _face_queries(summary: Mapping[str, Any]) -> Iterator[CardQuery]:
+    count = f"SELECT count(*) FROM {_FACES}"
+    yield CardQuery("faces", summary["rows"], count)
+    for column in ("subject", "video"):
+        query = f"SELECT count(DISTINCT {column}_id) FROM {_FACES}"
+        yield CardQuery(f"{column}s", summary[f"{column}s"], query)
+    for split in SPLITS:
+        if split in summary["splits"]:
+            query = f"SELECT count(*) FROM 'data/{split}-*.parquet'"
+            yield CardQuery(f"faces of {split}", summary["splits"][split]["rows"], query)
+    for index, row in enumerate(summary["classes"]):
+        share = f"SELECT round(coalesce(avg(soft_label[{index + 1}]::DOUBLE), 0), 6) FROM {_FACES}"
+        yield CardQuery(f"share of {row['name']}", row["share"], share)
+        query = f"{count} WHERE expression = {index}"
+        yield CardQuery(f"faces of {row['name']}", row["faces"], query)
+    flags = summary["flags"]
+    for name, value, where in (
+        ("faces without a single largest share", summary["undecided"], "expression IS NULL"),
+        ("faces without a soft label", summary["only_open_set"], "soft_label IS NULL"),
+        ("flagged as label issue", flags["label issue"]["flagged"], "is_label_issue"),
+        ("flagged as open set", flags["open set"]["flagged"], "is_open_set"),
+        ("flagged as near duplicate", flags["near duplicate"]["flagged"],
+         "duplicate_of IS NOT NULL"),
+        ("synthetic faces", summary["sources"].get("synthetic", 0), "source = 'synthetic'"),
+    ):  # fmt: skip
+        yield CardQuery(name, value, f"{count} WHERE {where}")
+
+
+def _vote_queries(summary: Mapping[str, Any]) -> Iterator[CardQuery]:
+    count = f"SELECT count(*) FROM {_VOTES} WHERE"
+    yield CardQuery("votes", summary["votes"], f"{count} NOT was_cancelled")
+    yield CardQuery("skips", summary["skips"], f"{count} was_cancelled")
+    for row in summary["raters"]:
+        query = f"{count} NOT was_cancelled AND rater_kind = '{row['kind']}'"
+        yield CardQuery(f"votes of {row['kind']} raters", row["votes"], query)
+    if summary["agreement"] is not None:
+        query = " ".join(_AGREEMENT.split())
+        yield CardQuery("agreement of pairs", summary["agreement"], query)
+
+
+def _metadata(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
+    """Return the YAML block between the dashes."""
+    import yaml
+
+    summary = contents["summary"]
+    licence = summary["licence"]
+    kinds = {row["kind"] for row in summary["raters"]}
+    block: dict[str, Any] = {"pretty_name": title(contents), "license": licence["hub"]}
+    if licence["hub"] == "other":
+        block["license_name"] = licence["name"].lower()
+    synthetic = "synthetic" in summary["sources"]
+    machines = synthetic or bool(kinds & {"machine", "simulated"})
+    creators = ["crowdsourced"] if kinds & {"person", "self"} else []
+    configs = list(_configs(contents, stored))
+    block |= {
+        "task_categories": ["image-classification"],
+        "size_categories": [
+            next((name for limit, name in _SIZES if summary["rows"] < limit), "10M<n<100M")
         ],
-        "download_size": stored_bytes,
-        "dataset_size": sum(size["bytes"] for _, size in parts),
+        "annotations_creators": creators
+        + (["machine-generated"] if machines or not creators else []),
+        "tags": [
+            "facial-expression-recognition",
+            "soft-labels",
+            "annotator-disagreement",
+            "action-units",
+            *(["simulated-annotators"] if "simulated" in kinds else []),
+            *(["synthetic"] if synthetic else []),
+        ],
+        "configs": [config for config, _ in configs],
+        "dataset_info": [info for _, info in configs],
     }
+    # Indented continuation lines keep a `---` inside a value from ending the block.
+    return yaml.safe_dump(block, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _size_category(rows: int) -> str:
-    return next((name for limit, name in _SIZES if rows < limit), "10M<n<100M")
+def _configs(
+    contents: Mapping[str, Any], stored: Mapping[str, int]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the entries of ``configs`` and ``dataset_info`` for each config."""
+    sizes, clip_facts = contents["splits"]["sizes"], contents.get("clips")
+    parts: list[tuple[str, str, Any, dict[str, Mapping[str, int]]]] = [
+        ("default", "data", features(), {name: sizes[name] for name in SPLITS if name in sizes})
+    ]
+    if sizes["votes"]["rows"]:
+        parts.append(("votes", "votes", vote_features(), {"train": sizes["votes"]}))
+    if clip_facts:
+        kind = clips.features(sound=clip_facts["sounds"] > 0, flow=clip_facts["flow"] is not None)
+        split_sizes = clip_facts["sizes"]
+        parts.append(
+            ("clips", "clips", kind, {name: split_sizes[name] for name in SPLITS
+                                      if name in split_sizes})
+        )  # fmt: skip
+    for config, folder, kind, splits in parts:
+        yield (
+            {
+                "config_name": config,
+                **({"default": True} if config == "default" else {}),
+                "data_files": [
+                    {"split": split,
+                     "path": f"{folder}/{'votes' if config == 'votes' else split}-*.parquet"}
+                    for split in splits
+                ],
+            },
+            {
+                "config_name": config,
+                "features": kind._to_yaml_list(),
+                "splits": [
+                    {"name": split, "num_bytes": size["bytes"], "num_examples": size["rows"]}
+                    for split, size in splits.items()
+                ],
+                "download_size": stored[folder],
+                "dataset_size": sum(size["bytes"] for size in splits.values()),
+            },
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What changed from one version to another: who came, went, was read anew, and why."""
+"""Compare two versions: faces added, removed and changed, with reasons."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from warehouse.releases import versions
+from warehouse.releases import manifest, versions
 from warehouse.releases.schema import SPLITS
+from warehouse.releases.statistics import label_shares
 from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -20,21 +21,22 @@ COLUMNS = (
 )  # fmt: skip
 
 CHANGES = {
-    "came": "came", "went": "went", "label": "changed label", "split": "changed split",
+    "added": "added", "removed": "removed", "label": "changed label", "split": "changed split",
     "flag": "changed flag",
 }  # fmt: skip
-"""Kinds of change, and how a sentence says them."""
+"""Kinds of change and their names in text."""
 
-_SAME = 1e-6
 _FLAGS = ("is_label_issue", "is_open_set", "duplicate_of")
+_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two versions side by side.
+    """The differences between two versions of a release.
 
     Attributes:
-        old: ``v1``, …; ``new`` likewise.
+        old: ``v1``, …
+        new: likewise.
         changes: one row per face and change: ``face_id, change, reason, before, after``.
         facts: the counts of ``compare``.
     """
@@ -47,26 +49,26 @@ class Difference:
 
     @property
     def document(self) -> dict[str, Any]:
-        """Everything, for machines."""
+        """Return everything as JSON-ready data."""
         return {
             "name": self.name, "old": self.old, "new": self.new, **self.facts,
             "faces": self.changes.to_dicts(),
         }  # fmt: skip
 
     def text(self) -> str:
-        """A page for people, without face ids: counts by reason and the classes' shares."""
+        """Return counts by reason and class shares as plain text, without face ids."""
         before, after = self.facts["rows"]
         lines = [f"{self.name} {self.old} to {self.new}: {before} faces to {after}"]
-        for change, said in CHANGES.items():
+        for change, title in CHANGES.items():
             reasons = self.facts["changes"][change]
             why = ", ".join(f"{reason.replace('_', ' ')} {n}" for reason, n in reasons.items())
-            lines.append(f"{said:<14} {sum(reasons.values()):>6}  {why}".rstrip())
+            lines.append(f"{title:<14} {sum(reasons.values()):>6}  {why}".rstrip())
         lines.append("")
         lines.append(f"{'expression':<12}{self.old:>9}{self.new:>9}   change of its share")
         for row in self.facts["classes"]:
-            moved = 100 * (row["after"] - row["before"])
+            points = 100 * (row["after"] - row["before"])
             lines.append(
-                f"{row['name']:<12}{row['before']:>9.1%}{row['after']:>9.1%}{moved:>+8.1f} points"
+                f"{row['name']:<12}{row['before']:>9.1%}{row['after']:>9.1%}{points:>+8.1f} points"
             )
         return "\n".join(lines)
 
@@ -74,40 +76,41 @@ class Difference:
 def diff(
     home: str | Path | Home, *, name: str, old: str | int, new: str | int = "latest"
 ) -> Difference:
-    """Compare two versions by their files.
+    """Compare the files of two versions.
 
     Raises:
-        ReleaseError: one of them is not there or damaged.
+        ReleaseError: a version does not exist or is damaged.
     """
     place = Home.at(home)
     first, second = (versions.resolve(place, name, version) for version in (old, new))
-    left_out = {
-        face: reason
-        for reason, faces in versions.manifest(second).get("left_out", {}).items()
-        for face in faces
-    }
-    before, after = faces_of(first), faces_of(second)
-    found = changes(before, after, left_out=left_out)
-    facts = _facts(before, after, found)
-    return Difference(name, first.name, second.name, changes=found, facts=facts)
+    before, after = read_faces(first), read_faces(second)
+    found = _changes(before, after, left_out=manifest.read(second).get("left_out", {}))
+    return Difference(
+        name, first.name, second.name, changes=found, facts=_facts(before, after, found)
+    )
 
 
-def compare(old: pl.DataFrame, new: pl.DataFrame, *, left_out: Mapping[str, str]) -> dict[str, Any]:
-    """Counts of what changed, for card and report.
+def compare(
+    old: pl.DataFrame, rows: pl.DataFrame, *, left_out: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    """Count what changes from an earlier version to the rows of the next one.
 
     Args:
-        old: ``COLUMNS`` of the earlier version, as ``faces_of`` reads them; ``new`` likewise.
-        left_out: face to the reason why the new version does not hold it.
+        old: the earlier version, as ``read_faces`` returns it.
+        rows: faces to be released, with ``split``.
+        left_out: reason code to the faces that the new version leaves out.
 
     Returns:
-        ``rows`` (before, after), ``changes`` (kind to reason to faces), ``relabelled`` (list of
-        ``before, after, n``), ``classes`` (list of ``name, before, after``: mean soft label).
+        ``rows`` (before, after), ``changes`` (kind to reason to number of faces), ``relabelled``
+        (list of ``before, after, n``) and ``classes`` (list of ``name, before, after``: the mean
+        soft label).
     """
-    return _facts(old, new, changes(old, new, left_out=left_out))
+    new = rows.select(COLUMNS).with_columns(pl.col("soft_label").cast(pl.List(pl.Float32)))
+    return _facts(old, new, _changes(old, new, left_out=left_out))
 
 
-def faces_of(path: Path) -> pl.DataFrame:
-    """``COLUMNS`` of every face of a version, without the pictures, by face_id."""
+def read_faces(path: Path) -> pl.DataFrame:
+    """Read ``COLUMNS`` of every face of a version, sorted by face_id."""
     parts = [
         pl.scan_parquet(sorted(files), glob=False)
         .with_columns(
@@ -120,22 +123,19 @@ def faces_of(path: Path) -> pl.DataFrame:
     return pl.concat(parts).sort("face_id").collect()
 
 
-def slim(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows about to be released, in the shape of ``faces_of``."""
-    return rows.select(COLUMNS).with_columns(pl.col("soft_label").cast(pl.List(pl.Float32)))
+def _changes(
+    old: pl.DataFrame, new: pl.DataFrame, *, left_out: Mapping[str, list[str]]
+) -> pl.DataFrame:
+    """List the changes of each face: ``face_id, change, reason, before, after`` (all text).
 
-
-def changes(old: pl.DataFrame, new: pl.DataFrame, *, left_out: Mapping[str, str]) -> pl.DataFrame:
-    """One row per face and change: ``face_id, change, reason, before, after`` (all text).
-
-    Reasons. Came: ``new_subject``, ``new_video``, ``newly_released`` (its video was there),
-    ``synthetic``. Went: why the new version left it out, else ``no_longer_curated``. Label:
+    Reasons. Added: ``new_subject``, ``new_video``, ``newly_released`` (its video was there),
+    ``synthetic``. Removed: why the new version left it out, else ``no_longer_curated``. Label:
     ``more_votes``, ``fewer_votes``, ``other_votes``. Flag: the column.
     """
     both = old.join(new, on="face_id", suffix="_new")
     kinds = [
-        _came(old, new),
-        _went(old, new, left_out),
+        _added(old, new),
+        _removed(old, new, left_out),
         _relabelled(both),
         _row(
             both.filter(pl.col("split") != pl.col("split_new")),
@@ -152,7 +152,7 @@ def changes(old: pl.DataFrame, new: pl.DataFrame, *, left_out: Mapping[str, str]
     return pl.concat(kinds).sort("change", "reason", "face_id")
 
 
-def _came(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+def _added(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     known = {name: old[name].drop_nulls().unique().implode() for name in ("subject_id", "video_id")}
     reason = (
         pl.when(pl.col("source") == "synthetic")
@@ -163,23 +163,26 @@ def _came(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("new_video"))
         .otherwise(pl.lit("newly_released"))
     )
-    fresh = new.join(old, on="face_id", how="anti")
-    return _row(fresh, "came", reason, pl.lit(None), _name("expression"))
+    added = new.join(old, on="face_id", how="anti")
+    return _row(added, "added", reason, pl.lit(None), _expression("expression"))
 
 
-def _went(old: pl.DataFrame, new: pl.DataFrame, left_out: Mapping[str, str]) -> pl.DataFrame:
+def _removed(
+    old: pl.DataFrame, new: pl.DataFrame, left_out: Mapping[str, list[str]]
+) -> pl.DataFrame:
+    reasons = {face: reason for reason, faces in left_out.items() for face in faces}
     reason = pl.col("face_id").replace_strict(
-        dict(left_out), default="no_longer_curated", return_dtype=pl.String
+        reasons, default="no_longer_curated", return_dtype=pl.String
     )
-    gone = old.join(new, on="face_id", how="anti")
-    return _row(gone, "went", reason, _name("expression"), pl.lit(None))
+    removed = old.join(new, on="face_id", how="anti")
+    return _row(removed, "removed", reason, _expression("expression"), pl.lit(None))
 
 
 def _relabelled(both: pl.DataFrame) -> pl.DataFrame:
-    apart = (
+    difference = (
         (pl.col("soft_label") - pl.col("soft_label_new")).list.eval(pl.element().abs()).list.max()
     )
-    one_sided = pl.col("soft_label").is_null() != pl.col("soft_label_new").is_null()
+    one_null = pl.col("soft_label").is_null() != pl.col("soft_label_new").is_null()
     reason = (
         pl.when(pl.col("n_votes_new") > pl.col("n_votes"))
         .then(pl.lit("more_votes"))
@@ -187,12 +190,12 @@ def _relabelled(both: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("fewer_votes"))
         .otherwise(pl.lit("other_votes"))
     )
-    moved = both.filter(one_sided | (apart > _SAME))
-    return _row(moved, "label", reason, _name("expression"), _name("expression_new"))
+    changed = both.filter(one_null | (difference > _TOLERANCE))
+    return _row(changed, "label", reason, _expression("expression"), _expression("expression_new"))
 
 
-def _name(column: str) -> pl.Expr:
-    """The expression's name; ``tied`` where no share is the largest."""
+def _expression(column: str) -> pl.Expr:
+    """Return the name of an expression; ``tied`` if no share is the largest."""
     names = dict(enumerate(EXPRESSIONS))
     return (
         pl.col(column)
@@ -214,33 +217,24 @@ def _row(
     )
 
 
-def _facts(old: pl.DataFrame, new: pl.DataFrame, found: pl.DataFrame) -> dict[str, Any]:
-    counted = found.group_by("change", "reason").len()
+def _facts(old: pl.DataFrame, new: pl.DataFrame, changes: pl.DataFrame) -> dict[str, Any]:
+    counted = changes.group_by("change", "reason").len()
     counted = counted.sort("change", "len", "reason", descending=[False, True, False])
     by_change: dict[str, dict[str, int]] = {change: {} for change in CHANGES}
     for change, reason, n in counted.iter_rows():
         by_change[change][reason] = n
-    moved = (
-        found.filter(pl.col("change") == "label", pl.col("before") != pl.col("after"))
+    relabelled = (
+        changes.filter(pl.col("change") == "label", pl.col("before") != pl.col("after"))
         .group_by("before", "after")
         .len("n")
         .sort("n", "before", "after", descending=[True, False, False])
     )
-    shares = [_shares(old), _shares(new)]
+    before, after = label_shares(old), label_shares(new)
     return {
         "rows": [old.height, new.height],
         "changes": by_change,
-        "relabelled": moved.to_dicts(),
+        "relabelled": relabelled.to_dicts(),
         "classes": [
-            {"name": name, "before": shares[0][index], "after": shares[1][index]}
-            for index, name in enumerate(EXPRESSIONS)
+            {"name": name, "before": before[name], "after": after[name]} for name in EXPRESSIONS
         ],
     }
-
-
-def _shares(rows: pl.DataFrame) -> list[float]:
-    labels = rows["soft_label"].drop_nulls()
-    if labels.is_empty():
-        return [0.0] * len(EXPRESSIONS)
-    wide = labels.cast(pl.Array(pl.Float64, len(EXPRESSIONS))).to_numpy()
-    return [round(float(value), 6) for value in wide.mean(axis=0)]

@@ -1,7 +1,8 @@
-"""Who may enter a release: votes, flags, consent and licences, each refusal with its reason."""
+"""Decide which rows may enter a release: votes, flags, consent, licences."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,33 +11,96 @@ from typing import Any
 
 import polars as pl
 
-from warehouse import consent
 from warehouse.errors import ReleaseError
-from warehouse.licences import USES, origin, permits, strictest, terms
-from warehouse.releases import versions
+from warehouse.licences import USES, model_terms, permits, strictest, terms
+from warehouse.releases import manifest
 
 FORBIDDEN = "licence_forbids"
+CONSENT_REASONS = (
+    "consent_withdrawn", "consent_unreadable", "consent_expired", "consent_scope",
+)  # fmt: skip
+
+REFUSALS = ("no", "withdrawn", "refused", "revoked", "denied")
+"""A statement that begins with one of these words keeps its video out of every release."""
+
+_SCOPES = ("research", "commercial")
+_EXPIRY = re.compile(r"\b(?:until|expires?|expiry)\b[\s:=]*(\S*)")
+_WORD = re.compile(r"[a-z]+")
 
 
 @dataclass(frozen=True)
-class Admission:
-    """Who enters.
+class Consent:
+    """A parsed statement of consent.
 
     Attributes:
-        rows: the rows that do.
-        counts: reason to number of those that do not.
-        left_out: face to reason, for those that may be named. People who did not consent are
-            counted and named nowhere.
-        silent: faces of people who did not consent: their votes stay out too.
+        refused: consent was refused or withdrawn.
+        until: the last day on which it holds, or None.
+        scopes: uses it is limited to; empty if it names none.
+        unreadable: it names an end that is not a date, so its validity is unknown.
+    """
+
+    refused: bool = False
+    until: date | None = None
+    scopes: tuple[str, ...] = ()
+    unreadable: bool = False
+
+    def refusal(self, *, use: str | None, today: date) -> str | None:
+        """Return the reason code that keeps a row out on the day ``today``, or None.
+
+        Args:
+            use: ``commercial``, ``research``, or None if no use is declared.
+        """
+        if self.refused:
+            return "consent_withdrawn"
+        if self.unreadable:
+            return "consent_unreadable"
+        if self.until is not None and today > self.until:
+            return "consent_expired"
+        if use is not None and self.scopes and use not in self.scopes:
+            return "consent_scope"
+        return None
+
+
+def parse_consent(text: str | None) -> Consent:
+    """Parse a cell such as ``yes``, ``research until 2027-12-31`` or ``withdrawn``.
+
+    An empty cell and free text set no limit. A scope is a limit: ``research`` alone does not
+    permit commercial use.
+    """
+    line = (text or "").strip().lower()
+    words = _WORD.findall(line)
+    if not words:
+        return Consent()
+    if words[0] in REFUSALS:
+        return Consent(refused=True)
+    scopes = tuple(scope for scope in _SCOPES if scope in words)
+    found = _EXPIRY.search(line)
+    if found is None:
+        return Consent(scopes=scopes)
+    try:
+        return Consent(until=date.fromisoformat(found.group(1).rstrip(".,;)")), scopes=scopes)
+    except ValueError:
+        return Consent(scopes=scopes, unreadable=True)
+
+
+@dataclass(frozen=True)
+class Eligibility:
+    """Rows that may enter a release, and why the others may not.
+
+    Attributes:
+        rows: the eligible rows.
+        counts: reason code to number of ineligible rows.
+        left_out: face to reason code. Faces without consent are counted, but never listed.
+        without_consent: faces without consent; their votes are not released either.
     """
 
     rows: pl.DataFrame
     counts: dict[str, int]
     left_out: dict[str, str]
-    silent: pl.Series
+    without_consent: pl.Series
 
 
-def admit(
+def decide(
     rows: pl.DataFrame,
     *,
     models: Sequence[Mapping[str, Any]],
@@ -44,62 +108,66 @@ def admit(
     use: str | None,
     drop_forbidden: bool,
     today: date,
-) -> Admission:
-    """Sort rows into those that enter and those that do not, the first reason that holds.
+) -> Eligibility:
+    """Split rows into eligible and ineligible ones; the first reason that applies counts.
 
     Args:
-        rows: as ``contract.fit_rows`` leaves them.
-        models: mappings with ``name`` and ``licence``: weights that touched every row.
+        rows: as ``schema.fit_rows`` returns them.
+        models: mappings with ``name`` and ``licence``: weights that contributed to every row.
 
     Raises:
-        ReleaseError: none is left, or the register forbids the declared ``use``.
+        ReleaseError: no row is eligible, or a licence forbids the declared ``use``.
     """
     if use is not None and use not in USES:
         raise ReleaseError(
-            f"a use among {', '.join(USES)}", got=repr(use), hint="declare one of them with --use"
+            f"The use is not one of {', '.join(USES)}",
+            got=repr(use),
+            hint="declare one of them with --use",
         )
-    reasons = [*_consent(rows, use=use, today=today), *_labels(drop_flagged)]
+    reasons = [*_consent_reasons(rows, use=use, today=today), *_label_reasons(drop_flagged)]
     if use is not None:
         reasons.append((FORBIDDEN, _forbidden(rows, use)))
-    marked = rows.with_columns(
+    judged = rows.with_columns(
         reason=pl.coalesce(pl.when(wrong).then(pl.lit(name)) for name, wrong in reasons)
     )
     if use is not None:
         _refuse_models(models, use)
         if not drop_forbidden:
-            _refuse_rows(marked.filter(pl.col("reason") == FORBIDDEN), use)
-    kept = marked.filter(pl.col("reason").is_null()).drop("reason")
-    gone = marked.filter(pl.col("reason").is_not_null()).sort("reason", "face_id")
-    counts = dict(gone.group_by("reason").len().sort("reason").iter_rows())
-    if kept.is_empty():
+            _refuse_rows(judged.filter(pl.col("reason") == FORBIDDEN), use)
+    eligible = judged.filter(pl.col("reason").is_null()).drop("reason")
+    dropped = judged.filter(pl.col("reason").is_not_null()).sort("reason", "face_id")
+    counts = dict(dropped.group_by("reason").len().sort("reason").iter_rows())
+    if eligible.is_empty():
         raise ReleaseError(
-            "at least one face to release",
+            "No face can be released",
             got=f"none of {len(rows)}" + "".join(f", {n} {why}" for why, n in counts.items()),
             hint="collect votes with `risorius label pull`"
             + (", or keep flagged faces" if drop_flagged else ""),
         )
-    unwilling = pl.col("reason").is_in(consent.REASONS)
-    return Admission(
-        rows=kept,
+    no_consent = pl.col("reason").is_in(CONSENT_REASONS)
+    return Eligibility(
+        rows=eligible,
         counts=counts,
-        left_out=dict(gone.filter(~unwilling).select("face_id", "reason").iter_rows()),
-        silent=gone.filter(unwilling)["face_id"],
+        left_out=dict(dropped.filter(~no_consent).select("face_id", "reason").iter_rows()),
+        without_consent=dropped.filter(no_consent)["face_id"],
     )
 
 
-def _consent(rows: pl.DataFrame, *, use: str | None, today: date) -> list[tuple[str, pl.Expr]]:
-    said: dict[str, list[str]] = {}
+def _consent_reasons(
+    rows: pl.DataFrame, *, use: str | None, today: date
+) -> list[tuple[str, pl.Expr]]:
+    texts: dict[str, list[str]] = {}
     for text in rows["consent"].drop_nulls().unique().sort():
-        reason = consent.read(text).against(use=use, today=today)
+        reason = parse_consent(text).refusal(use=use, today=today)
         if reason is not None:
-            said.setdefault(reason, []).append(text)
-    return [(reason, pl.col("consent").is_in(texts)) for reason, texts in sorted(said.items())]
+            texts.setdefault(reason, []).append(text)
+    return [(reason, pl.col("consent").is_in(found)) for reason, found in sorted(texts.items())]
 
 
-def _labels(drop_flagged: bool) -> Iterable[tuple[str, pl.Expr]]:
+def _label_reasons(drop_flagged: bool) -> Iterable[tuple[str, pl.Expr]]:
     voted = pl.col("n_votes") > 0
-    made = (pl.col("source") == "synthetic") & pl.col("soft_label").is_not_null()
-    yield "no_votes", ~(voted | made)
+    pseudo_labelled = (pl.col("source") == "synthetic") & pl.col("soft_label").is_not_null()
+    yield "no_votes", ~(voted | pseudo_labelled)
     if drop_flagged:
         yield "label_issue", pl.col("is_label_issue").fill_null(False)
         yield "open_set", pl.col("is_open_set").fill_null(False)
@@ -116,13 +184,13 @@ def _refuse_models(models: Sequence[Mapping[str, Any]], use: str) -> None:
     bad = [model for model in models if not permits(model.get("licence"), use)]
     if bad:
         raise ReleaseError(
-            f"models whose terms permit {use} use",
+            f"The licence of a model forbids {use} use",
             got="; ".join(
                 f"{model['name']} ({model.get('role', 'of unknown role')}), "
-                f"{model.get('licence') or 'no licence stated'}, which touched every row"
+                f"{model.get('licence') or 'no licence stated'}, contributed to every row"
                 for model in bad
             ),
-            hint="; ".join(dict.fromkeys(origin(str(model["name"])).hint for model in bad))
+            hint="; ".join(dict.fromkeys(model_terms(str(model["name"])).hint for model in bad))
             + _other_use(use),
         )
 
@@ -134,13 +202,13 @@ def _refuse_rows(bad: pl.DataFrame, use: str) -> None:
     groups = named.group_by("licence", "source").agg(
         pl.len().alias("n"), pl.col("face_id").sort().head(3)
     )
-    told = [
+    found = [
         f"{n} {source} faces under {licence} ({', '.join(faces)}{' …' if n > len(faces) else ''})"
         for licence, source, n, faces in groups.sort("licence", "source").iter_rows()
     ]
     raise ReleaseError(
-        f"rows whose licences permit {use} use",
-        got="; ".join(told) + f"; strictest: {strictest(bad['licence']).name}",
+        f"Licences of rows forbid {use} use",
+        got="; ".join(found) + f"; strictest: {strictest(bad['licence']).name}",
         hint="leave them out with --drop-forbidden, state the licence of their videos in "
         "videos.csv" + _other_use(use),
     )
@@ -150,8 +218,8 @@ def _other_use(use: str) -> str:
     return ", or declare --use research" if use == "commercial" else ""
 
 
-def bound_by(rows: pl.DataFrame, models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every licence that touches a release: ``name, terms, from, n``; rows first, then models."""
+def licences_of(rows: pl.DataFrame, models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """List the licences of a release: ``name, terms, from, n``; rows first, then models."""
     counted = rows.select(pl.col("licence").fill_null("none stated")).group_by("licence").len()
     found = [
         {"name": name, "terms": terms(name).name, "from": "rows", "n": n}
@@ -169,23 +237,23 @@ def bound_by(rows: pl.DataFrame, models: Sequence[Mapping[str, Any]]) -> list[di
 
 
 def breaches(path: Path) -> list[str]:
-    """What a version holds against the use it was declared for, one sentence per licence.
+    """List the licences that forbid a version's declared use, one sentence each.
 
-    Read from its files and judged by the register as it stands now: terms that were corrected
-    since count. Empty where all is permitted, and where no use was declared.
+    The rows are read from the version's files and judged by today's register, so corrected
+    licences count. Empty if all is permitted or no use was declared.
 
     Raises:
         ReleaseError: there is no version at ``path``, or its manifest is damaged.
     """
-    facts = versions.manifest(path)
-    use = facts.get("use")
+    contents = manifest.read(path)
+    use = contents.get("use")
     if use is None:
         return []
     rows = pl.scan_parquet(sorted((path / "data").glob("*.parquet")), glob=False)
-    bound = bound_by(rows.select("licence").collect(), facts["facts"].get("models", []))
+    found = licences_of(rows.select("licence").collect(), contents["facts"].get("models", []))
     return [
         f"{one['name']} of {one['n']} {'faces' if one['from'] == 'rows' else 'by ' + one['from']} "
         f"does not permit {use} use"
-        for one in bound
+        for one in found
         if not permits(one["name"], use)
     ]

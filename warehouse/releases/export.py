@@ -1,4 +1,4 @@
-"""A version for tools that read neither Parquet nor ``datasets``: a plain folder, or WebDataset."""
+"""Export a version as a folder of images or as WebDataset shards."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import shutil
 import tarfile
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
 
 LAYOUTS = ("folder", "webdataset")
-_Put = Callable[[str, bytes, dict[str, Any]], None]
 
 
 def export(
@@ -32,89 +31,87 @@ def export(
     layout: str = "folder",
     shard_faces: int = 5000,
 ) -> dict[str, int]:
-    """Write the faces of a version into the new folder ``to``, with the card; rows per split.
+    """Write the faces and the card of a version into the new folder ``to``.
 
     ``folder``: ``<split>/<face_id>.<png|jpg>`` and ``<split>/metadata.jsonl``, which `datasets`
-    (imagefolder) reads. ``webdataset``: ``<split>-<nnnnn>.tar`` of ``shard_faces`` each, a picture
-    and a ``.json`` of the same stem. Both carry every column; ``expression`` is a name or null.
+    reads as imagefolder. ``webdataset``: ``<split>-<nnnnn>.tar`` with ``shard_faces`` faces each,
+    an image and a ``.json`` per face. Both hold every column; ``expression`` is a name or null.
 
-    A copy outside the home is out of reach when somebody leaves: delete it then.
+    An erasure does not reach the exported copy. Delete it yourself.
+
+    Returns:
+        rows per split.
 
     Raises:
-        ReleaseError: no such version or layout, or ``to`` holds something already.
+        ReleaseError: there is no such version or layout, or ``to`` is not empty.
     """
     if layout not in LAYOUTS:
         raise ReleaseError(
-            f"a layout among {', '.join(LAYOUTS)}", got=repr(layout), hint="choose one of them"
+            f"The layout is not one of {', '.join(LAYOUTS)}",
+            got=repr(layout),
+            hint="choose one of them",
         )
     path, target = versions.resolve(Home.at(home), name, version), Path(to).expanduser()
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise ReleaseError(
-            "a folder that is new or empty", got=str(to), hint="name another, or empty it"
+            "The target is not a new or empty folder", got=str(to), hint="empty or rename it"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.parent / f".{target.name}-{uuid.uuid4().hex}"
     draft.mkdir()
     try:
         shutil.copy(path / "README.md", draft / "README.md")
-        writer = _folder if layout == "folder" else partial(_tars, size=shard_faces)
-        counts = {split: writer(draft, path, split) for split in SPLITS}
+        write = _write_folder if layout == "folder" else partial(_write_tars, size=shard_faces)
+        counts = {split: write(draft, path, split) for split in SPLITS}
         if target.is_dir():
             target.rmdir()
         draft.rename(target)
     except OSError as error:
         raise ReleaseError(
-            f"room and the right to write {to}",
+            f"{to} cannot be written",
             got=error.strerror or str(error),
-            hint="free space or name another folder; the release is untouched",
+            hint="free space or choose another folder; the release is untouched",
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return {split: n for split, n in counts.items() if n}
 
 
-def _folder(draft: Path, path: Path, split: str) -> int:
+def _write_folder(draft: Path, path: Path, split: str) -> int:
     folder, lines = draft / split, []
-    for file, data, facts in _faces(path, split):
+    for file, data, columns in _faces(path, split):
         folder.mkdir(exist_ok=True)
         (folder / file).write_bytes(data)
-        lines.append(json.dumps({"file_name": file} | facts))
+        lines.append(json.dumps({"file_name": file} | columns))
     if lines:
         (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
     return len(lines)
 
 
-def _tars(draft: Path, path: Path, split: str, *, size: int) -> int:
-    count = 0
+def _write_tars(draft: Path, path: Path, split: str, *, size: int) -> int:
     faces = _faces(path, split)
+    count = 0
+    # One face is read ahead, so that no empty shard is opened.
     for first in faces:
-        with _shard(draft / f"{split}-{count // size:05d}.tar") as put:
-            put(*first)
-            count += 1
-            while count % size and (following := next(faces, None)):
-                put(*following)
+        name = draft / f"{split}-{count // size:05d}.tar"
+        with tarfile.open(name, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for file, data, columns in (first, *islice(faces, size - 1)):
+                stem = file.rpartition(".")[0]
+                for member, body in (
+                    (file, data),
+                    (f"{stem}.json", json.dumps(columns).encode()),
+                ):
+                    info = tarfile.TarInfo(member)
+                    info.size = len(body)
+                    tar.addfile(info, io.BytesIO(body))
                 count += 1
     return count
 
 
-@contextmanager
-def _shard(path: Path) -> Iterator[_Put]:
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-
-        def put(file: str, data: bytes, facts: dict[str, Any]) -> None:
-            stem, _, _ = file.rpartition(".")
-            for member, body in ((file, data), (f"{stem}.json", json.dumps(facts).encode())):
-                info = tarfile.TarInfo(member)
-                info.size = len(body)
-                tar.addfile(info, io.BytesIO(body))
-
-        yield put
-
-
 def _faces(path: Path, split: str) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
-    """File name, bytes and columns of each face, in the order of the release.
+    """Yield file name, bytes and columns of each face, in the order of the release.
 
-    A dot in a face's id would end the stem of a WebDataset member: it becomes a dash there.
+    Dots in a face id become dashes: a WebDataset reader ends the stem at the first dot.
     """
     import pyarrow.parquet as pq
 
@@ -124,15 +121,12 @@ def _faces(path: Path, split: str) -> Iterator[tuple[str, bytes, dict[str, Any]]
                 image, index = row.pop("image"), row["expression"]
                 row["expression"] = None if index is None else EXPRESSIONS[index]
                 suffix = Path(image["path"]).suffix
-                yield row["face_id"].replace(".", "-") + suffix, image["bytes"], _plain(row)
+                columns = {name: _without_nan(value) for name, value in row.items()}
+                yield row["face_id"].replace(".", "-") + suffix, image["bytes"], columns
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Without NaN, which JSON does not know."""
-
-    def hint(value: Any) -> Any:
-        if isinstance(value, list):
-            return [hint(one) for one in value]
-        return None if isinstance(value, float) and value != value else value
-
-    return {name: hint(value) for name, value in row.items()}
+def _without_nan(value: Any) -> Any:
+    """Replace NaN, which JSON lacks, by None."""
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and value != value else value

@@ -1,38 +1,37 @@
-"""A version onto a Hub, byte for byte: private unless asked, one tag per version, resumable."""
+"""Publish versions to a Hugging Face Hub and withdraw them from it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.releases import versions
+from warehouse.releases import manifest, versions
 from warehouse.releases.load import leaks, verify
-from warehouse.releases.shards import CONFIGS
+from warehouse.releases.schema import CONFIGS
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-DEFAULT_ENDPOINT = "https://huggingface.co"
-KIND = "dataset"
+_TYPE = "dataset"
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What was, or would be, published.
+    """A published version, or the plan of a dry run.
 
     Attributes:
-        tag: the version, as ``load_dataset(repo, revision=tag)`` names it.
+        tag: the version, for ``load_dataset(repo, revision=tag)``.
         files: path in the repository to bytes.
         commit: of the Hub; None for a dry run.
-        new: False when the tag was there with these very files.
+        new: False if the tag already existed with these files.
     """
 
     repo: str
@@ -59,21 +58,21 @@ def publish(
     public: bool = False,
     dry_run: bool = False,
 ) -> Publication:
-    """Upload one version to ``repo`` and tag it; ``main`` then holds that version alone.
+    """Upload one version to ``repo`` and tag it; ``main`` then holds only that version.
 
-    Run it again after an interruption: what the Hub has is not sent twice, and a tag is set only
-    when every file is there. A tag that exists is never moved.
+    After an interruption, run it again: files on the Hub are not uploaded twice. The tag is set
+    when all files are there, and never moved.
 
     Args:
         repo: ``namespace/name`` on the Hub.
         endpoint: of a Hub-compatible server; by default ``HF_ENDPOINT``, else the Hub itself.
-        token: by default the one that huggingface_hub finds (``HF_TOKEN`` or its own login).
-        public: only decides when the repository is made; an existing one keeps its visibility.
-        dry_run: say what would be sent and send nothing.
+        token: by default the token of huggingface_hub (``HF_TOKEN`` or its login).
+        public: visibility of a new repository; an existing one keeps its own.
+        dry_run: return the plan and upload nothing.
 
     Raises:
-        ReleaseError: the version is damaged or leaks; the Hub is away, refuses, or has another
-            dataset under this tag.
+        ReleaseError: the version is damaged or leaks; the Hub is unreachable, refuses, or has
+            another dataset under this tag.
     """
     from huggingface_hub import HfApi, constants
 
@@ -82,96 +81,180 @@ def publish(
     problems = [*verify(path), *leaks(path)]
     if problems:
         raise ReleaseError(
-            f"{name} {path.name} as it was built, before others get it",
+            f"{name} {path.name} is not intact and cannot be published",
             got="; ".join(problems[:3]),
             hint="build a new version and publish that",
         )
     address = (endpoint or constants.ENDPOINT).rstrip("/")
+    files = sorted(item for item in path.rglob("*") if item.is_file())
     planned = Publication(
-        repo=repo, endpoint=address, tag=path.name, private=not public, files=_sizes(path)
+        repo=repo,
+        endpoint=address,
+        tag=path.name,
+        private=not public,
+        files={str(item.relative_to(path)): item.stat().st_size for item in files},
     )
     if dry_run:
         return planned
     api = HfApi(endpoint=address, token=token)
-    with hub(address, repo):
-        commit, new = _send(api, path, planned)
+    with _hub_errors(address, repo):
+        commit, new = _upload(api, path, planned)
     with versions.locked(place, name):
-        versions.record(place, name)
-        _note(place, name, path.name, f"{address} {repo}")
-    return Publication(**{**vars(planned), "commit": commit, "new": new})
+        versions.record_rows(place, name)
+        versions.add_published(place, name, path.name, f"{address} {repo}")
+    return replace(planned, commit=commit, new=new)
 
 
-def _send(api: HfApi, path: Path, planned: Publication) -> tuple[str, bool]:
-    """The commit that the tag names, and whether the tag is new."""
+def withdraw(
+    home: str | Path | Home,
+    *,
+    name: str,
+    version: str,
+    successor: str | None,
+    location: str,
+    token: str | None = None,
+) -> list[str]:
+    """Remove a withdrawn version from a Hub: its tag, its history and its stored files.
+
+    The tag is deleted, the successor published, the branch squashed into one commit, and large
+    files that no branch or tag uses are deleted permanently. Other versions keep their tags.
+    Downloaded copies cannot be removed.
+
+    Args:
+        version: the withdrawn version, ``v1``, …
+        successor: the version that replaced it, or None.
+        location: ``<endpoint> <repo>``, as in the column ``published`` of ``releases``.
+
+    Returns:
+        the steps taken, one line each.
+
+    Raises:
+        ReleaseError: the Hub is unreachable or refuses; run it again.
+    """
+    from huggingface_hub import HfApi
+
+    endpoint, _, repo = location.partition(" ")
+    api, done = HfApi(endpoint=endpoint, token=token), []
+    with _hub_errors(endpoint, repo):
+        tags = {ref.name for ref in api.list_repo_refs(repo, repo_type=_TYPE).tags}
+        if version in tags:
+            api.delete_tag(repo, tag=version, repo_type=_TYPE)
+            done.append(f"tag {version} deleted")
+        if successor is None:
+            api.delete_repo(repo, repo_type=_TYPE, missing_ok=True)
+            return [*done, f"{repo} deleted: no face is left in it"]
+    publish(home, name=name, version=successor, repo=repo, endpoint=endpoint, token=token)
+    with _hub_errors(endpoint, repo):
+        api.super_squash_history(repo, repo_type=_TYPE)
+        # The squash created a new commit. Move the tag, or it keeps the old history alive.
+        api.delete_tag(repo, tag=successor, repo_type=_TYPE)
+        api.create_tag(repo, tag=successor, repo_type=_TYPE)
+        done.append(f"{successor} published, history squashed")
+        unused = _unused_files(api, repo)
+        if unused:
+            api.permanently_delete_lfs_files(repo, unused, repo_type=_TYPE)
+            done.append(f"{len(unused)} stored files deleted")
+    return done
+
+
+def withdraw_all(home: str | Path | Home, *, token: str | None = None) -> dict[str, str]:
+    """Withdraw every withdrawn version from all Hubs where it was published.
+
+    Returns:
+        ``<name> <version> <endpoint> <repo>`` to the steps taken, or the error. The next call
+        tries failed ones again.
+    """
+    place = Home.at(home)
+    rows = tables.read(place, "releases").filter(pl.col("withdrawn_at").is_not_null())
+    found: dict[str, str] = {}
+    for row in rows.sort("name", "version", "patch").iter_rows(named=True):
+        label = str(versions.VersionNumber(row["version"], row["patch"] or 0))
+        remaining = set(row["published"] or [])
+        for location in sorted(remaining):
+            key = f"{row['name']} {label} {location}"
+            try:
+                steps = withdraw(
+                    place,
+                    name=row["name"],
+                    version=label,
+                    successor=row["replaced_by"],
+                    location=location,
+                    token=token,
+                )
+            except ReleaseError as error:
+                found[key] = f"not withdrawn: {error}"
+                continue
+            found[key] = "; ".join(steps)
+            remaining.discard(location)
+            with versions.locked(place, row["name"]):
+                versions.update_row(place, row["name"], label, published=sorted(remaining))
+    return found
+
+
+def _upload(api: HfApi, path: Path, planned: Publication) -> tuple[str, bool]:
+    """Return the commit that the tag names, and whether the tag is new."""
     repo, tag = planned.repo, planned.tag
-    api.create_repo(repo, repo_type=KIND, private=planned.private, exist_ok=True)
-    tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo, repo_type=KIND).tags}
+    api.create_repo(repo, repo_type=_TYPE, private=planned.private, exist_ok=True)
+    tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo, repo_type=_TYPE).tags}
     if tag in tags:
-        _refuse_other(api, path, planned)
+        published = api.hf_hub_download(repo, manifest.FILE, repo_type=_TYPE, revision=tag)
+        if Path(published).read_bytes() != (path / manifest.FILE).read_bytes():
+            raise ReleaseError(
+                f"{repo} has another version under the tag {tag}",
+                got="its manifest differs",
+                hint="publish to another repository; a tag is never moved",
+            )
         return tags[tag], False
     info = api.upload_folder(
         repo_id=repo,
         folder_path=path,
-        repo_type=KIND,
+        repo_type=_TYPE,
         commit_message=f"{path.parent.name} {tag}",
-        delete_patterns=[f"{place}*" for place in CONFIGS.values()],
+        delete_patterns=[f"{prefix}*" for prefix in CONFIGS.values()],
     )
-    # What was sent in several commits is whole at the head, and only there.
+    # An upload may take several commits; only the head is complete.
     head = api.dataset_info(repo).sha or info.oid
-    api.create_tag(repo, tag=tag, revision=head, repo_type=KIND, exist_ok=True)
+    api.create_tag(repo, tag=tag, revision=head, repo_type=_TYPE, exist_ok=True)
     return head, True
 
 
-def _refuse_other(api: HfApi, path: Path, planned: Publication) -> None:
-    there = Path(
-        api.hf_hub_download(planned.repo, versions.MANIFEST, repo_type=KIND, revision=planned.tag)
-    )
-    if there.read_bytes() != (path / versions.MANIFEST).read_bytes():
-        raise ReleaseError(
-            f"{planned.tag} of {planned.repo} to be this very version",
-            got="another one under the same tag",
-            hint="publish to another repository; a tag is never moved",
-        )
-
-
-def _sizes(path: Path) -> dict[str, int]:
-    files = sorted(item for item in path.rglob("*") if item.is_file())
-    return {str(item.relative_to(path)): item.stat().st_size for item in files}
-
-
-def _note(home: Home, name: str, version: str, place: str) -> None:
-    rows = tables.read(home, "releases").filter(pl.col("name") == name)
-    label = pl.format("v{}", "version") + pl.when(pl.col("patch") > 0).then(
-        pl.format(".{}", "patch")
-    ).otherwise(pl.lit(""))
-    known = rows.filter(label == version)["published"].explode().drop_nulls().to_list()
-    versions.note(home, name, version, published=sorted({*known, place}))
+def _unused_files(api: HfApi, repo: str) -> list[Any]:
+    """Return stored large files that no branch or tag uses."""
+    refs = api.list_repo_refs(repo, repo_type=_TYPE)
+    used = {
+        lfs.sha256
+        for ref in (*refs.branches, *refs.tags)
+        for file in api.list_repo_tree(repo, recursive=True, revision=ref.name, repo_type=_TYPE)
+        if (lfs := getattr(file, "lfs", None))
+    }
+    stored = api.list_lfs_files(repo, repo_type=_TYPE)
+    return [file for file in stored if file.file_oid not in used]
 
 
 @contextmanager
-def hub(endpoint: str, repo: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into one clear line, without its headers."""
+def _hub_errors(endpoint: str, repo: str) -> Iterator[None]:
+    """Convert errors of the Hub client to one clear line without HTTP headers."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    # The client's transport has changed its package before; its errors' root is a base of this.
+    # The client moved from requests to httpx. Its HTTPError is a base of this class in both.
     roots: list[Any] = [kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"]
     try:
         yield
     except HFValidationError as error:
         raise ReleaseError(
-            "a repository written namespace/name", got=repr(repo), hint=str(error).splitlines()[0]
+            "The repository is not namespace/name", got=repr(repo), hint=str(error).splitlines()[0]
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise ReleaseError(
-            f"{endpoint} to take {repo}",
+            f"{endpoint} refused {repo}",
             got=f"HTTP {status}: {(error.server_message or 'no reason given').splitlines()[0]}",
-            hint="check the name, and that HF_TOKEN may write there; run the same command again",
+            hint="check the name and the write permission of HF_TOKEN; run the same command again",
         ) from None
     except (*roots, OSError, RuntimeError) as error:
         raise ReleaseError(
-            f"a Hub that answers at {endpoint}",
-            got=f"{type(error).__name__}",
-            hint="check --endpoint and the connection, and run the same command again: what was "
-            "sent is not sent twice",
+            f"The Hub at {endpoint} does not answer",
+            got=type(error).__name__,
+            hint="check --endpoint and the connection, and run the same command again; uploaded "
+            "files are not sent twice",
         ) from None

@@ -1,4 +1,4 @@
-"""Where a released face comes from: the second of the video, the votes, the models."""
+"""Trace a released face to its video, votes, audits and models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.releases import versions
+from warehouse.releases import manifest, versions
 from warehouse.releases.schema import SPLITS
 from warehouse.storage import views
 from warehouse.storage.home import Home
@@ -25,7 +25,7 @@ _ORIGIN = """
 """
 _RATINGS = "SELECT rater_id FROM ratings WHERE face_id = $face ORDER BY rater_id"
 _AUDITS = "SELECT audit, score, flag, detail FROM audits WHERE face_id = $face ORDER BY audit"
-_MADE = """
+_SYNTHESIS = """
     SELECT model, seed, guidance, target_au, target_expression, action, reason
     FROM synthetic_faces WHERE face_id = $face
 """
@@ -38,37 +38,38 @@ def lineage(
     face: str,
     version: str | int = "latest",
 ) -> dict[str, Any]:
-    """From a row of a release back to what it was made from.
+    """Trace a row of a release to its inputs.
 
     Returns:
-        ``released`` (the row without its picture, and its split), ``votes`` (as released, by
-        pseudonym), ``origin`` (video, second, frame, box; None where the tables know it no
-        longer), ``models`` (weights that touched the row, as the release lists them, each with
-        its role and licence), ``machine_raters``, ``audits`` (as they stand now), ``made`` (for a
-        synthetic face: model, seed, targets), ``release`` (code version, inputs, settings).
+        ``released`` (the row without its image, and its split), ``votes`` (as released, by
+        pseudonym), ``origin`` (video, second, frame, box; None if the tables lack it), ``models``
+        (weights that contributed to the row, with role and licence), ``machine_raters``,
+        ``audits`` (current), ``made`` (for a synthetic face: model, seed, targets), ``release``
+        (code version, inputs, settings).
 
     Raises:
-        ReleaseError: the version does not hold this face; says why if its manifest does.
+        ReleaseError: the version does not hold this face; the message gives the reason code if
+            the manifest has one.
     """
     place = Home.at(home)
     path = versions.resolve(place, name, version)
-    facts = versions.manifest(path)
+    contents = manifest.read(path)
     return {
-        "released": _released(path, facts, face),
+        "released": _released(path, contents, face),
         "votes": _votes(path, face),
-        "origin": next(iter(_ask(place, _ORIGIN, face)), None),
-        "models": facts["facts"].get("models", []),
-        "machine_raters": [row["rater_id"] for row in _ask(place, _RATINGS, face)],
-        "audits": _ask(place, _AUDITS, face),
-        "made": next(iter(_ask(place, _MADE, face)), None),
+        "origin": next(iter(_query(place, _ORIGIN, face)), None),
+        "models": contents["facts"].get("models", []),
+        "machine_raters": [row["rater_id"] for row in _query(place, _RATINGS, face)],
+        "audits": _query(place, _AUDITS, face),
+        "made": next(iter(_query(place, _SYNTHESIS, face)), None),
         "release": {
-            "name": name, "version": path.name, "code_version": facts["code_version"],
-            "inputs": facts["inputs"], "settings": facts["settings"],
+            "name": name, "version": path.name, "code_version": contents["code_version"],
+            "inputs": contents["inputs"], "settings": contents["settings"],
         },
     }  # fmt: skip
 
 
-def _released(path: Path, facts: dict[str, Any], face: str) -> dict[str, Any]:
+def _released(path: Path, contents: dict[str, Any], face: str) -> dict[str, Any]:
     for split in SPLITS:
         for file in sorted((path / "data").glob(f"{split}-*.parquet")):
             found = pl.scan_parquet(file, glob=False).drop("image").filter(face_id=face).collect()
@@ -77,11 +78,11 @@ def _released(path: Path, facts: dict[str, Any], face: str) -> dict[str, Any]:
                 index = row["expression"]
                 named = {"expression": None if index is None else EXPRESSIONS[index]}
                 return {"split": split} | row | named
-    left_out = {one: why for why, faces in facts.get("left_out", {}).items() for one in faces}
+    left_out = {one: why for why, faces in contents.get("left_out", {}).items() for one in faces}
     raise ReleaseError(
-        f"face {face!r} in {path.parent.name} {path.name}",
-        got=f"none; it was left out: {left_out[face]}" if face in left_out else "none",
-        hint="name a face_id that the release holds",
+        f"{path.parent.name} {path.name} has no face {face!r}",
+        got=f"it was left out: {left_out[face]}" if face in left_out else "no such face_id",
+        hint="name a face_id of the release",
     )
 
 
@@ -92,7 +93,7 @@ def _votes(path: Path, face: str) -> list[dict[str, Any]]:
     return pl.scan_parquet(files, glob=False).filter(face_id=face).collect().to_dicts()
 
 
-def _ask(home: Home, sql: str, face: str) -> list[dict[str, Any]]:
+def _query(home: Home, sql: str, face: str) -> list[dict[str, Any]]:
     relation = views.connect(home).execute(sql, {"face": face})
     names = [column[0] for column in relation.description or []]
     return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]

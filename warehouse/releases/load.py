@@ -1,4 +1,4 @@
-"""Read releases: load one for training, list them, prove their files."""
+"""Load, list, show and verify releases."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import polars as pl
 
 from warehouse.errors import ReleaseError
 from warehouse.ids import file_sha256
-from warehouse.releases import splits, versions
-from warehouse.releases.schema import SPLITS
-from warehouse.releases.shards import CONFIGS
+from warehouse.releases import manifest, splits, versions
+from warehouse.releases.schema import CONFIGS, SPLITS
 from warehouse.releases.versions import Release
 from warehouse.storage import mirror
 from warehouse.storage.home import Home
@@ -29,70 +28,53 @@ def load(
     config: str = "default",
     votes: bool = False,
 ) -> DatasetDict:
-    """One version as a ``DatasetDict`` of the splits that have rows.
+    """Return one version as a ``DatasetDict`` of its splits.
 
-    The copy that ``datasets`` keeps for reading lies in the home, where forgetting a person
-    finds it, and not in the cache of the account.
+    The cache of ``datasets`` is kept in the home, where an erasure finds it.
 
     Args:
         version: ``latest``, ``v2``, ``2`` or 2.
-        home: by default the one that ``RISORIUS_HOME`` names, else ``./.risorius``.
+        home: by default ``RISORIUS_HOME``, else ``./.risorius``.
         config: ``default`` (faces), ``votes`` (every vote, in one split ``train``) or ``clips``.
-        votes: give each face a column ``votes``: every answer behind its soft label, as a list of
-            ``rater_id, rater_kind, expressions``; skips are no answers.
+        votes: add a column ``votes`` with the answers behind each soft label: a list of
+            ``rater_id, rater_kind, expressions`` without skips.
 
     Raises:
-        ReleaseError: no such release, version or config, or files are gone or of another size.
+        ReleaseError: there is no such release, version or config, or files are missing or have
+            another size.
     """
     place = Home.at(home)
     path = versions.resolve(place, name, version)
-    facts = versions.manifest(path)
+    contents = manifest.read(path)
     if config not in CONFIGS or not any(
-        file.startswith(CONFIGS[config]) for file in facts["files"]
+        file.startswith(CONFIGS[config]) for file in contents["files"]
     ):
         raise ReleaseError(
-            f"a config that {name} {path.name} has", got=repr(config), hint="take 'default'"
+            f"{name} {path.name} has no such config", got=repr(config), hint="use 'default'"
         )
-    damage = _sizes(path, facts)
+    damage = _wrong_sizes(path, contents)
     if damage:
-        raise _damaged(path, damage)
+        raise ReleaseError(
+            f"{name} {path.name} was changed after it was built",
+            got="; ".join(damage[:3]),
+            hint="restore the files from a copy, or build a new version",
+        )
 
     import datasets
 
-    # Keyed by the manifest's own hash: a version rebuilt elsewhere never meets a stale copy.
-    cache = place.cache / "datasets" / file_sha256(str(path / versions.MANIFEST))[:16]
+    # The cache key is the manifest's hash, so a rebuilt version never reads a stale cache.
+    cache = place.cache / "datasets" / file_sha256(str(path / manifest.FILE))[:16]
     found = datasets.load_dataset(str(path), config, cache_dir=str(cache))
     return _with_votes(found, path) if votes and config == "default" else found
-
-
-def _with_votes(faces: DatasetDict, path: Path) -> DatasetDict:
-    from datasets import Dataset, DatasetDict, Features, List, Value, concatenate_datasets
-
-    text = Value("string")
-    answer = {"rater_id": text, "rater_kind": text, "expressions": List(text)}
-    kinds = Features({"votes": List(answer)})
-    files = sorted((path / "votes").glob("votes-*.parquet"))
-    said: dict[str, list[dict[str, Any]]] = {}
-    if files:
-        cast = pl.scan_parquet(files, glob=False).filter(~pl.col("was_cancelled"))
-        for row in cast.select("face_id", *answer).collect().iter_rows(named=True):
-            said.setdefault(row.pop("face_id"), []).append(row)
-
-    def votes_of(ids: Iterable[str]) -> Dataset:
-        return Dataset.from_dict({"votes": [said.get(face, []) for face in ids]}, features=kinds)
-
-    return DatasetDict(
-        {
-            split: concatenate_datasets([part, votes_of(part["face_id"])], axis=1)
-            for split, part in faces.items()
-        }
-    )
 
 
 def list_releases(
     home: str | Path | Home | None = None, *, name: str | None = None
 ) -> list[Release]:
-    """Every version on disk (of one release), by name and number; damaged ones say so."""
+    """List every version on disk, of one release if ``name`` is set.
+
+    Damaged versions are listed with their ``problem``.
+    """
     place = Home.at(home)
     mirror.sync(place.releases)
     if not place.releases.is_dir():
@@ -109,81 +91,90 @@ def list_releases(
 def show(
     home: str | Path | Home | None = None, *, name: str, version: str | int = "latest"
 ) -> dict[str, Any]:
-    """The manifest of one version, plus ``path`` and ``problems``, what ``verify`` finds.
+    """Return the manifest of a version, its ``path`` and the ``problems`` of ``verify``.
 
     Raises:
         ReleaseError: there is no such version, or its manifest is damaged.
     """
     path = versions.resolve(Home.at(home), name, version)
-    return versions.manifest(path) | {"path": str(path), "problems": verify(path)}
-
-
-def leaks(path: str | Path) -> list[str]:
-    """Subjects, videos and near duplicates in two splits, read from the files themselves."""
-    columns = ("face_id", "subject_id", "video_id", "duplicate_of")
-    parts = [
-        pl.scan_parquet(sorted(found), glob=False).select(*columns, split=pl.lit(split))
-        for split in SPLITS
-        if (found := list((Path(path) / "data").glob(f"{split}-*.parquet")))
-    ]
-    # A clip's faces repeat nothing that its video's do not: their own rows say so.
-    parts += [
-        pl.scan_parquet(sorted(found), glob=False).select(
-            face_id="clip_id",
-            subject_id="subject_id",
-            video_id="video_id",
-            duplicate_of=pl.lit(None, dtype=pl.String),
-            split=pl.lit(split),
-        )
-        for split in SPLITS
-        if (found := list((Path(path) / "clips").glob(f"{split}-*.parquet")))
-    ]
-    return splits.check(pl.concat(parts).collect()) if parts else []
+    return manifest.read(path) | {"path": str(path), "problems": verify(path)}
 
 
 def verify(path: str | Path) -> list[str]:
-    """What differs from the manifest, one sentence per file; empty when all checksums hold.
+    """List differences from the manifest, one sentence per file; empty if intact.
 
     Raises:
         ReleaseError: there is no version at ``path``, or its manifest is damaged.
     """
     folder = Path(path)
-    facts = versions.manifest(folder)
-    damage = _sizes(folder, facts)
-    for file, known in sorted(facts["files"].items()):
+    contents = manifest.read(folder)
+    damage = _wrong_sizes(folder, contents)
+    for file, known in sorted(contents["files"].items()):
         target = folder / file
-        whole = target.is_file() and target.stat().st_size == known["bytes"]
-        if whole and file_sha256(str(target)) != known["sha256"]:
-            damage.append(f"{file} holds other bytes than were written")
-    there = {str(item.relative_to(folder)) for item in folder.rglob("*") if item.is_file()} - {
-        versions.MANIFEST
-    }
-    damage += [f"{file} was added" for file in sorted(there - facts["files"].keys())]
-    return damage
+        same_size = target.is_file() and target.stat().st_size == known["bytes"]
+        if same_size and file_sha256(str(target)) != known["sha256"]:
+            damage.append(f"{file} was changed")
+    on_disk = {str(item.relative_to(folder)) for item in folder.rglob("*") if item.is_file()}
+    added = on_disk - {manifest.FILE} - contents["files"].keys()
+    return damage + [f"{file} was added" for file in sorted(added)]
 
 
-def _sizes(folder: Path, facts: dict[str, Any]) -> list[str]:
+def leaks(path: str | Path) -> list[str]:
+    """List subjects, videos and near duplicates in two splits, read from the files."""
+    columns = ("face_id", "subject_id", "video_id", "duplicate_of")
+    # Clips have no duplicate_of: the rows of their faces cover it.
+    renamed = (
+        pl.col("clip_id").alias("face_id"),
+        "subject_id",
+        "video_id",
+        pl.lit(None, dtype=pl.String).alias("duplicate_of"),
+    )
+    parts = [
+        pl.scan_parquet(sorted(found), glob=False).select(*chosen, split=pl.lit(split))
+        for folder, chosen in (("data", columns), ("clips", renamed))
+        for split in SPLITS
+        if (found := list((Path(path) / folder).glob(f"{split}-*.parquet")))
+    ]
+    return splits.check(pl.concat(parts).collect()) if parts else []
+
+
+def _with_votes(faces: DatasetDict, path: Path) -> DatasetDict:
+    from datasets import Dataset, DatasetDict, Features, List, Value, concatenate_datasets
+
+    text = Value("string")
+    answer = {"rater_id": text, "rater_kind": text, "expressions": List(text)}
+    kinds = Features({"votes": List(answer)})
+    answers: dict[str, list[dict[str, Any]]] = {}
+    if files := sorted((path / "votes").glob("votes-*.parquet")):
+        cast = pl.scan_parquet(files, glob=False).filter(~pl.col("was_cancelled"))
+        for row in cast.select("face_id", *answer).collect().iter_rows(named=True):
+            answers.setdefault(row.pop("face_id"), []).append(row)
+
+    def votes_of(ids: Iterable[str]) -> Dataset:
+        return Dataset.from_dict({"votes": [answers.get(face, []) for face in ids]}, features=kinds)
+
+    return DatasetDict(
+        {
+            split: concatenate_datasets([part, votes_of(part["face_id"])], axis=1)
+            for split, part in faces.items()
+        }
+    )
+
+
+def _wrong_sizes(folder: Path, contents: dict[str, Any]) -> list[str]:
     damage = []
-    for file, known in sorted(facts["files"].items()):
+    for file, known in sorted(contents["files"].items()):
         target = folder / file
         if not target.is_file():
-            damage.append(f"{file} is gone")
+            damage.append(f"{file} is missing")
         elif (size := target.stat().st_size) != known["bytes"]:
             damage.append(f"{file} has {size} bytes instead of {known['bytes']}")
     return damage
 
 
-def _damaged(path: Path, damage: list[str]) -> ReleaseError:
-    return ReleaseError(
-        f"{path.parent.name} {path.name} as it was built",
-        got="; ".join(damage[:3]),
-        hint="put the files back from a copy, or build a new version",
-    )
-
-
 def _entry(path: Path) -> Release:
     name, version = path.parent.name, path.name
     try:
-        return Release(name, version, path, rows=versions.manifest(path)["rows"])
+        return Release(name, version, path, rows=manifest.read(path)["rows"])
     except ReleaseError as error:
         return Release(name, version, path, rows=None, problem=str(error))

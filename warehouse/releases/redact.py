@@ -1,152 +1,131 @@
-"""A version without somebody who left: a patch beside it takes its place, and it is withdrawn."""
+"""Remove a data subject from releases: publish a patch, delete the old version."""
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from warehouse.errors import ReleaseError
 from warehouse.releases import clips, manifest, shards, versions
-from warehouse.releases.build import SHARD_BYTES, write
-from warehouse.releases.schema import ROWS, SPLITS, UNRELEASED, VOTES, fit_rows, fit_votes
-from warehouse.releases.versions import Number
+from warehouse.releases.build import SHARD_BYTES, write_version
+from warehouse.releases.schema import (
+    CONFIGS,
+    ROWS,
+    SPLITS,
+    UNRELEASED,
+    VOTES,
+    fit_rows,
+    fit_votes,
+)
+from warehouse.releases.versions import VersionNumber
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     from warehouse.privacy.data_subject import DataSubject
 
 ERASED = "erased"
-"""The reason under which a patch counts the faces that went with somebody who left."""
+"""Reason code under which a patch counts the faces of erased data subjects."""
 
 
-def without(home: Home, leaver: DataSubject) -> dict[str, str | None]:
-    """Take ``leaver`` out of every version of every release.
+def remove_subject(home: Home, subject: DataSubject) -> dict[str, str | None]:
+    """Remove a data subject from every version of every release.
 
-    A version that holds or remembers them is written anew as its next patch (``v2`` as ``v2.1``)
-    from its own files, and withdrawn: its folder goes, its row in ``releases`` says what took its
-    place. Killed midway, it goes on where it was. Versions without them are not touched.
+    A version that contains or lists the subject is rewritten from its own files as its next patch
+    (``v2`` as ``v2.1``). The old folder is deleted, and its row in ``releases`` names the patch.
+    Other versions are not touched. After a kill, the next call continues.
 
     Returns:
-        ``<name> <version>`` to what replaced it, None where nobody is left in it.
+        ``<name> <version>`` to the patch that replaced it, None if no face is left.
 
     Raises:
-        ReleaseError: a version is damaged and cannot be rewritten; it stays as it is.
+        ReleaseError: a version is damaged and cannot be rewritten; it is not changed.
     """
     found: dict[str, str | None] = {}
     for entry in sorted(home.releases.iterdir()) if home.releases.is_dir() else []:
         if not versions.numbers(entry):
             continue
         with versions.locked(home, entry.name) as folder:
-            versions.record(home, entry.name)
+            versions.record_rows(home, entry.name)
             for number in versions.numbers(folder):
-                if _holds(folder / str(number), leaver):
-                    successor = _replace(home, folder, number, leaver)
-                    found[f"{entry.name} {number}"] = successor
+                if _contains(folder / str(number), subject):
+                    found[f"{entry.name} {number}"] = _replace(home, folder, number, subject)
     return found
 
 
-def _replace(home: Home, folder: Path, number: Number, leaver: DataSubject) -> str | None:
+def _replace(home: Home, folder: Path, number: VersionNumber, subject: DataSubject) -> str | None:
     path = folder / str(number)
-    successor = next(
-        (str(n) for n in versions.numbers(folder) if _took(folder / str(n), path)), None
+    patches = (
+        str(n)
+        for n in versions.numbers(folder)
+        if manifest.read(folder / str(n)).get("replaces") == path.name
     )
-    if successor is None:
-        successor = _patch(home, folder, number, leaver)
-    when = datetime.now(UTC)
-    versions.note(home, folder.name, str(number), withdrawn_at=when, replaced_by=successor)
-    versions.withdraw(path)
-    return successor
-
-
-def _took(path: Path, old: Path) -> bool:
-    return versions.manifest(path).get("replaces") == old.name
-
-
-def _holds(path: Path, leaver: DataSubject) -> bool:
-    facts = versions.manifest(path)
-    members = facts["splits"].get("members", {})
-    named = {face for faces in facts.get("left_out", {}).values() for face in faces}
-    remembered = (
-        leaver.name in members.get(leaver.kind, {})
-        or not named.isdisjoint(leaver.faces)
-        or not set(members.get("video", {})).isdisjoint(leaver.videos)
+    patch = next(patches, None) or _write_patch(home, folder, number, subject)
+    versions.update_row(
+        home, folder.name, str(number), withdrawn_at=datetime.now(UTC), replaced_by=patch
     )
+    versions.delete(path)
+    return patch
+
+
+def _contains(path: Path, subject: DataSubject) -> bool:
+    contents = manifest.read(path)
+    members = contents["splits"].get("members", {})
+    left_out = {face for faces in contents.get("left_out", {}).values() for face in faces}
+    if (
+        subject.name in members.get(subject.kind, {})
+        or not left_out.isdisjoint(subject.faces)
+        or not set(members.get("video", {})).isdisjoint(subject.videos)
+    ):
+        return True
     ids = ("face_id", "track_id", "video_id", "subject_id", "duplicate_of")
-    heard = any(
-        pl.scan_parquet(file, glob=False)
-        .filter(_heard(leaver, file))
-        .select(pl.len())
-        .collect()
-        .item()
-        for file in sorted((path / "clips").glob("*.parquet"))
-    )
-    return (
-        remembered
-        or heard
-        or any(
-            pl.scan_parquet(file, glob=False)
-            .filter(_theirs(leaver, [name for name in ids if name in _columns(file)]))
-            .select(pl.len())
-            .collect()
-            .item()
-            for file in _files(path)
-        )
-    )
+    for config, folder in CONFIGS.items():
+        for file in sorted(path.glob(f"{folder}*.parquet")):
+            columns = set(pl.read_parquet_schema(file))
+            found = _of_subject(subject, [name for name in ids if name in columns])
+            if config == "clips":
+                found |= _may_be_heard(subject, columns)
+            if pl.scan_parquet(file, glob=False).filter(found).select(pl.len()).collect().item():
+                return True
+    return False
 
 
-def _patch(home: Home, folder: Path, number: Number, leaver: DataSubject) -> str | None:
+def _write_patch(home: Home, folder: Path, number: VersionNumber, subject: DataSubject) -> str | None:
     path = folder / str(number)
-    old = versions.manifest(path)
-    rows, erased = _rows(home, path, leaver)
+    old = manifest.read(path)
+    rows, erased = _remaining_rows(home, path, subject)
     if rows.is_empty():
         return None
-    votes = _votes(path, leaver)
-    label = versions.next_patch(home, folder.name, number.major)
-    contents = _contents(old, label, leaver, rows=rows, votes=votes, erased=erased)
-    draft = versions.draft(folder)
-    try:
-        shard_bytes = old["inputs"].get("shard_bytes", SHARD_BYTES)
-        moving, method = _clips(home, path, leaver, rows=rows)
-        write(
-            draft,
-            home,
-            rows=rows,
-            votes=votes,
-            shard_bytes=shard_bytes,
-            contents=contents,
-            sequences=moving,
-            clip_flow=method,
-        )
-        versions.publish(draft, folder / str(label))
-    except OSError as error:
-        raise ReleaseError(
-            f"room and the right to write {folder}",
-            got=error.strerror or str(error),
-            hint="free space and run the same command again",
-        ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    versions.record(home, folder.name)
-    return str(label)
+    votes = _remaining_votes(path, subject)
+    sequences, clip_flow = _remaining_clips(home, path, subject, rows=rows)
+    patch = versions.next_patch(home, folder.name, number.major)
+    write_version(
+        home,
+        folder / str(patch),
+        rows=rows,
+        votes=votes,
+        shard_bytes=old["inputs"].get("shard_bytes", SHARD_BYTES),
+        contents=_contents(old, patch, subject, rows=rows, votes=votes, erased=erased),
+        sequences=sequences,
+        clip_flow=clip_flow,
+    )
+    return str(patch)
 
 
 def _contents(
     old: dict[str, Any],
-    label: Number,
-    leaver: DataSubject,
+    patch: VersionNumber,
+    subject: DataSubject,
     *,
     rows: pl.DataFrame,
     votes: pl.DataFrame,
     erased: int,
 ) -> dict[str, Any]:
-    """The old manifest brought down to those who stay; what ``build.write`` adds is left out."""
-    gone = {"subject": {_subject(leaver)}, "video": {*leaver.videos, *_derived(leaver)}}
+    """Return the old manifest without the subject and without what ``write_version`` adds."""
+    removed = {"subject": {_subject_id(subject)}, "video": {*subject.videos, _own_video(subject)}}
     members = {
-        kind: {name: split for name, split in names.items() if name not in gone[kind]}
+        kind: {name: split for name, split in names.items() if name not in removed[kind]}
         for kind, names in old["splits"].get("members", {}).items()
     }
     own = [row for row in old["counts"] if row["stage"] == "release"]
@@ -164,78 +143,81 @@ def _contents(
         for key, value in old.items()
         if key not in ("files", "checksums", "summary", "since", "curation", "clips")
     } | {
-        "patch": label.patch,
-        "label": str(label),
+        "patch": patch.patch,
+        "label": str(patch),
         "parent_label": None,
-        "replaces": str(Number(old["version"], old.get("patch", 0))),
+        "replaces": str(VersionNumber(old["version"], old.get("patch", 0))),
         "use": old.get("use"),
         "rows": rows.height,
         "inputs": inputs,
         "counts": counts,
         "left_out": {
-            reason: [face for face in faces if face not in set(leaver.faces)]
+            reason: [face for face in faces if face not in set(subject.faces)]
             for reason, faces in old.get("left_out", {}).items()
         },
         "splits": {"members": members},
     }
 
 
-def _rows(home: Home, path: Path, leaver: DataSubject) -> tuple[pl.DataFrame, int]:
-    """Rows that stay, with ``crop`` and ``split``, and how many go; one file at a time."""
+def _remaining_rows(home: Home, path: Path, subject: DataSubject) -> tuple[pl.DataFrame, int]:
+    """Return the remaining rows with ``crop`` and ``split``, and the number of erased ones."""
     parts, erased = [], 0
     for split in SPLITS:
         for file in sorted((path / "data").glob(f"{split}-*.parquet")):
             frame = pl.read_parquet(file, glob=False)
-            stay = frame.filter(~_theirs(leaver, ["face_id", "video_id", "subject_id"]))
-            erased += frame.height - stay.height
-            crops = pl.Series(
-                "crop", [shards.restored(home, one) for one in stay["image"]], dtype=pl.String
+            remaining = frame.filter(~_of_subject(subject, ["face_id", "video_id", "subject_id"]))
+            erased += frame.height - remaining.height
+            crops = [shards.restore_crop(home, image) for image in remaining["image"]]
+            parts.append(
+                remaining.drop("image").with_columns(
+                    pl.Series("crop", crops, dtype=pl.String), split=pl.lit(split)
+                )
             )
-            parts.append(stay.drop("image").with_columns(crops, split=pl.lit(split)))
     whole = pl.concat(parts).with_columns(
-        duplicate_of=pl.when(~pl.col("duplicate_of").is_in(leaver.faces)).then("duplicate_of")
+        duplicate_of=pl.when(~pl.col("duplicate_of").is_in(subject.faces)).then("duplicate_of")
     )
-    names = [name for name in ROWS if name in whole.columns]
     if whole.is_empty():
         return whole, erased
+    names = [name for name in ROWS if name in whole.columns]
     fitted = fit_rows(whole.select(names)).drop(*UNRELEASED)
     return fitted.join(whole.select("face_id", "split"), on="face_id").sort("face_id"), erased
 
 
-def _votes(path: Path, leaver: DataSubject) -> pl.DataFrame:
+def _remaining_votes(path: Path, subject: DataSubject) -> pl.DataFrame:
     files = sorted((path / "votes").glob("votes-*.parquet"))
-    frames = [pl.read_parquet(file, glob=False) for file in files]
-    if not frames:
+    if not files:
         return pl.DataFrame(schema=VOTES)
-    return fit_votes(pl.concat(frames).filter(~_theirs(leaver, ["face_id"])))
+    votes = pl.concat([pl.read_parquet(file, glob=False) for file in files])
+    return fit_votes(votes.filter(~_of_subject(subject, ["face_id"])))
 
 
-def _clips(
-    home: Home, path: Path, leaver: DataSubject, *, rows: pl.DataFrame
+def _remaining_clips(
+    home: Home, path: Path, subject: DataSubject, *, rows: pl.DataFrame
 ) -> tuple[pl.DataFrame, str | None]:
-    """Clips that stay; those of a video in which others are seen lose sound and words."""
-    moving, method = clips.again(home, path)
-    stay = moving.filter(~_theirs(leaver, ["track_id", "video_id", "subject_id"]))
-    shared = pl.col("video_id").is_in(pl.Series(leaver.shared, dtype=pl.String).implode())
-    mute = stay.with_columns(
+    """Return the remaining clips; those of shared videos lose sound and words."""
+    sequences, method = clips.read_clips(home, path)
+    remaining = sequences.filter(~_of_subject(subject, ["track_id", "video_id", "subject_id"]))
+    shared = pl.col("video_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
+    muted = remaining.with_columns(
         pl.when(~shared).then(pl.col(name)).otherwise(None).alias(name)
         for name in ("sound", "words")
     )
-    return mute.join(rows.select("video_id").unique(), on="video_id", how="semi"), method
+    return muted.join(rows.select("video_id").unique(), on="video_id", how="semi"), method
 
 
-def _heard(leaver: DataSubject, file: Path) -> pl.Expr:
-    """Clips of videos they are seen in beside others, with sound or words that may be theirs."""
-    shared = pl.col("video_id").is_in(pl.Series(leaver.shared, dtype=pl.String).implode())
-    said = [pl.col("words").list.len() > 0]
-    said += [pl.col("audio").is_not_null()] if "audio" in _columns(file) else []
-    return shared & pl.any_horizontal(said).fill_null(False)
+def _may_be_heard(subject: DataSubject, columns: set[str]) -> pl.Expr:
+    """Match clips with sound or words in videos that show the subject and others."""
+    shared = pl.col("video_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
+    audible = pl.col("words").list.len() > 0
+    if "audio" in columns:
+        audible |= pl.col("audio").is_not_null()
+    return shared & audible.fill_null(False)
 
 
-def _theirs(leaver: DataSubject, columns: list[str]) -> pl.Expr:
+def _of_subject(subject: DataSubject, columns: list[str]) -> pl.Expr:
     ids = {
-        "face_id": leaver.faces, "duplicate_of": leaver.faces, "track_id": leaver.tracks,
-        "video_id": leaver.videos, "subject_id": (_subject(leaver),),
+        "face_id": subject.faces, "duplicate_of": subject.faces, "track_id": subject.tracks,
+        "video_id": subject.videos, "subject_id": (_subject_id(subject),),
     }  # fmt: skip
     return pl.any_horizontal(
         pl.col(name).is_in(pl.Series(ids[name], dtype=pl.String).implode()).fill_null(False)
@@ -243,20 +225,10 @@ def _theirs(leaver: DataSubject, columns: list[str]) -> pl.Expr:
     )
 
 
-def _subject(leaver: DataSubject) -> str:
-    """A video whose people nobody named stands for a subject of its own (35_subjects.sql)."""
-    return leaver.name if leaver.kind == "subject" else f"video-{leaver.name}"
+def _subject_id(subject: DataSubject) -> str:
+    """Return the subject id; a video without named people is a subject (35_subjects.sql)."""
+    return subject.name if subject.kind == "subject" else f"video-{subject.name}"
 
 
-def _derived(leaver: DataSubject) -> set[str]:
-    return {leaver.name.removeprefix("video-")} if leaver.kind == "subject" else {leaver.name}
-
-
-def _columns(file: Path) -> list[str]:
-    return list(pl.read_parquet_schema(file))
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(
-        file for place in shards.CONFIGS.values() for file in path.glob(f"{place}*.parquet")
-    )
+def _own_video(subject: DataSubject) -> str:
+    return subject.name.removeprefix("video-") if subject.kind == "subject" else subject.name

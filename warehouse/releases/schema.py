@@ -1,4 +1,4 @@
-"""What may enter a release, and the columns it leaves with."""
+"""Define the columns of a release and validate the rows it is built from."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 SOURCES = ("real", "synthetic", "imported")
 
+CONFIGS = {"default": "data/", "votes": "votes/", "clips": "clips/"}
+"""Configs that ``load_dataset`` offers, and the folder of each."""
+
 ROWS: dict[str, pl.DataType | type[pl.DataType]] = {
     "face_id": TEXT, "video_id": TEXT, "track_id": TEXT, "subject_id": TEXT, "time_s": FLOAT,
     "crop": TEXT, "soft_label": EXPRESSION, "open_set_share": FLOAT, "n_votes": INT,
@@ -25,11 +28,11 @@ ROWS: dict[str, pl.DataType | type[pl.DataType]] = {
     "is_label_issue": BOOL, "open_set_score": FLOAT, "is_open_set": BOOL, "duplicate_of": TEXT,
     "source": TEXT, "licence": TEXT, "consent": TEXT, "near_group": TEXT,
 }  # fmt: skip
-"""One row per curated face. ``crop`` is a media key; ``soft_label`` follows ``EXPRESSIONS``.
-Not released: ``consent``, which decides who enters (``warehouse.consent``), and ``near_group``, one
-name for all faces of a chain of near pairs, which no split may part."""
+"""One row per curated face. ``crop`` is a media key; ``soft_label`` follows ``EXPRESSIONS``."""
 
 UNRELEASED = ("consent", "near_group")
+"""Columns of ``ROWS`` that are not released. ``consent`` decides eligibility. ``near_group`` names
+a chain of near duplicates, which must stay in one split."""
 
 VOTES: dict[str, pl.DataType | type[pl.DataType]] = {
     "face_id": TEXT, "rater_id": TEXT, "rater_kind": TEXT, "validity": TEXT,
@@ -38,8 +41,8 @@ VOTES: dict[str, pl.DataType | type[pl.DataType]] = {
     "note": TEXT, "lead_time_s": FLOAT, "was_cancelled": BOOL, "saw_prediction": BOOL,
     "created_at": TIME, "updated_at": TIME,
 }  # fmt: skip
-"""One row per vote that stands, and per skip, which ``was_cancelled`` marks. ``au`` holds what this
-rater coded by hand, as FACS numbers with intensities; most raters are never asked."""
+"""One row per current vote, and per skip (``was_cancelled``). ``au`` holds the FACS numbers and
+intensities that this rater coded by hand; most raters are never asked for them."""
 
 _FACT_LISTS = {
     "stages": {"stage", "verdict", "n"},
@@ -48,13 +51,12 @@ _FACT_LISTS = {
     "rater_quality": {"rater_id"},
     "groups": {"group", "value"},
 }
+"""Lists among the facts, and the keys that each entry needs."""
+
 _OPTIONAL_ROWS = {"consent", "near_group"}
 _OPTIONAL_VOTES = {
     "validity", "note", "saw_prediction", "created_at", "compounds", "free_label", "au",
 }  # fmt: skip
-_NEEDED_ROWS = ("face_id", "crop", "n_votes", "source")
-_NEEDED_REAL = ("video_id", "track_id", "subject_id")
-_NEEDED_VOTES = ("face_id", "rater_id", "rater_kind")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TOLERANCE = 1e-4
 
@@ -63,19 +65,19 @@ def check_name(name: str) -> str:
     """Return ``name`` if it can be a folder and a Hub repository.
 
     Raises:
-        ReleaseError: it holds a slash, a space, ``..`` or anything else unfit.
+        ReleaseError: it is empty or too long, or holds a slash, a space or ``..``.
     """
     if not _NAME.fullmatch(name) or ".." in name:
         raise ReleaseError(
-            "a release name of 1 to 100 letters, digits, dots, dashes or underscores",
+            "Invalid release name",
             got=repr(name),
-            hint="choose another name, such as 'faces'",
+            hint="use 1 to 100 letters, digits, dots, dashes or underscores, such as 'faces'",
         )
     return name
 
 
 def features() -> Features:
-    """The columns of config ``default``, in order."""
+    """Return the columns of config ``default``, in order."""
     from datasets import ClassLabel, Features, Image, List, Value
 
     text, number, yes = Value("string"), Value("float64"), Value("bool")
@@ -96,12 +98,10 @@ def features() -> Features:
 
 
 def vote_features() -> Features:
-    """The columns of config ``votes``, in order."""
+    """Return the columns of config ``votes``, in order."""
     from datasets import Features, List, Value
 
-    kinds = {
-        TEXT: "string", FLOAT: "float64", BOOL: "bool", TIME: "timestamp[us, tz=UTC]",
-    }  # fmt: skip
+    kinds = {TEXT: "string", FLOAT: "float64", BOOL: "bool", TIME: "timestamp[us, tz=UTC]"}
     coded = List({"unit": Value("int64"), "intensity": Value("float64")})
 
     def feature(kind: pl.DataType | type[pl.DataType]) -> Any:
@@ -113,80 +113,64 @@ def vote_features() -> Features:
 
 
 def fit_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """``rows`` with the contract's types, ordered by ``face_id``, plus ``expression``.
+    """Cast ``rows`` to ``ROWS``, sort by ``face_id`` and add ``expression``.
 
-    ``expression`` is the index of the largest share, null where shares tie or none is given. A
-    synthetic row has neither video nor track nor subject.
+    ``expression`` is the index of the largest share; null if shares tie or there is no label. A
+    synthetic row must have no video, track or subject.
 
     Raises:
-        ReleaseError: columns, types or values a release cannot stand for.
+        ReleaseError: columns, types or values do not fit a release.
     """
     fitted = _fit(rows, ROWS, "rows", optional=_OPTIONAL_ROWS).sort("face_id")
-    _refuse_null(fitted, _NEEDED_ROWS, "rows")
-    made = pl.col("source") == "synthetic"
-    for name in _NEEDED_REAL:
-        # A made face shows nobody: it has no video and no subject, and may not claim one.
-        _refuse(fitted, ~made & pl.col(name).is_null(), f"{name} in all rows", "none")
-        _refuse(fitted, made & pl.col(name).is_not_null(), f"no {name} in made faces", "one")
-    _refuse(fitted, pl.col("face_id").is_duplicated(), "each face_id once", "faces that repeat")
-    _refuse(
-        fitted, ~pl.col("source").is_in(SOURCES), f"a source among {', '.join(SOURCES)}", "others"
-    )
-    _refuse(
-        fitted, ~_is_distribution(), "soft labels of eight shares that sum to 1", "ones that do not"
-    )
+    for name in ("face_id", "crop", "n_votes", "source"):
+        _refuse(fitted, pl.col(name).is_null(), f"Rows without {name}")
+    synthetic = pl.col("source") == "synthetic"
+    for name in ("video_id", "track_id", "subject_id"):
+        _refuse(fitted, ~synthetic & pl.col(name).is_null(), f"Rows without {name}")
+        _refuse(fitted, synthetic & pl.col(name).is_not_null(), f"Synthetic faces with a {name}")
+    _refuse(fitted, pl.col("face_id").is_duplicated(), "Rows with a repeated face_id")
+    known = pl.col("source").is_in(SOURCES)
+    _refuse(fitted, ~known, f"Rows with a source other than {', '.join(SOURCES)}")
+    _refuse(fitted, ~_is_distribution(), "Rows whose soft_label is not 8 shares that sum to 1")
     for name in ("open_set_share", "label_quality", "open_set_score"):
-        # NaN compares as larger than every number here, so this refuses it too.
-        beyond = ~pl.col(name).is_between(0.0, 1.0 + 1e-6)
-        _refuse(fitted, beyond, f"{name} between 0 and 1", "values beyond")
+        # NaN compares as larger than every number, so this refuses NaN too.
+        _refuse(fitted, ~pl.col(name).is_between(0.0, 1.0 + 1e-6), f"Rows with {name} outside 0..1")
     return _with_argmax(fitted)
 
 
 def fit_votes(votes: pl.DataFrame) -> pl.DataFrame:
-    """``votes`` with the contract's types, ordered by face, rater and time.
+    """Cast ``votes`` to ``VOTES`` and sort them by face, rater and time.
 
     Raises:
-        ReleaseError: unknown answers or rater kinds, or a rater id that is no pseudonym.
+        ReleaseError: an answer or rater kind is unknown, or a rater id is not a pseudonym.
     """
     fitted = _fit(votes, VOTES, "votes", optional=_OPTIONAL_VOTES)
-    _refuse_null(fitted, _NEEDED_VOTES, "votes")
-    _refuse(
-        fitted,
-        ~pl.col("rater_kind").is_in(RATER_KINDS),
-        f"a rater kind among {', '.join(RATER_KINDS)}",
-        "others",
-    )
-    _refuse(
-        fitted,
-        pl.col("expressions").list.eval(~pl.element().is_in(ANSWERS)).list.any(),
-        f"answers among {', '.join(ANSWERS)}",
-        "others",
-    )
-    _refuse(
-        fitted,
-        pl.col("rater_id").str.contains("@", literal=True),
-        "pseudonyms as rater ids",
-        "what looks like e-mail addresses",
-    )
+    for name in ("face_id", "rater_id", "rater_kind"):
+        _refuse(fitted, pl.col(name).is_null(), f"Votes without {name}")
+    known = pl.col("rater_kind").is_in(RATER_KINDS)
+    _refuse(fitted, ~known, f"Votes with a rater kind other than {', '.join(RATER_KINDS)}")
+    unknown = pl.col("expressions").list.eval(~pl.element().is_in(ANSWERS)).list.any()
+    _refuse(fitted, unknown, f"Votes with an answer other than {', '.join(ANSWERS)}")
+    account = pl.col("rater_id").str.contains("@", literal=True)
+    _refuse(fitted, account, "Votes with an e-mail address as rater_id")
     return fitted.with_columns(pl.col("was_cancelled").fill_null(False)).sort(
         "face_id", "rater_id", "updated_at", "created_at", maintain_order=True
     )
 
 
 def check_facts(facts: Mapping[str, Any]) -> None:
-    """Refuse facts that card and report could not print.
+    """Refuse facts that card and report cannot print.
 
     Raises:
-        ReleaseError: a known list holds something else than mappings with their needed keys.
+        ReleaseError: a known list holds anything but mappings with the needed keys.
     """
     for name, needed in _FACT_LISTS.items():
         entries = facts.get(name, [])
-        whole = isinstance(entries, list) and all(
+        if not isinstance(entries, list) or not all(
             isinstance(entry, Mapping) and needed <= entry.keys() for entry in entries
-        )
-        if not whole:
+        ):
             raise ReleaseError(
-                f"facts[{name!r}] to be a list of mappings with {', '.join(sorted(needed))}",
+                f"facts[{name!r}] is not a list of mappings with {', '.join(sorted(needed))}",
                 got=repr(entries)[:80],
                 hint="see the docstring of warehouse.releases.build",
             )
@@ -195,57 +179,52 @@ def check_facts(facts: Mapping[str, Any]) -> None:
 def _fit(
     frame: pl.DataFrame,
     columns: dict[str, pl.DataType | type[pl.DataType]],
-    what: str,
+    name: str,
     *,
     optional: set[str],
 ) -> pl.DataFrame:
-    missing = [name for name in columns if name not in frame.columns and name not in optional]
-    unknown = [name for name in frame.columns if name not in columns]
+    missing = [column for column in columns if column not in {*frame.columns, *optional}]
+    unknown = [column for column in frame.columns if column not in columns]
     if missing or unknown:
         raise ReleaseError(
-            f"the {what} of a release to have the columns {', '.join(columns)}",
+            f"The columns of the {name} do not fit a release",
             got=f"missing {missing or 'none'}, unknown {unknown or 'none'}",
             hint="fit them to warehouse/releases/schema.py",
         )
     try:
         return frame.select(
-            (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
-            for name, kind in columns.items()
+            (pl.col(column) if column in frame.columns else pl.lit(None)).cast(kind).alias(column)
+            for column, kind in columns.items()
         )
     except pl.exceptions.PolarsError as error:
         raise ReleaseError(
-            f"{what} that fit the types of a release",
+            f"The types of the {name} do not fit a release",
             got=str(error).splitlines()[0],
             hint="fit them to warehouse/releases/schema.py",
         ) from error
 
 
-def _refuse_null(frame: pl.DataFrame, names: tuple[str, ...], what: str) -> None:
-    for name in names:
-        _refuse(frame, pl.col(name).is_null(), f"{name} in all {what}", "none")
-
-
-def _refuse(frame: pl.DataFrame, wrong: pl.Expr, expected: str, got: str) -> None:
+def _refuse(frame: pl.DataFrame, wrong: pl.Expr, problem: str) -> None:
     bad = frame.filter(wrong)["face_id"]
     if len(bad):
         shown = ", ".join(map(str, bad.head(3))) + (" …" if len(bad) > 3 else "")
         raise ReleaseError(
-            expected,
-            got=f"{got} in {len(bad)} of {len(frame)} (faces {shown})",
-            hint="mend the tables these rows come from and run again",
+            problem,
+            got=f"{len(bad)} of {len(frame)} (faces {shown})",
+            hint="fix the tables these rows are read from and run again",
         )
 
 
 def _is_distribution() -> pl.Expr:
     shares = pl.col("soft_label").arr.to_list().cast(pl.List(pl.Float64))
-    one = (shares.list.sum() - 1.0).abs() <= _TOLERANCE
-    # A null or NaN among the shares makes a sum of its own; only a whole null label passes.
-    whole = shares.list.eval(pl.element().is_not_null() & pl.element().is_not_nan()).list.all()
-    return shares.is_null() | (one & whole & (shares.list.min() >= 0.0))
+    sums_to_one = (shares.list.sum() - 1.0).abs() <= _TOLERANCE
+    # `list.sum` skips nulls, so test each share too. A null label is allowed.
+    finite = shares.list.eval(pl.element().is_not_null() & pl.element().is_not_nan()).list.all()
+    return shares.is_null() | (sums_to_one & finite & (shares.list.min() >= 0.0))
 
 
 def _with_argmax(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add ``expression``: index of the largest share; null where another is within 1e-6 of it."""
+    """Add ``expression``, null if the two largest shares are within 1e-6."""
     shares = pl.col("soft_label").arr.to_list()
     top = shares.list.sort(descending=True)
     found = rows.select(

@@ -1,4 +1,4 @@
-"""Parquet files that ``datasets`` reads as images and labels, written a row group at a time."""
+"""Write Parquet shards that ``datasets`` reads as images and labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.ids import file_sha256, sha256_of
+from warehouse.ids import sha256_of
 from warehouse.releases.schema import features, vote_features
 from warehouse.storage import atomic, media
 from warehouse.storage.home import Home
@@ -19,94 +19,67 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Features
 
-CONFIGS = {"default": "data/", "votes": "votes/", "clips": "clips/"}
-"""What ``load_dataset`` offers, and the folder of each."""
-
 _GROUP_BYTES = 16 << 20
 _GROUP_ROWS = 1000
 _VOTE_BYTES = 128
-"""A vote is taken as this large when files are cut; it holds no picture."""
+"""Assumed size of a vote when files are cut; it holds no image."""
+
+_INGEST_AGAIN = "ingest its batch again, which extracts the crops from the video"
+
+Written = tuple[dict[str, int], int]
+"""Rows per file (relative to the release folder), and bytes of all rows in memory."""
 
 
-def picture_sizes(home: Home, rows: pl.DataFrame) -> list[int]:
-    """Bytes of each row's crop.
+def crop_sizes(home: Home, rows: pl.DataFrame) -> list[int]:
+    """Return the bytes of each row's crop.
 
     Raises:
-        ReleaseError: crops are gone; names the first faces.
+        ReleaseError: crops are missing; names the first faces.
     """
-    sizes, gone = [], []
+    sizes, missing = [], []
     for face, key in rows.select("face_id", "crop").iter_rows():
         try:
             sizes.append(media.path_of(home, key).stat().st_size)
         except OSError:
-            gone.append(face)
-    if gone:
+            missing.append(face)
+    if missing:
+        more = " …" if len(missing) > 3 else ""
         raise ReleaseError(
-            "the crop of every face in the media folder",
-            got=f"{len(gone)} missing (faces {', '.join(gone[:3])}{' …' if len(gone) > 3 else ''})",
-            hint="ingest their batch again, which makes the crops anew from the video",
+            "Crops are not in the media folder",
+            got=f"{len(missing)} missing (faces {', '.join(missing[:3])}{more})",
+            hint=_INGEST_AGAIN,
         )
     return sizes
 
 
-def write_faces(
-    folder: Path, rows: pl.DataFrame, *, home: Home, split: str, shard_bytes: int
-) -> dict[str, int]:
-    """Write one split of config ``default`` below ``folder``.
-
-    Returns:
-        rows per file (relative to ``folder``), and under ``""`` the bytes in memory.
-    """
-    return write(
-        folder,
-        rows,
-        stem=f"data/{split}",
-        kind=features(),
-        sizes=picture_sizes(home, rows),
-        shard_bytes=shard_bytes,
-        table=partial(_faces, home=home),
-    )
-
-
-def write_votes(folder: Path, votes: pl.DataFrame, *, shard_bytes: int) -> dict[str, int]:
-    """Write config ``votes`` below ``folder``; returns as ``write_faces`` does."""
-    return write(
-        folder,
-        votes,
-        stem="votes/votes",
-        kind=vote_features(),
-        sizes=[_VOTE_BYTES] * len(votes),
-        shard_bytes=shard_bytes,
-        table=_plain,
-    )
-
-
-def picture(home: Home, key: str) -> bytes:
-    """The bytes behind a media key, proved by the hash in the key.
+def read_crop(home: Home, key: str) -> bytes:
+    """Return the bytes of a crop, verified by the hash in its media key.
 
     Raises:
-        ReleaseError: they are gone or no longer the ones that were stored.
+        ReleaseError: the crop is missing or was changed.
     """
     path = media.path_of(home, key)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ReleaseError(
-            f"a crop at {path}",
-            got=error.strerror or "an error on reading",
-            hint="ingest its batch again, which makes the crops anew from the video",
+            f"Crop {path} cannot be read", got=error.strerror or str(error), hint=_INGEST_AGAIN
         ) from error
     if not sha256_of([data]).startswith(path.stem):
         raise ReleaseError(
-            f"the crop {key} as it was stored",
-            got="other bytes",
+            f"Crop {key} was changed",
+            got="other bytes than its name states",
             hint="delete the file and ingest its batch again",
         )
     return data
 
 
-def restored(home: Home, image: Mapping[str, Any]) -> str:
-    """Media key of a released picture (``bytes``, ``path``); put back where it was lost."""
+def restore_crop(home: Home, image: Mapping[str, Any]) -> str:
+    """Return the media key of a released image; write the file if it is missing.
+
+    Args:
+        image: ``bytes`` and ``path``, as ``datasets`` stores an image.
+    """
     data, suffix = image["bytes"], Path(image["path"]).suffix
     digest = sha256_of([data])
     key = f"crops/{digest[:2]}/{digest[:32]}{suffix}"
@@ -115,32 +88,35 @@ def restored(home: Home, image: Mapping[str, Any]) -> str:
     return key
 
 
-def checksums(folder: Path, files: Sequence[str]) -> dict[str, dict[str, int | str]]:
-    """Bytes and SHA-256 of files below ``folder``."""
-    return {
-        name: {
-            "bytes": (folder / name).stat().st_size,
-            "sha256": file_sha256(str(folder / name)),
-        }
-        for name in sorted(files)
-    }
+def write_faces(
+    folder: Path, rows: pl.DataFrame, *, home: Home, split: str, shard_bytes: int
+) -> Written:
+    """Write one split of config ``default`` below ``folder``."""
+    return write_shards(
+        folder,
+        rows,
+        stem=f"data/{split}",
+        kind=features(),
+        sizes=crop_sizes(home, rows),
+        shard_bytes=shard_bytes,
+        table=partial(_faces_table, home=home),
+    )
 
 
-def by_config(files: Mapping[str, Mapping[str, int | str]]) -> dict[str, str]:
-    """One SHA-256 per config, over the checksums of its files.
+def write_votes(folder: Path, votes: pl.DataFrame, *, shard_bytes: int) -> Written:
+    """Write config ``votes`` below ``folder``."""
+    return write_shards(
+        folder,
+        votes,
+        stem="votes/votes",
+        kind=vote_features(),
+        sizes=[_VOTE_BYTES] * len(votes),
+        shard_bytes=shard_bytes,
+        table=_plain_table,
+    )
 
-    That of ``default`` says whether two releases teach a model the same: neither a clock nor a
-    home's pseudonyms are in its rows, as they are in the votes.
-    """
-    sums: dict[str, list[bytes]] = {}
-    for name, facts in sorted(files.items()):
-        config = next((known for known, place in CONFIGS.items() if name.startswith(place)), None)
-        if config is not None:
-            sums.setdefault(config, []).append(f"{name} {facts['sha256']}\n".encode())
-    return {config: sha256_of(lines) for config, lines in sums.items()}
 
-
-def write(
+def write_shards(
     folder: Path,
     rows: pl.DataFrame,
     *,
@@ -149,22 +125,19 @@ def write(
     sizes: list[int],
     shard_bytes: int,
     table: Callable[[pl.DataFrame, pa.Schema], pa.Table],
-) -> dict[str, int]:
-    """Write rows to ``<stem>-NNNNN-of-NNNNN.parquet`` below ``folder``, a row group at a time.
+) -> Written:
+    """Write ``<stem>-NNNNN-of-NNNNN.parquet`` below ``folder``, one row group at a time.
 
     Args:
-        sizes: bytes of each row, roughly: where files and row groups are cut.
-        table: gives a slice of ``rows`` the columns of ``kind``.
-
-    Returns:
-        as ``write_faces``.
+        sizes: approximate bytes of each row; they decide where files and row groups are cut.
+        table: converts a slice of ``rows`` to the columns of ``kind``.
     """
     import pyarrow.parquet as pq
 
     schema = kind.arrow_schema
-    words = [name for name, value in kind.items() if getattr(value, "dtype", "") == "string"]
-    cuts = list(_cut(sizes, shard_bytes, rows_at_most=len(sizes)))
-    written = {"": 0}
+    strings = [name for name, value in kind.items() if getattr(value, "dtype", "") == "string"]
+    cuts = list(_cut(sizes, shard_bytes, max_rows=len(sizes)))
+    files, num_bytes = {}, 0
     for number, (first, last) in enumerate(cuts):
         name = f"{stem}-{number:05d}-of-{len(cuts):05d}.parquet"
         (folder / name).parent.mkdir(exist_ok=True)
@@ -172,48 +145,47 @@ def write(
             folder / name,
             schema,
             compression="zstd",
-            use_dictionary=words,
+            use_dictionary=strings,
             write_page_index=True,
-            # Cut pages where the content says so: a Hub then stores what two versions share once.
+            # Pages cut by content let the Hub store once what two versions share.
             use_content_defined_chunking=True,
         ) as writer:
-            groups = _cut(sizes[first:last], _GROUP_BYTES, rows_at_most=_GROUP_ROWS)
-            for start, stop in groups:
+            for start, stop in _cut(sizes[first:last], _GROUP_BYTES, max_rows=_GROUP_ROWS):
                 group = table(rows[first + start : first + stop], schema)
                 writer.write_table(group)
-                written[""] += group.nbytes
-        written[name] = last - first
-    return written
+                num_bytes += group.nbytes
+        files[name] = last - first
+    return files, num_bytes
 
 
-def _cut(sizes: Sequence[int], limit: int, *, rows_at_most: int) -> Iterator[tuple[int, int]]:
-    """Half-open ranges, each of at most ``limit`` bytes (or one row) and ``rows_at_most`` rows."""
-    start, held = 0, 0
+def _cut(sizes: Sequence[int], limit: int, *, max_rows: int) -> Iterator[tuple[int, int]]:
+    """Yield half-open ranges of at most ``limit`` bytes (or one row) and ``max_rows`` rows."""
+    start, total = 0, 0
     for index, size in enumerate(sizes):
-        if index > start and (held + size > limit or index - start >= rows_at_most):
+        if index > start and (total + size > limit or index - start >= max_rows):
             yield start, index
-            start, held = index, 0
-        held += size
+            start, total = index, 0
+        total += size
     if sizes:
         yield start, len(sizes)
 
 
-def _plain(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+def _plain_table(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
     plain = rows.to_arrow()
-    columns = [plain[wanted.name].combine_chunks().cast(wanted.type) for wanted in schema]
+    columns = [plain[field.name].combine_chunks().cast(field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _faces(rows: pl.DataFrame, schema: pa.Schema, *, home: Home) -> pa.Table:
+def _faces_table(rows: pl.DataFrame, schema: pa.Schema, *, home: Home) -> pa.Table:
     import pyarrow as pa
 
-    pictures = [
-        {"bytes": picture(home, key), "path": f"{face}{Path(key).suffix}"}
+    images = [
+        {"bytes": read_crop(home, key), "path": f"{face}{Path(key).suffix}"}
         for face, key in rows.select("face_id", "crop").iter_rows()
     ]
-    image = pa.array(pictures, type=schema.field("image").type)
-    rest = _plain(rows, pa.schema([field for field in schema if field.name != "image"]))
+    image = pa.array(images, type=schema.field("image").type)
+    rest = _plain_table(rows, pa.schema([field for field in schema if field.name != "image"]))
     columns = [image if field.name == "image" else rest[field.name] for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)

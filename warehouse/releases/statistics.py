@@ -1,30 +1,31 @@
-"""The numbers of a release, counted once from its rows and votes; card and report print them."""
+"""Count the statistics of a release that card and report print."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from warehouse.licences import strictest, terms
-from warehouse.releases.coverage import action_units, shares, synthesis
-from warehouse.releases.eligibility import bound_by
+from warehouse.releases.eligibility import licences_of
 from warehouse.releases.schema import SPLITS
-from warehouse.vocabulary import EXPRESSIONS
+from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
-Summary = dict[str, Any]
+AU_PRESENT = 0.25
+"""Minimum intensity (FACS B) at which an action unit counts as present."""
 
 
 def summarise(
     rows: pl.DataFrame, votes: pl.DataFrame, *, models: Sequence[Mapping[str, Any]] = ()
-) -> Summary:
-    """Plain numbers, ready for JSON.
+) -> dict[str, Any]:
+    """Return the statistics of a release, ready for JSON.
 
     Args:
-        rows: the released faces as ``contract.fit_rows`` leaves them, with ``split``.
-        votes: as ``contract.fit_votes`` leaves them.
-        models: mappings with ``name`` and ``licence``: weights that touched the rows.
+        rows: the released faces as ``schema.fit_rows`` returns them, with ``split``.
+        votes: as ``schema.fit_votes`` returns them.
+        models: mappings with ``name`` and ``licence``: weights that contributed to the rows.
     """
     licences = _counts(rows, "licence")
     skips = int(votes["was_cancelled"].sum())
@@ -44,14 +45,14 @@ def summarise(
         "classes": _classes(rows),
         "undecided": int(rows["expression"].is_null().sum()),
         "only_open_set": int(rows["soft_label"].is_null().sum()),
-        "action_units": action_units(rows),
+        "action_units": _action_units(rows),
         "raters": _raters(votes),
-        "agreement": agreement(votes),
+        "agreement": _agreement(votes),
         "disagreed": _disagreed(votes),
         "sources": _counts(rows, "source"),
-        "synthesis": synthesis(rows),
+        "synthesis": _synthesis(rows),
         "licences": licences,
-        "bound_by": bound_by(rows, models),
+        "bound_by": licences_of(rows, models),
         "licence": {
             "name": bound.name,
             "hub": bound.hub,
@@ -74,10 +75,94 @@ def summarise(
     }
 
 
-def agreement(votes: pl.DataFrame) -> float | None:
-    """Share of pairs of raters on the same face that gave the same answers; None without a pair.
+def curation(rows: pl.DataFrame) -> dict[str, Any]:
+    """Compare the label distribution of real faces before and after curation.
 
-    Several answers of one rater count as a set. Skipped votes do not count.
+    "After" leaves out flagged faces and near duplicates, even if the release keeps them.
+
+    Args:
+        rows: every labelled face that a release could hold.
+    """
+    real = rows.filter(pl.col("source") != "synthetic")
+    flagged = pl.col("is_label_issue").fill_null(False) | pl.col("is_open_set").fill_null(False)
+    after = real.filter(~flagged & pl.col("duplicate_of").is_null())
+    return {
+        stage: {"faces": part.height, "shares": label_shares(part), "disputed": _disputed(part)}
+        for stage, part in (("before", real), ("after", after))
+    }
+
+
+def label_shares(rows: pl.DataFrame) -> dict[str, float]:
+    """Return the mean soft label: each expression's share of the label mass."""
+    labels = _labels(rows)
+    if not len(labels):
+        return dict.fromkeys(EXPRESSIONS, 0.0)
+    shares = labels.mean(axis=0)
+    return {name: round(float(value), 6) for name, value in zip(EXPRESSIONS, shares, strict=True)}
+
+
+def _labels(rows: pl.DataFrame) -> np.ndarray:
+    """Return the soft labels as float64[n, 8], without the faces that have none."""
+    labels = rows["soft_label"].drop_nulls()
+    whole = labels.cast(pl.Array(pl.Float64, len(EXPRESSIONS))).to_numpy()
+    return whole.reshape(-1, len(EXPRESSIONS))
+
+
+def _disputed(rows: pl.DataFrame) -> float | None:
+    """Return the share of labelled faces whose largest share is at most half."""
+    top = rows["soft_label"].drop_nulls().arr.max()
+    return round(float((top <= 0.5).mean()), 6) if len(top) else None  # type: ignore[arg-type]
+
+
+def _synthesis(rows: pl.DataFrame) -> dict[str, Any] | None:
+    """Return label mass and AU counts of real (``seen``) and synthetic (``made``) faces."""
+    parts = {
+        "seen": rows.filter(pl.col("source") != "synthetic"),
+        "made": rows.filter(pl.col("source") == "synthetic"),
+    }
+    if parts["made"].is_empty():
+        return None
+    mass = {key: _labels(part).sum(axis=0) for key, part in parts.items()}
+    units = {key: {row["code"]: row for row in _action_units(part)} for key, part in parts.items()}
+    return {
+        "rows": parts["made"].height,
+        "share": round(parts["made"].height / rows.height, 6),
+        "expressions": [
+            {"name": name} | {key: round(float(mass[key][index]), 4) for key in parts}
+            for index, name in enumerate(EXPRESSIONS)
+        ],
+        "units": [
+            {"code": unit.code, "name": unit.name}
+            | {key: units[key].get(unit.code, {}).get("present", 0) for key in parts}
+            for unit in ACTION_UNITS
+            if any(unit.code in units[key] for key in parts)
+        ],
+    }
+
+
+def _action_units(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """Count the units measured on any face; a rater writes NaN for unsupported units."""
+    found = []
+    for index, unit in enumerate(ACTION_UNITS):
+        values = rows["au"].drop_nulls().arr.get(index).drop_nulls().drop_nans()
+        if values.is_empty():
+            continue
+        found.append(
+            {
+                "code": unit.code,
+                "name": unit.name,
+                "present": int((values >= AU_PRESENT).sum()),
+                "mean": round(float(values.cast(pl.Float64).mean()), 6),  # type: ignore[arg-type]
+                "measured": len(values),
+            }
+        )
+    return found
+
+
+def _agreement(votes: pl.DataFrame) -> float | None:
+    """Return the share of rater pairs per face with equal answers; None without a pair.
+
+    The answers of a rater are compared as a set. Skips do not count.
     """
     answers = _answers(votes)
     if answers.is_empty():
@@ -102,8 +187,8 @@ def _answers(votes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _disagreed(votes: pl.DataFrame) -> dict[str, int]:
-    """Faces with two votes or more, by the number of different answers they got."""
-    spread = (
+    """Count faces with at least two votes by their number of different answers."""
+    counted = (
         _answers(votes)
         .group_by("face_id")
         .agg(pl.len().alias("votes"), pl.col("answer").n_unique().alias("answers"))
@@ -112,7 +197,7 @@ def _disagreed(votes: pl.DataFrame) -> dict[str, int]:
         .len()
         .sort("answers")
     )
-    return {str(answers): n for answers, n in spread.iter_rows()}
+    return {str(answers): n for answers, n in counted.iter_rows()}
 
 
 def _split(rows: pl.DataFrame) -> dict[str, Any]:
@@ -120,33 +205,33 @@ def _split(rows: pl.DataFrame) -> dict[str, Any]:
         "rows": len(rows),
         "subjects": rows["subject_id"].drop_nulls().n_unique(),
         "videos": rows["video_id"].drop_nulls().n_unique(),
-        "shares": shares(rows),
+        "shares": label_shares(rows),
     }
 
 
 def _stratification(rows: pl.DataFrame) -> dict[str, float]:
-    """Total variation distance of each split's mean soft label from that of all, 0 to 1.
+    """Return the total variation distance of each split's mean soft label from the overall one.
 
-    Made faces are in train by rule and do not count.
+    Synthetic faces do not count: they are in train by rule.
     """
-    seen = rows.filter(pl.col("source") != "synthetic")
-    whole = shares(seen)
+    real = rows.filter(pl.col("source") != "synthetic")
+    overall = label_shares(real)
     found = {}
     for split in SPLITS:
-        part = seen.filter(pl.col("split") == split)
+        part = real.filter(pl.col("split") == split)
         if len(part) or (rows["split"] == split).any():
-            apart = sum(abs(value - whole[name]) for name, value in shares(part).items())
-            found[split] = round(apart / 2, 6)
+            distance = sum(abs(value - overall[name]) for name, value in label_shares(part).items())
+            found[split] = round(distance / 2, 6)
     return found
 
 
 def _classes(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    mass = shares(rows)
+    shares = label_shares(rows)
     found = []
     for index, name in enumerate(EXPRESSIONS):
         hard = rows.filter(pl.col("expression") == index)
         by_split = {split: int((hard["split"] == split).sum()) for split in SPLITS}
-        found.append({"name": name, "share": mass[name], "faces": len(hard), "splits": by_split})
+        found.append({"name": name, "share": shares[name], "faces": len(hard), "splits": by_split})
     return found
 
 

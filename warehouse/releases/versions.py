@@ -1,4 +1,4 @@
-"""The folders ``releases/<name>/v<N>``: found, locked, published by one rename, never changed."""
+"""Find, lock, create and delete the folders ``releases/<name>/v<N>``."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
 from warehouse.errors import ReleaseError
 from warehouse.ids import file_sha256
+from warehouse.releases import manifest
 from warehouse.releases.schema import check_name
 from warehouse.storage import atomic, mirror, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
-MANIFEST = "manifest.json"
 _FOLDER = re.compile(r"v([1-9][0-9]*)(?:\.([1-9][0-9]*))?")
 _DRAFT = ".building-"
-_WITHDRAWN = ".withdrawn-"
-_KEYS = {"code_version", "files", "inputs", "parent", "rows", "splits", "version"}
+_DELETED = ".withdrawn-"
 
 
-class Number(NamedTuple):
-    """A version's number: ``v3``, or ``v3.1`` for v3 without somebody who left."""
+class VersionNumber(NamedTuple):
+    """Number of a version: ``v3``, or ``v3.1`` for v3 without an erased data subject."""
 
     major: int
     patch: int = 0
@@ -46,10 +45,10 @@ class Release:
     """One version on disk.
 
     Attributes:
-        version: ``v1``, ``v2``, …, or ``v1.1`` where somebody left v1.
-        rows: faces in config ``default``; None where the manifest cannot be read.
-        created: True only where the call that returned this wrote it.
-        problem: why it cannot be read, or None.
+        version: ``v1``, ``v2``, …, or ``v1.1`` for v1 without an erased data subject.
+        rows: faces in config ``default``; None if the manifest cannot be read.
+        created: True only if the call that returned this object wrote the version.
+        problem: why the version cannot be read, or None.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Release:
 
 @contextmanager
 def locked(home: Home, name: str) -> Iterator[Path]:
-    """Hold the only right to build ``name``; yields its folder, swept of half-built versions.
+    """Lock release ``name`` for building and yield its folder without drafts.
 
     A second builder waits, and then finds what the first has made.
     """
@@ -70,152 +69,126 @@ def locked(home: Home, name: str) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        # Under the lock nobody else builds here, so every draft is of a process that died.
-        for pattern in (f"{_DRAFT}*", f"{_WITHDRAWN}*"):
-            for left in folder.glob(pattern):
-                shutil.rmtree(left, ignore_errors=True)
+        # No other process builds under the lock, so every draft belongs to a dead process.
+        for pattern in (f"{_DRAFT}*", f"{_DELETED}*"):
+            for stale in folder.glob(pattern):
+                shutil.rmtree(stale, ignore_errors=True)
         mirror.sync_and_clean(folder)
         yield folder
 
 
-def draft(folder: Path) -> Path:
-    """A new empty folder beside the versions that no reader takes for one."""
+def new_draft(folder: Path) -> Path:
+    """Create an empty folder beside the versions, which no reader takes for a version."""
     path = folder / f"{_DRAFT}{uuid.uuid4().hex}"
     path.mkdir()
     return path
 
 
-def publish(path: Path, target: Path) -> None:
-    """Make a finished draft a version: everything on disk first, then one rename.
+def commit(draft: Path, target: Path) -> None:
+    """Make a finished draft a version: sync all files, then rename once.
 
     Raises:
-        ReleaseError: ``target`` exists; it stays as it is.
+        ReleaseError: ``target`` exists; it is not changed.
     """
-    for item in sorted(path.rglob("*")):
+    for item in sorted(draft.rglob("*")):
         _sync(item)
-    _sync(path)
+    _sync(draft)
     try:
-        atomic.publish(path, target)
+        atomic.publish(draft, target)
     except FileExistsError:
         raise ReleaseError(
-            f"no {target.name} yet in {target.parent}",
-            got="a folder of that name",
-            hint="leave versions as they are and build again",
+            f"Version {target.name} already exists in {target.parent}",
+            got="a folder has that name",
+            hint="do not edit versions by hand; build again",
         ) from None
     _sync(target.parent)
 
 
-def numbers(folder: Path) -> list[Number]:
-    """Every version number a folder bears, sound or not, in order."""
-    mirror.sync(folder)
-    if not folder.is_dir():
-        return []
-    found = (_FOLDER.fullmatch(entry.name) for entry in folder.iterdir())
-    return sorted(Number(int(match[1]), int(match[2] or 0)) for match in found if match)
+def delete(path: Path) -> None:
+    """Delete a version. If the process is killed midway, ``locked`` completes it.
 
-
-def next_number(home: Home, name: str) -> Number:
-    """One more than any number ever given; a deleted version's number is not given again."""
-    recorded = tables.read(home, "releases").filter(pl.col("name") == name)["version"].to_list()
-    there = [number.major for number in numbers(home.releases / name)]
-    return Number(max([0, *there, *recorded]) + 1)
-
-
-def next_patch(home: Home, name: str, major: int) -> Number:
-    """The next number for ``v<major>`` without somebody who left; none is given twice."""
-    known = tables.read(home, "releases").filter(pl.col("name") == name, version=major)
-    recorded = known["patch"].fill_null(0).to_list()
-    there = [n.patch for n in numbers(home.releases / name) if n.major == major]
-    return Number(major, max([0, *there, *recorded]) + 1)
-
-
-def withdraw(path: Path) -> None:
-    """Take a version off the disk. Half done when killed, ``locked`` does the other half.
-
-    Call under ``locked``.
+    Call it under ``locked``.
     """
-    hidden = path.parent / f"{_WITHDRAWN}{uuid.uuid4().hex}"
+    hidden = path.parent / f"{_DELETED}{uuid.uuid4().hex}"
     atomic.unpublish(path, hidden)
     _sync(path.parent)
     shutil.rmtree(hidden)
 
 
-def manifest(path: Path) -> dict[str, Any]:
-    """What a version says about itself.
+def numbers(folder: Path) -> list[VersionNumber]:
+    """Return the numbers of all version folders in order, damaged ones included."""
+    mirror.sync(folder)
+    if not folder.is_dir():
+        return []
+    found = (_FOLDER.fullmatch(entry.name) for entry in folder.iterdir())
+    return sorted(VersionNumber(int(match[1]), int(match[2] or 0)) for match in found if match)
 
-    Raises:
-        ReleaseError: there is no version at ``path``, or its manifest is damaged.
-    """
-    file = path / MANIFEST
-    try:
-        facts = json.loads(file.read_text())
-        if not isinstance(facts, dict) or not facts.keys() >= _KEYS:
-            raise ValueError("keys are missing")
-    except FileNotFoundError as error:
-        raise ReleaseError(
-            f"a release at {path}",
-            got="no folder" if not path.exists() else f"a folder without {MANIFEST}",
-            hint="name a version that `risorius release list` shows",
-        ) from error
-    except (ValueError, OSError) as error:
-        raise ReleaseError(
-            f"a readable {MANIFEST} in {path}",
-            got=f"a damaged one ({error})",
-            hint="put the version back from a copy, or move its folder away",
-        ) from error
-    return facts
+
+def next_number(home: Home, name: str) -> VersionNumber:
+    """Return one more than any number ever used; numbers of deleted versions are not reused."""
+    recorded = tables.read(home, "releases").filter(pl.col("name") == name)["version"].to_list()
+    on_disk = [number.major for number in numbers(home.releases / name)]
+    return VersionNumber(max([0, *on_disk, *recorded]) + 1)
+
+
+def next_patch(home: Home, name: str, major: int) -> VersionNumber:
+    """Return the next patch number of ``v<major>``; none is used twice."""
+    known = tables.read(home, "releases").filter(pl.col("name") == name, version=major)
+    recorded = known["patch"].fill_null(0).to_list()
+    on_disk = [n.patch for n in numbers(home.releases / name) if n.major == major]
+    return VersionNumber(major, max([0, *on_disk, *recorded]) + 1)
 
 
 def resolve(home: Home, name: str, version: str | int = "latest") -> Path:
-    """The folder of a version written as ``latest``, ``v2``, ``2`` or 2.
+    """Return the folder of a version written as ``latest``, ``v2``, ``2`` or 2.
 
     Raises:
-        ReleaseError: there is no such release or version; lists what there is.
+        ReleaseError: there is no such release or version; the message lists the existing ones.
     """
     folder = home.releases / check_name(name)
-    there = numbers(folder)
+    existing = numbers(folder)
     match = _FOLDER.fullmatch("v" + str(version).removeprefix("v"))
-    asked = Number(int(match[1]), int(match[2] or 0)) if match else None
-    if there and str(version) == "latest":
-        asked = there[-1]
-    if asked not in there:
-        listed = ", ".join(map(str, there))
-        later = [number for number in there if asked and number.major == asked.major]
+    wanted = VersionNumber(int(match[1]), int(match[2] or 0)) if match else None
+    if existing and str(version) == "latest":
+        wanted = existing[-1]
+    if wanted not in existing:
+        patches = [number for number in existing if wanted and number.major == wanted.major]
+        if patches:
+            hint = f"use {patches[-1]}, which replaced it after an erasure"
+        else:
+            hint = "name one of those" if existing else "make one with `risorius release create`"
+        listed = ", ".join(map(str, existing))
         raise ReleaseError(
-            f"version {version} of release {name!r}",
-            got=f"only {listed}" if there else f"no version in {home.releases}",
-            hint=f"take {later[-1]}, which replaced it when somebody left"
-            if later
-            else "name one of those"
-            if there
-            else "make one with `risorius release create`",
+            f"Release {name!r} has no version {version}",
+            got=f"only {listed}" if existing else f"no version in {home.releases}",
+            hint=hint,
         )
-    return folder / str(asked)
+    return folder / str(wanted)
 
 
-def record(home: Home, name: str) -> None:
-    """Write the rows of the table ``releases`` that versions on disk still lack.
+def record_rows(home: Home, name: str) -> None:
+    """Write the missing rows of the table ``releases`` for the versions on disk.
 
-    The row follows the rename; a build killed in between leaves a version without one, and the
-    next build puts it right from the manifest.
+    A row is written after the rename. If a build is killed in between, the next build writes the
+    row from the manifest.
     """
     known = tables.parts(home, "releases")
     for number in numbers(home.releases / name):
-        part = part_of(name, str(number))
+        part = _part(name, str(number))
         path = home.releases / name / str(number)
-        if part in known or not (path / MANIFEST).exists():
+        if part in known or not (path / manifest.FILE).exists():
             continue
-        facts = manifest(path)
+        contents = manifest.read(path)
         row = {
             "name": name,
             "version": number.major,
             "patch": number.patch,
-            "created_at": datetime.fromtimestamp((path / MANIFEST).stat().st_mtime, UTC),
-            "parent": facts["parent"],
-            "rows": facts["rows"],
-            "fingerprint": file_sha256(str(path / MANIFEST)),
-            "code_version": facts["code_version"],
-            "inputs": json.dumps(facts["inputs"], sort_keys=True),
+            "created_at": datetime.fromtimestamp((path / manifest.FILE).stat().st_mtime, UTC),
+            "parent": contents["parent"],
+            "rows": contents["rows"],
+            "fingerprint": file_sha256(str(path / manifest.FILE)),
+            "code_version": contents["code_version"],
+            "inputs": json.dumps(contents["inputs"], sort_keys=True),
             "published": [],
         }
         frame = pl.DataFrame([row], schema_overrides=TABLES["releases"].schema).with_columns(
@@ -224,22 +197,33 @@ def record(home: Home, name: str) -> None:
         tables.write(home, "releases", frame, part=part)
 
 
-def note(home: Home, name: str, version: str, **changes: object) -> None:
-    """Change columns of a version's row in ``releases``: where it was published, its withdrawal.
+def update_row(home: Home, name: str, version: str, **changes: object) -> None:
+    """Change columns of a version's row in ``releases``; do nothing if it has no row.
 
-    Call under ``locked``. Nothing happens for a version that has no row.
+    Call it under ``locked``.
     """
-    major, patch = _FOLDER.fullmatch(version).groups(default="0")  # type: ignore[union-attr]
-    mine = (pl.col("name") == name) & (pl.col("version") == int(major))
-    row = tables.read(home, "releases").filter(mine, pl.col("patch").fill_null(0) == int(patch))
+    row = _rows_of(home, name, version)
     if row.height:
         kinds = TABLES["releases"].schema
         changed = [pl.lit(value, dtype=kinds[key]).alias(key) for key, value in changes.items()]
-        tables.write(home, "releases", row.with_columns(changed), part=part_of(name, version))
+        tables.write(home, "releases", row.with_columns(changed), part=_part(name, version))
 
 
-def part_of(name: str, version: str) -> str:
-    """The file of the table ``releases`` that holds a version's row."""
+def add_published(home: Home, name: str, version: str, location: str) -> None:
+    """Add a Hub repository to the column ``published`` of a version; call under ``locked``."""
+    known = _rows_of(home, name, version)["published"].explode().drop_nulls().to_list()
+    update_row(home, name, version, published=sorted({*known, location}))
+
+
+def _rows_of(home: Home, name: str, version: str) -> pl.DataFrame:
+    match = _FOLDER.fullmatch(version)
+    assert match, version
+    major, patch = (int(part) for part in match.groups(default="0"))
+    rows = tables.read(home, "releases").filter(pl.col("name") == name, version=major)
+    return rows.filter(pl.col("patch").fill_null(0) == patch)
+
+
+def _part(name: str, version: str) -> str:
     return f"{name}-{version}"
 
 
