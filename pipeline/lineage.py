@@ -42,7 +42,12 @@ def trace(settings: Settings, *, version: str, face: str) -> dict[str, Any]:
 
 
 def runs(
-    home: Home, *, name: str, version: str, batch: str | None, assets: tuple[str, ...] = UNPARTITIONED
+    home: Home,
+    *,
+    name: str,
+    version: str,
+    batch: str | None,
+    assets: tuple[str, ...] = UNPARTITIONED,
 ) -> dict[str, str]:
     """Return asset to run id, the release last; empty without a record of its run."""
     if not (home.dagster / "history").is_dir():
@@ -54,7 +59,9 @@ def runs(
     if made is None:
         return {}
     run, when = made
-    wanted = [(asset, batch) for asset in PARTITIONED if batch] + [(asset, None) for asset in assets]
+    wanted = [(asset, batch) for asset in PARTITIONED if batch] + [
+        (asset, None) for asset in assets
+    ]
     found = {asset: _last(instance, asset, key, before=when) for asset, key in wanted}
     return {asset: one for asset, one in found.items() if one} | {"release": run}
 

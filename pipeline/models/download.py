@@ -63,7 +63,9 @@ def plan(source: str, *, name: str | None = None, licence: str | None = None) ->
     wanted = _checked(name or Path(source.rstrip("/").rsplit("/", 1)[-1]).stem)
     zoo = os.environ.get("RISORIUS_MODEL_ZOO") or ZOO_ADDRESS
     address = zoo.format(source) if source in ZOO else source
-    stated = licence or (model_terms(source).licence if source in ZOO else model_terms(wanted).licence)
+    stated = licence or (
+        model_terms(source).licence if source in ZOO else model_terms(wanted).licence
+    )
     return Plan(name=wanted, address=address, licence=_known(stated))
 
 

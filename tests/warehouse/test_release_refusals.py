@@ -78,9 +78,18 @@ BAD = {
     "account as rater": (with_vote("rater_id", "ann@example.org"), "e-mail address as rater_id"),
     "rater kind unknown": (with_vote("rater_kind", "robot"), "rater kind other than"),
     "answer unknown": (with_vote("expressions", ["bored"]), "answer other than"),
-    "facts with a time": (lambda given: given.update(facts={"when": Path("x")}), "facts cannot be written as JSON"),
-    "facts with NaN": (lambda given: given.update(facts={"x": float("nan")}), "facts cannot be written as JSON"),
-    "facts misshapen": (lambda given: given.update(facts={"audits": ["x"]}), "not a list of mappings"),
+    "facts with a time": (
+        lambda given: given.update(facts={"when": Path("x")}),
+        "facts cannot be written as JSON",
+    ),
+    "facts with NaN": (
+        lambda given: given.update(facts={"x": float("nan")}),
+        "facts cannot be written as JSON",
+    ),
+    "facts misshapen": (
+        lambda given: given.update(facts={"audits": ["x"]}),
+        "not a list of mappings",
+    ),
 }
 
 

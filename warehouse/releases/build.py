@@ -126,9 +126,7 @@ def build(
                 hint="report this as a bug in warehouse/releases/splits.py",
             )
         number = versions.next_number(place, name)
-        left_out = eligible.left_out | dict.fromkeys(
-            assigned.conflicts["face_id"], splits.CONFLICT
-        )
+        left_out = eligible.left_out | dict.fromkeys(assigned.conflicts["face_id"], splits.CONFLICT)
         write_version(
             place,
             folder / str(number),

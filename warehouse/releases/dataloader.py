@@ -231,7 +231,9 @@ class _Window:
             image = cv2.imdecode(data, mode)
             if image is None:
                 raise ReleaseError(
-                    "An image cannot be decoded", got=f"{len(data)} bytes", hint="verify the release"
+                    "An image cannot be decoded",
+                    got=f"{len(data)} bytes",
+                    hint="verify the release",
                 )
             if size is not None and image.shape[:2] != (size, size):
                 image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)

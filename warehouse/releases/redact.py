@@ -91,7 +91,9 @@ def _contains(path: Path, subject: DataSubject) -> bool:
     return False
 
 
-def _write_patch(home: Home, folder: Path, number: VersionNumber, subject: DataSubject) -> str | None:
+def _write_patch(
+    home: Home, folder: Path, number: VersionNumber, subject: DataSubject
+) -> str | None:
     path = folder / str(number)
     old = manifest.read(path)
     rows, erased = _remaining_rows(home, path, subject)

@@ -191,7 +191,9 @@ def _thumbnail(home: Home, key: str) -> str:
     """Return a small JPEG as a data URL."""
     import cv2
 
-    small = cv2.resize(media.load(home, key), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        media.load(home, key), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA
+    )
     data = base64.b64encode(media.encode(small, ".jpg")).decode()
     return f"data:image/jpeg;base64,{data}"
 
