@@ -45,7 +45,7 @@ expansion (Farneback, 2003, doi:10.1007/3-540-45103-X_50), both from OpenCV."""
 
 _FLOW_SIDE = 112
 _FLOW_SCALE = 16
-_FLOW_SCALE = 16
+"""A flow image has ``_FLOW_SIDE`` px. Red, green are ``128 + _FLOW_SCALE * d`` for a displacement
 of ``d`` pixels right and down, clipped to 0..255: steps of 1/16 px, up to 8 px."""
 
 _EVENTS = ("onset", "apex", "offset")
