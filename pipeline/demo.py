@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from annotation.raters import simulated
-from pipeline import progress, runs
+from pipeline import runs
 from pipeline.ingest import batches
+from pipeline.progress import report
 from pipeline.settings import Settings
 from pipeline.synthesis import jobs
 from warehouse.errors import SettingsError
@@ -65,17 +66,17 @@ BATCH = "demo"
 
 
 @dataclass(frozen=True)
-class DemoSummary:
-    """What the demo did, for people and for machines."""
+class DemoReport:
+    """Outcome of the demo."""
 
     facts: dict[str, Any]
-    intake: batches.Summary
+    summary: batches.Summary
 
     def show(self, console: Console) -> None:
         facts = self.facts
-        console.rule("what became of the sample clips", align="left")
-        self.intake.show(console)
-        console.rule("people", align="left")
+        console.rule("sample clips", align="left")
+        self.summary.show(console)
+        console.rule("annotation", align="left")
         console.print(f"Label Studio   {facts['project']}")
         console.print(f"sign in        {facts['login']}")
         console.print(f"tasks          {facts['tasks']}")
@@ -90,7 +91,7 @@ class DemoSummary:
         console.rule("synthesis", align="left")
         made = facts["synthetic"]
         console.print(
-            f"made           {sum(made.values())} faces for {facts['lacking']} gaps: "
+            f"generated      {sum(made.values())} faces for {facts['lacking']} gaps: "
             + ", ".join(f"{n} {action}" for action, n in made.items())
         )
         console.rule("release", align="left")
@@ -103,42 +104,42 @@ class DemoSummary:
         )
 
 
-def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
-    """Sample clips in, a release out; each step finds done what an earlier run finished.
+def run(settings: Settings, *, progress: Callable[[str], None]) -> DemoReport:
+    """Run every stage from sample clips to a release, skipping finished work.
 
     Raises:
-        SettingsError: a package that carries sample clips is not installed.
+        SettingsError: a package with sample clips is not installed.
         StudioError: Label Studio cannot be started or reached.
         RunError: a stage or a blocking check failed.
     """
     home = settings.place
     _enlist(home)
     runs.add_batch(home, BATCH)
-    say("[bold]1[/] video into rated faces")
+    progress("[bold]1[/] video into rated faces")
     runs.materialize(home, "ingest", batch=BATCH)
-    say("[bold]2[/] faces into Label Studio")
-    address = settings.label_studio.address(progress=say)
-    queued = runs.materialize(home, "queue")
-    say(f"[bold]3[/] simulated raters vote at {address.url}")
+    progress("[bold]2[/] faces into Label Studio")
+    address = settings.label_studio.address(progress=progress)
+    queued = runs.materialize(home, "label_push")
+    progress(f"[bold]3[/] simulated raters vote at {address.url}")
     simulated.vote_on_project(
         settings.label_studio,
         n_raters=settings.wanted_votes + 1,
-        progress=partial(progress.report, "votes", ""),
+        progress=partial(report, "votes", ""),
     )
-    say("[bold]4[/] votes into soft labels, audits")
-    believed = runs.materialize(home, "believe")
-    # Faces with enough votes leave the queue: it ends as what still misses votes.
-    runs.materialize(home, "requeue")
+    progress("[bold]4[/] votes into soft labels, audits")
+    pulled = runs.materialize(home, "label_pull")
+    # Faces with enough votes leave the queue.
+    runs.materialize(home, "label_requeue")
     runs.materialize(home, "audit")
-    say("[bold]5[/] faces made for what is lacking, release")
-    synthesis = runs.materialize(home, "synthesize")
-    made = runs.materialize(home, "cut_release")["release"]
-    return DemoSummary(
+    progress("[bold]5[/] synthetic faces for coverage gaps, release")
+    synthesis = runs.materialize(home, "synth")
+    made = runs.materialize(home, "release_create")["release"]
+    return DemoReport(
         facts={
             "project": queued["studio_tasks"]["project"],
             "login": settings.label_studio.login()["hint"],
             "tasks": queued["studio_tasks"]["tasks_in_project"],
-            "alpha": believed["soft_labels"]["krippendorff_alpha"],
+            "alpha": pulled["soft_labels"]["krippendorff_alpha"],
             "lacking": synthesis["coverage_gaps"]["lacking"],
             "synthetic": jobs.action_counts(home),
             "release": made["path"],
@@ -147,7 +148,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> DemoSummary:
             "rows": made["rows"],
             **_counts(home),
         },
-        intake=batches.summary(home, BATCH),
+        summary=batches.summary(home, BATCH),
     )
 
 

@@ -80,7 +80,7 @@ def run(settings: Settings, folder: str, *, name: str | None = None) -> ImportRe
     runs.add_batch(home, batch)
     runs.materialize(home, "ingest", batch=batch)
     events, on_faces = record(home, place, found, batch=batch)
-    runs.materialize(home, "weigh")
+    runs.materialize(home, "import_labels")
     kinds = events["event"].value_counts()
     count = dict(zip(kinds["event"], kinds["count"], strict=True))
     labelled = {vote.file_name for vote in found.votes}

@@ -1,4 +1,4 @@
-"""One typed settings object, built at the edge and passed in."""
+"""Settings from arguments, environment and ``risorius.toml``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -27,70 +26,11 @@ from warehouse.vocabulary import ACTION_UNITS
 if TYPE_CHECKING:
     from annotation.label_studio.workspace import Workspace
 
-_GATE = "of the quality gate; default: {default}"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting.
-
-    Attributes:
-        value: as text, secrets masked; empty where nothing is set.
-        moved: it is not the default.
-    """
-
-    variable: str
-    value: str
-    moved: bool
-    meaning: str
-
-
-def configured(settings: Settings) -> list[Setting]:
-    """All settings in the order of their declaration, those of the gate one by one."""
-    return list(_told(settings, prefix="RISORIUS_"))
-
-
-def _told(model: BaseModel, *, prefix: str) -> Iterator[Setting]:
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield from _told(value, prefix=f"{prefix}{name.upper()}__")
-            continue
-        yield Setting(
-            variable=_variable(name, field, prefix),
-            value=_text(value),
-            moved=value != field.get_default(call_default_factory=True),
-            meaning=field.description or _threshold(name),
-        )
-
-
-def _variable(name: str, field: FieldInfo, prefix: str) -> str:
-    alias = field.validation_alias
-    return alias if isinstance(alias, str) else prefix + name.upper()
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, SecretStr):
-        return MASK
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return mask(str(value).lower() if isinstance(value, bool) else str(value))
-
-
-def _threshold(name: str) -> str:
-    from pipeline.faces.quality import Gate
-
-    default = getattr(Gate(), name, None)
-    return "" if default is None else _GATE.format(default=f"{default:g}")
-
-
 CONFIG_FILE = "risorius.toml"
 
 
 class GateSettings(BaseModel):
-    """Thresholds of the quality gate that a user may move; None keeps the gate's own default."""
+    """Thresholds of the quality gate; None keeps the gate's own default."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -104,13 +44,16 @@ class GateSettings(BaseModel):
     max_clipped: float | None = None
     max_blockiness: float | None = None
 
-    def moved(self) -> dict[str, float]:
-        """Only what the user moved."""
+    def overrides(self) -> dict[str, float]:
+        """Return the thresholds that are set."""
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
 
 class Settings(BaseSettings):
-    """Read from arguments, then ``RISORIUS_*`` variables, then ``risorius.toml``, then defaults."""
+    """Settings of a home.
+
+    Precedence: arguments, ``RISORIUS_*`` variables, ``risorius.toml``, defaults.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="RISORIUS_", env_nested_delimiter="__", toml_file=CONFIG_FILE, extra="forbid"
@@ -138,17 +81,18 @@ class Settings(BaseSettings):
         "off", description="auto: decode on a device where one opens; not yet tried on one"
     )
     recogniser: str | None = Field(
-        None, description="a pack of `models list` or a file that tells people apart across cuts"
+        None, description="a pack of `models list` or a file that recognises subjects across cuts"
     )
     blur_bystanders: bool = Field(
         True, description="hide other people's faces in context pictures and clips"
     )
     rater: str = Field("default", description="default, or package.module:callable")
     keep_audio: bool = Field(
-        False, description="keep the sound of clips; off, because a voice tells who somebody is"
+        False, description="keep the sound of clips; off, because a voice identifies a person"
     )
     speech: str | None = Field(
-        None, description="recogniser for videos without a transcript: a name or package.module:it"
+        None,
+        description="recogniser for videos without transcript: a name or package.module:object",
     )
     project: str = Field("faces", min_length=3, max_length=50, description="Label Studio project")
     wanted_votes: int = Field(5, ge=1, le=100, description="votes wanted per face")
@@ -159,25 +103,27 @@ class Settings(BaseSettings):
         0, ge=0, le=100, description="more votes for a face that an audit doubts; 0: none"
     )
     label_set: Literal["expressions", "coarse"] = Field(
-        "expressions", description="which labels the page offers"
+        "expressions", description="labels offered to annotators"
     )
     ask_mood: bool = Field(False, description="ask for valence and arousal")
     ask_au: Annotated[tuple[int, ...], NoDecode] = Field(
         (), description="ask for these action units with intensity: AU1,AU12 or all"
     )
     ask_compounds: bool = Field(False, description="offer compound expressions")
-    ask_free_label: bool = Field(False, description="offer a word of one's own")
+    ask_free_label: bool = Field(False, description="offer a free-text label")
     show_clips: bool = Field(False, description="cut clips and show them beside the face")
-    show_predictions: bool = Field(False, description="show the machine's answer; votes say so")
+    show_predictions: bool = Field(
+        False, description="show the machine rater's answer; recorded with the vote"
+    )
     project_cap: int = Field(
-        20_000, ge=1, description="tasks a Label Studio project holds before the next is begun"
+        20_000, ge=1, description="tasks per Label Studio project before another is created"
     )
     aggregation: str = Field("vote_share", description="how votes become soft labels")
     synthesizer: str = Field("default", description="default, or a saved pipeline's folder")
     synth_faces: int = Field(
-        24, ge=0, le=100_000, description="synthetic faces made for what is lacking; 0: none"
+        24, ge=0, le=100_000, description="synthetic faces generated for coverage gaps; 0: none"
     )
-    synth_guide: bool = Field(False, description="let the machine rater guide the drawing")
+    synth_guide: bool = Field(False, description="guide the generation by the machine rater")
     release: str = Field("faces", description="name of the dataset")
     drop_flagged: bool = Field(False, description="leave flagged rows out of releases")
     release_clips: bool = Field(True, description="release clips as a config of their own")
@@ -188,7 +134,7 @@ class Settings(BaseSettings):
         None, description="refuse a release whose licences forbid this use"
     )
     drop_forbidden: bool = Field(
-        False, description="leave rows out that release_use forbids, in place of refusing"
+        False, description="leave out rows that release_use forbids instead of refusing"
     )
     dagster_postgres: SecretStr | None = Field(
         None, description="postgresql://… for Dagster's runs and events; default: SQLite"
@@ -259,7 +205,7 @@ class Settings(BaseSettings):
 
     @property
     def needs(self) -> Needs:
-        """What one worker of a cluster holds."""
+        """Resources of one worker of a cluster."""
         return Needs(cpus=self.worker_cpus, gpus=self.worker_gpus)
 
     @property
@@ -276,14 +222,27 @@ class Settings(BaseSettings):
 
     @property
     def place(self) -> Home:
+        """The home."""
         return Home.at(self.home)
 
 
+class AuditSettings(BaseSettings):
+    """Thresholds of the audits, from ``RISORIUS_AUDIT_*``.
+
+    The page of the asset ``curated_faces`` shows the effect of other values.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RISORIUS_AUDIT_", extra="ignore")
+
+    label_noise: float = Field(default=0.45, ge=0, le=1, description="lower scores are flagged")
+    open_set: float = Field(default=0.5, ge=0, le=1, description="lower scores are flagged")
+
+
 def load(**given: Any) -> Settings:
-    """Settings with ``given`` on top; a value of None means "not given".
+    """Return the settings with ``given`` on top; None means not given.
 
     Raises:
-        SettingsError: a value does not fit; names the setting and what it may be.
+        SettingsError: a value is invalid; names the setting.
     """
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
@@ -291,7 +250,7 @@ def load(**given: Any) -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
         raise SettingsError(
-            f"a valid setting {name}",
+            f"The setting {name} is invalid",
             got=first["msg"],
             hint=f"change RISORIUS_{name.upper().replace('.', '__')} or {CONFIG_FILE}",
         ) from None
@@ -299,5 +258,74 @@ def load(**given: Any) -> Settings:
         raise
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"a readable {CONFIG_FILE}", got=str(error), hint="mend or remove the file"
+            f"{CONFIG_FILE} cannot be read", got=str(error), hint="fix or remove the file"
         ) from None
+
+
+def thresholds() -> AuditSettings:
+    """Return the thresholds of the audits from the environment.
+
+    Raises:
+        SettingsError: a value is not within 0 and 1.
+    """
+    try:
+        return AuditSettings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise SettingsError(
+            "The threshold of an audit is not within 0 and 1",
+            got=first["msg"],
+            hint=f"change RISORIUS_AUDIT_{str(first['loc'][0]).upper()}",
+        ) from None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as ``risorius doctor --settings`` lists it.
+
+    Attributes:
+        value: as text with secrets masked; empty if not set.
+        moved: the value differs from the default.
+    """
+
+    variable: str
+    value: str
+    moved: bool
+    meaning: str
+
+
+def describe(settings: Settings) -> list[Setting]:
+    """List all settings in the order of their declaration, thresholds of the gate included."""
+    return list(_described(settings, prefix="RISORIUS_"))
+
+
+def _described(model: BaseModel, *, prefix: str) -> Iterator[Setting]:
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _described(value, prefix=f"{prefix}{name.upper()}__")
+            continue
+        alias = field.validation_alias
+        yield Setting(
+            variable=alias if isinstance(alias, str) else prefix + name.upper(),
+            value=_text(value),
+            moved=value != field.get_default(call_default_factory=True),
+            meaning=field.description or _gate_default(name),
+        )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return mask(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def _gate_default(name: str) -> str:
+    from pipeline.faces.quality import Gate
+
+    default = getattr(Gate(), name, None)
+    return "" if default is None else f"of the quality gate; default: {default:g}"

@@ -1,42 +1,59 @@
-"""The command line. Nothing heavy is imported before a command needs it: help answers at once."""
+"""Command line ``risorius``. Commands import heavy modules themselves, so help is fast."""
 
 from __future__ import annotations
 
 import sys
 
+import typer
+
+from pipeline.cli import admin, audit, forget, ingest, label, models, release, server, synth
+
+app = typer.Typer(
+    name="risorius",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=(
+        "Turn raw face video into versioned expression datasets that keep annotators' "
+        "disagreement.\n\n"
+        "Start with [bold]risorius demo[/bold]: the whole loop on sample clips. Then "
+        "[bold]risorius ingest[/bold] your own videos, [bold]risorius label push[/bold] their "
+        "faces to annotators, and run [bold]risorius release create[/bold]."
+    ),
+)
+app.add_typer(ingest.app)
+app.add_typer(label.app, name="label")
+app.add_typer(audit.app)
+app.add_typer(synth.app)
+app.add_typer(release.app, name="release")
+app.add_typer(forget.app)
+app.add_typer(server.app)
+app.add_typer(models.app, name="models")
+app.add_typer(admin.app)
+
 
 def main() -> None:
-    """Entry point: exit 0 done, 1 failed with one clear message, 2 wrong usage."""
-    from pipeline.cli.app import app
+    """Run the command line: exit 0 done, 1 failed with one message, 2 wrong usage."""
     from warehouse.errors import RisoriusError
     from warehouse.masking import mask
 
     try:
         app()
-    except RisoriusError as error:
-        if "--debug" in sys.argv:
-            _show_traceback()
-        print(f"risorius: {error}", file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:
-        # `risorius sql … | head`: the reader has what it wanted.
+        # `risorius sql … | head`: the reader closed the pipe.
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
         if "--debug" in sys.argv:
-            _show_traceback()
-        print(
-            f"risorius: a bug: {type(error).__name__}: {mask(str(error))}; run it again with "
-            "--debug and report what it prints",
-            file=sys.stderr,
-        )
+            import traceback
+
+            print(mask(traceback.format_exc()), file=sys.stderr)
+        message = str(error)
+        if not isinstance(error, RisoriusError):
+            message = (
+                f"a bug: {type(error).__name__}: {mask(message)}; run it again with --debug and "
+                "report what it prints"
+            )
+        print(f"risorius: {message}", file=sys.stderr)
         sys.exit(1)
-
-
-def _show_traceback() -> None:
-    """What Python itself would print, without secrets."""
-    import traceback
-
-    from warehouse.masking import mask
-
-    print(mask(traceback.format_exc()), file=sys.stderr)

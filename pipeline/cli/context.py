@@ -1,4 +1,4 @@
-"""What every command shares: settings, the way it prints, and the options --home --json --debug."""
+"""Shared by all commands: settings, output, and the options --home --json --debug."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 HomeOption = Annotated[
     Path | None,
-    typer.Option("--home", help="Where everything is kept. Default: RISORIUS_HOME or ./.risorius"),
+    typer.Option("--home", help="Folder of all data. Default: RISORIUS_HOME or ./.risorius"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output.")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
-
 
 _FEW = 10
 
@@ -39,19 +40,21 @@ class Session:
     json: bool
 
     def settings(self, **given: object) -> Settings:
-        """Settings with what was typed on top.
+        """Return the settings, overridden by options.
 
-        What was typed is put into the environment too: assets read their settings there, in
-        this process and in those of ``risorius dev``.
+        Options are also put into the environment, where assets read their settings, in this
+        process and in those of ``risorius dev``.
         """
         import os
 
         from pipeline import settings
         from warehouse.storage import mirror
 
-        typed = {name: value for name, value in given.items() if value is not None}
-        os.environ.update({f"RISORIUS_{name.upper()}": str(value) for name, value in typed.items()})
-        found = settings.load(home=self.home_option, **typed)
+        options = {name: value for name, value in given.items() if value is not None}
+        os.environ.update(
+            {f"RISORIUS_{name.upper()}": str(value) for name, value in options.items()}
+        )
+        found = settings.load(home=self.home_option, **options)
         mirror.sync(found.place.root)
         return found
 
@@ -60,13 +63,13 @@ class Session:
 
     @property
     def console(self) -> Console:
-        """For people: standard output, or standard error when --json owns standard output."""
+        """Console for people: standard error if --json uses standard output."""
         from rich.console import Console
 
         return Console(stderr=self.json, highlight=False, soft_wrap=True)
 
     def answer(self, document: Any, show: Callable[[Console], None]) -> None:
-        """The result of a command: ``document`` for machines, ``show`` for people."""
+        """Print the result: ``document`` with --json, else call ``show``."""
         if self.json:
             print(json.dumps(document, indent=2, default=str))
         else:
@@ -99,8 +102,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
             try:
                 function(Session(home_option=home, json=as_json), **given)
             except KeyboardInterrupt:
-                # Here, because Typer would end with 130 and without a word.
-                print("\nstopped; run the same command again to go on", file=sys.stderr)
+                # Typer would exit with 130 and without a message.
+                print("\nstopped; run the same command again to continue", file=sys.stderr)
                 sys.exit(130)
 
         shared = [
@@ -126,7 +129,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
 
 def _lines(stage: str, item: str, done: int, total: int) -> None:
-    # A log wants to know that it moves, not every one of ten thousand votes.
+    # A log shows about ten lines per stage, not one of each of ten thousand votes.
     if total <= _FEW or done == total or done % max(1, total // _FEW) == 0:
         print(f"{stage} {done}/{total} {item}", file=sys.stderr, flush=True)
 

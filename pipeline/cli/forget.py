@@ -1,4 +1,4 @@
-"""The command by which a person leaves."""
+"""The command ``risorius forget``."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ if TYPE_CHECKING:
 
     from warehouse.privacy.data_subject import DataSubject
 
-
-def register(app: typer.Typer) -> None:
-    command(app, "forget")(forget)
+app = typer.Typer()
 
 
+@command(app, "forget")
 def forget(
     session: Session,
-    subject: Annotated[str | None, typer.Option("--subject", help="A subject's id.")] = None,
-    video: Annotated[str | None, typer.Option("--video", help="A video's id.")] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", help="Id of the subject to erase.")
+    ] = None,
+    video: Annotated[str | None, typer.Option("--video", help="Id of the video to erase.")] = None,
     why: Annotated[
-        str, typer.Option("--why", help="Kept in the tombstone. Must not name the person.")
+        str, typer.Option("--why", help="Reason, kept in the tombstone. Must not name the person.")
     ] = "asked to",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be deleted.")] = False,
     hub: Annotated[
-        bool, typer.Option("--hub", help="Only take withdrawn versions off the Hubs, once more.")
+        bool, typer.Option("--hub", help="Only retry to delete withdrawn versions from Hubs.")
     ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Erase nothing: let ingest take their files again.")
+        bool, typer.Option("--again", help="Erase nothing: allow ingest of these files again.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
 ) -> None:
-    """Erase a person or a video from tables, media, Label Studio and every release.
+    """Erase a subject or a video from tables, media, Label Studio and every release.
 
-    Releases that held them are written anew without them and the old versions withdrawn. Stopped
-    halfway, the same command goes on. At the end the whole home is searched for what is left.
-    From then on ingest refuses their files, until --again says that they came back.
+    Affected releases are rewritten and their old versions withdrawn. The home is then searched
+    for remaining data. Run the command again to continue an interrupted erasure. From then on
+    ingest refuses the files, until --again allows them.
     """
     if hub:
         _withdraw(session)
@@ -54,16 +55,16 @@ def forget(
         stone = tombstones.lift(settings.place, kind, name)
         session.answer(
             {"let_back_in": stone},
-            lambda console: console.print(f"{stone} may come back: ingest takes their files again"),
+            lambda console: console.print(f"{stone} is lifted: ingest accepts these files again"),
         )
         return
-    leaver = erase.plan(settings.place, kind, name)
+    found = erase.plan(settings.place, kind, name)
     if dry_run:
-        session.answer(_told(leaver), lambda console: _show(leaver, console))
+        session.answer(_facts(found), lambda console: _show(found, console))
         return
     if not yes:
-        _show(leaver, session.console)
-        typer.confirm("Erase all of it, for good?", abort=True, err=True)
+        _show(found, session.console)
+        typer.confirm("Erase all of it permanently?", abort=True, err=True)
     from pipeline import erasure
 
     done = erasure.forget(settings, kind, name, why=why)
@@ -73,24 +74,26 @@ def forget(
 def _withdraw(session: Session) -> None:
     from pipeline import erasure
 
-    told = erasure.withdraw(session.settings())
-    lines = [f"{where}: {done}" for where, done in told.items()] or ["nothing is left on a Hub"]
-    session.answer(told, lambda console: console.print("\n".join(lines), markup=False))
+    outcome = erasure.withdraw(session.settings())
+    lines = [f"{where}: {done}" for where, done in outcome.items()] or [
+        "no withdrawn version is left on a Hub"
+    ]
+    session.answer(outcome, lambda console: console.print("\n".join(lines), markup=False))
 
 
-def _told(leaver: DataSubject) -> dict[str, object]:
+def _facts(found: DataSubject) -> dict[str, object]:
     return {
-        "kind": leaver.kind,
-        "name": leaver.name,
-        "faces": len(leaver.faces),
-        "crops": len(leaver.crops),
-        "videos": list(leaver.videos),
-        "shared_videos": list(leaver.shared),
-        "sources": list(leaver.sources),
+        "kind": found.kind,
+        "name": found.name,
+        "faces": len(found.faces),
+        "crops": len(found.crops),
+        "videos": list(found.videos),
+        "shared_videos": list(found.shared),
+        "sources": list(found.sources),
     }
 
 
-def _show(leaver: DataSubject, console: Console) -> None:
-    for what, value in _told(leaver).items():
-        said = ", ".join(value) or "none" if isinstance(value, list) else value
-        console.print(f"{what.replace('_', ' '):<14} {said}")
+def _show(found: DataSubject, console: Console) -> None:
+    for name, value in _facts(found).items():
+        text = ", ".join(value) or "none" if isinstance(value, list) else value
+        console.print(f"{name.replace('_', ' '):<14} {text}")

@@ -1,4 +1,4 @@
-"""Commands about people's labels: label push, pull, status."""
+"""The commands ``risorius label``: push, pull, status."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pipeline.cli.context import Session, command
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+app = typer.Typer(help="Send faces to annotators and fetch their votes.", no_args_is_help=True)
 
 WatchOption = Annotated[
     bool,
@@ -38,14 +40,7 @@ _PAUSE_S = 30
 _LINK = re.compile(r"\[(\S+)\]\((\S+)\)")
 
 
-def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="Faces to people, votes back.", no_args_is_help=True)
-    app.add_typer(group, name="label")
-    command(group, "push")(push)
-    command(group, "pull")(pull)
-    command(group, "status")(status)
-
-
+@command(app, "push")
 def push(
     session: Session,
     watch: WatchOption = False,
@@ -60,12 +55,15 @@ def push(
 
         for number in sync.restore_configs(settings.label_studio):
             session.console.print(f"put back the labeling config of project {number}")
-    _repeat(session, ("queue",), ("label_queue", "studio_tasks"), pause=_sleep if watch else None)
+    _repeat(
+        session, ("label_push",), ("label_queue", "studio_tasks"), pause=_sleep if watch else None
+    )
 
 
+@command(app, "pull")
 def pull(session: Session, watch: WatchOption = False) -> None:
     """Fetch every vote, edit and deletion since the last pull, and make soft labels of them."""
-    jobs, assets = ("believe", "requeue"), ("annotations", "soft_labels", "label_queue")
+    jobs, assets = ("label_pull", "label_requeue"), ("annotations", "soft_labels", "label_queue")
     if not watch:
         _repeat(session, jobs, assets, pause=None)
         return
@@ -75,6 +73,7 @@ def pull(session: Session, watch: WatchOption = False) -> None:
         _repeat(session, jobs, assets, pause=signal.wait if signal is not None else _sleep)
 
 
+@command(app, "status")
 def status(session: Session) -> None:
     """Show labelling progress: faces, votes, missing votes, agreement."""
     from annotation.label_studio import progress

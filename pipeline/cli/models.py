@@ -1,4 +1,4 @@
-"""Commands for model packs: list, add, remove."""
+"""The commands ``risorius models``: list, add, remove."""
 
 from __future__ import annotations
 
@@ -14,19 +14,12 @@ if TYPE_CHECKING:
 
     from pipeline.models import Pack
 
-
-def register(app: typer.Typer) -> None:
-    models = typer.Typer(
-        name="models", help="Model packs and their licences.", no_args_is_help=True
-    )
-    command(models, "list")(list_)
-    command(models, "add")(add)
-    command(models, "remove")(remove)
-    app.add_typer(models)
+app = typer.Typer(help="Manage model packs and their licences.", no_args_is_help=True)
 
 
+@command(app, "list")
 def list_(session: Session) -> None:
-    """What ships with Risorius and what was added: its purpose, its licence, its state."""
+    """List shipped and added packs with purpose, licence and state."""
     from pipeline import models as packs
 
     found = packs.listed(session.home())
@@ -34,6 +27,7 @@ def list_(session: Session) -> None:
     session.answer(facts, lambda console: _show(console, facts))
 
 
+@command(app, "add")
 def add(
     session: Session,
     source: Annotated[
@@ -48,16 +42,16 @@ def add(
     ] = None,
     licence: Annotated[
         str | None,
-        typer.Option("--licence", help="The terms of these weights; known for the model zoo."),
+        typer.Option("--licence", help="Licence of the weights; known for the model zoo."),
     ] = None,
     accept: Annotated[
-        bool, typer.Option("--accept", help="You have read the licence and keep to it.")
+        bool, typer.Option("--accept", help="Confirm that you have read the licence and accept it.")
     ] = False,
 ) -> None:
-    """Bring in a model pack after you have read its licence.
+    """Add a model pack after you have read its licence.
 
-    Then name it: RISORIUS_DETECTOR=buffalo_l. Weights of InsightFace's model zoo are for
-    non-commercial research only, and every release they touch says so.
+    To use it, set for example RISORIUS_DETECTOR=buffalo_l. Weights of InsightFace's model zoo
+    are for non-commercial research only, and every release they touch says so.
     """
     from pipeline import models as packs
 
@@ -70,10 +64,11 @@ def add(
     session.answer(facts, lambda console: _show(console, [facts]))
 
 
+@command(app, "remove")
 def remove(
     session: Session, name: Annotated[str, typer.Argument(help="As `models list` shows it.")]
 ) -> None:
-    """Delete a pack that was added; what it found stays."""
+    """Delete an added pack; faces found with it stay."""
     from pipeline import models as packs
 
     pack = packs.remove(session.home(), name)

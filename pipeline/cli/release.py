@@ -1,4 +1,4 @@
-"""Commands about releases: release create, list, show, diff, publish, export."""
+"""The commands ``risorius release``: create, list, show, diff, publish, export."""
 
 from __future__ import annotations
 
@@ -14,36 +14,30 @@ if TYPE_CHECKING:
 
     from warehouse.releases import Publication
 
+app = typer.Typer(help="Manage immutable dataset versions.", no_args_is_help=True)
+
 NameArgument = Annotated[str | None, typer.Argument(help="Name of the dataset. Default: faces.")]
 VersionOption = Annotated[str, typer.Option("--version", help="v1, v2, … or latest.")]
 
 
-def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="Immutable dataset versions.", no_args_is_help=True)
-    app.add_typer(group, name="release")
-    command(group, "create")(create)
-    command(group, "list")(list_)
-    command(group, "show")(show)
-    command(group, "diff")(diff)
-    command(group, "publish")(publish)
-    command(group, "export")(export)
-
-
+@command(app, "create")
 def create(
     session: Session,
     name: NameArgument = None,
     drop_flagged: Annotated[
-        bool, typer.Option("--drop-flagged", help="Leave out what the audits flagged.")
+        bool, typer.Option("--drop-flagged", help="Leave out faces that audits flagged.")
     ] = False,
     use: Annotated[
         str | None,
-        typer.Option("--use", help="commercial or research: refuse what the licences forbid."),
+        typer.Option(
+            "--use", help="commercial or research: refuse a release whose licences forbid this use."
+        ),
     ] = None,
     drop_forbidden: Annotated[
-        bool, typer.Option("--drop-forbidden", help="Leave such rows out instead of refusing.")
+        bool, typer.Option("--drop-forbidden", help="Leave forbidden rows out instead of refusing.")
     ] = False,
 ) -> None:
-    """Write a new version of the dataset, unless nothing is new since the last one."""
+    """Write a new version of the dataset, if anything changed since the last one."""
     from pipeline import runs
 
     settings = session.settings(
@@ -51,19 +45,20 @@ def create(
     )
     with session.watching():
         runs.materialize(settings.place, "audit")
-        made = runs.materialize(settings.place, "cut_release")["release"]
+        made = runs.materialize(settings.place, "release_create")["release"]
     session.answer(
         made,
         lambda console: console.print(
             f"{made['name']} {made['version']}: {made['rows']} faces at {made['path']}"
             if made["created"]
-            else f"nothing new since {made['name']} {made['version']}; it stays as it is"
+            else f"nothing changed since {made['name']} {made['version']}"
         ),
     )
 
 
+@command(app, "list")
 def list_(session: Session) -> None:
-    """Every version of every dataset in this home."""
+    """List every version of every dataset in this home."""
     from rich.table import Table
 
     from warehouse import releases
@@ -84,6 +79,7 @@ def list_(session: Session) -> None:
     session.answer([vars(release) for release in found], show)
 
 
+@command(app, "show")
 def show(
     session: Session,
     name: NameArgument = None,
@@ -92,7 +88,7 @@ def show(
         str | None, typer.Option("--face", help="Trace one face back to its video and votes.")
     ] = None,
 ) -> None:
-    """What one version holds: splits, counts per stage and reason, and whether it is intact."""
+    """Show splits, counts per stage and reason, and integrity of a version."""
     from warehouse import releases
 
     settings = session.settings(release=name)
@@ -106,13 +102,14 @@ def show(
     session.answer(facts, partial(_print_facts, facts))
 
 
+@command(app, "diff")
 def diff(
     session: Session,
     old: Annotated[str, typer.Argument(help="The earlier version: v1, v2, …")],
     new: Annotated[str, typer.Argument(help="The later version.")] = "latest",
     name: Annotated[str | None, typer.Option("--name", help="Default: faces.")] = None,
 ) -> None:
-    """What changed between two versions: who came, went, was read anew, by reason."""
+    """Show what was added, removed and changed between two versions, by reason."""
     from warehouse import releases
 
     settings = session.settings(release=name)
@@ -120,6 +117,7 @@ def diff(
     session.answer(found.document, lambda console: console.print(found.text(), markup=False))
 
 
+@command(app, "publish")
 def publish(
     session: Session,
     repo: Annotated[str, typer.Option("--repo", help="namespace/name on the Hub.")],
@@ -128,12 +126,15 @@ def publish(
     endpoint: Annotated[
         str | None, typer.Option("--endpoint", help="A Hub-compatible server. Default: the Hub.")
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Everybody may read it.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the files without uploading.")
+    ] = False,
 ) -> None:
-    """Send a version to the Hugging Face Hub, private unless --public, with a tag of its name.
+    """Upload a version to the Hugging Face Hub, private unless --public, and tag it.
 
-    Stopped halfway, the same command goes on. The token is the one huggingface_hub knows.
+    Run the command again to continue an interrupted upload. The token is the one of
+    huggingface_hub.
     """
     from warehouse import releases
 
@@ -150,6 +151,7 @@ def publish(
     session.answer(vars(done) | {"url": done.url}, partial(_print_publication, done, dry_run))
 
 
+@command(app, "export")
 def export(
     session: Session,
     to: Annotated[str, typer.Option("--to", help="A folder that is new or empty.")],
@@ -157,17 +159,17 @@ def export(
     version: VersionOption = "latest",
     layout: Annotated[str, typer.Option("--layout", help="folder or webdataset.")] = "folder",
 ) -> None:
-    """Copy the faces of a version out, for tools that read neither Parquet nor datasets."""
+    """Export the faces of a version as image files or WebDataset shards."""
     from warehouse import releases
 
     settings = session.settings(release=name)
     counts = releases.export(
         settings.place, name=settings.release, version=version, to=to, layout=layout
     )
-    told = ", ".join(f"{split} {n}" for split, n in counts.items())
+    shown = ", ".join(f"{split} {n}" for split, n in counts.items())
     session.answer(
         {"to": to, "layout": layout, "splits": counts},
-        lambda console: console.print(f"{to}: {told}; delete it if somebody is forgotten"),
+        lambda console: console.print(f"{to}: {shown}; delete it when a subject is erased"),
     )
 
 
@@ -177,12 +179,12 @@ def _print_publication(done: Publication, dry_run: bool, console: Console) -> No
         for path, size in done.files.items():
             console.print(f"{size:>12}  {path}", markup=False)
         console.print(
-            f"would send {len(done.files)} files, {total:.1f} MB, to {done.repo} at "
+            f"would upload {len(done.files)} files, {total:.1f} MB, to {done.repo} at "
             f"{done.endpoint}, {'private' if done.private else 'public'}, tag {done.tag}"
         )
         return
     console.print(
-        f"{done.tag} is at {done.url}" if done.new else f"{done.tag} was there already: {done.url}"
+        f"{done.tag} is at {done.url}" if done.new else f"{done.tag} existed already: {done.url}"
     )
     console.print(f'[dim]load_dataset("{done.repo}", revision="{done.tag}")[/]')
 
@@ -205,8 +207,8 @@ def _print_lineage(traced: dict[str, Any], console: Console) -> None:
     for model in traced["models"]:
         console.print(f"model     {model['name']}: {model['role']}, {model['licence']}")
     for vote in traced["votes"]:
-        said = "skipped" if vote["was_cancelled"] else " + ".join(vote["expressions"] or [])
-        console.print(f"vote      {vote['rater_id']} ({vote['rater_kind']}): {said}")
+        answer = "skipped" if vote["was_cancelled"] else " + ".join(vote["expressions"] or [])
+        console.print(f"vote      {vote['rater_id']} ({vote['rater_kind']}): {answer}")
     for audit in traced["audits"]:
         flag = "flagged" if audit["flag"] else "passed"
         console.print(f"audit     {audit['audit']}: {flag}, {audit['score']:.3f}")
@@ -215,7 +217,7 @@ def _print_lineage(traced: dict[str, Any], console: Console) -> None:
     for asset, run in traced["runs"].items():
         console.print(f"run       {run}  {asset}")
     if not traced["runs"]:
-        console.print("run       no record: made elsewhere, or erased when somebody was forgotten")
+        console.print("run       no record: made elsewhere, or removed by an erasure")
 
 
 def _print_facts(facts: dict[str, Any], console: Console) -> None:
@@ -232,9 +234,11 @@ def _print_facts(facts: dict[str, Any], console: Console) -> None:
     bound = facts["summary"]["licence"]
     console.print(f"terms     {bound['name']}: {bound['note']}")
     if facts.get("replaces"):
-        console.print(f"replaces  {facts['replaces']}, which somebody left")
+        console.print(f"replaces  {facts['replaces']}, which an erased subject was in")
     if checksum := facts.get("checksums", {}).get("default"):
-        console.print(f"checksum  {checksum} of the faces; equal: a model would learn the same")
+        console.print(
+            f"checksum  {checksum} of the faces; equal checksums mean equal training data"
+        )
     console.print(f"intact    {'yes' if not facts['problems'] else '; '.join(facts['problems'])}")
     columns = ("stage", "verdict", "reason", "n")
     console.print(stage_table([tuple(row[name] for name in columns) for row in facts["counts"]]))

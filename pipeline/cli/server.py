@@ -1,4 +1,4 @@
-"""Commands about the servers: dev, studio up, down, status, people."""
+"""The commands ``risorius dev``, ``serve`` and ``studio``."""
 
 from __future__ import annotations
 
@@ -11,24 +11,16 @@ import typer
 
 from pipeline.cli.context import Session, command
 
+app = typer.Typer()
+studio = typer.Typer(help="Run the local Label Studio of this home.", no_args_is_help=True)
+people = typer.Typer(help="Manage annotator accounts.", no_args_is_help=True)
+app.add_typer(studio, name="studio")
+studio.add_typer(people, name="people")
+
 PortOption = Annotated[int, typer.Option("--port", min=1024, max=65535, help="Port of the UI.")]
 
 
-def register(app: typer.Typer) -> None:
-    command(app, "dev")(dev)
-    command(app, "serve")(serve)
-    group = typer.Typer(help="The local Label Studio of this home.", no_args_is_help=True)
-    app.add_typer(group, name="studio")
-    command(group, "up")(up)
-    command(group, "down")(down)
-    command(group, "status")(status)
-    people = typer.Typer(help="Who may vote.", no_args_is_help=True)
-    group.add_typer(people, name="people")
-    command(people, "add")(people_add)
-    command(people, "list")(people_list)
-    command(people, "remove")(people_remove)
-
-
+@command(app, "dev")
 def dev(session: Session, port: PortOption = 3000) -> None:
     """Run the Dagster UI and Label Studio for daily use; Ctrl-C stops both."""
     from annotation.label_studio import sync
@@ -65,13 +57,14 @@ def dev(session: Session, port: PortOption = 3000) -> None:
         )
 
 
+@command(app, "serve")
 def serve(
     session: Session,
     what: Annotated[str, typer.Argument(help="webserver or daemon")],
     host: Annotated[str, typer.Option("--host", help="Address the UI listens on.")] = "127.0.0.1",
     port: PortOption = 3000,
 ) -> None:
-    """Become one of Dagster's two servers, for a service manager that keeps each running."""
+    """Run one of Dagster's two servers, under a service manager."""
     from pipeline.dagster_instance.instance import configure, workspace
     from warehouse.storage import mirror
 
@@ -86,7 +79,7 @@ def serve(
         listen = ["-h", host, "-p", str(port)]
         words = [sys.executable, "-m", "dagster_webserver", *place, *listen]
     if what == "webserver" and host not in ("127.0.0.1", "localhost", "::1"):
-        warning = f"Dagster has no accounts: whoever reaches {host}:{port} may run anything"
+        warning = f"Dagster has no accounts: any client that reaches {host}:{port} may run anything"
         session.console.print(warning, style="red")
     os.environ |= {
         "RISORIUS_HOME": mirror.url_of(home.root) or str(home.root),
@@ -96,8 +89,9 @@ def serve(
     os.execv(words[0], words)
 
 
+@command(studio, "up")
 def up(session: Session) -> None:
-    """Start Label Studio on loopback, or find it running, and say where."""
+    """Start Label Studio on loopback, if it does not run, and print its address."""
     settings = session.settings()
     address = settings.label_studio.address(progress=session.console.print)
     login = settings.label_studio.login()
@@ -109,6 +103,7 @@ def up(session: Session) -> None:
     )
 
 
+@command(studio, "down")
 def down(session: Session) -> None:
     """Stop the local Label Studio; everything it holds stays on disk."""
     stopped = session.settings().label_studio.down()
@@ -118,12 +113,14 @@ def down(session: Session) -> None:
     )
 
 
+@command(studio, "status")
 def status(session: Session) -> None:
-    """Whether Label Studio runs, and where."""
+    """Print whether Label Studio runs, and where."""
     state = session.settings().label_studio.status()
     session.answer({"status": state}, lambda console: console.print(state or "not running"))
 
 
+@command(people, "add")
 def people_add(
     session: Session,
     email: Annotated[str, typer.Argument(help="E-mail; becomes the account's name.")],
@@ -154,6 +151,7 @@ def people_add(
     session.answer(facts, lambda console: console.print(message))
 
 
+@command(people, "list")
 def people_list(session: Session) -> None:
     """List accounts with the pseudonyms that tables and releases show."""
     from annotation.label_studio import users
@@ -164,8 +162,9 @@ def people_list(session: Session) -> None:
     session.answer(rows, lambda console: console.print("\n".join(lines) or "no accounts yet"))
 
 
+@command(people, "remove")
 def people_remove(
-    session: Session, email: Annotated[str, typer.Argument(help="Whose account to close.")]
+    session: Session, email: Annotated[str, typer.Argument(help="E-mail of the account to remove.")]
 ) -> None:
     """Remove an account; its votes stay under its pseudonym."""
     from annotation.label_studio import users

@@ -9,11 +9,10 @@ import typer
 
 from pipeline.cli.context import Session, command
 
-
-def register(app: typer.Typer) -> None:
-    command(app, "synth")(synth)
+app = typer.Typer()
 
 
+@command(app, "synth")
 def synth(
     session: Session,
     au: Annotated[

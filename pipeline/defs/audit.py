@@ -9,23 +9,17 @@ import polars as pl
 
 from annotation import audit
 from annotation.audit import AuditResult, curation
-from pipeline.audits import thresholds
 from pipeline.defs.annotation import soft_labels
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import near_duplicates
 from pipeline.defs.resources import Workplace
 from pipeline.reporting import tables as pictures
 from pipeline.reporting.contact_sheet import SHOWN, gallery
+from pipeline.settings import thresholds
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
-
-weigh = dg.define_asset_job(
-    "weigh",
-    dg.AssetSelection.assets("identities", "near_duplicates", "soft_labels"),
-    description="Votes that are here already into soft labels; asks no server.",
-)
 
 _LABELLED = """
     SELECT soft_labels.*, one.expression AS probability, one.open_set, one.feature, faces.crop,

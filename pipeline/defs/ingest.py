@@ -77,7 +77,7 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
     options = stage.FaceOptions(
         sample_fps=settings.sample_fps,
         detector=models.place_of(home, settings.detector),
-        gate=settings.gate.moved(),
+        gate=settings.gate.overrides(),
         blur_bystanders=settings.blur_bystanders,
     )
     context.log.info(hwaccel.describe(enabled=settings.hardware_decoding == "auto"))

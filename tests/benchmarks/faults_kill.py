@@ -206,7 +206,7 @@ def _push(home: Any) -> None:
     from pipeline import runs
 
     _at(home)
-    runs.materialize(home, "queue")
+    runs.materialize(home, "label_push")
 
 
 def _vote(home: Any) -> None:
@@ -221,8 +221,8 @@ def _pull(home: Any) -> None:
     from pipeline import runs
 
     _at(home)
-    runs.materialize(home, "believe")
-    runs.materialize(home, "requeue")
+    runs.materialize(home, "label_pull")
+    runs.materialize(home, "label_requeue")
 
 
 def _audit(home: Any) -> None:
@@ -236,7 +236,7 @@ def _release(home: Any) -> None:
     from pipeline import runs
 
     _at(home)
-    runs.materialize(home, "cut_release")
+    runs.materialize(home, "release_create")
 
 
 STAGE: dict[str, Callable[[Any], None]] = {

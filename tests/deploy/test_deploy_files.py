@@ -96,7 +96,7 @@ def test_what_is_set_is_what_we_read() -> None:
 def test_commands_in_the_files_exist() -> None:
     from typer.main import get_command
 
-    from pipeline.cli.app import app
+    from pipeline.cli import app
 
     command = get_command(app)
     words = [one["command"] for one in SERVICES.values() if "command" in one]

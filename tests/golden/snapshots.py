@@ -20,10 +20,10 @@ from unittest import mock
 # When a module moves or is renamed, change the tables here and nothing else in this file.
 
 OBJECTS = {
-    "command line": "pipeline.cli.app:app",
+    "command line": "pipeline.cli:app",
     "Dagster definitions": "pipeline.definitions:defs",
     "settings": "pipeline.settings:Settings",
-    "audit settings": "pipeline.audits:AuditSettings",
+    "audit settings": "pipeline.settings:AuditSettings",
     "tables": "warehouse.storage.schema:TABLES",
     "release folders": "warehouse.releases.shards:CONFIGS",
     "release default": "warehouse.releases.schema:features",

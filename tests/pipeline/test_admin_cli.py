@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline import doctor
-from pipeline.cli.app import app
+from pipeline.cli import app
 from pipeline.settings import load
 from warehouse.storage import media, tables
 from warehouse.storage.home import Home

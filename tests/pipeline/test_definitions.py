@@ -85,7 +85,7 @@ def test_checks_block(graph) -> None:
 def test_every_asset_tells_its_grain_its_owner_and_its_kind(graph) -> None:
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
-        assert node.description.startswith("One "), key
+        assert "One " in node.description, key
         assert node.owners, key
         assert node.kinds, key
         assert node.group_name in {

@@ -10,8 +10,9 @@ import cv2
 import pytest
 from rich.console import Console
 
-from pipeline import audits, import_dataset, runs
-from pipeline.settings import load
+from pipeline import import_dataset, runs
+from pipeline.cli import audit as audits
+from pipeline.settings import load, thresholds
 from tests.media_files import CARPHONE, SIX_PEOPLE, pattern
 from warehouse.errors import SettingsError
 from warehouse.storage import tables, views
@@ -85,17 +86,17 @@ def test_audits_judge_what_was_imported(imported, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("RISORIUS_HOME", str(home.root))
     monkeypatch.setenv("RISORIUS_AUDIT_LABEL_NOISE", "0.6")
     made = runs.materialize(home, "audit")
-    found = {row["audit"]: row for row in audits.findings(home).facts}
+    found = {row["audit"]: row for row in audits.findings(home)}
     assert list(found) == ["label_noise", "near_duplicates", "open_set", "curation"]
     assert [row["n"] for row in found.values()] == [4, found["near_duplicates"]["n"], 4, 4]
     assert sum(found["curation"]["decisions"].values()) == 4
     # Three unanimous smiles of the group photo's best face and three sad ones of the man.
     assert "data:image/webp" in made["label_noise"]["worst"]
     assert made["rater_drift"]["drifting"] == "nobody"
-    audits.findings(home).show(Console(quiet=True))
+    audits.show(audits.findings(home), Console(quiet=True))
     monkeypatch.setenv("RISORIUS_AUDIT_OPEN_SET", "2")
     with pytest.raises(SettingsError, match="RISORIUS_AUDIT_OPEN_SET"):
-        audits.thresholds()
+        thresholds()
 
 
 def test_again_changes_nothing_and_new_metadata_becomes_events(imported) -> None:

@@ -54,7 +54,7 @@ def test_two_machines_see_the_same_runs_and_batches(
         assert there.get_dynamic_partitions("batches") == ["monday"]
     # And what is run here is recorded there.
     script = "from pipeline import runs; from warehouse.storage.home import Home; import sys\n"
-    script += "runs.materialize(Home.at(sys.argv[1]), 'weigh')"
+    script += "runs.materialize(Home.at(sys.argv[1]), 'import_labels')"
     subprocess.run(
         [sys.executable, "-c", script, str(home.root)],
         env={**os.environ, instance.POSTGRES: url},
@@ -62,7 +62,7 @@ def test_two_machines_see_the_same_runs_and_batches(
         timeout=200,
     )
     with instance.open_instance(other) as there:
-        assert [run.job_name for run in there.get_runs()] == ["weigh"]
+        assert [run.job_name for run in there.get_runs()] == ["import_labels"]
         assert there.get_runs()[0].is_success
     # Without the address it is told what is missing, and nothing falls back to another database.
     monkeypatch.delenv(instance.POSTGRES)

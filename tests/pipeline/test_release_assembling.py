@@ -71,8 +71,8 @@ def test_the_run_that_made_a_version_is_told(home: Home) -> None:
     settings = Settings(home=home.root)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        first = runs.materialize(home, "cut_release")["release"]
-        again = runs.materialize(home, "cut_release")["release"]
+        first = runs.materialize(home, "release_create")["release"]
+        again = runs.materialize(home, "release_create")["release"]
         assert (first["created"], again["created"]) == (True, False)
         told = trace(settings, version="latest", face=ANN)
         instance = open_instance(home)

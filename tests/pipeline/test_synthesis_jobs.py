@@ -160,13 +160,13 @@ def test_assets__materialize(home: Home, network: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("RISORIUS_HOME", str(home.root))
     monkeypatch.setenv("RISORIUS_SYNTHESIZER", str(network))
     monkeypatch.setenv("RISORIUS_SYNTH_FACES", "3")
-    made = runs.materialize(home, "synthesize")
+    made = runs.materialize(home, "synth")
     assert made["coverage_gaps"]["lacking"] > 50
     assert made["coverage_gaps"]["heat_map"].count("data:image/png;base64") == 2
     assert made["synthetic_faces"]["drawn"] == 3
     assert "data:image/webp" in made["synthetic_faces"]["contact_sheet"]
     assert made["synthetic_labels"]["dropped"] == 3
-    again = runs.materialize(home, "synthesize")
+    again = runs.materialize(home, "synth")
     assert (again["synthetic_faces"]["drawn"], again["synthetic_faces"]["known_before"]) == (0, 3)
 
 

@@ -1,0 +1,76 @@
+"""The commands ``risorius demo``, ``ingest`` and ``import``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.context import Session, command
+
+app = typer.Typer()
+
+
+@command(app, "demo")
+def demo(
+    session: Session,
+    raters: Annotated[int, typer.Option("--raters", min=3, max=20, help="Simulated raters.")] = 4,
+) -> None:
+    """Run the whole loop on sample clips: a real Label Studio, simulated raters, a release.
+
+    Run it again in the same home to continue an interrupted run; finished steps are skipped.
+    """
+    from pipeline.demo import run
+
+    with session.watching():
+        report = run(session.settings(wanted_votes=raters), progress=session.console.print)
+    session.answer(report.facts, report.show)
+
+
+@command(app, "ingest")
+def ingest(
+    session: Session,
+    paths: Annotated[
+        list[str], typer.Argument(help="Videos, images, folders, ZIP archives, URLs.")
+    ],
+    batch: Annotated[
+        str | None, typer.Option("--batch", help="Name of the batch. Default: the folder's name.")
+    ] = None,
+) -> None:
+    """Find the faces in videos or images; videos.csv may declare subjects and licences.
+
+    Files are referenced, not copied. Archives are unpacked and URLs (https, s3 and whatever
+    fsspec supports) fetched. Run it again to process only what changed. An unreadable file is
+    listed in the summary and does not fail the batch.
+    """
+    from pipeline import runs
+    from pipeline.ingest import batches
+
+    home = session.settings().place
+    name = batches.create(home, paths, batch=batch)
+    runs.add_batch(home, name)
+    with session.watching():
+        runs.materialize(home, "ingest", batch=name)
+    summary = batches.summary(home, name)
+    session.answer(summary.facts, summary.show)
+
+
+@command(app, "import")
+def import_(
+    session: Session,
+    folder: Annotated[str, typer.Argument(help="Images and metadata.(csv|jsonl|parquet).")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the batch. Default: the folder's name.")
+    ] = None,
+) -> None:
+    """Import a labelled image dataset: one label or several raters' votes per image.
+
+    metadata has one row per image (file_name) with label, or votes (expression: count), or one
+    row per vote (file_name, rater_id, label). Synonyms of expressions are understood. Run it
+    again to import only what changed.
+    """
+    from pipeline import import_dataset
+
+    with session.watching():
+        report = import_dataset.run(session.settings(), folder, name=name)
+    session.answer(report.facts, report.show)
