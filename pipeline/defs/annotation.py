@@ -13,11 +13,10 @@ from annotation import aggregation
 from annotation.aggregation import agreement
 from annotation.label_studio import sync
 from annotation.sampling.queue import next_faces
-from pipeline import progress
+from pipeline import progress, reporting
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import identities, near_duplicates
 from pipeline.defs.resources import Workplace
-from pipeline.reporting import tables as pictures
 from warehouse.errors import StudioError
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
@@ -62,9 +61,9 @@ def label_queue(workplace: Workplace) -> dg.MaterializeResult:
         metadata={
             "dagster/row_count": queued.height,
             "reasons": dg.MetadataValue.md(
-                pictures.table(queued.group_by("reason").len("faces").sort("reason"))
+                reporting.table(queued.group_by("reason").len("faces").sort("reason"))
             ),
-            "first_in_line": dg.MetadataValue.md(pictures.contact_sheet(home, shown, limit=48)),
+            "first_in_line": dg.MetadataValue.md(reporting.contact_sheet(home, shown, limit=48)),
         }
     )
 
@@ -127,7 +126,7 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": views.query(home, "SELECT count(*) FROM annotations").item(),
             "new events": new,
             "events": dg.MetadataValue.md(
-                pictures.table(
+                reporting.table(
                     views.query(
                         home,
                         "SELECT event, count(*) AS n FROM annotations GROUP BY ALL ORDER BY ALL",
@@ -192,7 +191,7 @@ def votes_are_their_raters_own(workplace: Workplace) -> dg.AssetCheckResult:
             "events": found.height,
             "annotations": found.select("project_id", "annotation_id").n_unique(),
             "first": dg.MetadataValue.md(
-                pictures.table(found.drop("expressions").head(20)) if found.height else "_none_"
+                reporting.table(found.drop("expressions").head(20)) if found.height else "_none_"
             ),
         },
     )
@@ -262,12 +261,12 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
             "votes": votes.height,
             "krippendorff_alpha": float(agreement.krippendorff_alpha(votes) or 0.0),
             "alpha by expression": dg.MetadataValue.md(
-                pictures.table(agreement.alpha_by_expression(votes))
+                reporting.table(agreement.alpha_by_expression(votes))
             ),
-            "alpha by rater": dg.MetadataValue.md(pictures.table(agreement.alpha_by_rater(votes))),
-            "alpha by week": dg.MetadataValue.md(pictures.table(agreement.alpha_over_time(votes))),
+            "alpha by rater": dg.MetadataValue.md(reporting.table(agreement.alpha_by_rater(votes))),
+            "alpha by week": dg.MetadataValue.md(reporting.table(agreement.alpha_over_time(votes))),
             "certain_to_disputed": dg.MetadataValue.md(
-                pictures.contact_sheet(home, shown, captions=_top(shown))
+                reporting.contact_sheet(home, shown, captions=_top(shown))
             ),
         }
     )

@@ -9,12 +9,12 @@ import polars as pl
 
 from annotation import audit
 from annotation.audit import AuditResult, curation
+from pipeline import reporting
 from pipeline.defs.annotation import soft_labels
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import near_duplicates
 from pipeline.defs.resources import Workplace
-from pipeline.reporting import tables as pictures
-from pipeline.reporting.contact_sheet import SHOWN, gallery
+from pipeline.reporting import SHOWN, captioned_sheet
 from pipeline.settings import thresholds
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
@@ -115,7 +115,7 @@ def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
                 name: ", ".join(result.statistics[name]) or "nobody"
                 for name in ("drifting", "hasty", "monotone")
             },
-            "raters": dg.MetadataValue.md(pictures.table(_raters(quality, result))),
+            "raters": dg.MetadataValue.md(reporting.table(_raters(quality, result))),
         }
     )
 
@@ -146,17 +146,17 @@ def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
             "votes": int(curated["n_votes"].sum()),
             **flags,
             "decisions": dg.MetadataValue.md(
-                pictures.table(decisions.sort("decision", "faces", descending=[False, True]))
+                reporting.table(decisions.sort("decision", "faces", descending=[False, True]))
             ),
-            "thresholds": dg.MetadataValue.md(pictures.table(curation.effects(curated))),
+            "thresholds": dg.MetadataValue.md(reporting.table(curation.effects(curated))),
             "to_review": dg.MetadataValue.md(
-                pictures.contact_sheet(
+                reporting.contact_sheet(
                     home,
                     again.head(_SHOWN),
                     captions=again.head(_SHOWN)["reasons"].list.join(" ").to_list(),
                 )
             ),
-            "coverage": dg.MetadataValue.md(pictures.table(means)),
+            "coverage": dg.MetadataValue.md(reporting.table(means)),
         }
     )
 
@@ -204,7 +204,7 @@ def _keep(
             "flagged": int(result.rows["flag"].sum()),
             "score": result.score,
             **numbers,
-            "worst": dg.MetadataValue.md(gallery(home, _told(worst.head(SHOWN)))),
+            "worst": dg.MetadataValue.md(captioned_sheet(home, _told(worst.head(SHOWN)))),
         }
     )
 

@@ -5,14 +5,13 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from pipeline import progress
+from pipeline import progress, reporting
 from pipeline.clips import batch as stage
 from pipeline.defs.automation import AFTER_BATCH
 from pipeline.defs.partitions import batches
 from pipeline.defs.rating import ratings
 from pipeline.defs.resources import Workplace
 from pipeline.reporting import clip_curves
-from pipeline.reporting import tables as pictures
 from warehouse.storage import tables
 
 
@@ -46,8 +45,8 @@ def clips(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": found.height,
-            "verdicts": dg.MetadataValue.md(pictures.table(_verdicts(found))),
-            "movements": dg.MetadataValue.md(pictures.table(_strongest(found))),
+            "verdicts": dg.MetadataValue.md(reporting.table(_verdicts(found))),
+            "movements": dg.MetadataValue.md(reporting.table(_strongest(found))),
             "curves": dg.MetadataValue.md(clip_curves.curves(home, found)),
         }
     )

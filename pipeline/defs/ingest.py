@@ -6,13 +6,12 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from pipeline import models, progress
+from pipeline import models, progress, reporting
 from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
 from pipeline.defs.partitions import NAME, batches
 from pipeline.defs.resources import Workplace
 from pipeline.ingest import blocklist
 from pipeline.ingest import register as stage
-from pipeline.reporting import tables as pictures
 from pipeline.video import hwaccel
 from warehouse.errors import SettingsError
 from warehouse.ids import check_batch
@@ -54,7 +53,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": videos.height,
-            "videos": dg.MetadataValue.md(pictures.table(_listed(videos))),
+            "videos": dg.MetadataValue.md(reporting.table(_listed(videos))),
         }
     )
 
@@ -103,9 +102,9 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": found.height,
-            "verdicts": dg.MetadataValue.md(pictures.table(_verdicts(found))),
+            "verdicts": dg.MetadataValue.md(reporting.table(_verdicts(found))),
             "contact_sheet": dg.MetadataValue.md(
-                pictures.contact_sheet(home, by_verdict, captions=_short_reasons(by_verdict))
+                reporting.contact_sheet(home, by_verdict, captions=_short_reasons(by_verdict))
             ),
         }
     )

@@ -9,14 +9,13 @@ import polars as pl
 
 from annotation import audit, raters
 from annotation.raters.batch import rate_batch
-from pipeline import models, progress
+from pipeline import models, progress, reporting
 from pipeline.defs.automation import AFTER_BATCH, WHEN_SETTLED
 from pipeline.defs.ingest import faces
 from pipeline.defs.partitions import batches
 from pipeline.defs.resources import Workplace
 from pipeline.faces import identities as identifying
-from pipeline.reporting import tables as pictures
-from pipeline.reporting.contact_sheet import repeats
+from pipeline.reporting import duplicates_sheet
 from warehouse.storage import tables, views
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
@@ -41,7 +40,7 @@ def identities(workplace: Workplace) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": found.height,
-            "subjects": dg.MetadataValue.md(pictures.table(shown.head(50))),
+            "subjects": dg.MetadataValue.md(reporting.table(shown.head(50))),
             "embedded": int(found.select(pl.col("embedding").is_not_null().sum()).item()),
         }
     )
@@ -74,9 +73,9 @@ def ratings(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mater
             "dagster/row_count": rated.height,
             "rater": rater.rater_id,
             "readings": dg.MetadataValue.md(
-                pictures.contact_sheet(home, shown, captions=_readings(shown))
+                reporting.contact_sheet(home, shown, captions=_readings(shown))
             ),
-            "mean_expression": dg.MetadataValue.md(pictures.table(_means(rated))),
+            "mean_expression": dg.MetadataValue.md(reporting.table(_means(rated))),
         }
     )
 
@@ -126,7 +125,7 @@ def near_duplicates(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": result.rows.height,
             "duplicates": int(result.rows["flag"].sum()),
             "score": result.score,
-            "worst": dg.MetadataValue.md(repeats(home, result.rows)),
+            "worst": dg.MetadataValue.md(duplicates_sheet(home, result.rows)),
         }
     )
 

@@ -7,11 +7,10 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from pipeline import progress
+from pipeline import progress, reporting
 from pipeline.defs.audit import curated_faces
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.resources import Workplace
-from pipeline.reporting import tables as pictures
 from pipeline.synthesis import jobs
 from pipeline.synthesis.service import evaluation_raters
 from synthesis import image_grid
@@ -41,7 +40,7 @@ def coverage_gaps(workplace: Workplace) -> dg.MaterializeResult:
             "lacking": short.height,
             "cannot_be_made": short.filter(~pl.col("can_be_made")).height,
             "gaps": dg.MetadataValue.md(
-                pictures.table(
+                reporting.table(
                     short.sort("kind", "missing", "name", descending=[False, True, False])
                 )
             ),
@@ -114,7 +113,9 @@ def synthetic_labels(
             "dagster/row_count": made.height,
             "raters": ", ".join(rater.rater_id for rater in raters),
             **jobs.action_counts(home),
-            "reasons": dg.MetadataValue.md(pictures.table(views.query(home, "SELECT * FROM made"))),
+            "reasons": dg.MetadataValue.md(
+                reporting.table(views.query(home, "SELECT * FROM made"))
+            ),
             "contact_sheet": dg.MetadataValue.md(_sheet(home, made, reasons)),
         }
     )
@@ -164,7 +165,7 @@ def synthetic_labels_are_distributions(workplace: Workplace) -> dg.AssetCheckRes
 def _sheet(home: Home, made: pl.DataFrame, captions: pl.Series) -> str:
     verdict = pl.col("action").replace("relabelled", "kept")
     short = [(text or "").split(":")[-1] for text in captions]
-    return pictures.contact_sheet(home, made.with_columns(verdict=verdict), captions=short)
+    return reporting.contact_sheet(home, made.with_columns(verdict=verdict), captions=short)
 
 
 def _heat_map(home: Home, found: pl.DataFrame) -> str:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from annotation.label_studio.labeling_config import Page, labeling_config
-from pipeline.reporting import tables
+from pipeline import reporting
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -24,7 +24,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_tables_for_the_dagster_page_hold_text_alone(text: str) -> None:
-    shown = tables.table(pl.DataFrame({"file": [text], "reason": ["no_face: none in 3 frames"]}))
+    shown = reporting.table(pl.DataFrame({"file": [text], "reason": ["no_face: none in 3 frames"]}))
     head, rule, *rows = shown.splitlines()
     assert (head, rule) == ("| file | reason |", "| --- | --- |")
     (row,) = rows
