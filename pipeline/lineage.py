@@ -1,4 +1,4 @@
-"""Trace a released face to its inputs and the Dagster runs that wrote them."""
+"""Trace a released face to its inputs and their Dagster runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def runs(
     batch: str | None,
     assets: tuple[str, ...] = UNPARTITIONED,
 ) -> dict[str, str]:
-    """Return asset to run id, the release last; empty without a record of its run."""
+    """Return asset to run id, the release last.
+
+    It is empty without a record of the release's run.
+    """
     if not (home.dagster / "history").is_dir():
         return {}
     from pipeline.dagster_instance.instance import open_instance

@@ -52,7 +52,7 @@ def create(settings: Settings) -> Release:
 
 
 def rows(home: Home) -> pl.DataFrame:
-    """Return curated faces, then the kept synthetic ones under their model's licence."""
+    """Return curated faces, then kept synthetic ones with their licence."""
     seen = views.query(home, "SELECT * FROM curated_faces")
     seen = seen.join(near_groups(home, seen["face_id"]), on="face_id", how="left")
     made = views.query(home, "SELECT * FROM made_faces")

@@ -60,17 +60,17 @@ def unreadable_video_id(uri: str) -> str:
 
 
 def track_id(video: str, number: int) -> str:
-    """Return ``<video>-<nnnn>``; tracks are numbered from 0 by first appearance."""
+    """Return ``<video>-<nnnn>``, numbered from 0 by first appearance."""
     return f"{video}-{number:04d}"
 
 
 def face_id(track: str, frame: int) -> str:
-    """Return ``<track>-<frame>``; the frame index counts decoded frames from 0."""
+    """Return ``<track>-<frame>``; decoded frames count from 0."""
     return f"{track}-{frame}"
 
 
 def pseudonym(kind: str, secret: str, account: str) -> str:
-    """Return a rater id that hides the account from readers without ``secret``.
+    """Return a rater id that hides the account without ``secret``.
 
     Args:
         kind: ``person``, ``machine``, ``simulated`` or ``self``; becomes the prefix.

@@ -126,7 +126,7 @@ _SYNONYMS = {
 
 
 def terms(name: str | None) -> Licence:
-    """Return the licence of that name; ``unknown``, the strictest, if it is not registered.
+    """Return the licence of that name, or ``unknown``, the strictest.
 
     Case, spaces and underscores are ignored: ``CC BY 4.0`` is ``cc-by-4.0``.
     """
@@ -135,7 +135,7 @@ def terms(name: str | None) -> Licence:
 
 
 def model_terms(identifier: str) -> ModelTerms:
-    """Return the registered terms of model weights; ``unknown`` if there are none.
+    """Return the registered terms of model weights, or ``unknown``.
 
     Args:
         identifier: rater id, detector or model as in the tables, or a path to it.

@@ -31,7 +31,7 @@ _SHAPES = re.compile(
 
 
 def mask(text: str, *secrets: str) -> str:
-    """Replace ``secrets``, known secrets, logins in URLs and tokens by ``***``.
+    """Replace secrets, logins in URLs and tokens in ``text`` by ``***``.
 
     Known secrets are those given to ``remember`` and those in environment variables.
     """
@@ -55,7 +55,7 @@ def _in_json(text: str) -> str:
 
 
 def secrets_in(environment: Mapping[str, str]) -> set[str]:
-    """Return the secrets among environment variables, and passwords in database URLs."""
+    """Return secret values and URL passwords in environment variables."""
     found = set()
     for name, value in environment.items():
         if _NAMES.search(name) and len(value) >= _MIN_LENGTH:

@@ -158,7 +158,7 @@ def test_every_version_that_knew_them_is_replaced_and_no_other(home: Home) -> No
         ("faces", 2, 1, None),
     ]
     assert rows["withdrawn_at"].is_not_null().to_list() == [False, True, False, True, False]
-    with pytest.raises(ReleaseError, match=r"take v1\.1, which replaced it"):
+    with pytest.raises(ReleaseError, match=r"Use v1\.1, which replaced it"):
         releases.load("faces", "v1", home=home)
     (stone, *rest) = tables.read(home, "tombstones").sort("what").to_dicts()
     assert stone["what"] == done.what

@@ -1,4 +1,4 @@
-"""Build, load, compare and publish immutable dataset versions in Hub layout."""
+"""Build, load, compare and publish immutable dataset versions."""
 
 from __future__ import annotations
 

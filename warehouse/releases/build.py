@@ -1,4 +1,4 @@
-"""Build a release: written once, never changed, the same bytes from the same inputs."""
+"""Build a release: immutable, and the same bytes from the same inputs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build(
     sequences: pl.DataFrame | None = None,
     clip_flow: str | None = None,
 ) -> Release:
-    """Write ``releases/<name>/v<N>``, unless the newest version has the same inputs.
+    """Write the next version, unless the newest one has the same inputs.
 
     A face needs at least one vote. A synthetic face needs a soft label and goes to train. The
     manifest counts the other faces by reason. All votes are written, including those of faces left
@@ -238,7 +238,11 @@ def _write_configs(
     shard_bytes: int,
     clip_flow: str | None,
 ) -> dict[str, int]:
-    """Write the Parquet files and their sizes in ``contents``; return rows per file."""
+    """Write the Parquet files, add sizes to ``contents``, count rows.
+
+    Returns:
+        rows per file.
+    """
     files: dict[str, int] = {}
     sizes: dict[str, dict[str, int]] = {}
     for split in SPLITS:
@@ -267,7 +271,7 @@ def _write_configs(
 def _counts(
     facts: Mapping[str, Any], assigned: splits.Assignment, dropped: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-    """Return one entry per stage, verdict and reason; the release is the last stage."""
+    """Count by stage, verdict and reason; the release is the last stage."""
     own: list[tuple[str, str | None, int]] = [("kept", None, len(assigned.rows))]
     own += [("dropped", why, n) for why, n in sorted(dropped.items())]
     if len(assigned.conflicts):

@@ -1,4 +1,4 @@
-"""Write and read config ``clips``: frame sequences with audio, words and flow."""
+"""Write and read config ``clips``: frames with audio, words and flow."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _EVENTS = ("onset", "apex", "offset")
 
 
 def features(*, sound: bool, flow: bool) -> Features:
-    """Return the columns of config ``clips``; ``audio`` and ``flow`` are optional.
+    """Return the columns of ``clips``; ``audio`` and ``flow`` are optional.
 
     Audio is not decoded, because ``datasets`` needs torchcodec for that and the config must load
     without it. ``cast_column("audio", Audio())`` turns decoding on.
@@ -80,7 +80,7 @@ def features(*, sound: bool, flow: bool) -> Features:
 
 
 def fit_clips(clips: pl.DataFrame | None) -> pl.DataFrame:
-    """Cast ``clips`` to ``CLIPS`` and sort them; return an empty table for None.
+    """Cast ``clips`` to ``CLIPS`` and sort them; None gives no rows.
 
     Raises:
         ReleaseError: columns or types do not fit, or a clip_id is repeated.
@@ -109,7 +109,10 @@ def fit_clips(clips: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def in_released_videos(clips: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Keep clips of videos with a released face, so consent and terms hold for them too."""
+    """Keep clips of videos with a released face.
+
+    Consent and terms then hold for the clips too.
+    """
     return clips.join(rows.select("video_id").unique(), on="video_id", how="semi").sort("clip_id")
 
 
@@ -139,7 +142,10 @@ def assign_splits(clips: pl.DataFrame, rows: pl.DataFrame, conflicts: pl.DataFra
 
 
 def fingerprint(home: Home, clips: pl.DataFrame) -> dict[str, int | str]:
-    """Fingerprint all values and the bytes of all sounds, whose keys are not hashes."""
+    """Fingerprint all values and sounds.
+
+    Sounds count by their bytes, because their keys are not hashes.
+    """
     sums = [sha256_of([_read_sound(home, key)]) if key else None for key in clips["sound"]]
     return manifest.fingerprint(clips.with_columns(heard=pl.Series(sums, dtype=TEXT)))
 
@@ -189,7 +195,7 @@ def write_clips(
 
 
 def read_clips(home: Home, path: Path) -> tuple[pl.DataFrame, str | None]:
-    """Return the clips of a version as ``write_clips`` takes them, and their flow method.
+    """Return the clips of a version and their flow method.
 
     Images and sounds that are missing in the media folder are restored from the version.
     """
@@ -259,7 +265,10 @@ def flow_images(frames: Sequence[bytes], method: str) -> list[bytes]:
 
 
 def flow_displacement(image: np.ndarray) -> np.ndarray:
-    """Decode a flow image uint8[h, w, 3] RGB to float32[h, w, 2], pixels right and down."""
+    """Decode a flow image uint8[h, w, 3] RGB to float32[h, w, 2].
+
+    The values are displacements in pixels, right and down.
+    """
     return (np.asarray(image)[:, :, :2].astype(np.float32) - 128) / _FLOW_SCALE
 
 
@@ -363,7 +372,7 @@ def _table(clips: pl.DataFrame, schema: pa.Schema, *, home: Home, method: str | 
 
 
 def _frame_index(event: str) -> pl.Expr:
-    """Return the index of an event's frame; null if the event is null or on no frame."""
+    """Return the index of an event's frame; null if there is none."""
     index = pl.struct("times", f"{event}_s").map_elements(
         lambda row: nearest(row["times"], row[f"{event}_s"]), return_dtype=INT, skip_nulls=False
     )

@@ -1,4 +1,4 @@
-"""Read a release as shuffled PyTorch batches of decoded faces. Imports torch."""
+"""Read a release as shuffled PyTorch batches. Imports torch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def torch_dataset(
     drop_flagged: bool = False,
     drop_last: bool = False,
 ) -> FaceBatches:
-    """Return an iterable dataset of batches of decoded faces with their labels.
+    """Return an iterable dataset of batches of faces and labels.
 
     Each batch is a mapping of tensors::
 

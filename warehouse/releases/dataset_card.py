@@ -95,7 +95,7 @@ def escape(text: object) -> str:
 
 @dataclass(frozen=True)
 class CardQuery:
-    """A number of the card and the DuckDB query that computes it in the release's folder."""
+    """A number of the card and the DuckDB query that computes it."""
 
     name: str
     value: float | int | None
@@ -103,7 +103,7 @@ class CardQuery:
 
 
 def card_queries(contents: Mapping[str, Any]) -> list[CardQuery]:
-    """Return the query of every number that the card states about rows and votes.
+    """Return the query of every number that the card states.
 
     Args:
         contents: the manifest, with ``summary`` and ``splits``.

@@ -56,7 +56,7 @@ class Difference:
         }  # fmt: skip
 
     def text(self) -> str:
-        """Return counts by reason and class shares as plain text, without face ids."""
+        """Return counts by reason and class shares as text, without ids."""
         before, after = self.facts["rows"]
         lines = [f"{self.name} {self.old} to {self.new}: {before} faces to {after}"]
         for change, title in CHANGES.items():
@@ -126,7 +126,7 @@ def read_faces(path: Path) -> pl.DataFrame:
 def _changes(
     old: pl.DataFrame, new: pl.DataFrame, *, left_out: Mapping[str, list[str]]
 ) -> pl.DataFrame:
-    """List the changes of each face: ``face_id, change, reason, before, after`` (all text).
+    """List changes: ``face_id, change, reason, before, after`` (text).
 
     Reasons. Added: ``new_subject``, ``new_video``, ``newly_released`` (its video was there),
     ``synthetic``. Removed: why the new version left it out, else ``no_longer_curated``. Label:

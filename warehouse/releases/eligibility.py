@@ -45,7 +45,7 @@ class Consent:
     unreadable: bool = False
 
     def refusal(self, *, use: str | None, today: date) -> str | None:
-        """Return the reason code that keeps a row out on the day ``today``, or None.
+        """Return the reason code that excludes a row today, or None.
 
         Args:
             use: ``commercial``, ``research``, or None if no use is declared.
@@ -62,7 +62,7 @@ class Consent:
 
 
 def parse_consent(text: str | None) -> Consent:
-    """Parse a cell such as ``yes``, ``research until 2027-12-31`` or ``withdrawn``.
+    """Parse ``yes``, ``research until 2027-12-31``, ``withdrawn`` and so on.
 
     An empty cell and free text set no limit. A scope is a limit: ``research`` alone does not
     permit commercial use.
@@ -109,7 +109,9 @@ def decide(
     drop_forbidden: bool,
     today: date,
 ) -> Eligibility:
-    """Split rows into eligible and ineligible ones; the first reason that applies counts.
+    """Split rows into eligible and ineligible ones.
+
+    The first reason that applies counts.
 
     Args:
         rows: as ``schema.fit_rows`` returns them.
@@ -219,7 +221,7 @@ def _other_use(use: str) -> str:
 
 
 def licences_of(rows: pl.DataFrame, models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """List the licences of a release: ``name, terms, from, n``; rows first, then models."""
+    """List the licences of rows, then models: ``name, terms, from, n``."""
     counted = rows.select(pl.col("licence").fill_null("none stated")).group_by("licence").len()
     found = [
         {"name": name, "terms": terms(name).name, "from": "rows", "n": n}
@@ -237,7 +239,7 @@ def licences_of(rows: pl.DataFrame, models: Sequence[Mapping[str, Any]]) -> list
 
 
 def breaches(path: Path) -> list[str]:
-    """List the licences that forbid a version's declared use, one sentence each.
+    """List the licences that forbid a version's declared use.
 
     The rows are read from the version's files and judged by today's register, so corrected
     licences count. Empty if all is permitted or no use was declared.

@@ -109,7 +109,7 @@ def _write_tars(draft: Path, path: Path, split: str, *, size: int) -> int:
 
 
 def _faces(path: Path, split: str) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
-    """Yield file name, bytes and columns of each face, in the order of the release.
+    """Yield file name, bytes and columns of each face, in release order.
 
     Dots in a face id become dashes: a WebDataset reader ends the stem at the first dot.
     """

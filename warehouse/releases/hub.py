@@ -58,7 +58,9 @@ def publish(
     public: bool = False,
     dry_run: bool = False,
 ) -> Publication:
-    """Upload one version to ``repo`` and tag it; ``main`` then holds only that version.
+    """Upload one version to ``repo`` and tag it.
+
+    ``main`` then holds only that version.
 
     After an interruption, run it again: files on the Hub are not uploaded twice. The tag is set
     when all files are there, and never moved.
@@ -114,7 +116,7 @@ def withdraw(
     location: str,
     token: str | None = None,
 ) -> list[str]:
-    """Remove a withdrawn version from a Hub: its tag, its history and its stored files.
+    """Remove a withdrawn version from a Hub: tag, history and files.
 
     The tag is deleted, the successor published, the branch squashed into one commit, and large
     files that no branch or tag uses are deleted permanently. Other versions keep their tags.

@@ -91,7 +91,9 @@ def list_releases(
 def show(
     home: str | Path | Home | None = None, *, name: str, version: str | int = "latest"
 ) -> dict[str, Any]:
-    """Return the manifest of a version, its ``path`` and the ``problems`` of ``verify``.
+    """Return the manifest of a version, its ``path`` and ``problems``.
+
+    ``problems`` is the result of ``verify``.
 
     Raises:
         ReleaseError: there is no such version, or its manifest is damaged.
@@ -101,7 +103,7 @@ def show(
 
 
 def verify(path: str | Path) -> list[str]:
-    """List differences from the manifest, one sentence per file; empty if intact.
+    """List differences from the manifest, one sentence per file.
 
     Raises:
         ReleaseError: there is no version at ``path``, or its manifest is damaged.
@@ -120,7 +122,7 @@ def verify(path: str | Path) -> list[str]:
 
 
 def leaks(path: str | Path) -> list[str]:
-    """List subjects, videos and near duplicates in two splits, read from the files."""
+    """List subjects, videos and near duplicates that are in two splits."""
     columns = ("face_id", "subject_id", "video_id", "duplicate_of")
     # Clips have no duplicate_of: the rows of their faces cover it.
     renamed = (

@@ -1,4 +1,4 @@
-"""Remove a data subject from releases: publish a patch, delete the old version."""
+"""Remove a data subject: replace versions that contain it by patches."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _contents(
     votes: pl.DataFrame,
     erased: int,
 ) -> dict[str, Any]:
-    """Return the old manifest without the subject and without what ``write_version`` adds."""
+    """Return the old manifest without the subject and derived entries."""
     removed = {"subject": {_subject_id(subject)}, "video": {*subject.videos, _own_video(subject)}}
     members = {
         kind: {name: split for name, split in names.items() if name not in removed[kind]}
@@ -162,7 +162,7 @@ def _contents(
 
 
 def _remaining_rows(home: Home, path: Path, subject: DataSubject) -> tuple[pl.DataFrame, int]:
-    """Return the remaining rows with ``crop`` and ``split``, and the number of erased ones."""
+    """Return the remaining rows and the number of erased ones."""
     parts, erased = [], 0
     for split in SPLITS:
         for file in sorted((path / "data").glob(f"{split}-*.parquet")):
@@ -208,7 +208,7 @@ def _remaining_clips(
 
 
 def _may_be_heard(subject: DataSubject, columns: set[str]) -> pl.Expr:
-    """Match clips with sound or words in videos that show the subject and others."""
+    """Match clips of shared videos with sound or words."""
     shared = pl.col("video_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
     audible = pl.col("words").list.len() > 0
     if "audio" in columns:
@@ -228,7 +228,10 @@ def _of_subject(subject: DataSubject, columns: list[str]) -> pl.Expr:
 
 
 def _subject_id(subject: DataSubject) -> str:
-    """Return the subject id; a video without named people is a subject (35_subjects.sql)."""
+    """Return the subject id.
+
+    A video without named people is a subject of its own (35_subjects.sql).
+    """
     return subject.name if subject.kind == "subject" else f"video-{subject.name}"
 
 

@@ -87,7 +87,7 @@ def render(
 
 
 def _entropy_bits() -> pl.Expr:
-    """Return the entropy of the soft label, from 0 (all agree) to 3 bits (uniform)."""
+    """Return the entropy of the soft label, 0 to 3 bits."""
     shares = pl.col("soft_label").arr.to_list().cast(pl.List(pl.Float64))
     positive = pl.element().filter(pl.element() > 0)
     return -shares.list.eval(positive * positive.log(base=2)).list.sum()
@@ -106,7 +106,7 @@ def _histogram(values: pl.Series) -> list[dict[str, float]]:
 
 
 def _evenly_spaced(rows: pl.DataFrame) -> pl.DataFrame:
-    """Take at most ``_GALLERY`` rows at even ranks, including the first and the last."""
+    """Take at most ``_GALLERY`` rows at even ranks, both ends included."""
     if len(rows) <= _GALLERY:
         return rows
     return rows[[round(step * (len(rows) - 1) / (_GALLERY - 1)) for step in range(_GALLERY)]]
@@ -171,7 +171,7 @@ def _pairs(
 def _real_and_synthetic(
     rows: pl.DataFrame, cards: Callable[[pl.DataFrame], list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Return a few real and synthetic faces per expression that was synthesised."""
+    """Return real and synthetic faces of each synthesised expression."""
     labelled = rows.filter(pl.col("expression").is_not_null()).sort("face_id")
     synthetic = pl.col("source") == "synthetic"
     found = []
@@ -266,7 +266,7 @@ def _film_strip(row: Mapping[str, Any], image: Callable[[str], str]) -> dict[str
 
 
 def _most_active(row: Mapping[str, Any]) -> list[int]:
-    """Return the numbers of the units with the largest range, the apex unit first."""
+    """Return the units with the largest range, the apex unit first."""
     rated = [values for values in row["au"] or [] if values is not None]
     if not rated:
         return []
@@ -281,7 +281,7 @@ def _most_active(row: Mapping[str, Any]) -> list[int]:
 
 
 def _curve(row: Mapping[str, Any], number: int, *, length: float) -> str:
-    """Return an SVG path of a unit's intensities, interrupted at frames without a rating."""
+    """Return an SVG path of a unit's intensities; unrated frames cut it."""
     steps: list[str] = []
     command = "M"
     for second, values in zip(row["times"], row["au"], strict=True):
@@ -322,7 +322,7 @@ def flow(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def diagram(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a column per stage and a ribbon from its kept items to the next column.
+    """Return a column per stage, and ribbons of the kept items.
 
     Returns:
         ``width, height`` of the drawing; ``columns`` (``x, top, title, total, bars, labels``) and
@@ -378,7 +378,7 @@ def _column(stage: Mapping[str, Any], x: float, *, top: float, height: float) ->
 
 
 def _labels(bars: Sequence[Mapping[str, Any]], top: float) -> list[dict[str, Any]]:
-    """Label each bar, moved down if two labels overlap; sum up the smallest bars."""
+    """Label each bar without overlap; sum up the smallest bars."""
     rest = bars[_MAX_LABELS:]
     labels = [
         {"n": bar["n"], "text": bar["reason"] or bar["verdict"], "verdict": bar["verdict"],

@@ -75,7 +75,7 @@ def read_crop(home: Home, key: str) -> bytes:
 
 
 def restore_crop(home: Home, image: Mapping[str, Any]) -> str:
-    """Return the media key of a released image; write the file if it is missing.
+    """Return the media key of a released image; restore a missing file.
 
     Args:
         image: ``bytes`` and ``path``, as ``datasets`` stores an image.
@@ -126,7 +126,9 @@ def write_shards(
     shard_bytes: int,
     table: Callable[[pl.DataFrame, pa.Schema], pa.Table],
 ) -> Written:
-    """Write ``<stem>-NNNNN-of-NNNNN.parquet`` below ``folder``, one row group at a time.
+    """Write ``<stem>-NNNNN-of-NNNNN.parquet`` files below ``folder``.
+
+    Memory holds one row group at a time.
 
     Args:
         sizes: approximate bytes of each row; they decide where files and row groups are cut.
@@ -159,7 +161,7 @@ def write_shards(
 
 
 def _cut(sizes: Sequence[int], limit: int, *, max_rows: int) -> Iterator[tuple[int, int]]:
-    """Yield half-open ranges of at most ``limit`` bytes (or one row) and ``max_rows`` rows."""
+    """Yield half-open ranges of at most ``limit`` bytes and ``max_rows``."""
     start, total = 0, 0
     for index, size in enumerate(sizes):
         if index > start and (total + size > limit or index - start >= max_rows):

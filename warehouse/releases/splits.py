@@ -167,7 +167,10 @@ def _nodes(rows: pl.DataFrame) -> tuple[pl.Expr, ...]:
 
 
 def _edges(rows: pl.DataFrame) -> Iterable[tuple[str, str]]:
-    """Yield pairs of nodes by descending row count, so that a conflict costs the fewest rows."""
+    """Yield pairs of nodes by descending row count.
+
+    A conflict then costs the fewest rows.
+    """
     nodes = rows.select(*_nodes(rows))
     pairs = (
         nodes.group_by("subject", "video")

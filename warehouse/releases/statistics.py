@@ -102,7 +102,7 @@ def label_shares(rows: pl.DataFrame) -> dict[str, float]:
 
 
 def _labels(rows: pl.DataFrame) -> np.ndarray:
-    """Return the soft labels as float64[n, 8], without the faces that have none."""
+    """Return the existing soft labels as float64[n, 8]."""
     labels = rows["soft_label"].drop_nulls()
     whole = labels.cast(pl.Array(pl.Float64, len(EXPRESSIONS))).to_numpy()
     return whole.reshape(-1, len(EXPRESSIONS))
@@ -115,7 +115,10 @@ def _disputed(rows: pl.DataFrame) -> float | None:
 
 
 def _synthesis(rows: pl.DataFrame) -> dict[str, Any] | None:
-    """Return label mass and AU counts of real (``seen``) and synthetic (``made``) faces."""
+    """Return label mass and AU counts with and without synthesis.
+
+    ``seen`` counts real faces and ``made`` synthetic ones.
+    """
     parts = {
         "seen": rows.filter(pl.col("source") != "synthetic"),
         "made": rows.filter(pl.col("source") == "synthetic"),
@@ -141,7 +144,7 @@ def _synthesis(rows: pl.DataFrame) -> dict[str, Any] | None:
 
 
 def _action_units(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Count the units measured on any face; a rater writes NaN for unsupported units."""
+    """Count measured units; a rater writes NaN for unsupported ones."""
     found = []
     for index, unit in enumerate(ACTION_UNITS):
         values = rows["au"].drop_nulls().arr.get(index).drop_nulls().drop_nans()
@@ -160,7 +163,7 @@ def _action_units(rows: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _agreement(votes: pl.DataFrame) -> float | None:
-    """Return the share of rater pairs per face with equal answers; None without a pair.
+    """Return the share of rater pairs with equal answers, or None.
 
     The answers of a rater are compared as a set. Skips do not count.
     """
@@ -187,7 +190,7 @@ def _answers(votes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _disagreed(votes: pl.DataFrame) -> dict[str, int]:
-    """Count faces with at least two votes by their number of different answers."""
+    """Count faces with two or more votes by number of different answers."""
     counted = (
         _answers(votes)
         .group_by("face_id")
@@ -210,7 +213,9 @@ def _split(rows: pl.DataFrame) -> dict[str, Any]:
 
 
 def _stratification(rows: pl.DataFrame) -> dict[str, float]:
-    """Return the total variation distance of each split's mean soft label from the overall one.
+    """Return each split's total variation distance from all real faces.
+
+    The distance compares mean soft labels.
 
     Synthetic faces do not count: they are in train by rule.
     """

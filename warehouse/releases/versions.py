@@ -31,7 +31,7 @@ _DELETED = ".withdrawn-"
 
 
 class VersionNumber(NamedTuple):
-    """Number of a version: ``v3``, or ``v3.1`` for v3 without an erased data subject."""
+    """Number of a version, such as ``v3`` or its patch ``v3.1``."""
 
     major: int
     patch: int = 0
@@ -78,7 +78,7 @@ def locked(home: Home, name: str) -> Iterator[Path]:
 
 
 def new_draft(folder: Path) -> Path:
-    """Create an empty folder beside the versions, which no reader takes for a version."""
+    """Create an empty draft folder beside the versions."""
     path = folder / f"{_DRAFT}{uuid.uuid4().hex}"
     path.mkdir()
     return path
@@ -105,7 +105,7 @@ def commit(draft: Path, target: Path) -> None:
 
 
 def delete(path: Path) -> None:
-    """Delete a version. If the process is killed midway, ``locked`` completes it.
+    """Delete a version; after a kill, ``locked`` completes it.
 
     Call it under ``locked``.
     """
@@ -116,7 +116,7 @@ def delete(path: Path) -> None:
 
 
 def numbers(folder: Path) -> list[VersionNumber]:
-    """Return the numbers of all version folders in order, damaged ones included."""
+    """Return the sorted numbers of all version folders, damaged ones too."""
     mirror.sync(folder)
     if not folder.is_dir():
         return []
@@ -125,7 +125,7 @@ def numbers(folder: Path) -> list[VersionNumber]:
 
 
 def next_number(home: Home, name: str) -> VersionNumber:
-    """Return one more than any number ever used; numbers of deleted versions are not reused."""
+    """Return one more than any number ever used, deleted ones included."""
     recorded = tables.read(home, "releases").filter(pl.col("name") == name)["version"].to_list()
     on_disk = [number.major for number in numbers(home.releases / name)]
     return VersionNumber(max([0, *on_disk, *recorded]) + 1)
@@ -140,7 +140,7 @@ def next_patch(home: Home, name: str, major: int) -> VersionNumber:
 
 
 def resolve(home: Home, name: str, version: str | int = "latest") -> Path:
-    """Return the folder of a version written as ``latest``, ``v2``, ``2`` or 2.
+    """Return the folder of version ``latest``, ``v2``, ``2`` or 2.
 
     Raises:
         ReleaseError: there is no such release or version; the message lists the existing ones.
@@ -167,7 +167,7 @@ def resolve(home: Home, name: str, version: str | int = "latest") -> Path:
 
 
 def record_rows(home: Home, name: str) -> None:
-    """Write the missing rows of the table ``releases`` for the versions on disk.
+    """Write missing rows of the table ``releases`` for versions on disk.
 
     A row is written after the rename. If a build is killed in between, the next build writes the
     row from the manifest.
@@ -198,7 +198,7 @@ def record_rows(home: Home, name: str) -> None:
 
 
 def update_row(home: Home, name: str, version: str, **changes: object) -> None:
-    """Change columns of a version's row in ``releases``; do nothing if it has no row.
+    """Change columns of a version's row in ``releases``, if it has one.
 
     Call it under ``locked``.
     """
@@ -210,7 +210,10 @@ def update_row(home: Home, name: str, version: str, **changes: object) -> None:
 
 
 def add_published(home: Home, name: str, version: str, location: str) -> None:
-    """Add a Hub repository to the column ``published`` of a version; call under ``locked``."""
+    """Add a Hub repository to a version's column ``published``.
+
+    Call it under ``locked``.
+    """
     known = _rows_of(home, name, version)["published"].explode().drop_nulls().to_list()
     update_row(home, name, version, published=sorted({*known, location}))
 
