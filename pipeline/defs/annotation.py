@@ -17,6 +17,7 @@ from pipeline import progress, reporting
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import identities, near_duplicates
 from pipeline.defs.resources import Workplace
+from pipeline.defs.stage import blocking_check, md, stage_asset
 from warehouse.errors import StudioError
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
@@ -25,13 +26,13 @@ from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 _HINT_S, _POLL_S = 5, 60
 
 
-@dg.asset(
+@stage_asset(
+    "annotation",
     deps=[identities, near_duplicates],
-    automation_condition=WHEN_SETTLED,
-    group_name="annotation",
     kinds={"polars", "parquet"},
-    owners=["team:annotation"],
-    tags={"table": "queue"},
+    team="annotation",
+    table="queue",
+    when=WHEN_SETTLED,
 )
 def label_queue(workplace: Workplace) -> dg.MaterializeResult:
     """One row per face people should look at next, with why and how many votes are wanted.
@@ -60,20 +61,14 @@ def label_queue(workplace: Workplace) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": queued.height,
-            "reasons": dg.MetadataValue.md(
-                reporting.table(queued.group_by("reason").len("faces").sort("reason"))
-            ),
-            "first_in_line": dg.MetadataValue.md(reporting.contact_sheet(home, shown, limit=48)),
+            "reasons": md(reporting.table(queued.group_by("reason").len("faces").sort("reason"))),
+            "first_in_line": md(reporting.contact_sheet(home, shown, limit=48)),
         }
     )
 
 
-@dg.asset(
-    deps=[label_queue],
-    automation_condition=WHEN_SETTLED,
-    group_name="annotation",
-    kinds={"labelstudio"},
-    owners=["team:annotation"],
+@stage_asset(
+    "annotation", deps=[label_queue], kinds={"labelstudio"}, team="annotation", when=WHEN_SETTLED
 )
 def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
     """One Label Studio task per queued face: crop and context; a predicted label only where a
@@ -93,7 +88,7 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
             "left the stream": pushed.closed,
             "back in the stream": pushed.reopened,
             "project": dg.MetadataValue.url(pushed.url),
-            "own order": dg.MetadataValue.md(
+            "own order": md(
                 "\n".join(f"- [{who}]({url})" for who, url in sorted(pushed.links.items()))
                 or "_no accounts yet_"
             ),
@@ -101,12 +96,12 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
     )
 
 
-@dg.asset(
+@stage_asset(
+    "annotation",
     deps=[studio_tasks],
-    group_name="annotation",
     kinds={"labelstudio", "parquet"},
-    owners=["team:annotation"],
-    tags={"table": "annotations"},
+    team="annotation",
+    table="annotations",
 )
 def annotations(workplace: Workplace) -> dg.MaterializeResult:
     """One row per event of an annotation: created, updated or deleted. Append-only; every vote
@@ -125,7 +120,7 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
         metadata={
             "dagster/row_count": views.query(home, "SELECT count(*) FROM annotations").item(),
             "new events": new,
-            "events": dg.MetadataValue.md(
+            "events": md(
                 reporting.table(
                     views.query(
                         home,
@@ -140,7 +135,7 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
     )
 
 
-@dg.asset_check(asset=annotations, blocking=True)
+@blocking_check(asset=annotations)
 def no_vote_lost(
     context: dg.AssetCheckExecutionContext, workplace: Workplace
 ) -> dg.AssetCheckResult:
@@ -177,7 +172,7 @@ def no_vote_lost(
     )
 
 
-@dg.asset_check(asset=annotations, blocking=True)
+@blocking_check(asset=annotations)
 def votes_are_their_raters_own(workplace: Workplace) -> dg.AssetCheckResult:
     """No account wrote into another's annotation, or submitted in its name.
 
@@ -190,7 +185,7 @@ def votes_are_their_raters_own(workplace: Workplace) -> dg.AssetCheckResult:
         metadata={
             "events": found.height,
             "annotations": found.select("project_id", "annotation_id").n_unique(),
-            "first": dg.MetadataValue.md(
+            "first": md(
                 reporting.table(found.drop("expressions").head(20)) if found.height else "_none_"
             ),
         },
@@ -236,13 +231,13 @@ def _doubted(home: Home) -> pl.DataFrame:
     )
 
 
-@dg.asset(
+@stage_asset(
+    "annotation",
     deps=[annotations],
-    automation_condition=WHEN_SETTLED,
-    group_name="annotation",
     kinds={"polars", "parquet"},
-    owners=["team:annotation"],
-    tags={"table": "soft_labels"},
+    team="annotation",
+    table="soft_labels",
+    when=WHEN_SETTLED,
 )
 def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
     """One row per voted face: the distribution over expressions that its votes support.
@@ -260,19 +255,15 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": labels.height,
             "votes": votes.height,
             "krippendorff_alpha": float(agreement.krippendorff_alpha(votes) or 0.0),
-            "alpha by expression": dg.MetadataValue.md(
-                reporting.table(agreement.alpha_by_expression(votes))
-            ),
-            "alpha by rater": dg.MetadataValue.md(reporting.table(agreement.alpha_by_rater(votes))),
-            "alpha by week": dg.MetadataValue.md(reporting.table(agreement.alpha_over_time(votes))),
-            "certain_to_disputed": dg.MetadataValue.md(
-                reporting.contact_sheet(home, shown, captions=_top(shown))
-            ),
+            "alpha by expression": md(reporting.table(agreement.alpha_by_expression(votes))),
+            "alpha by rater": md(reporting.table(agreement.alpha_by_rater(votes))),
+            "alpha by week": md(reporting.table(agreement.alpha_over_time(votes))),
+            "certain_to_disputed": md(reporting.contact_sheet(home, shown, captions=_top(shown))),
         }
     )
 
 
-@dg.asset_check(asset=soft_labels, blocking=True)
+@blocking_check(asset=soft_labels)
 def soft_labels_sum_to_one(workplace: Workplace) -> dg.AssetCheckResult:
     """Each soft label sums to one and holds no NaN; it is missing only without a closed vote."""
     labels = tables.read(workplace.home(), "soft_labels")

@@ -14,6 +14,7 @@ from pipeline.defs.annotation import soft_labels
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import near_duplicates
 from pipeline.defs.resources import Workplace
+from pipeline.defs.stage import blocking_check, md, stage_asset
 from pipeline.reporting import SHOWN, captioned_sheet
 from pipeline.settings import thresholds
 from warehouse.storage import tables, views
@@ -39,13 +40,13 @@ _VOTES = """
 _SHOWN = 48
 
 
-@dg.asset(
+@stage_asset(
+    "audit",
     deps=[soft_labels],
-    automation_condition=WHEN_SETTLED,
-    group_name="audit",
     kinds={"cleanlab", "parquet"},
-    owners=["team:annotation"],
-    tags={"table": "audits"},
+    team="annotation",
+    table="audits",
+    when=WHEN_SETTLED,
 )
 def label_noise(workplace: Workplace) -> dg.MaterializeResult:
     """One row per voted face: how far its label can be trusted, by cleanlab's confident learning
@@ -60,13 +61,13 @@ def label_noise(workplace: Workplace) -> dg.MaterializeResult:
     return _keep(home, labelled, result, audit="label_noise")
 
 
-@dg.asset(
+@stage_asset(
+    "audit",
     deps=[soft_labels],
-    automation_condition=WHEN_SETTLED,
-    group_name="audit",
     kinds={"cleanlab", "parquet"},
-    owners=["team:annotation"],
-    tags={"table": "audits"},
+    team="annotation",
+    table="audits",
+    when=WHEN_SETTLED,
 )
 def open_set(workplace: Workplace) -> dg.MaterializeResult:
     """One row per voted face: does it show any of the known expressions? From cleanlab's
@@ -84,13 +85,13 @@ def open_set(workplace: Workplace) -> dg.MaterializeResult:
     return _keep(home, labelled, result, audit="open_set")
 
 
-@dg.asset(
+@stage_asset(
+    "audit",
     deps=[soft_labels],
-    automation_condition=WHEN_SETTLED,
-    group_name="audit",
     kinds={"polars", "parquet"},
-    owners=["team:annotation"],
-    tags={"table": "rater_quality"},
+    team="annotation",
+    table="rater_quality",
+    when=WHEN_SETTLED,
 )
 def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
     """One row per rater: did agreement with the others change between early and late votes?
@@ -115,17 +116,17 @@ def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
                 name: ", ".join(result.statistics[name]) or "nobody"
                 for name in ("drifting", "hasty", "monotone")
             },
-            "raters": dg.MetadataValue.md(reporting.table(_raters(quality, result))),
+            "raters": md(reporting.table(_raters(quality, result))),
         }
     )
 
 
-@dg.asset(
+@stage_asset(
+    "audit",
     deps=[label_noise, open_set, near_duplicates, rater_drift],
-    automation_condition=WHEN_SETTLED,
-    group_name="audit",
     kinds={"duckdb"},
-    owners=["team:data-engineering"],
+    team="data-engineering",
+    when=WHEN_SETTLED,
 )
 def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
     """One row per voted face with everything the audits said: the view `curated_faces`, which a
@@ -145,23 +146,23 @@ def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": curated.height,
             "votes": int(curated["n_votes"].sum()),
             **flags,
-            "decisions": dg.MetadataValue.md(
+            "decisions": md(
                 reporting.table(decisions.sort("decision", "faces", descending=[False, True]))
             ),
-            "thresholds": dg.MetadataValue.md(reporting.table(curation.effects(curated))),
-            "to_review": dg.MetadataValue.md(
+            "thresholds": md(reporting.table(curation.effects(curated))),
+            "to_review": md(
                 reporting.contact_sheet(
                     home,
                     again.head(_SHOWN),
                     captions=again.head(_SHOWN)["reasons"].list.join(" ").to_list(),
                 )
             ),
-            "coverage": dg.MetadataValue.md(reporting.table(means)),
+            "coverage": md(reporting.table(means)),
         }
     )
 
 
-@dg.asset_check(asset=curated_faces, blocking=True)
+@blocking_check(asset=curated_faces)
 def curated_faces_are_whole(workplace: Workplace) -> dg.AssetCheckResult:
     """Every curated face once, with a subject, a licence and a crop."""
     curated = views.query(workplace.home(), "SELECT * FROM curated_faces")
@@ -204,7 +205,7 @@ def _keep(
             "flagged": int(result.rows["flag"].sum()),
             "score": result.score,
             **numbers,
-            "worst": dg.MetadataValue.md(captioned_sheet(home, _told(worst.head(SHOWN)))),
+            "worst": md(captioned_sheet(home, _told(worst.head(SHOWN)))),
         }
     )
 

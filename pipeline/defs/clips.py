@@ -8,22 +8,21 @@ import polars as pl
 from pipeline import progress, reporting
 from pipeline.clips import batch as stage
 from pipeline.defs.automation import AFTER_BATCH
-from pipeline.defs.partitions import batches
 from pipeline.defs.rating import ratings
 from pipeline.defs.resources import Workplace
+from pipeline.defs.stage import blocking_check, md, stage_asset
 from pipeline.reporting import clip_curves
 from warehouse.storage import tables
 
 
-@dg.asset(
+@stage_asset(
+    "rating",
     deps=[ratings],
-    partitions_def=batches,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    automation_condition=AFTER_BATCH,
-    group_name="rating",
     kinds={"numpy", "parquet"},
-    owners=["team:data-engineering"],
-    tags={"table": "clips"},
+    team="data-engineering",
+    table="clips",
+    by_batch=True,
+    when=AFTER_BATCH,
 )
 def clips(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
     """One row per facial movement of a track, with onset, apex, offset.
@@ -45,14 +44,14 @@ def clips(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": found.height,
-            "verdicts": dg.MetadataValue.md(reporting.table(_verdicts(found))),
-            "movements": dg.MetadataValue.md(reporting.table(_strongest(found))),
-            "curves": dg.MetadataValue.md(clip_curves.curves(home, found)),
+            "verdicts": md(reporting.table(_verdicts(found))),
+            "movements": md(reporting.table(_strongest(found))),
+            "curves": md(clip_curves.curves(home, found)),
         }
     )
 
 
-@dg.asset_check(asset=clips, blocking=True)
+@blocking_check(asset=clips)
 def clips_add_up(workplace: Workplace) -> dg.AssetCheckResult:
     """Check that every track has a verdict and its times are in order."""
     home = workplace.home()

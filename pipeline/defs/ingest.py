@@ -10,6 +10,7 @@ from pipeline import models, progress, reporting
 from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
 from pipeline.defs.partitions import NAME, batches
 from pipeline.defs.resources import Workplace
+from pipeline.defs.stage import blocking_check, md, stage_asset
 from pipeline.ingest import blocklist
 from pipeline.ingest import register as stage
 from pipeline.video import hwaccel
@@ -21,14 +22,13 @@ _SETTLE_S = 5.0
 """A folder that changed less than this long ago may still be being copied."""
 
 
-@dg.asset(
-    partitions_def=batches,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    automation_condition=ON_NEW_BATCH,
-    group_name="ingest",
+@stage_asset(
+    "ingest",
     kinds={"ffmpeg", "parquet"},
-    owners=["team:data-engineering"],
-    tags={"table": "videos"},
+    team="data-engineering",
+    table="videos",
+    by_batch=True,
+    when=ON_NEW_BATCH,
 )
 def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
     """One row per source file of a batch (`inbox/<batch>/`): what it is, or why it cannot be used.
@@ -53,20 +53,19 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": videos.height,
-            "videos": dg.MetadataValue.md(reporting.table(_listed(videos))),
+            "videos": md(reporting.table(_listed(videos))),
         }
     )
 
 
-@dg.asset(
+@stage_asset(
+    "ingest",
     deps=[raw_videos],
-    partitions_def=batches,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    automation_condition=AFTER_BATCH,
-    group_name="ingest",
     kinds={"onnx", "parquet"},
-    owners=["team:data-engineering"],
-    tags={"table": "faces"},
+    team="data-engineering",
+    table="faces",
+    by_batch=True,
+    when=AFTER_BATCH,
 )
 def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
     """One row per sampled, aligned face of every readable video of a batch, tracked and gated.
@@ -102,22 +101,22 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": found.height,
-            "verdicts": dg.MetadataValue.md(reporting.table(_verdicts(found))),
-            "contact_sheet": dg.MetadataValue.md(
+            "verdicts": md(reporting.table(_verdicts(found))),
+            "contact_sheet": md(
                 reporting.contact_sheet(home, by_verdict, captions=_short_reasons(by_verdict))
             ),
         }
     )
 
 
-@dg.asset_check(asset=raw_videos, blocking=True)
+@blocking_check(asset=raw_videos)
 def videos_add_up(workplace: Workplace) -> dg.AssetCheckResult:
     """Every source left with exactly one of the three verdicts, and a reason unless kept."""
     videos = tables.read(workplace.home(), "videos")
     return _adds_up(videos)
 
 
-@dg.asset_check(asset=faces, blocking=True)
+@blocking_check(asset=faces)
 def faces_add_up(workplace: Workplace) -> dg.AssetCheckResult:
     """Every face has a verdict, every readable video was searched, no face id stands twice."""
     home = workplace.home()

@@ -12,21 +12,21 @@ from annotation.raters.batch import rate_batch
 from pipeline import models, progress, reporting
 from pipeline.defs.automation import AFTER_BATCH, WHEN_SETTLED
 from pipeline.defs.ingest import faces
-from pipeline.defs.partitions import batches
 from pipeline.defs.resources import Workplace
+from pipeline.defs.stage import blocking_check, md, stage_asset
 from pipeline.faces import identities as identifying
 from pipeline.reporting import duplicates_sheet
 from warehouse.storage import tables, views
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 
-@dg.asset(
+@stage_asset(
+    "rating",
     deps=["ratings"],
-    automation_condition=WHEN_SETTLED,
-    group_name="rating",
     kinds={"duckdb", "parquet"},
-    owners=["team:data-engineering"],
-    tags={"table": "identities"},
+    team="data-engineering",
+    table="identities",
+    when=WHEN_SETTLED,
 )
 def identities(workplace: Workplace) -> dg.MaterializeResult:
     """One row per kept face: the subject it shows, which no split may part.
@@ -40,21 +40,20 @@ def identities(workplace: Workplace) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": found.height,
-            "subjects": dg.MetadataValue.md(reporting.table(shown.head(50))),
+            "subjects": md(reporting.table(shown.head(50))),
             "embedded": int(found.select(pl.col("embedding").is_not_null().sum()).item()),
         }
     )
 
 
-@dg.asset(
+@stage_asset(
+    "rating",
     deps=[faces],
-    partitions_def=batches,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    automation_condition=AFTER_BATCH,
-    group_name="rating",
     kinds={"onnx", "parquet"},
-    owners=["team:machine-learning"],
-    tags={"table": "ratings"},
+    team="machine-learning",
+    table="ratings",
+    by_batch=True,
+    when=AFTER_BATCH,
 )
 def ratings(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
     """One row per kept face and machine rater: expression, open-set mass, AU proxies, feature.
@@ -72,15 +71,13 @@ def ratings(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mater
         metadata={
             "dagster/row_count": rated.height,
             "rater": rater.rater_id,
-            "readings": dg.MetadataValue.md(
-                reporting.contact_sheet(home, shown, captions=_readings(shown))
-            ),
-            "mean_expression": dg.MetadataValue.md(reporting.table(_means(rated))),
+            "readings": md(reporting.contact_sheet(home, shown, captions=_readings(shown))),
+            "mean_expression": md(reporting.table(_means(rated))),
         }
     )
 
 
-@dg.asset_check(asset=ratings, blocking=True)
+@blocking_check(asset=ratings)
 def ratings_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
     """No NaN in a distribution, each sums to one, and every kept face was rated."""
     home = workplace.home()
@@ -98,13 +95,13 @@ def ratings_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset(
+@stage_asset(
+    "audit",
     deps=[ratings],
-    automation_condition=WHEN_SETTLED,
-    group_name="audit",
     kinds={"numpy", "parquet"},
-    owners=["team:annotation"],
-    tags={"table": "audits"},
+    team="annotation",
+    table="audits",
+    when=WHEN_SETTLED,
 )
 def near_duplicates(workplace: Workplace) -> dg.MaterializeResult:
     """One row per kept face: does it repeat another? Runs before the queue, so that people see
@@ -125,7 +122,7 @@ def near_duplicates(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": result.rows.height,
             "duplicates": int(result.rows["flag"].sum()),
             "score": result.score,
-            "worst": dg.MetadataValue.md(duplicates_sheet(home, result.rows)),
+            "worst": md(duplicates_sheet(home, result.rows)),
         }
     )
 

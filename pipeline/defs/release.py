@@ -6,16 +6,17 @@ from pipeline import release_inputs
 from pipeline.defs.audit import curated_faces
 from pipeline.defs.clips import clips
 from pipeline.defs.resources import Workplace
+from pipeline.defs.stage import blocking_check, md, stage_asset
 from pipeline.defs.synthesis import synthetic_labels
 from warehouse import releases
 
 
-@dg.asset(
+@stage_asset(
+    "release",
     deps=[curated_faces, synthetic_labels, clips],
-    group_name="release",
     kinds={"huggingface", "parquet"},
-    owners=["team:data-engineering"],
-    tags={"table": "releases"},
+    team="data-engineering",
+    table="releases",
 )
 def release(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
     """One row per curated face, in Hub dataset layout, split by subject, with every vote.
@@ -31,13 +32,13 @@ def release(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mater
             "created": made.created,
             "rows": made.rows,
             "path": dg.MetadataValue.path(str(made.path)),
-            "card": dg.MetadataValue.md((made.path / "README.md").read_text()[:20_000]),
+            "card": md((made.path / "README.md").read_text()[:20_000]),
             "report": dg.MetadataValue.path(str(made.path / "report.html")),
         }
     )
 
 
-@dg.asset_check(asset=release, blocking=True)
+@blocking_check(asset=release)
 def release_is_sound(workplace: Workplace) -> dg.AssetCheckResult:
     """The newest version's files match their checksums, and no subject stands in two splits."""
     settings = workplace.settings()
@@ -50,7 +51,7 @@ def release_is_sound(workplace: Workplace) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=release, blocking=True)
+@blocking_check(asset=release)
 def release_terms_allow_its_use(workplace: Workplace) -> dg.AssetCheckResult:
     """No licence of a row or of weights forbids the use the newest version was declared for."""
     settings = workplace.settings()

@@ -11,6 +11,7 @@ from pipeline import progress, reporting
 from pipeline.defs.audit import curated_faces
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.resources import Workplace
+from pipeline.defs.stage import blocking_check, md, stage_asset
 from pipeline.synthesis import jobs
 from pipeline.synthesis.service import evaluation_raters
 from synthesis import image_grid
@@ -19,12 +20,8 @@ from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 
-@dg.asset(
-    deps=[curated_faces],
-    automation_condition=WHEN_SETTLED,
-    group_name="synthesis",
-    kinds={"duckdb"},
-    owners=["team:machine-learning"],
+@stage_asset(
+    "synthesis", deps=[curated_faces], kinds={"duckdb"}, team="machine-learning", when=WHEN_SETTLED
 )
 def coverage_gaps(workplace: Workplace) -> dg.MaterializeResult:
     """Count curated faces per expression, action unit, pair of units and pose.
@@ -39,22 +36,22 @@ def coverage_gaps(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": found.height,
             "lacking": short.height,
             "cannot_be_made": short.filter(~pl.col("can_be_made")).height,
-            "gaps": dg.MetadataValue.md(
+            "gaps": md(
                 reporting.table(
                     short.sort("kind", "missing", "name", descending=[False, True, False])
                 )
             ),
-            "heat_map": dg.MetadataValue.md(_heat_map(home, found)),
+            "heat_map": md(_heat_map(home, found)),
         }
     )
 
 
-@dg.asset(
+@stage_asset(
+    "synthesis",
     deps=[coverage_gaps],
-    group_name="synthesis",
     kinds={"pytorch", "parquet"},
-    owners=["team:machine-learning"],
-    tags={"table": "synthetic_faces"},
+    team="machine-learning",
+    table="synthetic_faces",
 )
 def synthetic_faces(
     context: dg.AssetExecutionContext, workplace: Workplace
@@ -81,17 +78,17 @@ def synthetic_faces(
             "drawn": count.generated,
             "known_before": count.known,
             "no_longer_wanted": count.removed,
-            "contact_sheet": dg.MetadataValue.md(_sheet(home, made, made["gap"])),
+            "contact_sheet": md(_sheet(home, made, made["gap"])),
         }
     )
 
 
-@dg.asset(
+@stage_asset(
+    "synthesis",
     deps=[synthetic_faces],
-    group_name="synthesis",
     kinds={"onnx", "parquet"},
-    owners=["team:machine-learning"],
-    tags={"table": "synthetic_faces"},
+    team="machine-learning",
+    table="synthetic_faces",
 )
 def synthetic_labels(
     context: dg.AssetExecutionContext, workplace: Workplace
@@ -113,15 +110,13 @@ def synthetic_labels(
             "dagster/row_count": made.height,
             "raters": ", ".join(rater.rater_id for rater in raters),
             **jobs.action_counts(home),
-            "reasons": dg.MetadataValue.md(
-                reporting.table(views.query(home, "SELECT * FROM made"))
-            ),
-            "contact_sheet": dg.MetadataValue.md(_sheet(home, made, reasons)),
+            "reasons": md(reporting.table(views.query(home, "SELECT * FROM made"))),
+            "contact_sheet": md(_sheet(home, made, reasons)),
         }
     )
 
 
-@dg.asset_check(asset=synthetic_faces, blocking=True)
+@blocking_check(asset=synthetic_faces)
 def synthetic_faces_stand_once(workplace: Workplace) -> dg.AssetCheckResult:
     """Every synthetic face is unique and has a crop and a model."""
     home = workplace.home()
@@ -135,7 +130,7 @@ def synthetic_faces_stand_once(workplace: Workplace) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=synthetic_labels, blocking=True)
+@blocking_check(asset=synthetic_labels)
 def every_synthetic_face_has_an_action(workplace: Workplace) -> dg.AssetCheckResult:
     """Every face is kept, relabelled or dropped, with a reason unless kept."""
     made = tables.read(workplace.home(), "synthetic_faces")
@@ -148,7 +143,7 @@ def every_synthetic_face_has_an_action(workplace: Workplace) -> dg.AssetCheckRes
     )
 
 
-@dg.asset_check(asset=synthetic_labels, blocking=True)
+@blocking_check(asset=synthetic_labels)
 def synthetic_labels_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
     """Soft labels that enter a release have no NaN and sum to one."""
     made = tables.read(workplace.home(), "synthetic_faces")
