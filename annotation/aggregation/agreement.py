@@ -55,13 +55,13 @@ def overlap(votes: VoteTable) -> pl.DataFrame:
 
 
 def face_agreement(votes: VoteTable) -> pl.Series:
-    """Mean overlap over rater pairs: Float64[n_faces], null with fewer than two raters."""
+    """Mean overlap over rater pairs: Float64[n_faces], null without a pair."""
     means = overlap(votes).group_by("face").agg(pl.col("overlap").mean()).sort("face")
     return means["overlap"].alias("agreement")
 
 
 def krippendorff_alpha(votes: pl.DataFrame) -> float | None:
-    """Compute nominal alpha over all ten answers; ``None`` where it is undefined.
+    """Compute nominal alpha over all ten answers; ``None`` if undefined.
 
     Each of the k answers of a rater about a face counts 1/k; weights are ignored. Faces with one
     rater are left out.
@@ -79,7 +79,7 @@ def krippendorff_alpha(votes: pl.DataFrame) -> float | None:
 
 
 def alpha_by_expression(votes: pl.DataFrame) -> pl.DataFrame:
-    """Compute ``label, alpha, n_faces`` per answer: one answer against all others.
+    """Compute ``label, alpha, n_faces`` per answer, one against all others.
 
     ``n_faces`` counts faces with at least two raters, of which at least one gave the answer. With
     few such faces, alpha is unreliable.
@@ -196,7 +196,7 @@ def alpha_of_numbers(
 
 
 def alpha_by_unit(au_votes: pl.DataFrame) -> pl.DataFrame:
-    """Compute ``unit, alpha`` per action unit: ordinal alpha of its intensities.
+    """Compute ``unit, alpha`` per action unit: ordinal alpha of intensities.
 
     Args:
         au_votes: ``face_id, rater_id, unit, intensity``.

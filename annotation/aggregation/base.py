@@ -28,7 +28,7 @@ class Aggregator(ABC):
     @property
     @abstractmethod
     def method(self) -> str:
-        """Value of the ``method`` column: the name and the settings that affect a row."""
+        """Value of the ``method`` column: name and settings."""
 
     @abstractmethod
     def fit(self, votes: VoteTable) -> Self:
@@ -40,7 +40,7 @@ class Aggregator(ABC):
 
 
 def normalize(counts: FloatArray) -> FloatArray:
-    """Scale the rows of float64[n, 8] to sum to 1. Rows without counts become NaN."""
+    """Scale rows of float64[n, 8] to sum to 1; NaN rows without counts."""
     total = counts.sum(axis=1, keepdims=True)
     shares: FloatArray = np.full_like(counts, np.nan)
     np.divide(counts, total, out=shares, where=total > 0)

@@ -1,4 +1,4 @@
-"""CROWDLAB: weigh raters against each other and a machine rater, by cleanlab."""
+"""CROWDLAB: weigh raters and a machine rater against each other."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ class Posterior:
 
 
 class Crowdlab(Aggregator):
-    """Posterior of CROWDLAB as a label. Needs a machine rater and faces with several raters.
+    """Posterior of CROWDLAB as a label.
 
-    It estimates how likely each expression is the *consensus*. One global agreement bounds it, so
-    even ten equal votes leave doubt, distributed evenly over the other expressions. It ranks labels
-    by trust well but is flat as a soft label.
+    It needs a machine rater and faces with several raters, and estimates how likely each expression
+    is the *consensus*. One global agreement bounds it, so even ten equal votes leave doubt,
+    distributed evenly over the other expressions. It ranks labels by trust well but is flat as a
+    soft label.
 
     Attributes:
         probabilities_: as in ``Aggregator``; the vote share for faces where no rater gave a

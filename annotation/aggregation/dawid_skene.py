@@ -21,7 +21,7 @@ _EDGE = 1e-6
 
 
 class EMAggregator(Aggregator):
-    """Base class of the methods that alternate between true answers and rater skills.
+    """Base class of the EM methods over true answers and rater skills.
 
     EM starts from the vote share, or from ``votes.start`` for the faces it contains. The posterior
     says which class is true, not how people see the face, so it is sharper than a soft label.
@@ -63,15 +63,16 @@ class EMAggregator(Aggregator):
 
     @abstractmethod
     def _iteration(self, votes: VoteTable) -> Callable[[FloatArray], FloatArray]:
-        """Return one EM iteration on posteriors float64[n_faces, 10] of these votes."""
+        """Return one EM iteration on posteriors float64[n_faces, 10]."""
 
 
 class DawidSkene(EMAggregator):
-    """Full confusion matrices (Dawid and Skene, 1979, doi:10.2307/2346806), in log space.
+    """One confusion matrix per rater, in log space.
 
-    Both steps are one product with the sparse table [faces, raters x answers], so an iteration
-    costs time linear in the votes. Each of several answers of a rater counts with its share. The
-    matrices are meaningless if rater ids are (counts assigned to arbitrary raters).
+    Dawid and Skene, 1979, doi:10.2307/2346806. Both steps are one product with the sparse table
+    [faces, raters x answers], so an iteration costs time linear in the votes. Each of several
+    answers of a rater counts with its share. The matrices are meaningless if rater ids are (counts
+    assigned to arbitrary raters).
 
     Args:
         prior_votes: votes per true answer that each confusion matrix starts with, distributed as
@@ -99,7 +100,7 @@ class DawidSkene(EMAggregator):
         return iterate
 
     def _maximize(self, cells: csr_array, posterior: FloatArray) -> FloatArray:
-        """Make the M step. Returns log P(answer | truth) as float64[n_raters * 10, 10]."""
+        """M step. Returns log P(answer | truth) float64[n_raters * 10, 10]."""
         counts = np.asarray(cells.T @ posterior).reshape(-1, _WIDTH, _WIDTH)
         average = counts.sum(axis=0)
         average = average / np.maximum(average.sum(axis=0), _FLOOR)
@@ -113,7 +114,7 @@ class DawidSkene(EMAggregator):
 
 
 class OneCoinDawidSkene(EMAggregator):
-    """One skill per rater; a wrong answer is equally likely to be any of the nine others.
+    """One skill per rater; all nine wrong answers are equally likely.
 
     It has a hundredth of the parameters of ``DawidSkene`` and so needs far fewer votes per rater
     (the homogeneous model of Zhang et al., 2016, JMLR 17(102)).
@@ -152,7 +153,7 @@ class OneCoinDawidSkene(EMAggregator):
 
 
 def _initial_posterior(votes: VoteTable) -> FloatArray:
-    """Vote shares float64[n_faces, 10], replaced by ``votes.start`` where it has the face."""
+    """Vote shares float64[n_faces, 10], or ``votes.start`` if it has the face."""
     counts = votes.counts("share")
     posterior: FloatArray = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
     if votes.start is not None:

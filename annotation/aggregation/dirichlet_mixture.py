@@ -1,4 +1,4 @@
-"""Dirichlet mixture: combine votes, a machine rater and common vote patterns.
+"""Dirichlet mixture of votes, a machine rater and common vote patterns.
 
 A component with alpha = (9, 0.1, …) means that nearly all people answer neutral; one with
 (2, 0.1, 0.1, 1.5, …) that they waver between neutral and sadness. Votes on a face are then
@@ -28,7 +28,7 @@ _BLOCK = 20_000
 
 @dataclass(frozen=True)
 class Mixture:
-    """A mixture of J Dirichlet distributions over K answers for each of n faces.
+    """A mixture of J Dirichlets over K answers for each of n faces.
 
     Attributes:
         log_weight: float64[n, J], rows sum to 1 after exp.
@@ -90,7 +90,7 @@ class Mixture:
         return np.maximum(deviation, 0)
 
     def entropy(self) -> FloatArray:
-        """Expected entropy of the true shares (not of their mean) in bits: float64[n]."""
+        """Expected entropy of the true shares in bits: float64[n]."""
         from scipy.special import digamma
 
         total = self.alpha.sum(axis=2)
@@ -99,7 +99,7 @@ class Mixture:
         return entropy
 
     def median_counts(self, n: int) -> FloatArray:
-        """Median count of each answer among the next ``n`` votes: float64[n_faces, K]."""
+        """Median answer counts among the next ``n`` votes: float64[n_faces, K]."""
         from scipy.special import gammaln
 
         k = np.arange(n + 1)
@@ -203,7 +203,7 @@ class Prior:
 
 @lru_cache(maxsize=1)
 def default_prior() -> Prior:
-    """The prior fitted on FER+ train; ``fitted_on`` in its file has the details."""
+    """The prior fitted on FER+ train; see ``fitted_on`` in its file."""
     return Prior.read()
 
 

@@ -38,7 +38,7 @@ def fit_prior(
     components: int = 16,
     steps: int = 60,
 ) -> tuple[Prior, float]:
-    """Fit the prior by maximum likelihood. Returns it and its log evidence per face.
+    """Fit the prior. Returns it and its log evidence per face.
 
     Args:
         votes: int[n, 10], any number per face; for the vote patterns.
@@ -119,7 +119,7 @@ def _to_prior(parameters: FloatArray, weight: FloatArray, alpha: FloatArray) -> 
 
 
 def to_json(prior: Prior, *, fitted_on: str) -> str:
-    """Serialize a prior, rounded to four digits. ``version`` is a hash of the numbers."""
+    """Serialize a prior, rounded to four digits; ``version`` is a hash."""
     names = ("weight", "alpha", "trust", "floor", "patterns", "sharpness", "gate")
     values = {"fitted_on": fitted_on, **{name: _rounded(getattr(prior, name)) for name in names}}
     values["version"] = sha256_of([json.dumps(values, sort_keys=True).encode()])[:8]
@@ -136,7 +136,7 @@ def _rounded(values: FloatArray | tuple[float, float] | float) -> object:
 def training_data(
     votes: pl.DataFrame, ratings: pl.DataFrame
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
-    """Join votes and ratings into the arguments ``votes, panels, machine`` of ``fit_prior``.
+    """Join votes and ratings into the arguments of ``fit_prior``.
 
     Args:
         votes: ``name`` and a count per answer, as in the FER+ files.

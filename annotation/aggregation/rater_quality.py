@@ -1,4 +1,4 @@
-"""Rater quality: compare each rater with the other raters of the same faces."""
+"""Rater quality: agreement with the other raters of the same faces."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def rater_quality(votes: pl.DataFrame, labels: pl.DataFrame | None = None) -> pl
 
 
 def weighted(votes: pl.DataFrame, quality: pl.DataFrame) -> pl.DataFrame:
-    """Multiply the weight of each vote by its rater's; unknown raters count fully.
+    """Multiply each vote's weight by its rater's; unknown raters count fully.
 
     This makes ``rater_quality.weight`` count in ``soft_labels``. It is optional because a rater who
     differs may be wrong, or may see what others miss.

@@ -1,4 +1,4 @@
-"""Label uncertainty: expected entropy and error, and the votes still needed."""
+"""Label uncertainty: expected entropy and error, and votes needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def uncertainty(
     tolerance: float = 0.15,
     max_votes: int = 10,
 ) -> pl.DataFrame:
-    """Estimate the uncertainty of each voted face, corrected for the number of votes.
+    """Estimate the uncertainty of each face, given how few votes it has.
 
     The entropy of a vote share is too low: three people who agree have entropy 0, and the fourth
     may disagree. The values here are expectations under the posterior of ``DirichletMixture``.

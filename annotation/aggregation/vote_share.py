@@ -38,7 +38,7 @@ class VoteShare(Aggregator):
 
 
 class SmoothedVoteShare(Aggregator):
-    """Posterior mean of a Dirichlet-multinomial: p(c) = (n_c + s m_c) / (n + s).
+    """Dirichlet-multinomial posterior mean, (n_c + s m_c) / (n + s).
 
     m_c is the share of c among all closed votes of the table, after adding one vote to each
     expression. s is the weight of this prior in votes.
@@ -69,7 +69,7 @@ class SmoothedVoteShare(Aggregator):
         return self
 
     def predict_proba(self, closed: FloatArray) -> FloatArray:
-        """Smooth vote counts float64[n, 8] with the fitted prior. NaN rows without votes."""
+        """Smooth vote counts float64[n, 8]; NaN rows without votes."""
         total = closed.sum(axis=1, keepdims=True)
         smoothed = (closed + self.strength * self.prior_) / (total + self.strength)
         return np.where(total > 0, smoothed, np.nan)

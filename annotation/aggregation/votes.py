@@ -138,7 +138,7 @@ def _machine_answers(ratings: pl.DataFrame, face_ids: list[str]) -> FloatArray:
 
 
 def _mean_vectors(frame: pl.DataFrame, column: str, width: int, face_ids: list[str]) -> FloatArray:
-    """Average a column of vectors per face: float64[n, width], NaN rows for missing faces."""
+    """Average a column of vectors per face: float64[n, width] with NaN rows."""
     if missing := {"face_id", column} - set(frame.columns):
         raise TableError(
             f"Columns are missing beside {column}",

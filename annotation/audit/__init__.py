@@ -1,4 +1,4 @@
-"""Audits: a score and a flag per face, and one score per set. One file per audit."""
+"""Audits: score and flag per face, and one score per set."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def audit_result(
     details: Sequence[str | None],
     statistics: dict[str, Any],
 ) -> AuditResult:
-    """Build a result from arrays in the order of ``face_ids``. NaN scores become null."""
+    """Build a result from arrays in the order of ``face_ids``."""
     frame = pl.DataFrame(
         {
             "face_id": pl.Series(face_ids, dtype=pl.String),
@@ -91,7 +91,7 @@ def matrix(
     column: str,
     width: int | None = None,
 ) -> np.ndarray:
-    """Convert to float64[n, width] in the order of ``face_ids``, all values finite.
+    """Convert to finite float64[n, width] in the order of ``face_ids``.
 
     Args:
         values: an array aligned with ``face_ids``, or a frame with ``face_id`` and ``column``.
@@ -129,7 +129,7 @@ def matrix(
 
 
 def stack_vectors(rows: pl.Series, *, name: str) -> np.ndarray:
-    """Stack a column of lists or arrays as float64[n, width]. Null becomes a NaN row.
+    """Stack a column of vectors as float64[n, width]; NaN rows for null.
 
     Raises:
         TableError: the vectors have different lengths or contain nulls.
@@ -153,7 +153,7 @@ def stack_vectors(rows: pl.Series, *, name: str) -> np.ndarray:
 
 
 def distributions(values: Values, face_ids: list[str], *, name: str) -> np.ndarray:
-    """Convert to probabilities over the eight expressions: float64[n, 8], rows sum to 1.
+    """Convert to float64[n, 8] over the expressions; rows sum to 1.
 
     Raises:
         TableError: as ``matrix``; a value is negative; a row does not sum to 1 (as logits).
@@ -171,7 +171,7 @@ def distributions(values: Values, face_ids: list[str], *, name: str) -> np.ndarr
 
 
 def soft_label_matrix(labels: Values, face_ids: list[str]) -> np.ndarray:
-    """Convert labels to float64[n, 8]. NaN rows for faces without a closed label.
+    """Convert labels to float64[n, 8]; NaN rows without a closed label.
 
     Args:
         labels: a ``soft_labels`` frame, or an array aligned with ``face_ids``: distributions
@@ -204,7 +204,7 @@ def soft_label_matrix(labels: Values, face_ids: list[str]) -> np.ndarray:
 
 
 def open_set_votes(labels: Values, face_ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the open-set share float[n] in [0, 1] and the number of voters float[n].
+    """Return open-set share in [0, 1] and number of voters, float[n] each.
 
     Both are 0 where unknown. Of arrays, only text labels count, as one vote each.
     """

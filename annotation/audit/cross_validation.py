@@ -1,4 +1,4 @@
-"""Out-of-sample probabilities: cross-validated on features, and a check of given ones."""
+"""Out-of-sample probabilities: cross-validate, or check given ones."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def cross_validated_probabilities(
 def split(
     soft: np.ndarray, groups: Sequence[str] | None, *, n_splits: int, seed: int
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """Split the labelled rows into folds, stratified by class and keeping groups together.
+    """Split labelled rows into stratified folds that keep groups together.
 
     Returns:
         The labelled rows, and pairs (train, test) of positions within them. No pairs if there are
@@ -97,7 +97,7 @@ def check_out_of_sample(
     *,
     groups: Sequence[str] | None = None,
 ) -> None:
-    """Check that no rater rated a face it was trained on, or one of the same group.
+    """Check that no rater rated a face or group that it was trained on.
 
     Args:
         rater_of: the rater of each face; several raters are joined by ``+``.

@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine, exact or by an HNSW index, and near pairs of hashes.
+"""Nearest neighbours by cosine, and near pairs of hashes.
 
 One search serves every audit of the same faces: pass its ``Neighbours`` to each.
 """
@@ -78,7 +78,7 @@ class Neighbours:
 
 
 def nearest(features: np.ndarray, *, k: int, exact: int = EXACT) -> Neighbours:
-    """Find each face's ``k`` nearest other faces by cosine; ``k`` is at most n - 1.
+    """Find each face's ``k`` nearest others by cosine; at most n - 1.
 
     The HNSW index is built by one thread in the order of the rows with a fixed seed, and its
     results are scored again in float32, so equal features give equal neighbours.
@@ -95,7 +95,7 @@ def nearest(features: np.ndarray, *, k: int, exact: int = EXACT) -> Neighbours:
 
 
 def nearest_in(bank: np.ndarray, features: np.ndarray, *, k: int, exact: int = EXACT) -> Neighbours:
-    """Find the ``k`` nearest rows of ``bank`` float[m, d] for each face; ``k`` is at most m.
+    """Find the ``k`` nearest rows of ``bank`` float[m, d]; at most m.
 
     Exact if there are no more pairs than among ``exact`` faces.
     """

@@ -32,9 +32,10 @@ which is no evidence against its labels."""
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """Confident learning (Northcutt et al., 2021, doi:10.1613/jair.1.12125) by cleanlab.
+    """Rank and flag labels by confident learning or CROWDLAB, by cleanlab.
 
-    The label of a face is its most voted expression. Its score is cleanlab's normalised margin on
+    Confident learning: Northcutt et al., 2021, doi:10.1613/jair.1.12125. The label of a face is its
+    most voted expression. Its score is cleanlab's normalised margin on
     **out-of-sample** probabilities, (P[label] - max P[other] + 1) / 2. With the votes of several
     raters it is CROWDLAB's probability that the label is right (Goh et al., 2022,
     arXiv:2210.06812).
@@ -159,7 +160,7 @@ class LabelNoise:
 
 
 class _Case:
-    """The faces that can be judged; ``tops`` bool[n, 8] are the most voted expressions."""
+    """Faces that can be judged; ``tops`` bool[n, 8]: the most voted classes."""
 
     def __init__(self, ids: list[str], soft: np.ndarray, belief: np.ndarray) -> None:
         self.ids, self.soft, self.belief = ids, soft, belief
@@ -188,7 +189,7 @@ class _Judged:
 
 
 def canonical_rater_order(votes: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Renumber raters by their answers, and return the map from number to ``rater_id``.
+    """Renumber raters by their answers. Returns votes and number to id.
 
     A pseudonym depends on the salt of a home, and the last bit of a float sum on the order of
     raters. With this order, equal votes give equal bytes in every home. Raters with exactly the
@@ -254,7 +255,7 @@ def _out_of_sample(
 
 
 def _margins(belief: np.ndarray) -> np.ndarray:
-    """float[n, 8]: cleanlab's normalised margin if each expression were the label."""
+    """cleanlab's normalised margin if each class were the label: float[n, 8]."""
     from cleanlab.rank import get_label_quality_scores
 
     margins = np.zeros(belief.shape)
@@ -265,7 +266,7 @@ def _margins(belief: np.ndarray) -> np.ndarray:
 
 
 def _class_agreement(case: _Case) -> dict[int, float]:
-    """Share of each class's labels that the classifier predicts, shrunk to the overall share.
+    """Share of each class's labels that the classifier predicts, shrunk.
 
     A classifier predicts rare classes rarely only because they are rare, so probabilities are
     divided by the frequency of the class.
@@ -284,7 +285,7 @@ def _class_agreement(case: _Case) -> dict[int, float]:
 def _adjust_by_class(
     scores: np.ndarray, case: _Case, agreement: dict[int, float], weight: float
 ) -> np.ndarray:
-    """Adjust scores float[n] in [0, 1] by the class of each label; see ``LabelNoise``."""
+    """Adjust scores float[n] by the class of each label."""
     share = np.array([agreement[label] for label in case.label.tolist()])
     # An accurate classifier says more about each face than about its class.
     weight *= 1 - share.mean()

@@ -20,7 +20,7 @@ _QUALITY = ("n_votes", "sharpness", "detector_score", "size_px")
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """One neighbour graph of perceptual hashes and features, covered by representatives.
+    """Cover the graph of near hashes and features by representatives.
 
     Two faces are near if their hashes differ in at most ``radius`` bits; or in at most
     ``wide_radius`` bits and their features have a cosine of at least ``similarity``; or, if a hash
@@ -127,7 +127,7 @@ def near_pairs(
     radius: int,
     neighbours: Neighbours | None = None,
 ) -> Graph:
-    """Find all pairs of hashes within ``radius`` bits, and each face's ten nearest features.
+    """Find pairs of hashes within ``radius`` bits, and nearest features.
 
     Args:
         hashes: 64-bit perceptual hashes, ``None`` if missing.
@@ -241,7 +241,7 @@ def _features(faces: pl.DataFrame) -> np.ndarray | None:
 
 
 def _cover(graph: Graph, close: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return each face's representative (row; -1: itself) and its distance in bits."""
+    """Return each face's representative (row, or -1) and distance in bits."""
     near_buckets: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for a, b, hamming in graph.hash_pairs.iter_rows():
         near_buckets[a].append((b, hamming))

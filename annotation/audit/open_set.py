@@ -172,7 +172,7 @@ class OpenSet:
 
 @dataclass(frozen=True)
 class ClosedSet:
-    """A linear classifier of the known classes, and open-set scores against it.
+    """A linear classifier of the known classes, with open-set scores.
 
     Scores, higher = more open:
 
@@ -267,7 +267,7 @@ class ClosedSet:
         }
 
     def fused(self, scores: dict[str, np.ndarray]) -> np.ndarray:
-        """Fuse ``FUSED`` into float64[n] in [0, 1]: mean share of less open reference faces.
+        """Mean share of less open reference faces over ``FUSED``: float64[n].
 
         The score of a face does not depend on the other faces of its batch.
         """
@@ -290,7 +290,7 @@ def cycle_training(
     rounds: int = 2,
     seed: int = 0,
 ) -> np.ndarray:
-    """Score a complete pool: open faces of one half are training data for the other.
+    """Score a complete pool by training on the open faces of each half.
 
     After the cycle training of Zhang et al. (AAAI 2024, arXiv:2401.12507), on features instead of a
     large network. They use noisy pseudo labels that two networks filter for each other. Here the
@@ -382,7 +382,7 @@ def _by_distance(
 
 
 class _PrecomputedNeighbours:
-    """Neighbours with the interface of the estimator that cleanlab queries (twice)."""
+    """Neighbours with the interface of the estimator cleanlab queries."""
 
     metric = "cosine"
 

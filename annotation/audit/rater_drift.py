@@ -1,4 +1,4 @@
-"""Rater drift: find raters whose votes change, are too fast or are always the same."""
+"""Rater drift: votes that change, are too fast or are all the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ who changes moves the other two by half as much."""
 
 @dataclass(frozen=True)
 class RaterDrift:
-    """Detect three habits that reduce the value of votes, and weigh raters by them.
+    """Detect three habits that devalue votes, and weigh raters by them.
 
     The comparable votes of a rater are sorted by time and cut in the middle. The value of a vote is
     its overlap with the other raters *minus* their overlap with one another on that face, because
@@ -166,7 +166,7 @@ def _timed_overlap(votes: pl.DataFrame, table: VoteTable) -> pl.DataFrame:
 
 
 def _relative_overlap(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Add ``relative``: overlap minus the others' overlap with one another; needs two others."""
+    """Add ``relative``: overlap minus the others' overlap with one another."""
     others = pl.col("n_others")
     in_all = (pl.col("overlap") * others).sum().over("face") / 2
     among_others = (in_all - pl.col("overlap") * others) / (others * (others - 1) / 2)
@@ -182,7 +182,7 @@ def _two_sample_z(first: np.ndarray, last: np.ndarray) -> float:
 
 
 def _monotony(table: VoteTable) -> list[dict[str, Any]]:
-    """Per rater: faces answered, share of the most frequent answer, and its excess.
+    """Per rater: faces, share of the most frequent answer, and its excess.
 
     The excess is over what the other raters answered about the same faces, in standard deviations.
     """

@@ -1,4 +1,4 @@
-"""Active learning: the value of one more vote, and which labels to re-annotate."""
+"""Active learning: value of one more vote, and labels to re-annotate."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def value_of_next_vote(posterior: np.ndarray, strength: np.ndarray) -> np.ndarra
 
 
 def relabel_priority(faces: pl.Series, ratings: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
-    """Compute ``face_id, priority`` in [0, 1] of voted faces: 1 - the ActiveLab score."""
+    """Compute ``face_id, priority`` of voted faces: 1 - ActiveLab score."""
     # Scores depend on the raters' agreement on all faces, not only on the given ones.
     all_ids = sorted({*faces, *votes["face_id"]})
     scores = activelab_scores(_counts(all_ids, votes), _prior(all_ids, ratings))
@@ -90,7 +90,9 @@ def relabel_priority(faces: pl.Series, ratings: pl.DataFrame, votes: pl.DataFram
 
 
 def activelab_scores(counts: np.ndarray, machine: np.ndarray) -> np.ndarray:
-    """Compute ActiveLab scores (Goh and Mueller, 2023, arXiv:2301.11856) by cleanlab.
+    """Compute ActiveLab scores by cleanlab.
+
+    Goh and Mueller, 2023, arXiv:2301.11856.
 
     Votes are assigned to anonymous annotators by a fixed shuffle per face. In class order, each
     annotator would know one class only.
@@ -125,7 +127,7 @@ def activelab_scores(counts: np.ndarray, machine: np.ndarray) -> np.ndarray:
 
 
 def machine_terms(candidates: pl.DataFrame, ratings: pl.DataFrame) -> pl.DataFrame:
-    """Compute ``uncertainty`` and ``rarity`` in [0, 1] per candidate face, null if unknown.
+    """Compute ``uncertainty`` and ``rarity`` in [0, 1], null if unknown.
 
     Rarity is a mean over the known properties of a face (expression, action units, pose, subject):
     how much less common its value is than the most common one.
@@ -160,7 +162,7 @@ def _annotator_table(counts: np.ndarray) -> np.ndarray:
 
 
 def _prior(faces: list[str], ratings: pl.DataFrame) -> np.ndarray:
-    """float[n, 10]: the machine's prediction; uniform over the expressions without a rating."""
+    """The machine's prediction float[n, 10]; uniform without a rating."""
     width = len(EXPRESSIONS)
     predicted = pl.DataFrame({"face_id": faces}).join(
         _mean_rating(ratings), on="face_id", how="left", maintain_order="left"
@@ -171,7 +173,7 @@ def _prior(faces: list[str], ratings: pl.DataFrame) -> np.ndarray:
 
 
 def _counts(faces: list[str], votes: pl.DataFrame) -> np.ndarray:
-    """float[n, 10]: raters per answer; each of k answers of a rater counts 1/k."""
+    """Raters per answer, float[n, 10]; each of k answers counts 1/k."""
     table = tally(votes.drop("weight", strict=False))
     row = {face: number for number, face in enumerate(table.face_ids)}
     counts = np.vstack([table.counts("share"), np.zeros((1, len(ANSWERS)))])
@@ -181,14 +183,14 @@ def _counts(faces: list[str], votes: pl.DataFrame) -> np.ndarray:
 def _posterior(
     faces: list[str], ratings: pl.DataFrame, votes: pl.DataFrame
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior mean float[n, 10] of machine and votes, and its strength in votes, float[n]."""
+    """Posterior mean float[n, 10] and strength in votes, float[n]."""
     counts = _counts(faces, votes)
     strength = MACHINE_VOTES + counts.sum(axis=1)
     return (MACHINE_VOTES * _prior(faces, ratings) + counts) / strength[:, None], strength
 
 
 def _mean_rating(ratings: pl.DataFrame) -> pl.DataFrame:
-    """One row per rated face: ``p0 … p7``, and ``au0 …`` if the ratings have action units."""
+    """One row per rated face: ``p0 … p7``, and ``au0 …`` if present."""
     columns = _flat(ratings, "expression", "p", len(EXPRESSIONS))
     if "au" in ratings.columns:
         columns += _flat(ratings, "au", "au", len(ACTION_UNITS))

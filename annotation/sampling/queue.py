@@ -1,4 +1,4 @@
-"""The label queue: which faces people annotate next, why, and how many votes each gets."""
+"""The label queue: faces to annotate next, with reasons and votes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def next_faces(
     limit: int | None = None,
     round: int = 1,  # noqa: A002
 ) -> pl.DataFrame:
-    """Rank the faces that still need votes, in the schema of the table ``queue``.
+    """Rank the faces that still need votes, in the schema of ``queue``.
 
     A face is queued if its verdict is ``kept``, it is not a duplicate, and it has fewer than
     ``wanted_votes`` raters. Votes on a duplicate count for its representative, so no annotator

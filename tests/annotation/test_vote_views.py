@@ -1,4 +1,4 @@
-"""Votes in the views, from tables written by hand, also by an older version."""
+"""Votes in the views, from tables of this and an older version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FER+ as the label benchmarks see it: votes, FER2013's label, cheap features, duplicate groups."""
+"""FER+ for the label benchmarks: votes, labels, features, duplicates."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Split:
 def read(
     folder: Path, cache: Path, *, limit: int | None = None, aligned: Path | None = None
 ) -> tuple[Split, Split]:
-    """Train and valid, each picture once, no near copy of a train picture in valid.
+    """Read train and valid without duplicates within or between them.
 
     Args:
         limit: the first so many rows of train and an eighth as many of valid; all by default.
@@ -92,7 +92,7 @@ def read(
 
 
 def machine(valid: Split, cache: Path, *, rater: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """Rater id, answers float32[n, 10] of a shipped rater on the pipeline's crops, face found."""
+    """Return rater id, its answers float32[n, 10] and whether a face is found."""
     from tests.benchmarks.rater import crops_of
 
     chosen = load(rater)
@@ -107,7 +107,7 @@ def machine(valid: Split, cache: Path, *, rater: str) -> tuple[str, np.ndarray, 
 
 
 def rater_features(folder: Path, cache: Path, *, aligned: Path, rater: str) -> np.ndarray:
-    """float32[n, 256]: what a shipped rater makes of every picture of both files, aligned."""
+    """Compute a packaged rater's features float32[n, 256] of both files."""
     chosen = load(rater)
     assert isinstance(chosen, MachineRater)
 
@@ -127,7 +127,7 @@ def rater_features(folder: Path, cache: Path, *, aligned: Path, rater: str) -> n
 def interval(
     groups: np.ndarray, of: Callable[[np.ndarray], float], *, resamples: int = RESAMPLES
 ) -> dict[str, float]:
-    """A figure of some rows with the 2.5 and 97.5 percentiles over groups drawn anew."""
+    """Bootstrap a metric over groups: value, 2.5 and 97.5 percentiles."""
     _, number = np.unique(groups, return_inverse=True)
     order = np.argsort(number, kind="stable")
     starts = np.searchsorted(number[order], np.arange(number.max() + 2))
@@ -175,7 +175,7 @@ def _described(
 
 
 def _gradients(gray: np.ndarray, *, cell: int, bins: int = 9) -> np.ndarray:
-    """Histograms of oriented gradients (Dalal and Triggs, 2005), blocks of four cells."""
+    """Histograms of oriented gradients (Dalal and Triggs, 2005)."""
     image = gray.astype(np.float32)
     across, down = np.zeros_like(image), np.zeros_like(image)
     across[:, :, 1:-1] = image[:, :, 2:] - image[:, :, :-2]

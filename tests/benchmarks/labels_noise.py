@@ -1,4 +1,4 @@
-"""Wrong labels: FER2013's own against ten votes, with votes and without; planted; a trainer."""
+"""Label noise: natural and planted errors, and the effect on training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from warehouse.vocabulary import EXPRESSIONS
 _CLASSES = 8
 _BOUGHT, _VOTE = 0.2, 0.3
 CHOOSING = 8000
-"""Pictures on which settings were chosen: ``--rows 8000``. They teach, but are not counted."""
+"""Pictures used to choose settings (``--rows 8000``): training data that is not evaluated."""
 
 
 def measured(
@@ -29,7 +29,7 @@ def measured(
     """Every figure of the noise part.
 
     Args:
-        rows: so many pictures of train, drawn at random; all by default.
+        rows: number of training pictures, sampled at random; all by default.
     """
     some = train.take(np.flatnonzero(train.label >= 0))
     counted = np.ones(len(some), dtype=bool)
@@ -84,7 +84,7 @@ def _audited(some: Split, label: np.ndarray) -> AuditResult:
 def _within(
     some: Split, scores: dict[str, np.ndarray], wrong: np.ndarray, clear: np.ndarray
 ) -> dict[str, Any]:
-    """Average precision inside each given class, where the class itself tells nothing."""
+    """Average precision within each given class."""
     found = {}
     for index in np.unique(some.label).tolist():
         rows = clear & (some.label == index)
@@ -109,7 +109,7 @@ def _cleanlab(label: np.ndarray, belief: np.ndarray, method: str) -> np.ndarray:
 
 
 def _by_class(label: np.ndarray, belief: np.ndarray) -> np.ndarray:
-    """What each class's labels are worth on average: a detector that never looks at the face."""
+    """Mean probability of each class's labels: a baseline without faces."""
     own = belief[np.arange(len(label)), label]
     return np.array([own[label == index].mean() if (label == index).any() else 0.0
                      for index in range(_CLASSES)])[label]  # fmt: skip
@@ -117,7 +117,7 @@ def _by_class(label: np.ndarray, belief: np.ndarray) -> np.ndarray:
 
 def _agreement(some: Split, k: int = 30) -> np.ndarray:
     neighbour = nearest(some.features, k=k).row
-    # Copies with the same votes are no witnesses.
+    # Copies with the same votes are not independent evidence.
     other = some.groups[neighbour] != some.groups[:, None]
     same = (some.label[neighbour] == some.label[:, None]) & other
     return same.sum(axis=1) / np.maximum(other.sum(axis=1), 1)
@@ -185,8 +185,10 @@ def _mask(
 def _bought(
     some: Split, scores: dict[str, np.ndarray], wrong: np.ndarray, clear: np.ndarray
 ) -> dict[str, Any]:
-    """One vote on the worst-ranked fifth, against one vote on every face. The vote is one of the
-    ten that decide what is wrong, which flatters both."""
+    """Add one vote to the worst-ranked fifth, or to every face.
+
+    The vote is one of the ten that define the truth, which favours both.
+    """
     rng = np.random.default_rng(0)
     vote = np.array([rng.choice(10, p=row / row.sum()) for row in some.votes])
     says = np.where(vote == some.label, 1.0, -1.0)
@@ -208,7 +210,7 @@ def _bought(
 
 
 def _planted(some: Split) -> dict[str, Any]:
-    """Noise made up on faces with eight votes or more for one expression."""
+    """Plant noise on faces with eight votes or more for one expression."""
     sure = some.take(np.flatnonzero(some.votes[:, :_CLASSES].max(axis=1) >= 8))
     truth, rng = sure.plurality, np.random.default_rng(0)
     confusion = np.zeros((_CLASSES, _CLASSES))
@@ -234,7 +236,7 @@ def _planted(some: Split) -> dict[str, Any]:
 
 
 def _teacher(valid: Split, answers: np.ndarray) -> dict[str, Any]:
-    """The shipped rater, which learned from other pictures' votes, on FER2013's labels."""
+    """Audit FER2013's labels by the packaged rater."""
     known = np.flatnonzero(valid.label >= 0)
     some, belief = valid.take(known), answers[known, :_CLASSES].astype(float)
     belief /= belief.sum(axis=1, keepdims=True)
@@ -250,30 +252,30 @@ def _teacher(valid: Split, answers: np.ndarray) -> dict[str, Any]:
 
 
 def _trainer(some: Split, valid: Split, score: np.ndarray) -> dict[str, Any]:
-    """Accuracy on clear valid faces of one linear learner by what it is taught."""
+    """Accuracy of a linear classifier on clear faces, by training labels."""
     rng = np.random.default_rng(0)
     worst = score <= np.quantile(score, 0.3)
     asked = np.stack(
         [rng.multivariate_hypergeometric(row, min(3, row.sum())) for row in some.votes]
     )
     hard, full = np.eye(_CLASSES)[some.label], np.eye(_CLASSES)[some.plurality]
-    # The label that came with the picture is one more vote beside the three that were bought.
-    heard = asked.astype(float)
-    heard[:, :_CLASSES] += hard
-    pooled = _pooled(heard, None)[:, :_CLASSES]
-    mended = np.where(worst[:, None], pooled / pooled.sum(axis=1, keepdims=True), hard)
-    everyone = np.ones(len(some), dtype=bool)
+    # The original label is one more vote beside the three new ones.
+    bought = asked.astype(float)
+    bought[:, :_CLASSES] += hard
+    pooled = _pooled(bought, None)[:, :_CLASSES]
+    corrected = np.where(worst[:, None], pooled / pooled.sum(axis=1, keepdims=True), hard)
+    all_faces = np.ones(len(some), dtype=bool)
     arms = {
-        "FER2013's labels": (hard, everyone),
+        "FER2013's labels": (hard, all_faces),
         "random 30 % dropped": (hard, rng.permutation(~worst)),
         "label_noise's worst 30 % dropped": (hard, ~worst),
-        "three votes on the worst 30 %": (mended, everyone),
-        "three votes on a random 30 %": (_instead(hard, pooled, rng.permutation(worst)), everyone),
-        "plurality of ten votes": (full, everyone),
+        "three votes on the worst 30 %": (corrected, all_faces),
+        "three votes on a random 30 %": (_instead(hard, pooled, rng.permutation(worst)), all_faces),
+        "plurality of ten votes": (full, all_faces),
     }
     clear = valid.votes[:, :_CLASSES].max(axis=1) >= 6
     test = valid.take(np.flatnonzero(clear))
-    right = {name: _taught(some, *arm, test) for name, arm in arms.items()}
+    right = {name: _train(some, *arm, test) for name, arm in arms.items()}
     base = right["FER2013's labels"]
     return {
         name: {
@@ -292,7 +294,7 @@ def _share(right: np.ndarray) -> Any:
     return lambda rows: float(right[rows].mean())
 
 
-def _taught(some: Split, soft: np.ndarray, rows: np.ndarray, test: Split) -> np.ndarray:
+def _train(some: Split, soft: np.ndarray, rows: np.ndarray, test: Split) -> np.ndarray:
     face, expression = np.nonzero((soft > 0.02) & rows[:, None])
     with threadpool_limits(1):
         model = LogisticRegression(C=0.01, max_iter=200)

@@ -1,4 +1,4 @@
-"""Open set: each basic class held out in turn; faces people call unknown; what is no face."""
+"""Open set: held-out classes, unknown faces, and non-faces."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PREVALENCE = (None, 0.05)
 def measured(
     train: Split, valid: Split, answers: np.ndarray, found: np.ndarray, *, rows: int | None = None
 ) -> dict[str, Any]:
-    """AUROC by held-out class, inductive and transductive, and of unknown and not a face.
+    """AUROC by held-out class, and of unknown and not a face.
 
     Args:
-        rows: so many closed training faces, drawn at random; all by default.
+        rows: number of closed training faces, sampled at random; all by default.
     """
     closed = train.take(np.flatnonzero(train.majority))
     if rows is not None and rows < len(closed):
@@ -36,29 +36,29 @@ def measured(
 
 
 def _held_out(closed: Split, pool: Split, held: int) -> dict[str, Any]:
-    taught = closed.take(np.flatnonzero(closed.plurality != held))
-    known = ClosedSet.fit(taught.features, taught.plurality)
+    training = closed.take(np.flatnonzero(closed.plurality != held))
+    known = ClosedSet.fit(training.features, training.plurality)
     assert known is not None
     is_open = pool.plurality == held
     scores = known.scores(pool.features)
     scores["fused"] = known.fused(scores)
-    said = known.model.classes_[_first(known, pool.features)]
+    predicted = known.model.classes_[_first(known, pool.features)]
     figures = {name: _auroc(pool.groups, is_open, score) for name, score in scores.items()}
     for share in _PREVALENCE:
         rows = _at(is_open, share)
         start = scores["fused"][rows]
-        cycle = cycle_training(taught.features, taught.plurality, pool.features[rows], start)
+        cycle = cycle_training(training.features, training.plurality, pool.features[rows], start)
         name = "cycled" if share is None else f"cycled, {share:.0%} open"
         figures[name] = _auroc(pool.groups[rows], is_open[rows], cycle)
     return {
         "open": int(is_open.sum()),
-        "closed accuracy": float((said == pool.plurality)[~is_open].mean()),
+        "closed accuracy": float((predicted == pool.plurality)[~is_open].mean()),
         "auroc": figures,
     }
 
 
 def _first(known: ClosedSet, features: np.ndarray) -> np.ndarray:
-    return known.model.decision_function((features - known.centre) / known.scale).argmax(axis=1)
+    return known.model.decision_function((features - known.center) / known.scale).argmax(axis=1)
 
 
 def _at(is_open: np.ndarray, share: float | None) -> np.ndarray:
@@ -81,11 +81,11 @@ def _auroc(groups: np.ndarray, is_open: np.ndarray, score: np.ndarray) -> dict[s
 def _by_people(valid: Split, answers: np.ndarray, found: np.ndarray) -> dict[str, Any]:
     closed = answers[:, :8] / answers[:, :8].sum(axis=1, keepdims=True)
     entropy = -(closed * np.log(np.maximum(closed, 1e-12))).sum(axis=1)
-    unknown, nobody = valid.votes[:, 8], valid.votes[:, 9]
+    unknown, not_a_face = valid.votes[:, 8], valid.votes[:, 9]
     cases = {
         "unknown is the plurality": unknown == valid.votes.max(axis=1),
         "3 votes or more for unknown": unknown >= 3,
-        "a vote for not a face": nobody >= 1,
+        "a vote for not a face": not_a_face >= 1,
     }
     scores = {
         "rater, mass on unknown and not a face": answers[:, 8:].sum(axis=1),

@@ -88,7 +88,7 @@ def _noise(one: dict[str, Any]) -> list[str]:
            for key in ("ap", "auroc")]  # fmt: skip
     got.append(f"{ours['p1000']:.2f}{_met(ours['p1000'], wanted['p1000'])}")
     teacher, bought = one["teacher"], one["bought"]["one vote on the worst 20 %"]["value"]
-    taught, seen = teacher["rater, margin"], teacher["masks"]
+    rater, seen = teacher["rater, margin"], teacher["masks"]
     trainer = one["trainer"]
     mask = one["masks"]["label_noise"]["f1"]["value"]
     gains = (("three votes on the worst 30 %", 0.06), ("label_noise's worst 30 % dropped", 0.01))
@@ -99,7 +99,7 @@ def _noise(one: dict[str, Any]) -> list[str]:
         f"{one['clear']} of {one['counted']} pictures, {one['prevalence']:.1%} wrong (the average "
         "precision of chance). No votes are used. A linear classifier on gradients and "
         "blendshapes is cross-fitted on FER2013's labels by group of near duplicates; no network "
-        f"was trained, which leaves room. All {one['pictures']} pictures are cross-fitted; those "
+        f"was trained. All {one['pictures']} pictures are cross-fitted; those "
         "on which settings were chosen (the weight of the class, the second pass, the threshold, "
         "what a vote is worth) are not counted.",
         "",
@@ -128,15 +128,15 @@ def _noise(one: dict[str, Any]) -> list[str]:
                     for name, row in one["planted"].items()) + ".",
         "",
         f"The shipped rater as teacher, {teacher['pictures']} clear pictures of valid, "
-        f"{teacher['prevalence']:.1%} wrong: AP {_cell(taught['ap'])} (wanted 0.90"
-        f"{_met(taught['ap']['value'], 0.90)}), AUROC {_cell(taught['auroc'])}. Flags:",
+        f"{teacher['prevalence']:.1%} wrong: AP {_cell(rater['ap'])} (wanted 0.90"
+        f"{_met(rater['ap']['value'], 0.90)}), AUROC {_cell(rater['auroc'])}. Flags:",
         "",
         *_table(["flags", "flagged", "precision", "recall", "F1"], _mask_rows(seen)),
         "",
         "A trainer's gain: one linear learner on the same features, accuracy on clear valid faces.",
         "",
         *_table(
-            ["taught", "accuracy", "gain"],
+            ["training labels", "accuracy", "gain"],
             [[name, _cell(row), _cell(row["gain"], "+.3f")] for name, row in trainer.items()],
         ),
         "",

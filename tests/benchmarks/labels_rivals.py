@@ -1,4 +1,4 @@
-"""Ways to find the ten nearest of every face, to choose between: name to search."""
+"""Nearest-neighbour searches to compare, by name."""
 
 from __future__ import annotations
 

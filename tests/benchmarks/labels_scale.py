@@ -1,4 +1,4 @@
-"""Time and memory: aggregating votes, and one neighbour graph that serves every audit."""
+"""Time and memory of aggregation, and of one neighbour graph."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def measured(
 
 
 def table_of(answers: np.ndarray, each: int) -> VoteTable:
-    """A vote table in which ``each`` raters answer every face; made directly, for its size."""
+    """Build a large vote table with ``each`` raters per face."""
     n = len(answers) // each
     face, rater = np.repeat(np.arange(n), each), np.tile(np.arange(each), n)
     ones = np.ones(n * each)
@@ -69,9 +69,9 @@ def table_of(answers: np.ndarray, each: int) -> VoteTable:
 
 
 def grown(features: np.ndarray, n: int) -> np.ndarray:
-    """float32[n, d]: drawn from two hundred Gaussians, each fitted to real faces that are alike.
+    """Sample float32[n, d] from two hundred Gaussians fitted to real faces.
 
-    Real faces are too few. Drawn ones keep the clusters and the directions in which faces differ.
+    There are too few real faces. Samples keep the clusters and the directions of variation.
     """
     from sklearn.cluster import MiniBatchKMeans
 
@@ -85,13 +85,13 @@ def grown(features: np.ndarray, n: int) -> np.ndarray:
         middle = alike.mean(axis=0)
         with threadpool_limits(1):
             _, spread, axes = np.linalg.svd(alike - middle, full_matrices=False)
-        dice = rng.standard_normal((len(rows), len(spread)), dtype=np.float32)
-        made[rows] = middle + dice * (spread / max(np.sqrt(len(alike) - 1), 1)) @ axes
+        noise = rng.standard_normal((len(rows), len(spread)), dtype=np.float32)
+        made[rows] = middle + noise * (spread / max(np.sqrt(len(alike) - 1), 1)) @ axes
     return made
 
 
 def _apart(work: Callable[..., Any], *given: Any) -> dict[str, Any]:
-    """``work`` in a process of its own, whose peak memory is then that of the work."""
+    """Run ``work`` in a separate process to measure its peak memory."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:
         return pool.submit(_peaked, work, *given).result()
@@ -100,7 +100,7 @@ def _apart(work: Callable[..., Any], *given: Any) -> dict[str, Any]:
 def _peaked(work: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
     with threadpool_limits(1):
         found = work(*given)
-    # Not ru_maxrss: a process begins with the peak of the one that made it.
+    # ru_maxrss starts with the peak of the parent process, so it is not usable.
     status = Path("/proc/self/status").read_text()
     return {**found, "peak_gb": int(status.split("VmHWM:")[1].split()[0]) / 1e6}
 
@@ -141,12 +141,14 @@ def _rival(votes: VoteTable) -> dict[str, float] | None:
 
 
 def _audits(features: np.ndarray) -> dict[str, Any]:
-    """One search by the index, then every audit with what it found."""
+    """Run one search by the index, then every audit with its neighbours."""
     n = len(features)
     rng = np.random.default_rng(1)
     ids = [f"{row:07d}" for row in range(n)]
-    told = (features @ rng.standard_normal((features.shape[1], 8), dtype=np.float32)).argmax(axis=1)
-    label = np.where(rng.random(n) < 0.1, rng.integers(0, 8, n), told)
+    predicted = (features @ rng.standard_normal((features.shape[1], 8), dtype=np.float32)).argmax(
+        axis=1
+    )
+    label = np.where(rng.random(n) < 0.1, rng.integers(0, 8, n), predicted)
     hashes = rng.integers(0, 2**63, n)
     hashes[: n // 10] = hashes[n // 2 : n // 2 + n // 10] ^ 1
     faces = pl.DataFrame(
@@ -177,7 +179,7 @@ def _timed(cpu: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
 
 
 def _recall(features: np.ndarray, near: Neighbours) -> float:
-    """Share of the true ten nearest that are among the ten found, over some faces."""
+    """Recall of the true ten nearest, over a sample of faces."""
     asked = np.random.default_rng(2).choice(
         len(features), min(_ASKED, len(features)), replace=False
     )
@@ -190,8 +192,10 @@ def _recall(features: np.ndarray, near: Neighbours) -> float:
 
 
 def _exponents(sizes: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The power of n by which each grows (least squares in logarithms), and what that makes of
-    1.4 million faces: an extrapolation, nothing of that size was run."""
+    """Fit the power of n of each time, and extrapolate to 1.4 million faces.
+
+    Least squares in logarithms; nothing of that size was run.
+    """
     logs = np.log([row["faces"] for row in sizes])
     found = {}
     for name in sizes[0]["cpu_s"]:

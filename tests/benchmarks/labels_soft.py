@@ -1,4 +1,4 @@
-"""Soft labels from k of ten votes, against the votes left out and against all ten."""
+"""Soft labels from k of ten votes, against the rest and all ten."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ WANTED = {"next": (1.02, 0.97, 0.95), "ten": (0.235, 0.170, 0.122)}
 
 
 def measured(train: Split, valid: Split, answers: np.ndarray) -> dict[str, Any]:
-    """Cross-entropy against the votes left out (nats) and total variation to all ten, by method
-    and k; and the difference of the best of ours to the best baseline, with intervals."""
+    """Measure each method at each k, and the difference to the best baseline.
+
+    Cross-entropy against the votes left out (nats) and total variation to all ten, with intervals.
+    """
     rows = (valid.votes[:, 9] == 0) & (valid.votes.sum(axis=1) == 10)
     votes, groups, belief = valid.votes[rows], valid.groups[rows], answers[rows].astype(float)
     belief /= belief.sum(axis=1, keepdims=True)
@@ -71,7 +73,7 @@ def _mean(values: np.ndarray) -> Any:
 
 
 def _against(loss: dict[tuple[str, int, str], np.ndarray], groups: np.ndarray) -> dict[str, Any]:
-    """Ours less the best baseline, paired; below zero is better."""
+    """Paired difference to the best baseline; below zero is better."""
     found = {}
     for target, ours in (("next", "pooled"), ("ten", "pooled_panel")):
         for k in KS:
@@ -109,17 +111,19 @@ def _leaned(drawn: np.ndarray, towards: np.ndarray, strength: float) -> np.ndarr
 
 
 def _by_library(drawn: np.ndarray, library: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Mean of the training vote vectors, each weighted by the chance to draw these votes from it
-    (without replacement)."""
+    """Average training vote vectors by their likelihood of these votes.
+
+    The votes are drawn without replacement.
+    """
     from scipy.special import gammaln
 
     sums = np.zeros((len(drawn), len(ANSWERS)))
     patterns, number = np.unique(drawn, axis=0, return_inverse=True)
     found = np.zeros((len(patterns), len(ANSWERS)))
     for row, pattern in enumerate(patterns):
-        room = library - pattern
-        fits = (room >= 0).all(axis=1)
-        logs = (gammaln(library[fits] + 1) - gammaln(room[fits] + 1)).sum(axis=1)
+        rest = library - pattern
+        fits = (rest >= 0).all(axis=1)
+        logs = (gammaln(library[fits] + 1) - gammaln(rest[fits] + 1)).sum(axis=1)
         weight = np.exp(logs) * times[fits]
         found[row] = (weight[:, None] * library[fits]).sum(axis=0) if fits.any() else pattern
     sums[:] = found[number]
@@ -135,7 +139,7 @@ def _pooled(drawn: np.ndarray, belief: np.ndarray | None, panel: int | None = No
 
 
 def _crowdlab(drawn: np.ndarray, belief: np.ndarray) -> np.ndarray:
-    votes = _seated(drawn)
+    votes = _anonymous_votes(drawn)
     machine = pl.DataFrame(
         {
             "face_id": [f"{row:06d}" for row in range(len(drawn))],
@@ -155,8 +159,8 @@ def _crowdlab(drawn: np.ndarray, belief: np.ndarray) -> np.ndarray:
     return np.hstack([closed * (1 - opened), opened, np.zeros_like(opened)])
 
 
-def _seated(drawn: np.ndarray) -> pl.DataFrame:
-    """Counts as rows of a vote table; who sits where means nothing, so seats are shuffled."""
+def _anonymous_votes(drawn: np.ndarray) -> pl.DataFrame:
+    """Convert counts to vote rows with shuffled anonymous raters."""
     rng, rows = np.random.default_rng(0), []
     for face, counts in enumerate(drawn.astype(int)):
         given = rng.permutation(np.repeat(np.arange(len(ANSWERS)), counts))
@@ -165,8 +169,10 @@ def _seated(drawn: np.ndarray) -> pl.DataFrame:
 
 
 def _simulated(valid: Split, *, n: int = 2000, each: int = 3) -> dict[str, float]:
-    """Share of right labels by twenty simulated raters of known skill, three a face; the truth is
-    FER+'s plurality. Counts have no rater ids, so skill can only be judged like this."""
+    """Accuracy with twenty simulated raters of known skill, three per face.
+
+    The truth is FER+'s plurality. FER+ has no rater ids, so raters must be simulated.
+    """
     rng = np.random.default_rng(0)
     rows = np.flatnonzero(valid.majority)[:n]
     truth, skill = valid.plurality[rows], np.linspace(0.35, 0.95, 20)

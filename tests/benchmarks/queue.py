@@ -1,9 +1,8 @@
-"""How much better the queue spends votes than chance: ``python -m tests.benchmarks.queue``.
+"""Benchmark the label queue: ``python -m tests.benchmarks.queue``.
 
-Ten people answered every image of the FER+ validation file. The simulation hides their answers
-and uncovers them one by one, in an order drawn once per image, where a policy asks for the next
-one. What a policy has bought is measured against the whole ten. Writes ``results/queue.json`` and
-``results/queue.md``; a policy that loses stays in the table.
+Every image of the FER+ validation file has ten votes. The simulation hides them and reveals one
+whenever a policy requests a vote, in a random order per image. The votes so far are compared with
+all ten. Writes ``results/queue.json`` and ``results/queue.md``, with every policy.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ STRENGTHS = (1.0, 2.0, 4.0, 8.0)
 
 
 def drawn(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """int[n, 10]: each face's ten answers in the order they will be uncovered; -1 where fewer."""
+    """Shuffle each face's ten answers: int[n, 10], -1 if there are fewer."""
     order = np.full((len(truth), WANTED), -1)
     for row, counts in enumerate(truth):
         answers = rng.permutation(np.repeat(np.arange(len(ANSWERS)), counts))[:WANTED]
@@ -42,14 +41,14 @@ def drawn(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def spent(
     policy: Policy, truth: np.ndarray, machine: np.ndarray, seed: int
 ) -> list[dict[str, Any]]:
-    """One row per budget: how far the labels bought so far are from the ten votes."""
+    """Measure the error of the labels at each budget, one row each."""
     rng = np.random.default_rng(seed)
     order = drawn(truth, rng)
     counts, had = np.zeros(truth.shape), np.zeros(len(truth), dtype=int)
     rows, total = [], 0
     for budget in BUDGETS:
         while total < round(budget * len(truth)):
-            # As a pipeline would: a quarter of a vote per face, then look again.
+            # Like the pipeline: a quarter of a vote per face, then a new ranking.
             step = min(len(truth) // 4, round(budget * len(truth)) - total)
             given = np.minimum(policy(counts, machine, step, rng), WANTED - had)
             for row in np.nonzero(given)[0]:
@@ -65,11 +64,10 @@ def spent(
 
 
 def errors(counts: np.ndarray, truth: np.ndarray, machine: np.ndarray) -> dict[str, float]:
-    """Distance of the labels bought from those of all ten votes.
+    """Measure the error of labels against those of all ten votes.
 
-    ``distance``: total variation between the ten votes' shares and the belief of machine and votes
-    so far, the same for every policy. ``wrong``: share of faces whose plurality it misses, of
-    those where ten votes have one.
+    ``distance``: total variation between the shares of all ten votes and the posterior of machine
+    and votes so far. ``wrong``: share of faces with a wrong plurality, of those with a unique one.
     """
     whole = truth / truth.sum(axis=1, keepdims=True)
     belief = active_learning.MACHINE_VOTES * machine + counts
@@ -84,7 +82,7 @@ def errors(counts: np.ndarray, truth: np.ndarray, machine: np.ndarray) -> dict[s
 
 
 def votes_for(rows: list[dict[str, Any]], distance: float) -> float | None:
-    """Votes per face, by interpolation, until the mean distance is down to ``distance``."""
+    """Interpolate the votes per face that reach the mean ``distance``."""
     found = [(row["distance"], row["votes_per_face"]) for row in rows][::-1]
     if not found[0][0] <= distance <= found[-1][0]:
         return None
@@ -99,7 +97,7 @@ def mean_rows(runs: list[list[dict[str, Any]]]) -> list[dict[str, float]]:
 
 
 def machine_of(parquet: Path, kept: Path | None) -> np.ndarray:
-    """float[n, 10]: the default rater on every image, the open set in the last two columns."""
+    """Rate every image: float[n, 10], open set in the last two columns."""
     if kept is not None and kept.is_file():
         stored = np.load(kept)
         closed, opened = stored["e"], stored["o"]
@@ -145,8 +143,10 @@ def measured(parquet: Path, kept: Path | None, faces: int | None) -> dict[str, A
 
 
 def strengths(truth: np.ndarray, machine: np.ndarray) -> dict[str, list[dict[str, float]]]:
-    """The queue's budget with the machine counting as more or fewer votes, on one half: the even
-    rows. The constant is chosen there."""
+    """Measure the queue's budget by the votes that the machine counts as.
+
+    Only the even rows are used; MACHINE_VOTES is chosen on them.
+    """
     chosen, found = active_learning.MACHINE_VOTES, {}
     try:
         for strength in STRENGTHS:
@@ -159,8 +159,8 @@ def strengths(truth: np.ndarray, machine: np.ndarray) -> dict[str, list[dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.queue", description=__doc__)
-    parser.add_argument("--faces", type=int, help="only so many images")
-    parser.add_argument("--ratings", type=Path, help="an .npz that keeps the rater's answers")
+    parser.add_argument("--faces", type=int, help="number of images")
+    parser.add_argument("--ratings", type=Path, help=".npz cache of the rater's answers")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     parquet = valid(parser)

@@ -1,4 +1,4 @@
-"""Whom to ask next: the policies that ``tests.benchmarks.queue`` compares."""
+"""Policies of the queue benchmark: which faces get the next votes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS
 
 WANTED = 10
-"""Votes that each face has to give."""
+"""Votes available per face."""
 
 Policy = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
-"""From answers so far [n, 10], the machine's distribution [n, 10] and a number of votes to the
-votes each face gets now [n]."""
+"""Map votes so far [n, 10], machine distribution [n, 10] and a budget to new votes per face [n]."""
 
 
 def at_random(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """Any face that has not had all its votes, each as likely as any other."""
+    """A random face that still needs votes."""
     given = np.zeros(len(counts), dtype=int)
-    room = np.repeat(np.arange(len(counts)), (WANTED - counts.sum(axis=1)).astype(int))
-    np.add.at(given, rng.permutation(room)[:votes], 1)
+    missing = np.repeat(np.arange(len(counts)), (WANTED - counts.sum(axis=1)).astype(int))
+    np.add.at(given, rng.permutation(missing)[:votes], 1)
     return given
 
 
 def in_turns(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """Every face gets its next vote before any gets one more; ties are drawn."""
+    """The face with the fewest votes; random on a tie."""
     given = np.zeros(len(counts), dtype=int)
     order = np.lexsort((rng.random(len(counts)), counts.sum(axis=1)))
     given[order[:votes]] = 1
@@ -37,7 +36,7 @@ def in_turns(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> n
 
 
 def by_queue(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """The budget of ``next_faces``, as the pipeline spends it."""
+    """The budget of ``next_faces``, as in the pipeline."""
     names, queued = _queued(counts, machine, budget=votes)
     wanted = dict(queued.select("face_id", "wanted_votes").iter_rows())
     had = counts.sum(axis=1).astype(int)
@@ -45,15 +44,14 @@ def by_queue(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> n
 
 
 def by_priority(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """One vote each for the faces of highest ``priority``: the order without the budget."""
+    """One vote each for the faces of highest ``priority``, without budget."""
     names, queued = _queued(counts, machine, limit=votes)
     chosen = set(queued["face_id"])
     return np.array([int(name in chosen) for name in names])
 
 
 def by_activelab(counts: np.ndarray, machine: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-    """One vote each for the faces of lowest ActiveLab score (Goh and Mueller, 2023,
-    arXiv:2301.11856), cleanlab's implementation."""
+    """One vote each for the faces of lowest ActiveLab score, by cleanlab."""
     from annotation.sampling.active_learning import activelab_scores
 
     scores = activelab_scores(counts, machine)
@@ -75,7 +73,7 @@ POLICIES: dict[str, Policy] = {
 def _queued(
     counts: np.ndarray, machine: np.ndarray, *, budget: int | None = None, limit: int | None = None
 ) -> tuple[list[str], pl.DataFrame]:
-    """Names of the faces, and what ``next_faces`` makes of them."""
+    """Face ids, and the queue of ``next_faces``."""
     names = [f"f{number:05d}" for number in range(len(counts))]
     queued = next_faces(
         pl.DataFrame({"face_id": names}),
@@ -92,7 +90,7 @@ def _queued(
 
 
 def _long_votes(names: list[str], counts: np.ndarray) -> pl.DataFrame:
-    """Counts as a long vote table; who voted is not known, so every vote has a rater of its own."""
+    """Convert counts to votes; each vote gets its own rater id."""
     face, answer = np.nonzero(counts)
     times = counts[face, answer].astype(int)
     face, answer = np.repeat(face, times), np.repeat(answer, times)

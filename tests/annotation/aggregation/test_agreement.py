@@ -1,4 +1,4 @@
-"""Krippendorff's alpha, against values computed by hand and from the textbook."""
+"""Krippendorff's alpha against values by hand and from the textbook."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SKILLS = (0.9, 0.8, 0.7, 0.6, 0.35)
 
 
 def simulated(n: int = 200, *, seed: int = 0, skills: tuple[float, ...] = SKILLS) -> pl.DataFrame:
-    """Raters of known skill; each sees most faces. The truth of face i is expression i mod 4."""
+    """Simulate raters of known skill; face i shows expression i mod 4."""
     rng = np.random.default_rng(seed)
     rows = [
         (f"f{face:04d}", f"r{rater}",

@@ -1,4 +1,4 @@
-"""Dirichlet mixture: against enumeration and sampling, and label uncertainty."""
+"""Dirichlet mixture against enumeration and sampling; uncertainty."""
 
 from __future__ import annotations
 

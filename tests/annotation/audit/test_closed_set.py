@@ -12,7 +12,7 @@ N, WIDTH = 60, 20
 
 
 def faces(seed: int = 0, *, n: int = N, apart: float = 3.5) -> tuple[np.ndarray, np.ndarray]:
-    """Four classes of n faces; class 3 is close to class 0, like an unknown expression."""
+    """Make four classes of n faces; class 3 is close to class 0."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(4, WIDTH))
     centres[3] = 0.4 * centres[0] + 0.8 * centres[3]

@@ -1,4 +1,4 @@
-"""Nearest neighbours: the index against all pairs, and one search for all audits."""
+"""Nearest neighbours: the index against all pairs, shared by audits."""
 
 from __future__ import annotations
 

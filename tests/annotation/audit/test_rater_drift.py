@@ -19,7 +19,7 @@ STEADY = ("a", "b", "c")
 
 
 def table(*rows: tuple[int, str, str]) -> pl.DataFrame:
-    """Rows of (face number, rater, label); a face is answered at its number of minutes."""
+    """Rows of (face, rater, label); face i is answered at minute i."""
     timed = [
         (f"f{face:03d}", rater, label, START + timedelta(minutes=face))
         for face, rater, label in rows
