@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline import label_progress
+from annotation.label_studio import progress
 from pipeline.settings import Settings
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
@@ -110,7 +110,7 @@ def test_views__read_tables_of_older_version(tmp_path: Path) -> None:
     pl.read_parquet(path).drop(NEW).write_parquet(path)
     assert labels(home) == [("person-a", "fear"), ("person-b", "anger")]
     assert tables.read(home, "annotations").select(NEW).null_count().row(0) == (2,) * len(NEW)
-    assert label_progress.progress_of(Settings(home=home.root))["votes"] == 2
+    assert progress.summary(Settings(home=home.root).label_studio)["votes"] == 2
     # Files with and without the new columns are read together.
     newer = pl.DataFrame(
         [event(3, "person-c", "fear", au=[{"unit": 12, "intensity": 0.5}])],
