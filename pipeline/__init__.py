@@ -1,1 +1,1 @@
-"""What runs, when, on which batch: Dagster, the command line, and the way to faces."""
+"""Ingestion, assets, runs and command line."""

@@ -1,4 +1,4 @@
-"""Code location of Dagster: every asset, check, job and sensor of ``pipeline.defs``."""
+"""Code location of Dagster: all assets, checks, jobs and sensors."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The whole loop on sample clips that installed packages carry."""
+"""Run the whole loop on sample clips of installed packages."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _CLIPS = (
 
 
 def clips() -> list[dict[str, Any]]:
-    """The sample clips as rows of ``sources.jsonl``.
+    """Return the sample clips as rows of ``sources.jsonl``.
 
     Raises:
-        SettingsError: a package or its file is not there.
+        SettingsError: a package or its file is missing.
     """
     return [_clip(*row) for row in _CLIPS]
 
@@ -48,9 +48,9 @@ def _clip(package: str, file: str, subject: str | None, licence: str) -> dict[st
     folder = Path(spec.origin).parent if spec and spec.origin else None
     if folder is None or not (folder / file).exists():
         raise SettingsError(
-            f"the sample clip {file} in the installed package {package}",
+            f"The package {package} lacks the sample clip {file}",
             got="no such file",
-            hint="install the project again with its locked dependencies",
+            hint="install risorius again",
         )
     return {
         "uri": str(folder / file),

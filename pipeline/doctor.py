@@ -1,4 +1,4 @@
-"""What is installed, reachable and configured; what is wrong and how to mend it."""
+"""Check installation, servers and settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report; ``state`` is ``ok``, ``note`` or ``wrong``."""
+    """One line of the report; ``state`` is ``ok``, ``note`` or ``wrong``."""
 
     what: str
     state: str
@@ -30,10 +30,10 @@ class Finding:
 
 
 def examine(settings: Settings, *, verify: bool = False) -> list[Finding]:
-    """Every finding, in the order a newcomer would ask.
+    """Run every check.
 
     Args:
-        verify: read the whole home and compare every checksum; takes as long as reading it.
+        verify: read the whole home and compare every checksum.
     """
     home = settings.place
     checks: list[Callable[[], Finding]] = [
@@ -97,9 +97,9 @@ def _home(home: Home) -> Finding:
     free = shutil.disk_usage(existing if existing.exists() else "/").free / 1e9
     found = f"{home.root}, {free:.0f} GB free"
     if not home.root.exists():
-        return Finding("home", "note", f"{home.root} is not there yet", "run risorius demo")
+        return Finding("home", "note", f"{home.root} does not exist yet", "run risorius demo")
     if free < _LOW_DISK_GB:
-        return Finding("home", "note", found, "make room, or name another disk with --home")
+        return Finding("home", "note", found, "free space, or name another disk with --home")
     return Finding("home", "ok", found)
 
 
@@ -116,8 +116,8 @@ def _engine(settings: Settings) -> Finding:
         return Finding("engine", "ok", f"local, {settings.workers or local.cores()} processes")
     from pipeline.execution.ray import connect
 
-    room = connect().cluster_resources()
-    found = f"Ray: {room.get('CPU', 0):g} CPU, {room.get('GPU', 0):g} GPU"
+    resources = connect().cluster_resources()
+    found = f"Ray: {resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU"
     return Finding("engine", "ok", found)
 
 

@@ -1,4 +1,4 @@
-"""Import a labelled image dataset: images become faces, its labels become annotations."""
+"""Import a labelled image dataset as faces and annotations."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ImportReport:
 
 
 def run(settings: Settings, folder: str, *, name: str | None = None) -> ImportReport:
-    """Ingest the images of a folder and write their votes into ``annotations``.
+    """Ingest the images of a folder and record their votes.
 
     Images go through the standard pipeline: detection, alignment, quality gate. The votes of an
     image belong to its best kept face. A second run repeats nothing; if the metadata changed, the
@@ -187,7 +187,7 @@ def _annotations(
 
 
 def _rater_id(vote: SourceVote, *, salt: str, batch: str) -> str:
-    """Return a pseudonym. Names of seats stay readable: they identify no person."""
+    """Return a pseudonym; names of seats identify no person and stay."""
     hidden = pseudonym("person", salt, f"{batch}|{vote.rater}")
     if vote.rater.startswith("seat-"):
         return hidden.replace("person-", f"person-{vote.rater}-")
@@ -195,7 +195,7 @@ def _rater_id(vote: SourceVote, *, salt: str, batch: str) -> str:
 
 
 def _best_faces(home: Home, batch: str) -> dict[str, str]:
-    """Return the best kept face by address of its image; duplicates share a face."""
+    """Return the best kept face by image address; duplicates share one."""
     videos = tables.read(home, "videos", batch=batch).select("uri", "video_id")
     found = tables.scan(home, "faces").filter(pl.col("verdict") == "kept")
     best = (

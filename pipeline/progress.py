@@ -12,7 +12,7 @@ _listeners: list[Listener] = []
 
 
 def report(stage: str, item: str, done: int, total: int) -> None:
-    """Report to every listener that ``done`` of ``total`` items have left ``stage``."""
+    """Report that ``done`` of ``total`` items have left ``stage``."""
     for listener in _listeners:
         listener(stage, item, done, total)
 

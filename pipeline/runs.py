@@ -1,4 +1,4 @@
-"""Materialize assets in this process, recorded in the home's own Dagster instance."""
+"""Run jobs in this process, recorded in the home's Dagster instance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RANGE_END = "dagster/asset_partition_range_end"
 
 
 class RunError(RisoriusError):
-    """A Dagster run stopped: a step failed or a blocking check found what must not pass."""
+    """A Dagster run failed in a step or a blocking check."""
 
 
 def add_batch(home: Home, batch: str) -> None:
@@ -32,7 +32,7 @@ def add_batch(home: Home, batch: str) -> None:
 
 
 def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, dict[str, Any]]:
-    """Run one job to its end and return the metadata of each asset it materialized.
+    """Run one job; return the metadata of each materialized asset.
 
     Args:
         job: a job of ``pipeline/defs/jobs.py``.
@@ -40,7 +40,7 @@ def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, 
 
     Raises:
         RunError: a step or a blocking check failed; says which and why.
-        RisoriusError: what a step itself raised on purpose, unchanged.
+        RisoriusError: raised by a step, unchanged.
     """
     import dagster as dg
 
@@ -56,7 +56,7 @@ def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, 
         except RisoriusError:
             raise
         except dg.DagsterExecutionInterruptedError:
-            # Dagster's word for Ctrl-C; the run is recorded as failed and can be run again.
+            # Ctrl-C; the run is recorded as failed and can be run again.
             raise KeyboardInterrupt from None
         except Exception as error:
             raise _explain(job, error) from error
@@ -79,7 +79,7 @@ def _definitions() -> dg.Definitions:
 def _explain(job: str, error: Exception) -> RisoriusError:
     cause: BaseException | None = error
     seen: set[int] = set()
-    # Template engines leave errors that are their own context.
+    # Template engines raise errors that are their own context.
     while cause is not None and id(cause) not in seen:
         if isinstance(cause, RisoriusError):
             return cause
@@ -87,12 +87,12 @@ def _explain(job: str, error: Exception) -> RisoriusError:
         cause = cause.__cause__ or cause.__context__
     if type(error).__name__ == "DagsterInvariantViolationError":
         return SettingsError(
-            f"a job {job} that can run",
+            f"The job {job} cannot run",
             got=str(error).splitlines()[0],
             hint="run `risorius doctor`",
         )
     return RunError(
-        f"the job {job} to end well",
+        f"The job {job} failed",
         got=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
         hint="look at the run in the Dagster UI (`risorius dev`), or add --debug",
     )

@@ -295,7 +295,7 @@ class Setting:
 
 
 def describe(settings: Settings) -> list[Setting]:
-    """List all settings in the order of their declaration, thresholds of the gate included."""
+    """List all settings and thresholds in the order of declaration."""
     return list(_described(settings, prefix="RISORIUS_"))
 
 

@@ -1,4 +1,7 @@
-"""Command line ``risorius``. Commands import heavy modules themselves, so help is fast."""
+"""Command line ``risorius``.
+
+Commands import heavy modules themselves, so that help is fast.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ app.add_typer(admin.app)
 
 
 def main() -> None:
-    """Run the command line: exit 0 done, 1 failed with one message, 2 wrong usage."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 failed with one message, 2 wrong usage.
+    """
     from warehouse.errors import RisoriusError
     from warehouse.masking import mask
 

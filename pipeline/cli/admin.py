@@ -1,4 +1,4 @@
-"""The commands ``risorius sql``, ``doctor``, ``backup``, ``restore`` and ``migrate``."""
+"""Commands ``sql``, ``doctor``, ``backup``, ``restore``, ``migrate``."""
 
 from __future__ import annotations
 
@@ -98,9 +98,10 @@ def doctor(
 def backup(
     session: Session, file: Annotated[Path, typer.Argument(help="The tar file to write.")]
 ) -> None:
-    """Write the home into one file while it is in use: tables, media, releases, votes.
+    """Back up the home while it is in use.
 
-    The file holds accounts and the salt of pseudonyms: protect it like the home.
+    Writes tables, media, releases and votes into one file. The file holds accounts and the
+    salt of pseudonyms: protect it like the home.
     """
     from warehouse.storage import backup
 
@@ -131,7 +132,7 @@ def restore(
 
 @command(app, "migrate")
 def migrate(session: Session) -> None:
-    """Upgrade the tables of an older home to this version's schema. Back up first."""
+    """Upgrade the tables of an older home to this schema. Back up first."""
     from pipeline import progress
     from warehouse.storage import migrations
 

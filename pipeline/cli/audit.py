@@ -32,7 +32,7 @@ def audit(session: Session) -> None:
 
 
 def findings(home: Home) -> list[dict[str, Any]]:
-    """Return per audit: faces, flagged faces, mean score and the worst; last the decisions."""
+    """Return counts and worst faces per audit, then the decisions."""
     from warehouse.storage import views
 
     counts = views.query(

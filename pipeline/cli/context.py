@@ -1,4 +1,4 @@
-"""Shared by all commands: settings, output, and the options --home --json --debug."""
+"""Settings, output and the options --home --json --debug of commands."""
 
 from __future__ import annotations
 
@@ -89,7 +89,10 @@ class Session:
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Any]], Any]:
-    """Register ``function(session, …)`` as a command that also takes --home, --json, --debug."""
+    """Register a command ``function(session, …)``.
+
+    The command also takes --home, --json and --debug.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = get_type_hints(function, include_extras=True)

@@ -35,11 +35,12 @@ def forget(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
 ) -> None:
-    """Erase a subject or a video from tables, media, Label Studio and every release.
+    """Erase a subject or a video from the whole home.
 
-    Affected releases are rewritten and their old versions withdrawn. The home is then searched
-    for remaining data. Run the command again to continue an interrupted erasure. From then on
-    ingest refuses the files, until --again allows them.
+    Covers tables, media, Label Studio and every release. Affected releases are rewritten and
+    their old versions withdrawn. The home is then searched for remaining data. Run the command
+    again to continue an interrupted erasure. From then on ingest refuses the files, until
+    --again allows them.
     """
     if hub:
         _withdraw(session)

@@ -16,9 +16,10 @@ def demo(
     session: Session,
     raters: Annotated[int, typer.Option("--raters", min=3, max=20, help="Simulated raters.")] = 4,
 ) -> None:
-    """Run the whole loop on sample clips: a real Label Studio, simulated raters, a release.
+    """Run the whole loop on sample clips.
 
-    Run it again in the same home to continue an interrupted run; finished steps are skipped.
+    Uses a real Label Studio with simulated raters and writes a release. Run it again in the
+    same home to continue an interrupted run; finished steps are skipped.
     """
     from pipeline.demo import run
 
@@ -37,11 +38,12 @@ def ingest(
         str | None, typer.Option("--batch", help="Name of the batch. Default: the folder's name.")
     ] = None,
 ) -> None:
-    """Find the faces in videos or images; videos.csv may declare subjects and licences.
+    """Find the faces in videos or images.
 
-    Files are referenced, not copied. Archives are unpacked and URLs (https, s3 and whatever
-    fsspec supports) fetched. Run it again to process only what changed. An unreadable file is
-    listed in the summary and does not fail the batch.
+    A videos.csv beside the files may declare subjects and licences. Files are referenced, not
+    copied. Archives are unpacked and URLs (https, s3 and whatever fsspec supports) fetched. Run
+    it again to process only what changed. An unreadable file is listed in the summary and does
+    not fail the batch.
     """
     from pipeline import runs
     from pipeline.ingest import batches
@@ -63,7 +65,7 @@ def import_(
         str | None, typer.Option("--name", help="Name of the batch. Default: the folder's name.")
     ] = None,
 ) -> None:
-    """Import a labelled image dataset: one label or several raters' votes per image.
+    """Import a labelled image dataset.
 
     metadata has one row per image (file_name) with label, or votes (expression: count), or one
     row per vote (file_name, rater_id, label). Synonyms of expressions are understood. Run it

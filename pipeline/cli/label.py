@@ -19,21 +19,21 @@ app = typer.Typer(help="Send faces to annotators and fetch their votes.", no_arg
 
 WatchOption = Annotated[
     bool,
-    typer.Option("--watch", help="Go on every 30 seconds, and when a vote comes in, until Ctrl-C."),
+    typer.Option("--watch", help="Repeat every 30 seconds, and at each new vote, until Ctrl-C."),
 ]
 BudgetOption = Annotated[
     int | None,
-    typer.Option("--budget", min=0, help="Votes to ask for, spent where they buy most."),
+    typer.Option("--budget", min=0, help="Votes to request, allocated where they help most."),
 ]
 ReaskOption = Annotated[
     int | None,
-    typer.Option("--reask", min=0, help="More votes for every face that an audit doubts."),
+    typer.Option("--reask", min=0, help="Extra votes for every face that an audit flags."),
 ]
 RestoreOption = Annotated[
     bool,
     typer.Option(
         "--restore-config",
-        help="Put back a labeling page edited by hand, and the addresses of its pictures.",
+        help="Restore a labeling page that was edited, and its media storage.",
     ),
 ]
 _PAUSE_S = 30
@@ -48,13 +48,13 @@ def push(
     reask: ReaskOption = None,
     restore_config: RestoreOption = False,
 ) -> None:
-    """Send queued faces to Label Studio; a face already there is not sent again."""
+    """Create Label Studio tasks for queued faces without one."""
     settings = session.settings(vote_budget=budget, reask_votes=reask)
     if restore_config:
         from annotation.label_studio import sync
 
         for number in sync.restore_configs(settings.label_studio):
-            session.console.print(f"put back the labeling config of project {number}")
+            session.console.print(f"restored the labeling config of project {number}")
     _repeat(
         session, ("label_push",), ("label_queue", "studio_tasks"), pause=_sleep if watch else None
     )
@@ -62,7 +62,7 @@ def push(
 
 @command(app, "pull")
 def pull(session: Session, watch: WatchOption = False) -> None:
-    """Fetch every vote, edit and deletion since the last pull, and make soft labels of them."""
+    """Pull new votes, edits and deletions, and update soft labels."""
     jobs, assets = ("label_pull", "label_requeue"), ("annotations", "soft_labels", "label_queue")
     if not watch:
         _repeat(session, jobs, assets, pause=None)
@@ -141,14 +141,14 @@ def _repeat(
     home = session.home()
     while True:
         with session.watching():
-            made = {
-                asset: told for job in jobs for asset, told in runs.materialize(home, job).items()
-            }
+            made: dict[str, dict[str, Any]] = {}
+            for job in jobs:
+                made |= runs.materialize(home, job)
         facts = {
             f"{asset} {name.replace('dagster/row_count', 'rows')}": value
             for asset in assets
             for name, value in made.get(asset, {}).items()
-            # Tables and pictures are for the Dagster page.
+            # Tables and pictures belong to the Dagster page.
             if isinstance(value, int | str) and not str(value).startswith(("|", "!", "_", "-"))
         }
         links = str(made.get("studio_tasks", {}).get("own order", ""))

@@ -1,4 +1,4 @@
-"""The commands ``risorius release``: create, list, show, diff, publish, export."""
+"""``risorius release``: create, list, show, diff, publish, export."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def create(
         bool, typer.Option("--drop-forbidden", help="Leave forbidden rows out instead of refusing.")
     ] = False,
 ) -> None:
-    """Write a new version of the dataset, if anything changed since the last one."""
+    """Write a new version of the dataset, if anything changed."""
     from pipeline import runs
 
     settings = session.settings(
@@ -109,7 +109,7 @@ def diff(
     new: Annotated[str, typer.Argument(help="The later version.")] = "latest",
     name: Annotated[str | None, typer.Option("--name", help="Default: faces.")] = None,
 ) -> None:
-    """Show what was added, removed and changed between two versions, by reason."""
+    """Show what was added, removed and changed between two versions."""
     from warehouse import releases
 
     settings = session.settings(release=name)
@@ -131,10 +131,10 @@ def publish(
         bool, typer.Option("--dry-run", help="List the files without uploading.")
     ] = False,
 ) -> None:
-    """Upload a version to the Hugging Face Hub, private unless --public, and tag it.
+    """Upload a version to the Hugging Face Hub and tag it.
 
-    Run the command again to continue an interrupted upload. The token is the one of
-    huggingface_hub.
+    The repository is private unless --public. Run the command again to continue an interrupted
+    upload. The token is the one of huggingface_hub.
     """
     from warehouse import releases
 

@@ -91,7 +91,7 @@ def serve(
 
 @command(studio, "up")
 def up(session: Session) -> None:
-    """Start Label Studio on loopback, if it does not run, and print its address."""
+    """Start Label Studio on loopback and print its address."""
     settings = session.settings()
     address = settings.label_studio.address(progress=session.console.print)
     login = settings.label_studio.login()

@@ -1,4 +1,4 @@
-"""The Dagster instance of a home: SQLite in its folder, or the Postgres of the settings."""
+"""Dagster instance of a home, on SQLite or Postgres."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ load_from:
 
 
 def workspace(home: Home) -> Path:
-    """A workspace file that names the code location, wherever Dagster is started from."""
+    """Write the workspace file that names the code location."""
     path = home.dagster / "workspace.yaml"
     if not path.exists():
         atomic.write_text(path, _WORKSPACE)
@@ -72,14 +72,14 @@ def workspace(home: Home) -> Path:
 
 
 def open_instance(home: Home) -> DagsterInstance:
-    """The instance under ``<home>/dagster``; sets ``DAGSTER_HOME`` and ``RISORIUS_HOME``.
+    """Open the instance in ``<home>/dagster``.
 
-    Runs that a killed process left behind as started are marked failed, so that the UI does
-    not show them running for ever, and the half-written files it left are removed.
+    Sets ``DAGSTER_HOME`` and ``RISORIUS_HOME``. Runs that a killed process left as started are
+    marked failed, and its half-written files removed.
 
     Raises:
-        SettingsError: Postgres is asked for and not installed, not reachable or refuses us; or
-            ``dagster.yaml`` asks for it and no address is set.
+        SettingsError: Postgres is configured but not installed, reachable or accessible; or
+            ``dagster.yaml`` names it and no address is set.
     """
     from dagster import DagsterInstance
 
@@ -92,21 +92,21 @@ def open_instance(home: Home) -> DagsterInstance:
         if not os.environ.get(POSTGRES):
             raise
         raise SettingsError(
-            f"a Postgres database at {POSTGRES}",
+            f"Cannot connect to Postgres of {POSTGRES}",
             got=mask(str(error).strip().splitlines()[0]),
-            hint="start it, mend the address, or unset it to keep runs in SQLite",
+            hint="start it, fix the address, or unset it to keep runs in SQLite",
         ) from None
-    if _bury_dead_runs(instance, home.dagster / "storage"):
+    if _fail_dead_runs(instance, home.dagster / "storage"):
         # Only then: looking through every crop of a large home takes seconds.
         atomic.delete_stale_drafts(home.root, older_than_s=_DAY_S, now=time.time)
     return instance
 
 
 def configure(home: Home) -> Path:
-    """``dagster.yaml`` of a home, made when missing. Added to an older one: the instance that
-    masks what it stores; with Postgres set, its storage.
+    """Write or complete ``dagster.yaml``; return its path.
 
-    The address itself, which holds a password, stays in the environment.
+    An older file gains the instance class that masks secrets, and with Postgres its storage. The
+    address of Postgres holds a password and stays in the environment.
     """
     from pipeline import settings
 
@@ -120,8 +120,8 @@ def configure(home: Home) -> Path:
         text = f"{text.rstrip()}\n{_MASKED}"
     if wanted is not None:
         _need_driver()
-        # Dagster and its children read it there. Dagster's driver is psycopg2, which SQLAlchemy
-        # takes only when told so.
+        # Dagster and its child processes read it there. Dagster's driver is psycopg2, which
+        # SQLAlchemy uses only if the scheme names it.
         scheme, _, rest = wanted.get_secret_value().partition("://")
         plain = scheme in ("postgres", "postgresql")
         os.environ[POSTGRES] = f"{'postgresql+psycopg2' if plain else scheme}://{rest}"
@@ -129,7 +129,7 @@ def configure(home: Home) -> Path:
             text += _STORAGE
     elif POSTGRES in text:
         raise SettingsError(
-            f"the address of the Postgres that {path} names",
+            f"{path} names Postgres, but its address is not set",
             got=f"no {POSTGRES}",
             hint="set it, or remove the block `storage:` from that file to go back to SQLite",
         )
@@ -141,38 +141,38 @@ def configure(home: Home) -> Path:
 def _need_driver() -> None:
     if importlib.util.find_spec("dagster_postgres") is None:
         raise SettingsError(
-            f"the package dagster-postgres, for {POSTGRES}",
+            f"{POSTGRES} needs the package dagster-postgres",
             got="no such package",
             hint="install risorius[cluster], or unset it to keep runs in SQLite",
         )
 
 
-def _bury_dead_runs(instance: DagsterInstance, storage: Path) -> int:
+def _fail_dead_runs(instance: DagsterInstance, storage: Path) -> int:
     """Mark runs of processes that are gone as failed; return how many."""
     from dagster import DagsterRunStatus, RunsFilter
 
     from pipeline.dagster_instance.redaction import mask_run
 
-    buried = 0
+    failed = 0
     running = RunsFilter(statuses=[DagsterRunStatus.STARTED])
     for run in instance.get_runs(running):
         tag = run.tags.get(PID_TAG)
         if tag and not _alive(tag):
             instance.report_run_failed(run, "the process that ran this is gone; run it again")
             mask_run(storage, run.run_id)
-            buried += 1
-    return buried
+            failed += 1
+    return failed
 
 
 def own_pid_tag() -> str:
-    """``<pid>@<start time>@<host>``: a pid alone may belong to another program by now."""
+    """Return ``<pid>@<start time>@<host>``, because pids are reused."""
     return f"{os.getpid()}@{psutil.Process().create_time():.0f}@{locks.host_id()}"
 
 
 def _alive(tag: str) -> bool:
     pid, born, host = (*tag.split("@"), "", "")[:3]
     if host and host != locks.host_id():
-        return True  # of another machine of this database, which buries its own
+        return True  # of another machine of this database, which fails its own
     try:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == born
     except (psutil.Error, ValueError):

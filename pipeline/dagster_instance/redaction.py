@@ -1,8 +1,8 @@
-"""The Dagster instance of a home, which writes no secret down.
+"""Dagster instance that stores no secrets.
 
-Whatever a step, a check, a sensor or a plug-in raises, logs or prints goes through here on its way
-to the event log, the ticks and the captured output. Types, line numbers and the chain of causes
-stay; of the text, what ``warehouse.masking`` knows as a secret goes.
+Errors, logs and output of steps, checks, sensors and plug-ins pass through here on their way to
+the event log, the ticks and the captured output. Types, line numbers and causes stay. Secrets
+that ``warehouse.masking`` knows are masked.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from dagster._core.scheduler.instigation import InstigatorTick, TickData
     from dagster._daemon.types import DaemonHeartbeat
 
-Told = TypeVar("Told")
+Record = TypeVar("Record")
 
 _TEXTS = {"message", "user_message", "description", "skip_reason"}
-"""Fields in which people are told something. Keys of assets, batches and runs are never touched:
-a batch may be called what looks like a token, and Dagster would not know it again."""
+"""Fields with text for people. Keys of assets, batches and runs are never masked: a batch name may
+look like a token, and Dagster must recognise it."""
 
 _KINDS = {"__class__", "__enum__"}
 _BLOCK = 1 << 22
 
 
 class MaskedInstance(DagsterInstance):
-    """Named in ``dagster.yaml``, so that the web server, the daemon and their runs use it too."""
+    """Instance class of ``dagster.yaml``, used by servers and their runs."""
 
     @classmethod
     def config_schema(cls) -> dict[str, Any]:
@@ -110,15 +110,15 @@ class MaskedLogs(LocalComputeLogManager):
             mask_file(Path(self.get_captured_local_path(log_key, IO_TYPE_EXTENSION[io_type])))
 
 
-def masked(told: Told) -> Told:
-    """An event, tick, backfill or heartbeat of Dagster without secrets; itself if it holds none."""
-    written = json.loads(serialize_value(told))  # type: ignore[arg-type]
+def masked(record: Record) -> Record:
+    """Return an event, tick, backfill or heartbeat with secrets masked."""
+    written = json.loads(serialize_value(record))  # type: ignore[arg-type]
     clean = _clean(written, text=False)
-    return told if clean == written else deserialize_value(json.dumps(clean))  # type: ignore[return-value]
+    return record if clean == written else deserialize_value(json.dumps(clean))  # type: ignore[return-value]
 
 
 def mask_file(path: Path) -> None:
-    """Rewrite a text file without secrets; one that holds none, or is not there, is left alone."""
+    """Rewrite a text file with secrets masked, if it holds any."""
     if not path.is_file():
         return
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as lines:

@@ -1,4 +1,4 @@
-"""Dagster's view of the loop: one module per stage. Assets are thin; the work is elsewhere."""
+"""Dagster assets, one module per stage. Assets read, call and write."""
 
 import warnings
 

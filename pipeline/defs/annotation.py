@@ -1,4 +1,4 @@
-"""Annotation: which faces people should see, the faces they are shown, and every vote back."""
+"""Annotation: label queue, Label Studio tasks, votes, soft labels."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from warehouse.storage import tables, views
 from warehouse.storage.home import Home
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
-_HINT_S, _POLL_S = 5, 60
+_EVENT_S, _POLL_S = 5, 60
 
 
 @stage_asset(
@@ -35,9 +35,11 @@ _HINT_S, _POLL_S = 5, 60
     when=WHEN_SETTLED,
 )
 def label_queue(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per face people should look at next, with why and how many votes are wanted.
+    """Choose the faces to label next.
 
-    A picture that repeats another is asked once; a face with enough votes leaves."""
+    One row per face with reason and missing votes. Near duplicates are queued once; faces with
+    enough votes leave.
+    """
     home, settings = workplace.home(), workplace.settings()
     audits = tables.read(home, "audits")
     queued = next_faces(
@@ -71,10 +73,11 @@ def label_queue(workplace: Workplace) -> dg.MaterializeResult:
     "annotation", deps=[label_queue], kinds={"labelstudio"}, team="annotation", when=WHEN_SETTLED
 )
 def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
-    """One Label Studio task per queued face: crop and context; a predicted label only where a
-    setting says so.
+    """Create Label Studio tasks for queued faces.
 
-    A face that has a task gets no second one, unless an audit asks for it."""
+    One task per face with crop and context; with a predicted label only if a setting says so. A
+    face with a task gets no second one, unless an audit asks for it.
+    """
     pushed = sync.push_faces(
         workplace.settings().label_studio, on_progress=partial(progress.report, "studio_tasks", "")
     )
@@ -85,8 +88,8 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
             "known": pushed.known,
             "tasks_in_project": sum(pushed.tasks.values()),
             "projects": len(pushed.tasks),
-            "left the stream": pushed.closed,
-            "back in the stream": pushed.reopened,
+            "tasks closed": pushed.closed,
+            "tasks reopened": pushed.reopened,
             "project": dg.MetadataValue.url(pushed.url),
             "own order": md(
                 "\n".join(f"- [{who}]({url})" for who, url in sorted(pushed.links.items()))
@@ -104,8 +107,11 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
     table="annotations",
 )
 def annotations(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per event of an annotation: created, updated or deleted. Append-only; every vote
-    that ever stood is here, skips too. The current vote is the view `current_votes`."""
+    """Pull annotations from Label Studio.
+
+    One row per event: created, updated or deleted; append-only, skips included. The view
+    `current_votes` holds the current vote.
+    """
     home, workspace = workplace.home(), workplace.settings().label_studio
     on_server, new, failed = {}, 0, []
     for project, found in sync.pull_votes(workspace, now=datetime.now(UTC)):
@@ -139,17 +145,20 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
 def no_vote_lost(
     context: dg.AssetCheckExecutionContext, workplace: Workplace
 ) -> dg.AssetCheckResult:
-    """As many annotations stand in the table as the server holds, and events never grow fewer.
+    """The table holds every annotation of the server, and events never shrink.
 
-    Votes of a project that was deleted by hand stand here on: our copy is then the only one."""
+    Votes of a project that was deleted on the server are kept: the table is their only copy.
+    """
     home = workplace.home()
     n_events = views.query(home, "SELECT count(*) FROM annotations").item()
     newest = context.instance.get_latest_materialization_event(annotations.key)
-    said = newest.asset_materialization.metadata if newest and newest.asset_materialization else {}
-    if "on server, by project" not in said:
+    metadata = (
+        newest.asset_materialization.metadata if newest and newest.asset_materialization else {}
+    )
+    if "on server, by project" not in metadata:
         return dg.AssetCheckResult(passed=True, metadata={"events": n_events})
-    told: dict[str, int] = said["on server, by project"].value
-    counted = int(said["dagster/row_count"].value)
+    server: dict[str, int] = metadata["on server, by project"].value
+    counted = int(metadata["dagster/row_count"].value)
     stand = dict(
         views.query(
             home, "SELECT project_id, count(*) FROM standing_annotations GROUP BY ALL"
@@ -157,27 +166,30 @@ def no_vote_lost(
     )
     lost = {
         project: gap
-        for project, on_server in told.items()
+        for project, on_server in server.items()
         if (gap := on_server - stand.get(int(project), 0))
     }
     return dg.AssetCheckResult(
         passed=not lost and n_events >= counted,
         metadata={
             "events": n_events,
-            "on server": sum(told.values()),
+            "on server": sum(server.values()),
             "lost": sum(lost.values()),
             "lost, by project": lost,
-            "projects no more on the server": len(stand.keys() - {int(number) for number in told}),
+            "projects deleted on the server": len(
+                stand.keys() - {int(number) for number in server}
+            ),
         },
     )
 
 
 @blocking_check(asset=annotations)
 def votes_are_their_raters_own(workplace: Workplace) -> dg.AssetCheckResult:
-    """No account wrote into another's annotation, or submitted in its name.
+    """No account changed another's annotation or submitted in its name.
 
-    The open-source server lets every member do both. Such events are kept and told here; they are
-    no votes: the rater's own last answer stands. A warning, for nothing is lost."""
+    The open-source server allows both. Such events are stored but are no votes: the rater's own
+    last answer counts. A warning, because nothing is lost.
+    """
     found = views.query(workplace.home(), "SELECT * FROM edits_by_others")
     return dg.AssetCheckResult(
         passed=found.is_empty(),
@@ -194,32 +206,33 @@ def votes_are_their_raters_own(workplace: Workplace) -> dg.AssetCheckResult:
 
 @dg.sensor(
     target=dg.AssetSelection.assets("annotations"),
-    minimum_interval_seconds=_HINT_S,
+    minimum_interval_seconds=_EVENT_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def votes_came_in(
     context: dg.SensorEvaluationContext, workplace: Workplace
 ) -> dg.RunRequest | dg.SkipReason:
-    """Pulls annotations when something moved in Label Studio since the last pull.
+    """Run the pull when something changed in Label Studio.
 
-    The server is asked every minute, and as soon as its webhook has left a hint."""
+    Asks the server every minute, and at once after a webhook event.
+    """
     cursor = context.cursor or ""
     seen = json.loads(cursor) if cursor.startswith("{") else {}
     hint = sync.change_file(workplace.home())
     now, hinted = time.time(), hint.stat().st_mtime if hint.exists() else 0.0
     if hinted <= seen.get("hint", 0.0) and 0 <= now - seen.get("asked", 0.0) < _POLL_S:
-        return dg.SkipReason("no hint since the last look, which was less than a minute ago")
+        return dg.SkipReason("no webhook event, and asked less than a minute ago")
     newest = sync.last_change(workplace.settings().label_studio)
     context.update_cursor(json.dumps({"asked": now, "hint": hinted, "newest": newest}))
     if newest is None:
         return dg.SkipReason("Label Studio is not running, or holds no project of this home yet")
     if seen.get("newest") == newest:
-        return dg.SkipReason(f"nothing moved since {newest}")
+        return dg.SkipReason(f"nothing changed since {newest}")
     return dg.RunRequest(run_key=newest)
 
 
 def _doubted(home: Home) -> pl.DataFrame:
-    """Faces that audits flag, the doubt being about their label, with the answers they have."""
+    """Return faces whose label an audit flags, with their answer counts."""
     return views.query(
         home,
         """SELECT DISTINCT audits.face_id, coalesce(n_answers, 0) AS n_answers
@@ -240,9 +253,11 @@ def _doubted(home: Home) -> pl.DataFrame:
     when=WHEN_SETTLED,
 )
 def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per voted face: the distribution over expressions that its votes support.
+    """Aggregate votes into soft labels.
 
-    Also fills `rater_quality`: how far each rater agrees with the others."""
+    One row per voted face: a distribution over expressions. Also fills `rater_quality`, the
+    agreement of each rater with the others.
+    """
     home, settings = workplace.home(), workplace.settings()
     votes = views.query(home, "SELECT * FROM votes")
     labels = _with_units(aggregation.soft_labels(votes, method=settings.aggregation), home)
@@ -265,7 +280,7 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
 
 @blocking_check(asset=soft_labels)
 def soft_labels_sum_to_one(workplace: Workplace) -> dg.AssetCheckResult:
-    """Each soft label sums to one and holds no NaN; it is missing only without a closed vote."""
+    """Soft labels sum to one without NaN; only open-set faces have none."""
     labels = tables.read(workplace.home(), "soft_labels")
     total = pl.col("expression").arr.sum()
     bad = labels.filter(pl.col("expression").is_not_null() & ~((total - 1).abs() < 1e-4))
@@ -277,7 +292,7 @@ def soft_labels_sum_to_one(workplace: Workplace) -> dg.AssetCheckResult:
 
 
 def _with_units(labels: pl.DataFrame, home: Home) -> pl.DataFrame:
-    """Soft labels with ``au``: the mean intensity people coded per unit, NaN where nobody did."""
+    """Add ``au``: mean intensity coded per action unit, NaN where uncoded."""
     coded = views.query(
         home,
         "SELECT face_id, unit, avg(intensity) AS mean FROM au_votes GROUP BY ALL ORDER BY ALL",

@@ -1,4 +1,4 @@
-"""Audit: which labels not to trust, which faces fit no class, which raters drift."""
+"""Audit: label noise, open set, rater drift, curation."""
 
 from textwrap import wrap
 from typing import Any
@@ -49,8 +49,11 @@ _SHOWN = 48
     when=WHEN_SETTLED,
 )
 def label_noise(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per voted face: how far its label can be trusted, by cleanlab's confident learning
-    on out-of-sample probabilities of the machine rater."""
+    """Score how far each label can be trusted.
+
+    One row per voted face, by cleanlab's confident learning on out-of-sample probabilities of
+    the machine rater.
+    """
     home = workplace.home()
     labelled, inputs = _inputs(home)
     votes = views.query(home, "SELECT * FROM votes")
@@ -58,7 +61,7 @@ def label_noise(workplace: Workplace) -> dg.MaterializeResult:
     result = audit.run(
         "label_noise", **inputs, votes=votes, out_of_sample=True, threshold=threshold
     )
-    return _keep(home, labelled, result, audit="label_noise")
+    return _stored(home, labelled, result, audit="label_noise")
 
 
 @stage_asset(
@@ -70,8 +73,11 @@ def label_noise(workplace: Workplace) -> dg.MaterializeResult:
     when=WHEN_SETTLED,
 )
 def open_set(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per voted face: does it show any of the known expressions? From cleanlab's
-    out-of-distribution score, the rater's open-set mass and people's own open-set votes."""
+    """Score whether each face shows a known expression.
+
+    One row per voted face, from cleanlab's out-of-distribution score, the rater's open-set mass
+    and open-set votes.
+    """
     home = workplace.home()
     labelled, inputs = _inputs(home)
     rated = {name: _array(labelled, name) for name in ("feature", "open_set")}
@@ -82,7 +88,7 @@ def open_set(workplace: Workplace) -> dg.MaterializeResult:
         open_set=rated["open_set"],
         threshold=thresholds().open_set,
     )
-    return _keep(home, labelled, result, audit="open_set")
+    return _stored(home, labelled, result, audit="open_set")
 
 
 @stage_asset(
@@ -94,9 +100,11 @@ def open_set(workplace: Workplace) -> dg.MaterializeResult:
     when=WHEN_SETTLED,
 )
 def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per rater: did agreement with the others change between early and late votes?
-    Written into `rater_quality.drift`. Votes given too fast and raters who always say the same
-    are named, by pseudonym, with what their votes would weigh."""
+    """Score the change of agreement between early and late votes.
+
+    One row per rater, in `rater_quality.drift`. Lists, by pseudonym, raters who vote too fast or
+    always alike, with the weight of their votes.
+    """
     home = workplace.home()
     result = audit.run("rater_drift", votes=views.query(home, _VOTES))
     drift = pl.DataFrame(
@@ -113,7 +121,7 @@ def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
             "dagster/row_count": quality.height,
             "score": result.score,
             **{
-                name: ", ".join(result.statistics[name]) or "nobody"
+                name: ", ".join(result.statistics[name]) or "none"
                 for name in ("drifting", "hasty", "monotone")
             },
             "raters": md(reporting.table(_raters(quality, result))),
@@ -129,12 +137,15 @@ def rater_drift(workplace: Workplace) -> dg.MaterializeResult:
     when=WHEN_SETTLED,
 )
 def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per voted face with everything the audits said: the view `curated_faces`, which a
-    release is made from; `decided_faces` adds keep, review or drop with the reasons. Nothing is
-    stored, so it cannot disagree with its tables."""
+    """Join every voted face with the findings of all audits.
+
+    One row per face in the view `curated_faces`, the input of releases. `decided_faces` adds
+    keep, review or drop with reasons. Nothing is stored, so the views always agree with their
+    tables.
+    """
     home = workplace.home()
     curated = views.query(home, "SELECT * FROM decided_faces")
-    again = curation.review(curated).join(curated.select("face_id", "crop"), on="face_id")
+    review = curation.review(curated).join(curated.select("face_id", "crop"), on="face_id")
     decisions = curated.group_by("decision", pl.col("reasons").list.join(", ")).len("faces")
     flags = {
         name: int(curated[name].sum()) if curated.height else 0
@@ -153,8 +164,8 @@ def curated_faces(workplace: Workplace) -> dg.MaterializeResult:
             "to_review": md(
                 reporting.contact_sheet(
                     home,
-                    again.head(_SHOWN),
-                    captions=again.head(_SHOWN)["reasons"].list.join(" ").to_list(),
+                    review.head(_SHOWN),
+                    captions=review.head(_SHOWN)["reasons"].list.join(" ").to_list(),
                 )
             ),
             "coverage": md(reporting.table(means)),
@@ -175,7 +186,7 @@ def curated_faces_are_whole(workplace: Workplace) -> dg.AssetCheckResult:
 
 
 def _inputs(home: Home) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Labelled faces with their ratings, and what every audit of labels is given of them."""
+    """Return labelled faces with ratings, and the common audit arguments."""
     labelled = views.query(home, _LABELLED)
     return labelled, {
         "labels": labelled.select(list(TABLES["soft_labels"].columns)),
@@ -185,7 +196,7 @@ def _inputs(home: Home) -> tuple[pl.DataFrame, dict[str, Any]]:
     }
 
 
-def _keep(
+def _stored(
     home: Home, labelled: pl.DataFrame, result: AuditResult, *, audit: str
 ) -> dg.MaterializeResult:
     tables.write(home, "audits", result.rows, part=audit)
@@ -205,13 +216,13 @@ def _keep(
             "flagged": int(result.rows["flag"].sum()),
             "score": result.score,
             **numbers,
-            "worst": md(captioned_sheet(home, _told(worst.head(SHOWN)))),
+            "worst": md(captioned_sheet(home, _with_lines(worst.head(SHOWN)))),
         }
     )
 
 
-def _told(worst: pl.DataFrame) -> pl.DataFrame:
-    """Given label and votes, what the audit says instead, and its score, for each face."""
+def _with_lines(worst: pl.DataFrame) -> pl.DataFrame:
+    """Add ``lines``: label and votes, score, and what the audit suggests."""
     lines = [
         [
             _label(share, opened),

@@ -1,6 +1,8 @@
-"""When assets run by themselves. Plain ``eager()`` and ``on_missing()`` fail here in two ways:
-the first blocks for ever on one batch that keeps failing, the second never starts a batch that
-was registered before the daemon looked."""
+"""Automation conditions.
+
+Dagster's ``eager()`` blocks forever on one batch that keeps failing. ``on_missing()`` never
+starts a batch that was registered before the daemon started.
+"""
 
 import dagster as dg
 
@@ -9,17 +11,17 @@ ON_NEW_BATCH = (
     & ~dg.AutomationCondition.in_progress()
     & ~dg.AutomationCondition.execution_failed()
 )
-"""A batch nobody has processed; one that failed waits for a person."""
+"""A batch not processed yet; a failed one waits for a manual run."""
 
 AFTER_BATCH = ON_NEW_BATCH & ~dg.AutomationCondition.any_deps_missing()
-"""The same, once the stage before has been through that batch."""
+"""The same, when the stage before has processed the batch."""
 
 WHEN_SETTLED = (
     dg.AutomationCondition.any_deps_updated()
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
 )
-"""Once per settled change upstream, however many batches it came from."""
+"""Once after upstream changes finished, for any number of batches."""
 
 
 SENSOR = dg.AutomationConditionSensorDefinition(

@@ -1,4 +1,4 @@
-"""Ingest: a folder in the inbox becomes a batch; its files become videos, its videos faces."""
+"""Ingest: inbox folders become batches, files videos, videos faces."""
 
 import time
 from functools import partial
@@ -19,7 +19,7 @@ from warehouse.ids import check_batch
 from warehouse.storage import tables, views
 
 _SETTLE_S = 5.0
-"""A folder that changed less than this long ago may still be being copied."""
+"""A folder that changed more recently may still be being copied."""
 
 
 @stage_asset(
@@ -31,9 +31,11 @@ _SETTLE_S = 5.0
     when=ON_NEW_BATCH,
 )
 def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
-    """One row per source file of a batch (`inbox/<batch>/`): what it is, or why it cannot be used.
+    """Register the source files of a batch.
 
-    A still image is a video of one frame. A file nobody can decode stays as a failed row."""
+    One row per file of `inbox/<batch>/`: its properties, or why it cannot be used. An image is a
+    video of one frame. A file that cannot be decoded is a failed row.
+    """
     settings, home = workplace.settings(), workplace.home()
     for key in context.partition_keys:
         report = partial(progress.report, "raw_videos")
@@ -47,7 +49,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
             progress=report,
         )
         if refused := blocklist.refuse(home, key):
-            context.log.warning(f"{key}: {refused} files show people who were forgotten")
+            context.log.warning(f"{key}: {refused} files show erased subjects")
         context.log.info(f"{key}: {count.done} sources read, {count.skipped} known before")
     videos = _of_batches("videos", home, context.partition_keys)
     return dg.MaterializeResult(
@@ -68,9 +70,11 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
     when=AFTER_BATCH,
 )
 def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
-    """One row per sampled, aligned face of every readable video of a batch, tracked and gated.
+    """Find, align, track and gate the faces of a batch.
 
-    Dropped faces keep their crop and their reason. Alignment is InsightFace's, 224 px."""
+    One row per sampled face of every readable video. Dropped faces keep crop and reason.
+    Alignment is InsightFace's, 224 px.
+    """
     settings, home = workplace.settings(), workplace.home()
     options = stage.FaceOptions(
         sample_fps=settings.sample_fps,
@@ -95,7 +99,7 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
         )
         context.log.info(f"{key}: {count.done} videos decoded, {count.skipped} done before")
         if count.left:
-            context.log.warning(f"{key}: {count.left} left, which ended their worker before")
+            context.log.warning(f"{key}: {count.left} left, that ended their worker before")
     found = _of_batches("faces", home, context.partition_keys)
     by_verdict = found.sort("verdict", "reason", "face_id", descending=[True, False, False])
     return dg.MaterializeResult(
@@ -111,14 +115,14 @@ def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Materia
 
 @blocking_check(asset=raw_videos)
 def videos_add_up(workplace: Workplace) -> dg.AssetCheckResult:
-    """Every source left with exactly one of the three verdicts, and a reason unless kept."""
+    """Every source has one of three verdicts, and a reason unless kept."""
     videos = tables.read(workplace.home(), "videos")
     return _adds_up(videos)
 
 
 @blocking_check(asset=faces)
 def faces_add_up(workplace: Workplace) -> dg.AssetCheckResult:
-    """Every face has a verdict, every readable video was searched, no face id stands twice."""
+    """Every face has a verdict, every readable video faces, no id repeats."""
     home = workplace.home()
     found = tables.read(home, "faces")
     searched = views.query(
@@ -142,7 +146,7 @@ def faces_add_up(workplace: Workplace) -> dg.AssetCheckResult:
 def inbox(
     context: dg.SensorEvaluationContext, workplace: Workplace
 ) -> dg.SensorResult | dg.SkipReason:
-    """Turns each new folder of the inbox into a batch; automation does the rest."""
+    """Register each new inbox folder as a batch."""
     known = set(context.instance.get_dynamic_partitions(NAME))
     folder = workplace.home().inbox
     new, refused = [], []

@@ -1,4 +1,4 @@
-"""Rating: what a machine reads from each face, and which faces repeat others."""
+"""Rating: machine ratings, identities, near duplicates."""
 
 from functools import partial
 from pathlib import Path
@@ -29,10 +29,12 @@ from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
     when=WHEN_SETTLED,
 )
 def identities(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per kept face: the subject it shows, which no split may part.
+    """Assign a subject to every kept face.
 
-    With the setting `recogniser` persons are found by their faces. A declared subject counts;
-    without either all faces of a video are held together."""
+    One row per face; a split never separates a subject. With the setting `recogniser` subjects
+    are recognised by face. A declared subject wins; without either, all faces of a video share
+    one.
+    """
     home, named = workplace.home(), workplace.settings().recogniser
     found = identifying.identify(home, Path(models.place_of(home, named)) if named else None)
     shown = found.group_by("subject_id", "method").len("faces")
@@ -56,9 +58,11 @@ def identities(workplace: Workplace) -> dg.MaterializeResult:
     when=AFTER_BATCH,
 )
 def ratings(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
-    """One row per kept face and machine rater: expression, open-set mass, AU proxies, feature.
+    """Rate kept faces with the machine rater.
 
-    The rater never saw these faces in training, so its probabilities are out of sample."""
+    One row per face and rater: expression, open-set mass, AU proxies, feature. The rater was not
+    trained on these faces, so its probabilities are out of sample.
+    """
     home = workplace.home()
     rater = raters.load(workplace.settings().rater)
     for key in context.partition_keys:
@@ -79,7 +83,7 @@ def ratings(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mater
 
 @blocking_check(asset=ratings)
 def ratings_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
-    """No NaN in a distribution, each sums to one, and every kept face was rated."""
+    """Ratings sum to one without NaN, and every kept face is rated."""
     home = workplace.home()
     rated = tables.read(home, "ratings")
     values = rated["expression"].to_numpy().astype(float).reshape(-1, len(EXPRESSIONS))
@@ -104,8 +108,11 @@ def ratings_are_distributions(workplace: Workplace) -> dg.AssetCheckResult:
     when=WHEN_SETTLED,
 )
 def near_duplicates(workplace: Workplace) -> dg.MaterializeResult:
-    """One row per kept face: does it repeat another? Runs before the queue, so that people see
-    each picture once; of two alike, the one people have voted on stays."""
+    """Find faces that repeat another.
+
+    One row per kept face. Runs before the queue, so that annotators see each picture once. Of
+    two similar faces the one with votes is kept.
+    """
     home = workplace.home()
     rated = views.query(
         home,

@@ -1,4 +1,4 @@
-"""Release: an immutable version of what is curated. Made when a person asks, not by automation."""
+"""Release: an immutable dataset version, made on request only."""
 
 import dagster as dg
 
@@ -19,9 +19,10 @@ from warehouse import releases
     table="releases",
 )
 def release(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
-    """One row per curated face, in Hub dataset layout, split by subject, with every vote.
+    """Write a release version if anything changed.
 
-    With nothing new since the last version, no version is made."""
+    One row per curated face in Hub dataset layout, split by subject, with every vote.
+    """
     made = release_inputs.create(workplace.settings())
     context.log.info(f"{made.name} {made.version} at {made.path}, new: {made.created}")
     return dg.MaterializeResult(
@@ -40,7 +41,7 @@ def release(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mater
 
 @blocking_check(asset=release)
 def release_is_sound(workplace: Workplace) -> dg.AssetCheckResult:
-    """The newest version's files match their checksums, and no subject stands in two splits."""
+    """Checksums of the newest version match; no subject is in two splits."""
     settings = workplace.settings()
     newest = releases.list_releases(settings.place, name=settings.release)[-1]
     damaged = releases.verify(newest.path)
@@ -53,7 +54,7 @@ def release_is_sound(workplace: Workplace) -> dg.AssetCheckResult:
 
 @blocking_check(asset=release)
 def release_terms_allow_its_use(workplace: Workplace) -> dg.AssetCheckResult:
-    """No licence of a row or of weights forbids the use the newest version was declared for."""
+    """No licence forbids the declared use of the newest version."""
     settings = workplace.settings()
     newest = releases.list_releases(settings.place, name=settings.release)[-1]
     facts = releases.show(settings.place, name=settings.release, version=newest.version)

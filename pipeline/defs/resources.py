@@ -14,7 +14,7 @@ from warehouse.storage.home import Home
 
 
 class Workplace(dg.ConfigurableResource):
-    """Settings and home of this process, read from the environment when asked for.
+    """Settings and home, read from the environment on every call.
 
     Nothing is read at import: the same definitions serve every home.
     """
@@ -32,7 +32,7 @@ class Workplace(dg.ConfigurableResource):
         return place
 
     def each(self) -> partial:
-        """``map_items`` on the engine of the settings, for work that fills a machine by itself."""
+        """Return ``map_items`` for functions that use every core themselves."""
         given = self.settings()
         return partial(
             map_items,
@@ -48,8 +48,10 @@ class Workplace(dg.ConfigurableResource):
     description="Dagster's console logger, without secrets.",
 )
 def masked_console(context: dg.InitLoggerContext) -> logging.Logger:
-    """A failure is written to the console with its traceback, and services keep what they read
-    there; the home's instance masks only what is stored in the home."""
+    """Mask secrets in tracebacks on the console.
+
+    Services store console output; the home's instance masks only the home.
+    """
     console = dg.colored_console_logger.logger_fn(context)
     for handler in console.handlers:
         if not isinstance(handler.formatter, _Masked):

@@ -33,17 +33,18 @@ class ArchiveLimits:
 
 
 def is_archive(path: str) -> bool:
-    """Return whether a file is unpacked: by name, because DOCX and APK are ZIP too."""
+    """Return whether a file is unpacked, by name: DOCX and APK are ZIP too."""
     return path.lower().endswith(".zip")
 
 
 def unpack(
     path: Path, folder: Path, *, limits: ArchiveLimits | None = None
 ) -> tuple[set[str], dict[str, str]]:
-    """Write the files of an archive below ``folder``, each whole or not at all.
+    """Write the files of an archive below ``folder``.
 
-    Refused one by one: names that lead out of the folder, links, names no file system takes,
-    encrypted, damaged and repeated entries, and decompression bombs.
+    Each file is written whole or not at all. Refused one by one: names that lead out of the
+    folder, links, names no file system takes, encrypted, damaged and repeated entries, and
+    decompression bombs.
 
     Returns:
         Names of the files written, relative to ``folder``, and a reason per refused entry.
@@ -123,7 +124,7 @@ def _refusal(
 
 
 def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, *, most: int) -> int:
-    """Write one entry and return its size, measured, because its header may lie."""
+    """Write one entry; return its measured size, because headers may lie."""
     size = 0
     with atomic.replace_file(target) as draft:
         with archive.open(entry) as source, open(draft, "wb") as sink:

@@ -1,4 +1,4 @@
-"""Make a batch from paths and addresses, materialize its downloads, summarize its outcome."""
+"""Create batches, materialize their downloads, summarize outcomes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Summary:
 
 
 def stage_table(stages: Sequence[Stage]) -> Any:
-    """Return a rich table with one row per stage: in, kept, dropped, failed, reasons."""
+    """Return a rich table: per stage in, kept, dropped, failed, reasons."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -84,7 +84,7 @@ def stage_table(stages: Sequence[Stage]) -> Any:
 
 
 def create(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str:
-    """Write the files at and below ``paths`` into ``inbox/<batch>/sources.jsonl``.
+    """List the files below ``paths`` in ``inbox/<batch>/sources.jsonl``.
 
     Files are referenced, not copied. Addresses and archives are fetched and unpacked when the
     batch is registered. Adding the same file again changes nothing.

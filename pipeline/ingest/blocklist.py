@@ -51,9 +51,9 @@ def refuse(home: Home, batch: str) -> int:
 
 
 def readmit(home: Home, batch: str) -> int:
-    """Remove refusals whose tombstone was lifted, so that the files are read again.
+    """Remove refusals whose tombstone was lifted.
 
-    Call before files are registered.
+    Call before files are registered, so that they are read again.
 
     Returns:
         Number of rows removed.
@@ -81,7 +81,7 @@ def _stands(blocklist: Blocklist, reason: str) -> bool:
 
 
 def _is_frozen(home: Home, row: dict[str, Any]) -> bool:
-    """Return whether faces were found before; if so, exclude the video from further searches."""
+    """Return whether faces were found before; exclude further searches."""
     place = {"part": row["video_id"], "batch": row["batch"]}
     if not tables.metadata(home, "faces", **place):
         return False
@@ -109,6 +109,6 @@ def _replace(home: Home, row: dict[str, Any], *, tombstone: str) -> None:
 
 
 def _old_part(home: Home, row: dict[str, Any]) -> str:
-    """Return the part name of an existing row: of its video, or of its video and address."""
+    """Return the part name under which a row is stored."""
     there = tables.parts(home, "videos", batch=row["batch"])
     return part_of(row) if part_of(row) in there else row["video_id"]

@@ -108,7 +108,7 @@ def fetch(
 
 
 def _retry(limits: FetchLimits, address: str, attempt: Callable[[], Result]) -> Result:
-    """Call ``attempt`` again, after growing pauses, while it raises TransientError."""
+    """Call ``attempt`` with growing pauses while it raises TransientError."""
     from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt
     from tenacity.nap import sleep_using_event
     from tenacity.stop import stop_when_event_set
@@ -164,7 +164,7 @@ def _fetch_http(
 def _download(
     client: httpx.Client, address: str, target: Path, known: str | None, limits: FetchLimits
 ) -> str:
-    """Request the file once; return the ETag or time of the file now at ``target``."""
+    """Request the file once; return the ETag or time of ``target``."""
     import httpx
 
     part = target.with_name(f".part-{target.name}")
@@ -259,7 +259,7 @@ def _fetch_store(
 def _list_store(
     files: Any, base: str, address: str, limits: FetchLimits
 ) -> dict[str, tuple[str, int, str]]:
-    """Return key, size and version of each file at or below an address, by relative path."""
+    """Return key, size and version per file at or below an address."""
     try:
         files.invalidate_cache()
         if files.isfile(base):
@@ -313,7 +313,7 @@ def _copy_object(files: Any, key: str, target: Path, limits: FetchLimits) -> Non
 
 
 def _classified(error: Exception) -> Exception:
-    """Turn an error of a store into a MediaError, or a TransientError to retry."""
+    """Turn an error of a store into a MediaError or a TransientError."""
     kind = type(error).__name__
     if isinstance(error, PermissionError) or "Credentials" in kind:
         return MediaError(

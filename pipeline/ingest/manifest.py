@@ -97,7 +97,7 @@ def is_resolved(batch: Path, uri: str) -> bool:
 
 
 def needs_download(source: Source) -> bool:
-    """Return whether a source must be fetched or unpacked before it can be read."""
+    """Return whether a source must first be fetched or unpacked."""
     if source.failure is not None:
         return False
     return download.is_address(source.uri) or (
@@ -147,12 +147,12 @@ def describe(source: Source, *, batch: str) -> dict[str, Any]:
 
 
 def part_of(row: dict[str, Any]) -> str:
-    """Return the part name of a row of ``videos`` that is not the kept row of its video."""
+    """Return the part name of a row other than the kept row of its video."""
     return f"{row['video_id']}.{sha256_of([row['uri'].encode()])[:8]}"
 
 
 def _downloaded(batch: Path) -> Iterator[Source]:
-    """Yield the files that downloads of a batch gave, and the failures with their reasons."""
+    """Yield downloaded files, and failed downloads with their reasons."""
     for folder, origin in downloads.list_all(batch):
         address = downloads.redact_url(origin.origin or origin.file_name)
         declared: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Read the labels of a published dataset: ``metadata.(csv|jsonl|parquet)``."""
+"""Read labels of a dataset from ``metadata.(csv|jsonl|parquet)``."""
 
 from __future__ import annotations
 

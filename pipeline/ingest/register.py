@@ -38,7 +38,7 @@ MAX_CRASHES = 2
 _LIMIT_S = 300.0
 _LIMIT_PER_S = 20.0
 """Seconds per video, plus seconds per second of its length. One core usually needs a tenth of
-real time; the factor leaves room for 240 samples a second of an 8K video."""
+real time; the factor allows 240 samples a second of an 8K video."""
 
 _RETRY = (
     "it is searched again when RISORIUS_VIDEO_LIMIT_S is higher, other settings of faces or the "
@@ -153,7 +153,7 @@ def find_faces(
     hardware: bool = False,
     progress: Progress | None = None,
 ) -> StageCount:
-    """Fill ``faces`` and ``tracks`` for every readable video of a batch, one by one.
+    """Fill ``faces`` and ``tracks`` for the readable videos of a batch.
 
     Args:
         limit_s: seconds per video, or a function of its row in ``videos`` such as
@@ -203,7 +203,7 @@ def find_faces(
 
 
 def time_limit(row: dict[str, Any]) -> float:
-    """Return the seconds after which a video of the table ``videos`` counts as hung."""
+    """Return the seconds after which a video counts as hung."""
     # A header may claim ten hours. No video has less than 16 kbit per second.
     length_s = min(row["duration_s"] or 0.0, (row["bytes"] or 0) / 2000)
     return _LIMIT_S + _LIMIT_PER_S * length_s
@@ -212,7 +212,7 @@ def time_limit(row: dict[str, Any]) -> float:
 def record_attempt(
     error: Exception, *, footer: Mapping[str, str], fingerprint: str, limit_s: float | None
 ) -> str | None:
-    """Return the value of ``tried`` after a failed search, None if the worker survived.
+    """Return the new ``tried`` of a failed search; None if its worker lived.
 
     Args:
         footer: of the video's file so far.
@@ -233,7 +233,7 @@ def record_attempt(
 
 
 def is_hopeless(footer: Mapping[str, str], *, fingerprint: str, limit_s: float | None) -> bool:
-    """Return whether a search with these options would only repeat an earlier failure."""
+    """Return whether these options would only repeat an earlier failure."""
     tried = _tried(footer, fingerprint)
     if int(tried.get("crashes") or 0) >= MAX_CRASHES:
         return True
@@ -261,7 +261,7 @@ def _tried(footer: Mapping[str, str], fingerprint: str) -> dict[str, float | str
 
 
 def _threads(videos: int, workers: int | None) -> int:
-    """Return threads per inference: few videos use every core, many do not oversubscribe.
+    """Return the threads per inference that use all cores.
 
     Boxes are identical to the bit for any number of threads (measured).
     """
@@ -336,7 +336,7 @@ class _EarlierRows:
                         )
 
     def retire(self, row: dict[str, Any]) -> int:
-        """Drop the video that the address of ``row`` held before, if the bytes differ.
+        """Drop the earlier video of the same address, if the bytes differ.
 
         The old row and its faces stay as dropped, because votes may refer to them and an erasure
         must find them. A missing file retires nothing. Rows of duplicates of the old video are
@@ -418,10 +418,10 @@ class _KnownVideos:
         self.places.setdefault(part.partition(".")[0], set()).add((batch, part))
 
     def original_of(self, row: dict[str, Any]) -> str | None:
-        """Return "file in batch" of the same bytes at another address, if there is one.
+        """Return "file in batch" of the same bytes at another address.
 
-        Where the same video was retired, what was derived from it there is removed: ``row``
-        stands for these bytes now, and its faces must not occur twice.
+        Where the same video was retired, what was derived from it there is removed: ``row`` stands
+        for these bytes now, and its faces must not occur twice.
         """
         original = None
         for batch, part in sorted(self.places.get(row["video_id"], ())):
@@ -468,7 +468,7 @@ def _write(home: Home, row: dict[str, Any], *, stamp: str, known: _KnownVideos) 
 def _rewrite(
     home: Home, row: dict[str, Any], *, verdict: str, reason: str | None, tried: str | None = None
 ) -> None:
-    """Write another verdict of a video; keep what the footer says of its source."""
+    """Write another verdict of a video; keep the footer of its source."""
     frame = pl.DataFrame(
         [{**row, "verdict": verdict, "reason": reason}], schema=TABLES["videos"].schema
     )
@@ -482,7 +482,7 @@ def _rewrite(
 
 
 def _footer(home: Home, row: dict[str, Any]) -> dict[str, str]:
-    """Return the footer of a video's file; empty for duplicates and replaced videos."""
+    """Return the footer of a video; empty for duplicates and replaced ones."""
     if (row["reason"] or "").startswith(("duplicate", f"{REPLACED}:")):
         return {}
     return tables.metadata(home, "videos", part=row["video_id"], batch=row["batch"])

@@ -49,7 +49,7 @@ def contact_sheet(
 
 
 def captioned_sheet(home: Home, faces: pl.DataFrame, *, limit: int = SHOWN) -> str:
-    """Render the first ``limit`` faces large enough to judge, with lines of text below.
+    """Render the first ``limit`` faces, large, with lines of text below.
 
     Args:
         faces: ``crop`` (media key), ``lines`` (up to four short texts) and optionally ``beside``
@@ -84,7 +84,7 @@ def duplicates_sheet(home: Home, audited: pl.DataFrame, *, limit: int = SHOWN) -
 
 
 def table(frame: pl.DataFrame) -> str:
-    """Return a Markdown table of a small frame with all markup in cells escaped."""
+    """Return a small frame as Markdown; markup in cells is escaped."""
     head = "| " + " | ".join(frame.columns) + " |"
     rule = "|" + " --- |" * len(frame.columns)
     lines = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.iter_rows()]

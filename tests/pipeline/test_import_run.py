@@ -92,7 +92,7 @@ def test_audits_judge_what_was_imported(imported, monkeypatch: pytest.MonkeyPatc
     assert sum(found["curation"]["decisions"].values()) == 4
     # Three unanimous smiles of the group photo's best face and three sad ones of the man.
     assert "data:image/webp" in made["label_noise"]["worst"]
-    assert made["rater_drift"]["drifting"] == "nobody"
+    assert made["rater_drift"]["drifting"] == "none"
     audits.show(audits.findings(home), Console(quiet=True))
     monkeypatch.setenv("RISORIUS_AUDIT_OPEN_SET", "2")
     with pytest.raises(SettingsError, match="RISORIUS_AUDIT_OPEN_SET"):
