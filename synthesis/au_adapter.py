@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from warehouse.errors import ModelError
 from warehouse.storage import atomic
@@ -66,33 +66,28 @@ def remove(unet: UNet2DConditionModel) -> None:
 
     if installed(unet):
         kept = dict(unet.attn_processors)
-        branches = dict(_branches(unet))
+        own = dict(branches(unet))
         unet.set_attn_processor(
-            {name: AttnProcessor2_0() if name in branches else kept[name] for name in kept}
+            {name: AttnProcessor2_0() if name in own else kept[name] for name in kept}
         )
 
 
 def installed(unet: UNet2DConditionModel) -> bool:
     """Return whether the UNet has AU branches."""
-    return any(True for _ in _branches(unet))
+    return any(True for _ in branches(unet))
 
 
 def set_scale(unet: UNet2DConditionModel, scale: float) -> None:
     """Set the weight of the AU branch beside the text; 0 switches it off."""
-    for _, branch in _branches(unet):
+    for _, branch in branches(unet):
         branch.scale = [scale]
-
-
-def parameters(unet: UNet2DConditionModel) -> list[nn.Parameter]:
-    """Return the trainable weights of the UNet: those of the branches."""
-    return [weight for _, branch in _branches(unet) for weight in branch.parameters()]
 
 
 def state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     """Return the branches' weights by layer, on the CPU."""
     return {
         f"{name}.{key}": weight.detach().cpu().contiguous()
-        for name, branch in _branches(unet)
+        for name, branch in branches(unet)
         for key, weight in branch.state_dict().items()
     }
 
@@ -116,7 +111,7 @@ def save_attention(unet: UNet2DConditionModel, folder: str | Path) -> None:
     from safetensors.torch import save_file
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    tokens = next(branch for _, branch in _branches(unet)).num_tokens[0]
+    tokens = next(branch for _, branch in branches(unet)).num_tokens[0]
     about = {"format_version": FORMAT_VERSION, "tokens": tokens}
     with atomic.replace_file(Path(folder) / WEIGHTS) as draft:
         save_file(state(unet), draft, metadata={"risorius": json.dumps(about, sort_keys=True)})
@@ -170,7 +165,7 @@ def load_attention(unet: UNet2DConditionModel, folder: str | Path) -> None:
 
 def restore(unet: UNet2DConditionModel, weights: dict[str, Tensor]) -> None:
     """Load weights of ``state`` into the installed branches; strict."""
-    for name, branch in _branches(unet):
+    for name, branch in branches(unet):
         branch.load_state_dict({key: weights[f"{name}.{key}"] for key in branch.state_dict()})
 
 
@@ -191,7 +186,7 @@ def check(unet: UNet2DConditionModel) -> None:
     )
 
 
-def _branches(unet: UNet2DConditionModel) -> Iterator[tuple[str, Any]]:
+def branches(unet: UNet2DConditionModel) -> Iterator[tuple[str, Any]]:
     from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 
     for name, branch in unet.attn_processors.items():

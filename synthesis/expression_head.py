@@ -26,7 +26,7 @@ from synthesis.condition import FaceCondition
 from synthesis.noise_schedule import NoiseLevels
 from synthesis.pipeline import FaceAUPipeline
 from synthesis.sampler import random_noise
-from synthesis.training.training_data import Teaching, held_out, resolve
+from synthesis.training.dataset import TrainingFaces, is_held_out, load_faces
 from warehouse.errors import ModelError
 from warehouse.storage import atomic
 
@@ -216,7 +216,7 @@ class Annotator:
 
 
 def train(
-    pipeline: FaceAUPipeline, data: Teaching, *, minutes: float, steps: int = 0, seed: int = 0
+    pipeline: FaceAUPipeline, faces: TrainingFaces, *, minutes: float, steps: int = 0, seed: int = 0
 ) -> tuple[Annotator, dict[str, Any]]:
     """Train a head for a network; return it with its held-out accuracy.
 
@@ -224,10 +224,10 @@ def train(
         minutes: of training, after the features are computed; 0: until ``steps``.
     """
     torch.manual_seed(seed)
-    seen = [observe(pipeline, data.gray[at : at + _BATCH]) for at in range(0, len(data), _BATCH)]
+    seen = [observe(pipeline, faces.gray[at : at + _BATCH]) for at in range(0, len(faces), _BATCH)]
     features, maps = (torch.cat([pair[side].half() for pair in seen]) for side in (0, 1))
-    aside = torch.from_numpy(held_out(data))
-    wanted = torch.from_numpy(data.expression)
+    aside = torch.from_numpy(is_held_out(faces))
+    wanted = torch.from_numpy(faces.expression)
     layers = maps.shape[2] // (GRID * GRID)
     head = Head(features.shape[2], maps.shape[1], layers)
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.05)
@@ -245,8 +245,8 @@ def train(
     annotator = Annotator(pipeline, head)
     found: dict[str, Any] = {"steps": step, "faces": len(learn), "held_out": int(aside.sum())}
     if aside.any():
-        answers = annotator.rate(data.gray[aside.numpy()])
-        right = answers.argmax(axis=1) == data.expression[aside.numpy()].argmax(axis=1)
+        answers = annotator.rate(faces.gray[aside.numpy()])
+        right = answers.argmax(axis=1) == faces.expression[aside.numpy()].argmax(axis=1)
         found["accuracy"] = float(right.mean())
     return annotator, found
 
@@ -268,9 +268,9 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     pipeline = FaceAUPipeline.from_pretrained(options.network)
     side = pipeline.codec.config.side
-    data = resolve(options.faces)(options.data, side=side, cache=options.cache)
-    rows = np.random.default_rng(0).permutation(len(data))[: options.most]
-    annotator, found = train(pipeline, data.take(np.sort(rows)), minutes=options.minutes)
+    faces = load_faces(options.faces, options.data, side=side, cache=options.cache)
+    rows = np.random.default_rng(0).permutation(len(faces))[: options.most]
+    annotator, found = train(pipeline, faces.take(np.sort(rows)), minutes=options.minutes)
     annotator.save(options.out, found)
     print(", ".join(f"{name} {value}" for name, value in found.items()))
 

@@ -1,4 +1,4 @@
-"""A batch through the machine rater: one file of ``ratings`` per video, redone only when needed."""
+"""Rate the faces of a batch: one part file of ``ratings`` per video, rewritten if it changed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from annotation.raters import Rater
 
-Each = Callable[
+ForEach = Callable[
     [Callable[[pl.DataFrame], int], list[pl.DataFrame]],
     Iterable[tuple[pl.DataFrame, int | Exception]],
 ]
 
 _CHUNK = 256
-"""Crops held in memory at once: 256 of 224 px are 38 MB."""
+"""Crops in memory at once: 256 of 224 px are 38 MB."""
 
 
 def rate_batch(
@@ -33,31 +33,32 @@ def rate_batch(
     batch: str,
     rater: Rater,
     *,
-    each: Each | None = None,
-    say: Callable[[int, int], None] | None = None,
+    each: ForEach | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Rate every kept face of a batch that this rater has not rated yet; return how many.
+    """Rate the kept faces of a batch that this rater has not rated yet; return how many.
 
-    A crop whose file is gone or damaged is left unrated; the check of the asset counts it.
+    A face whose crop is missing or damaged stays unrated; the asset's check counts it.
 
     Args:
-        each: maps a function over videos, on other machines perhaps; one by one by default.
-            The rater must be picklable then; those of ``raters.load`` are.
+        each: maps a function over videos, possibly on other machines; one after the other by
+            default. The rater must be picklable; those of ``raters.load`` are.
+        progress: called with rated videos and all videos.
 
     Raises:
-        Exception: the first that rating a video raised; the other videos are rated first.
+        Exception: the first error of a video, after the other videos are rated.
     """
     faces = tables.read(home, "faces", batch=batch).filter(pl.col("verdict") == "kept")
     by_video = faces.partition_by("video_id", maintain_order=True)
-    owed = [video for video in by_video if not _is_rated(home, video, rater.rater_id)]
-    done, rated, failures = len(by_video) - len(owed), 0, []
-    for _, outcome in (each or _one_by_one)(partial(_keep_ratings, home=home, rater=rater), owed):
+    missing = [video for video in by_video if not _is_rated(home, video, rater.rater_id)]
+    done, rated, failures = len(by_video) - len(missing), 0, []
+    rate = partial(_rate_and_write, home=home, rater=rater)
+    for _, outcome in (each or _one_by_one)(rate, missing):
         if isinstance(outcome, Exception):
             failures.append(outcome)
             continue
         rated, done = rated + outcome, done + 1
-        if say:
-            say(done, len(by_video))
+        progress(done, len(by_video))
     for orphan in tables.parts(home, "ratings", batch=batch) - set(faces["video_id"]):
         tables.remove(home, "ratings", part=orphan, batch=batch)
     if failures:
@@ -72,15 +73,18 @@ def _one_by_one(
 
 
 def _is_rated(home: Home, video: pl.DataFrame, rater_id: str) -> bool:
-    place = {"part": video["video_id"][0], "batch": video["batch"][0]}
-    known = tables.metadata(home, "ratings", **place).get("fingerprint")
-    return known == _stamp(video, rater_id)
+    known = tables.metadata(home, "ratings", **_part(video)).get("fingerprint")
+    return known == _fingerprint(video, rater_id)
 
 
-def _keep_ratings(video: pl.DataFrame, *, home: Home, rater: Rater) -> int:
-    frame, stamp = _rate_video(home, video, rater), _stamp(video, rater.rater_id)
-    place = {"part": video["video_id"][0], "batch": video["batch"][0]}
-    tables.write(home, "ratings", frame, **place, metadata={"fingerprint": stamp})
+def _part(video: pl.DataFrame) -> dict[str, str]:
+    return {"part": video["video_id"][0], "batch": video["batch"][0]}
+
+
+def _rate_and_write(video: pl.DataFrame, *, home: Home, rater: Rater) -> int:
+    frame = _rate_video(home, video, rater)
+    metadata = {"fingerprint": _fingerprint(video, rater.rater_id)}
+    tables.write(home, "ratings", frame, **_part(video), metadata=metadata)
     return frame.height
 
 
@@ -119,6 +123,6 @@ def _chunks(home: Home, video: pl.DataFrame) -> Iterator[tuple[list[str], np.nda
             yield [face_id for face_id, _ in found], np.stack([crop for _, crop in found])
 
 
-def _stamp(video: pl.DataFrame, rater_id: str) -> str:
+def _fingerprint(video: pl.DataFrame, rater_id: str) -> str:
     pairs = sorted(video.select("face_id", "crop").iter_rows())
     return sha256_of([rater_id.encode(), repr(pairs).encode()])[:16]

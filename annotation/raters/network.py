@@ -1,10 +1,10 @@
-"""The network: a small residual trunk, one feature, two heads.
+"""Network of the rater: a small convolutional trunk, one feature, two heads.
 
-About 1.7 million parameters. The face enters as 64 px gray, folds into four channels of 32 px
-(PixelUnshuffle: no pixel is lost and the costly full-size layers are saved) and passes four
-stages of residual blocks (He et al., 2016) with squeeze-and-excitation (Hu et al., 2018). A
-learned weight per place and channel replaces average pooling, because in an aligned face the
-place tells the mouth from the brow (as in MobileFaceNets, Chen et al., 2018).
+About 1.7 million parameters. A 64 px gray face is folded into four channels of 32 px
+(PixelUnshuffle, which saves the costly full-size layers) and passes four stages of residual
+blocks (He et al., 2016) with squeeze-and-excitation (Hu et al., 2018). A learned weight per
+position and channel replaces average pooling, because in an aligned face the position separates
+mouth from brow (as in MobileFaceNets, Chen et al., 2018).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from warehouse.errors import ModelError
 from warehouse.vocabulary import ANSWERS
 
 _CONTRAST_FLOOR = 4.0
-"""Grey levels added to a face's deviation, so that a flat image is not blown up into noise."""
+"""Grey levels added to a face's deviation, so that a flat image is not amplified to noise."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides the network's size; stored with its weights."""
+    """Size of the network; stored with its weights."""
 
     units: int
     side: int = 64
@@ -40,11 +40,11 @@ class Shape:
 
 
 class RaterNetwork(nn.Module):
-    """Gray faces in, logits over ten answers, AU logits and a feature out.
+    """Compute logits of ten answers, AU logits and a feature of gray faces.
 
-    Two trunks, so that a judge need not share its guide's blind spots: ``residual`` as above, and
-    ``plain``: 3 x 3 convolutions and max pooling on every pixel as in the VGG13 of Barsoum et
-    al. (2016), without skips, gates or weights per place, narrower and with batch normalisation.
+    There are two trunks, so that an evaluation rater can differ from the guidance rater:
+    ``residual`` as above, and ``plain``, 3 x 3 convolutions and max pooling at full size as in
+    the VGG13 of Barsoum et al. (2016), narrower, with batch normalisation and average pooling.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -54,7 +54,7 @@ class RaterNetwork(nn.Module):
             trunk, places = _TRUNKS[shape.architecture]
         except KeyError:
             raise ModelError(
-                f"an architecture out of {', '.join(_TRUNKS)}",
+                f"The architecture is none of {', '.join(_TRUNKS)}",
                 got=repr(shape.architecture),
                 hint="give --architecture",
             ) from None
@@ -69,7 +69,7 @@ class RaterNetwork(nn.Module):
         self.au = nn.Linear(shape.feature, shape.units)
 
     def forward(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """gray float[n, 1, side, side], 0..255, to logits [n, 10], AU logits [n, K], feature."""
+        """Map float[n, 1, side, side] in 0..255 to logits [n, 10], AU logits [n, K], feature."""
         x = self.trunk(standardise(gray).contiguous(memory_format=torch.channels_last))
         feature = self.embed(functional.relu(self.places(x)).flatten(1))
         hidden = self.dropout(functional.relu(feature))
@@ -77,10 +77,7 @@ class RaterNetwork(nn.Module):
 
 
 class Served(nn.Module):
-    """What is exported: uint8 in, calibrated answers out, the face and its mirror averaged.
-
-    Averaging makes the rating of a mirrored face the same as that of the face.
-    """
+    """Exported form: uint8 faces to calibrated answers, averaged over face and mirror."""
 
     def __init__(self, network: RaterNetwork, temperature: float) -> None:
         super().__init__()
@@ -88,19 +85,19 @@ class Served(nn.Module):
         self.temperature = temperature
 
     def forward(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """gray uint8[n, side, side] to answers [n, 10], au [n, K] and feature [n, 256]."""
+        """Map uint8[n, side, side] to answers [n, 10], au [n, K] and feature [n, 256]."""
         logits, au, feature = self.raw(gray.unsqueeze(1).float())
         return torch.softmax(logits / self.temperature, dim=1), torch.sigmoid(au), feature
 
     def raw(self, face: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """face float[n, 1, side, side], 0..255, to logits, AU logits and feature, uncalibrated."""
+        """Map float[n, 1, side, side] in 0..255 to logits, AU logits and feature."""
         one, two = self.network(face), self.network(face.flip(-1))
         logits, au, feature = ((left + right) / 2 for left, right in zip(one, two, strict=True))
         return logits, au, feature
 
 
 def standardise(gray: Tensor) -> Tensor:
-    """Each face to zero mean and unit deviation: exposure and contrast carry no expression."""
+    """Scale each face to zero mean and unit deviation; removes exposure and contrast."""
     centred = gray - gray.mean(dim=(2, 3), keepdim=True)
     deviation = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
     return centred / (deviation + _CONTRAST_FLOOR)
@@ -127,20 +124,20 @@ def _plain(shape: Shape) -> nn.Sequential:
     return nn.Sequential(*stages)
 
 
-def _weight_per_place(shape: Shape) -> nn.Sequential:
+def _weighted_pooling(shape: Shape) -> nn.Sequential:
     width, final = shape.widths[-1], shape.side // 2 ** len(shape.widths)
     return nn.Sequential(
         nn.Conv2d(width, width, final, groups=width, bias=False), nn.BatchNorm2d(width)
     )
 
 
-def _mean_over_places(shape: Shape) -> nn.Module:
+def _average_pooling(shape: Shape) -> nn.Module:
     return nn.AdaptiveAvgPool2d(1)
 
 
 _TRUNKS: dict[str, tuple[Callable[[Shape], nn.Module], Callable[[Shape], nn.Module]]] = {
-    "residual": (_residual, _weight_per_place),
-    "plain": (_plain, _mean_over_places),
+    "residual": (_residual, _weighted_pooling),
+    "plain": (_plain, _average_pooling),
 }
 
 

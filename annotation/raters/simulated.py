@@ -1,8 +1,7 @@
-"""Simulated raters for the demo and for tests: they stand in for people, and never pass as them.
+"""Simulated raters for the demo and for tests; their votes are stored as ``simulated``.
 
-Each has an account and a token of its own and votes over HTTP, as a person's browser would. What
-it answers hangs on its own name and the face only, so votes do not change with the order, the
-hour, or how often a run was killed. Every vote of theirs is marked ``simulated``.
+Each has an account and a token of its own and votes over HTTP, as an annotator's browser does. An
+answer depends on the rater's name and the face only, not on order, time or earlier runs.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ DOMAIN = "simulated.risorius.test"
 _SKIP_RATE = 0.02
 _SECOND_RATE = 0.6
 _RIVAL = 0.45
-"""A second expression this likely, relative to the first, may be picked beside it."""
+"""Probability relative to the first expression above which a second may be chosen too."""
 
 _UNKNOWN_WITHOUT_TRUTH = tuple(float(name == "unknown") for name in ANSWERS)
 
 
 @dataclass(frozen=True)
 class SimulatedRater:
-    """A stand-in for a person.
+    """Parameters of one rater.
 
     Attributes:
-        reliability: share of answers drawn from what the face shows; the rest is leaning or whim.
-        leaning: the expression it sees too often.
+        reliability: share of answers drawn from the truth; the rest is biased or random.
+        bias: the expression it chooses too often.
     """
 
     name: str
     reliability: float
-    leaning: str
+    bias: str
     seed: int = 0
 
     @property
@@ -54,7 +53,7 @@ class SimulatedRater:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a rater does with one face."""
+    """Answer of one rater about one face."""
 
     expressions: tuple[str, ...]
     validity: str = "face"
@@ -64,23 +63,23 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Voted:
-    """Votes and skips cast now, and those found cast before."""
+class VoteCounts:
+    """Counts of votes and skips cast now, and of those cast before."""
 
     new: int
     known: int
 
 
 def panel(count: int, *, seed: int = 0) -> list[SimulatedRater]:
-    """``count`` raters, from careful to careless, each leaning another way."""
+    """Make raters of random reliability and bias."""
     raters = []
     for number in range(1, count + 1):
-        chance = Random(f"{seed}|panel|{number}")
+        rng = Random(f"{seed}|panel|{number}")
         raters.append(
             SimulatedRater(
                 name=f"rater-{number:02d}",
-                reliability=round(chance.uniform(0.65, 0.97), 3),
-                leaning=chance.choice(EXPRESSIONS),
+                reliability=round(rng.uniform(0.65, 0.97), 3),
+                bias=rng.choice(EXPRESSIONS),
                 seed=seed,
             )
         )
@@ -88,34 +87,34 @@ def panel(count: int, *, seed: int = 0) -> list[SimulatedRater]:
 
 
 def truth_of(ratings: pl.DataFrame) -> dict[str, tuple[float, ...]]:
-    """Face id to a distribution over ``ANSWERS``, from rows of ``ratings``.
+    """Map face ids to distributions over ``ANSWERS``.
 
     Args:
         ratings: face_id, expression float[8] summing to 1, open_set float[2] in [0, 1].
     """
     truth = {}
     for face_id, closed, opened in ratings.select("face_id", "expression", "open_set").iter_rows():
-        outside = min(1.0, sum(opened))
-        scale = outside / sum(opened) if outside else 0.0
+        open_mass = min(1.0, sum(opened))
+        scale = open_mass / sum(opened) if open_mass else 0.0
         truth[face_id] = (
-            *(share * (1 - outside) for share in closed),
+            *(share * (1 - open_mass) for share in closed),
             *(share * scale for share in opened),
         )
     return truth
 
 
 def decide(rater: SimulatedRater, face_id: str, truth: Sequence[float] | None) -> Answer:
-    """What ``rater`` answers about a face, the same on every call.
+    """Draw the answer of a rater about a face; the same on every call.
 
     Args:
-        truth: distribution over ``ANSWERS``; None when nobody knows, which reads as unknown.
+        truth: distribution over ``ANSWERS``; None means ``unknown``.
     """
-    chance = Random(f"{rater.seed}|{rater.name}|{face_id}")
-    skipped, lead = chance.random() < _SKIP_RATE, round(chance.lognormvariate(1.2, 0.4), 1)
-    seen = _seen_by(rater, truth or _UNKNOWN_WITHOUT_TRUTH)
-    first = chance.choices(ANSWERS, weights=seen)[0]
+    rng = Random(f"{rater.seed}|{rater.name}|{face_id}")
+    skipped, lead = rng.random() < _SKIP_RATE, round(rng.lognormvariate(1.2, 0.4), 1)
+    seen = _distribution(rater, truth or _UNKNOWN_WITHOUT_TRUTH)
+    first = rng.choices(ANSWERS, weights=seen)[0]
     share = seen[ANSWERS.index(first)]
-    sure = "sure" if share > 0.7 else "likely" if share > 0.4 else "guess"
+    confidence = "sure" if share > 0.7 else "likely" if share > 0.4 else "guess"
     if skipped:
         return Answer((), skipped=True, lead_time_s=lead)
     if first == "not_a_face":
@@ -125,15 +124,15 @@ def decide(rater: SimulatedRater, face_id: str, truth: Sequence[float] | None) -
     rivals = [
         name
         for name, weight in zip(EXPRESSIONS, seen, strict=False)
-        if name != first and weight > _RIVAL * share and chance.random() < _SECOND_RATE
+        if name != first and weight > _RIVAL * share and rng.random() < _SECOND_RATE
     ]
-    return Answer((first, *rivals[:1]), confidence=sure, lead_time_s=lead)
+    return Answer((first, *rivals[:1]), confidence=confidence, lead_time_s=lead)
 
 
 def assigned(
     raters: Sequence[SimulatedRater], face_id: str, wanted_votes: int
 ) -> list[SimulatedRater]:
-    """Which ``wanted_votes`` of the raters look at a face; another few for every face."""
+    """Choose ``wanted_votes`` raters for a face; the choice differs between faces."""
     order = sorted(
         raters, key=lambda rater: Random(f"{rater.seed}|{face_id}|{rater.name}").random()
     )
@@ -169,13 +168,13 @@ def simulate(
     raters: Sequence[SimulatedRater],
     wanted_votes: int,
     progress: Callable[[int, int], None] | None = None,
-) -> Voted:
-    """Let raters vote until every face of a project has been seen by ``wanted_votes`` of them.
+) -> VoteCounts:
+    """Cast votes until every face of a project has ``wanted_votes`` raters.
 
     Args:
-        client: signed in as a member, to make the raters' accounts.
-        truth: face id to a distribution over ``ANSWERS``; a face without one reads as unknown.
-        progress: called with votes cast and votes in all.
+        client: signed in as a member who may add accounts.
+        truth: face id to a distribution over ``ANSWERS``; missing means ``unknown``.
+        progress: called with cast votes and all votes.
     """
     faces = sorted(list_tasks(client, project_id))
     shares = {face: set(assigned(raters, face, wanted_votes)) for face in faces}
@@ -187,13 +186,15 @@ def simulate(
         }
         before = new + known
 
-        def say(done: int, _: int, before: int = before) -> None:
+        def report(done: int, _: int, before: int = before) -> None:
             if progress is not None:
                 progress(before + done, total)
 
-        cast = vote_over_http(person.address(client.url), person, project_id, answers, progress=say)
+        cast = vote_over_http(
+            person.address(client.url), person, project_id, answers, progress=report
+        )
         new, known = new + cast.new, known + cast.known
-    return Voted(new=new, known=known)
+    return VoteCounts(new=new, known=known)
 
 
 def vote_over_http(
@@ -203,17 +204,16 @@ def vote_over_http(
     answers: Mapping[str, Answer],
     *,
     progress: Callable[[int, int], None] | None = None,
-) -> Voted:
-    """Cast a rater's answers with its own token, leaving out faces it has answered before.
+) -> VoteCounts:
+    """Cast a rater's answers with its own token, except for faces answered before.
 
-    Run again, it adds nothing; killed and run again, it ends the same. ``completed_by`` is set
-    by the server from the token.
+    Idempotent, also after a kill. The server sets ``completed_by`` from the token.
 
     Args:
         answers: face id to answer; faces without a task in the project are left out.
 
     Raises:
-        StudioError: the server is away or refuses the token.
+        StudioError: the server cannot be reached or refuses the token.
     """
     with LabelStudioClient(person.address(address.url)) as client:
         open_tasks, known = [], 0
@@ -229,7 +229,7 @@ def vote_over_http(
             _cast(client, task_id, answer)
             if progress is not None:
                 progress(known + number, known + len(open_tasks))
-    return Voted(new=len(open_tasks), known=known)
+    return VoteCounts(new=len(open_tasks), known=known)
 
 
 def _sharpened(truth: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
@@ -252,12 +252,12 @@ def _result(answer: Answer) -> list[dict[str, object]]:
     return result_of(answer.expressions, validity=answer.validity, confidence=answer.confidence)
 
 
-def _seen_by(rater: SimulatedRater, truth: Sequence[float]) -> list[float]:
-    """Truth blurred by the rater: half of the rest leans one way, half is spread evenly."""
+def _distribution(rater: SimulatedRater, truth: Sequence[float]) -> list[float]:
+    """Mix the truth with the rater's bias and a uniform part, half of the rest each."""
     rest = 1 - rater.reliability
     return [
         rater.reliability * share
-        + (rest / 2 if name == rater.leaning else 0.0)
+        + (rest / 2 if name == rater.bias else 0.0)
         + (rest / 2 / len(EXPRESSIONS) if name in EXPRESSIONS else 0.0)
         for name, share in zip(ANSWERS, truth, strict=True)
     ]

@@ -1,7 +1,7 @@
-"""A shipped rater as a PyTorch module: what it says of a face, and which way to change the face.
+"""Rater as a PyTorch module with gradients with respect to the face.
 
-ONNX Runtime gives no gradients. The exported file keeps every weight under its own name, so the
-very network that serves can be rebuilt from it; no second file can disagree with the first.
+ONNX Runtime gives no gradients. The exported file holds every weight under its own name, so the
+network is rebuilt from the file that serves.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from annotation.raters.network import RaterNetwork, Served, Shape
-from annotation.raters.onnx_rater import read_card, weights_of
+from annotation.raters.onnx_rater import rater_id_of, read_card, weights_of
 from warehouse.errors import ModelError
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
 
 _PREFIX = "network."
 
 
-class DifferentiableRater(nn.Module):
-    """The served network with gradients; its weights are frozen.
+class TorchRater(nn.Module):
+    """Exported network with frozen weights.
 
     Attributes:
         rater_id: the same as that of the rater in ONNX Runtime.
@@ -32,30 +32,30 @@ class DifferentiableRater(nn.Module):
         self._columns = [AU_INDEX[unit] for unit in units]
 
     def forward(self, gray: Tensor) -> tuple[Tensor, Tensor]:
-        """Rate aligned faces, the face and its mirror averaged.
+        """Rate aligned faces; each face and its mirror are averaged.
 
         Args:
             gray: float[n, 1, s, s] in 0..255, any side s.
 
         Returns:
-            float[n, 10], the logarithm of the answers, and float[n, K] AU proxies in 0..1 in the
-            order of ``vocabulary.ACTION_UNITS``, NaN where the rater does not know the unit.
+            Log-probabilities float[n, 10] of the answers, and AU proxies float[n, K] in 0..1 in
+            the order of ``vocabulary.ACTION_UNITS``, NaN where the rater does not know the unit.
         """
-        logits, known, _ = self.served.raw(_resized(gray, self.served.network.shape.side))
+        logits, known, _ = self.served.raw(_resize(gray, self.served.network.shape.side))
         au = known.new_full((len(known), len(ACTION_UNITS)), float("nan"))
         au[:, self._columns] = torch.sigmoid(known)
         return functional.log_softmax(logits / self.served.temperature, dim=1), au
 
-    def train(self, mode: bool = True) -> DifferentiableRater:
-        """Stays in evaluation mode, whatever the model around it does."""
+    def train(self, mode: bool = True) -> TorchRater:
+        """Stay in evaluation mode, whatever the mode of the surrounding model."""
         return super().train(False)
 
 
-def load(name: str = "default") -> DifferentiableRater:
-    """``default``, ``judge`` or a path to an ``.onnx`` file exported here.
+def load(name: str = "default") -> TorchRater:
+    """Load ``default``, ``judge`` or an ``.onnx`` file that this package exported.
 
     Raises:
-        ModelError: the weights are missing, damaged, or not of a network of this package.
+        ModelError: the weights are missing, damaged, or of another network.
     """
     import onnx
     from onnx import numpy_helper
@@ -68,23 +68,23 @@ def load(name: str = "default") -> DifferentiableRater:
         for item in onnx.load(path).graph.initializer
         if item.name.startswith(_PREFIX)
     }
-    # The count of batches is used in training only and therefore not exported.
+    # The counts of batches are used in training only and are not exported.
     absent = network.load_state_dict(weights, strict=False)
     missing = [key for key in absent.missing_keys if not key.endswith("num_batches_tracked")]
     if missing or absent.unexpected_keys:
         raise ModelError(
-            f"the weights of the network described in {path.with_suffix('.json').name}",
+            f"The weights do not fit the network in {path.with_suffix('.json').name}",
             got=f"missing {missing[:3]}, unexpected {list(absent.unexpected_keys)[:3]}",
             hint="export the weights again with annotation.raters.training.export",
         )
-    return DifferentiableRater(
+    return TorchRater(
         Served(network, card["temperature"]),
         units=card["action_units"],
-        rater_id=f"machine-{card['model']}-{card['sha256'][:8]}",
+        rater_id=rater_id_of(card),
     )
 
 
-def _resized(gray: Tensor, side: int) -> Tensor:
+def _resize(gray: Tensor, side: int) -> Tensor:
     if gray.shape[-1] == side:
         return gray
     if gray.shape[-1] > side:

@@ -66,8 +66,13 @@ def ratings(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mater
     home = workplace.home()
     rater = raters.load(workplace.settings().rater)
     for key in context.partition_keys:
-        say = partial(progress.report, "ratings", key)
-        count = rate_batch(home, key, rater, each=workplace.each(), say=say)
+        count = rate_batch(
+            home,
+            key,
+            rater,
+            each=workplace.each(),
+            progress=partial(progress.report, "ratings", key),
+        )
         context.log.info(f"{key}: {count} faces rated by {rater.rater_id}")
     rated = pl.concat([tables.read(home, "ratings", batch=key) for key in context.partition_keys])
     shown = rated.join(tables.read(home, "faces").select("face_id", "crop"), on="face_id")

@@ -1,7 +1,7 @@
-"""What synthesis learns from: faces of FER+ and the machine rater as guide.
+"""Training data and guidance rater for synthesis, from FER+ and the machine rater.
 
-``python -m synthesis.training.train`` names these functions; synthesis itself does not know
-annotation.
+``python -m synthesis.training.train`` names these functions, because ``synthesis`` may not import
+``annotation``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX, EXPRESSIONS
 
 if TYPE_CHECKING:
-    from annotation.raters.torch_rater import DifferentiableRater
-    from annotation.raters.training.dataset import Lesson
-    from synthesis.training.training_data import Teaching
+    from annotation.raters.torch_rater import TorchRater
+    from annotation.raters.training.dataset import RaterDataset
+    from synthesis.training.dataset import TrainingFaces
 
 FIND = "pipeline.faces:find"
 LICENCE = "FER2013 images with FER+ votes (Barsoum et al., 2016); research use"
@@ -29,48 +29,46 @@ def faces(
     side: int,
     cache: Path,
     workers: int = 1,
-    say: Callable[[str], None] = lambda line: None,
-) -> Teaching:
-    """FER+ training faces, less the validation file's, in the pipeline's aligned geometry.
+    progress: Callable[[str], None] = lambda line: None,
+) -> TrainingFaces:
+    """Read FER+ training faces, without the validation file's, in the pipeline's alignment.
 
-    Left out: pictures in which no face was found, and those whose most frequent answer is not one
-    of the eight expressions. AU proxies are on the machine rater's scale.
+    Pictures without a found face are left out, and those whose most frequent answer is not one of
+    the eight expressions. AU proxies are on the machine rater's scale.
 
     Args:
         folder: with ``ferplus-{train,valid}.parquet``.
-        cache: where the places of the faces are kept; shared with
-        ``annotation.raters.training.train``.
+        cache: folder of alignments, shared with ``annotation.raters.training.train``.
 
     Raises:
         TableError: a file is missing or of another form.
     """
     from annotation.raters.training import ferplus
-    from annotation.raters.training.dataset import lesson_of
+    from annotation.raters.training.dataset import build_dataset
 
     read = {}
     for split in ("valid", "train"):
-        say(f"aligning {split}")
+        progress(f"aligning {split}")
         read[split] = ferplus.prepare(
             folder / f"ferplus-{split}.parquet", cache=cache, find=FIND, workers=workers
         )
-    return from_lesson(lesson_of(read["train"], read["valid"]), side=side)
+    return from_rater_dataset(build_dataset(read["train"], read["valid"]), side=side)
 
 
-def from_lesson(lesson: Lesson, *, side: int) -> Teaching:
-    """The faces that a rater learns from and those it sets aside, as synthesis wants them."""
-    from synthesis.training.training_data import Teaching
+def from_rater_dataset(dataset: RaterDataset, *, side: int) -> TrainingFaces:
+    """Convert a rater's training and held-out faces to training faces of the generator."""
+    from synthesis.training.dataset import TrainingFaces
 
-    parts = (lesson.learn, lesson.hold)
+    parts = (dataset.train, dataset.held_out)
     votes = np.concatenate([part.votes for part in parts])
-    known = np.concatenate([lesson.learn_au, lesson.hold_au])
     au = np.full((len(votes), len(ACTION_UNITS)), np.nan, dtype=np.float32)
-    au[:, [AU_INDEX[unit] for unit in lesson.scale]] = known
+    columns = [AU_INDEX[unit] for unit in dataset.au_scale]
+    au[:, columns] = np.concatenate([dataset.train_au, dataset.held_out_au])
     found = np.concatenate([part.found for part in parts])
     rows = np.flatnonzero(found & ~outvoted(votes))
-    gray = np.concatenate([part.gray for part in parts])[rows]
     expression = votes[rows, : len(EXPRESSIONS)].astype(np.float32)
-    return Teaching(
-        gray=shrink(gray, side=side),
+    return TrainingFaces(
+        gray=shrink(np.concatenate([part.gray for part in parts])[rows], side=side),
         expression=expression / expression.sum(axis=1, keepdims=True),
         au=au[rows],
         digest=np.concatenate([part.digests for part in parts])[rows],
@@ -78,21 +76,21 @@ def from_lesson(lesson: Lesson, *, side: int) -> Teaching:
 
 
 def outvoted(votes: np.ndarray) -> np.ndarray:
-    """bool[n]: no expression got more votes than the most frequent open-set answer."""
+    """Select rows where no expression has more votes than the open set: bool[n]."""
     classes = len(EXPRESSIONS)
     return votes[:, :classes].max(axis=1) <= votes[:, classes:].max(axis=1)
 
 
 def shrink(gray: np.ndarray, *, side: int) -> np.ndarray:
-    """uint8[n, s, s] to uint8[n, side, side], averaging over areas."""
+    """Resize uint8[n, s, s] to uint8[n, side, side], averaging over areas."""
     import cv2
 
     size = (side, side)
     return np.stack([cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in gray])
 
 
-def guide() -> DifferentiableRater:
-    """The rater that guides: A. The one that judges is another network."""
+def guide() -> TorchRater:
+    """Load the guidance rater, ``default``; the evaluation rater is another network."""
     from annotation.raters import torch_rater
 
     return torch_rater.load("default")

@@ -1,8 +1,11 @@
-"""Which faces stand in a batch, with which noise, and what the network is told of them."""
+"""Training faces of the generator, its recipe, and its batches of faces, noise and conditions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,112 +13,233 @@ from torch import Tensor
 
 from synthesis import noise_schedule
 from synthesis.condition import FaceCondition
-from synthesis.training.config import Recipe
-from synthesis.training.training_data import Teaching, held_out
+from warehouse import plugins
+from warehouse.errors import TableError
+from warehouse.training import loop
+from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
+
+HELD_OUT = 0.02
+"""Share of the faces on which the loss is measured; never used for training."""
 
 MOST_OFTEN = 8.0
-"""How many times as often as the commonest faces the rarest are drawn at most: the rarest
-expressions have a hundred or two hundred pictures, which must not be learned by heart."""
+"""Largest sampling weight of a face, relative to the most common expression. The rarest
+expressions have a hundred or two hundred pictures, which must not be memorised."""
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One batch.
+class Recipe(loop.Recipe):
+    """How the generator is trained.
+
+    Attributes:
+        tier: size, of ``unet.TIERS``.
+        balance: 0 samples faces uniformly, 1 every expression equally often.
+        no_condition, no_expression, no_au: probabilities that a face is shown without both,
+            without its expression, without its action units.
+        unit_unknown: probability that a unit is unknown, for half of the faces. For the other
+            half the probability is drawn from 0..1, because users set two units, not eighteen.
+        guide_weight: weight of the AU-consistency loss; 0 trains without a guidance rater.
+        guide_share: share of a batch that the guidance rater sees.
+        guide_above: ``alphas_cumprod`` above which it sees a face.
+    """
+
+    minutes: float = 110.0
+    steps: int = 0
+    batch: int = 64
+    rate: float = 6e-4
+    decay: float = 0.01
+    average: float = 0.9995
+    seed: int = 0
+    tier: str = "XS3"
+    balance: float = 0.5
+    no_condition: float = 0.10
+    no_expression: float = 0.25
+    no_au: float = 0.15
+    unit_unknown: float = 0.15
+    guide_weight: float = 0.1
+    guide_share: float = 0.25
+    guide_above: float = 0.5
+
+    warm_up: ClassVar[float] = 0.03
+    first_rate: ClassVar[float] = 0.02
+    clip_norm: ClassVar[float] = 1.0
+
+
+RECIPES = {
+    "cpu": Recipe(),
+    "gpu": Recipe(tier="M", minutes=10.0, batch=512, rate=8e-4, average=0.999),
+}
+"""``cpu`` for two cores and about two hours. ``gpu`` for one large GPU: not measured."""
+
+
+@dataclass(frozen=True)
+class TrainingFaces:
+    """Aligned faces with soft labels and AU proxies.
+
+    Attributes:
+        gray: uint8[n, s, s].
+        expression: float32[n, 8], rows sum to 1.
+        au: float32[n, K] in 0..1 in the order of ``vocabulary.ACTION_UNITS``, NaN if unknown;
+            means of left and right, so that a mirrored face keeps its targets.
+        digest: str[n], the SHA-256 of each original picture.
+
+    Raises:
+        TableError: an array has another shape, or rows of ``expression`` do not sum to 1.
+    """
+
+    gray: np.ndarray
+    expression: np.ndarray
+    au: np.ndarray
+    digest: np.ndarray
+
+    def __post_init__(self) -> None:
+        n, hint = len(self.gray), "correct the function given to --faces"
+        shapes = {
+            "expression": (n, len(EXPRESSIONS)),
+            "au": (n, len(ACTION_UNITS)),
+            "digest": (n,),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                got = str(getattr(self, name).shape)
+                raise TableError(f"`{name}` is not of shape {shape}", got=got, hint=hint)
+        if n and np.abs(self.expression.sum(axis=1) - 1).max() > 1e-3:
+            got = f"sums up to {self.expression.sum(axis=1).max():g}"
+            raise TableError("Rows of `expression` do not sum to 1", got=got, hint=hint)
+
+    def __len__(self) -> int:
+        return len(self.gray)
+
+    def take(self, rows: np.ndarray) -> TrainingFaces:
+        """Select rows by a boolean mask or an index."""
+        names = ("gray", "expression", "au", "digest")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+    @property
+    def supported_units(self) -> tuple[int, ...]:
+        """FACS numbers of the units that are known in any row."""
+        known = np.isfinite(self.au).any(axis=0)
+        return tuple(unit.number for unit, any_ in zip(ACTION_UNITS, known, strict=True) if any_)
+
+
+def is_held_out(faces: TrainingFaces) -> np.ndarray:
+    """Select the held-out rows by the pictures' hash; return bool[n]."""
+    share = np.array([int(digest[-8:], 16) / 2**32 for digest in faces.digest])
+    return share < HELD_OUT
+
+
+def load_faces(name: str, folder: Path, **options: Any) -> TrainingFaces:
+    """Call the function that ``--faces`` names, with the options that it accepts.
+
+    Raises:
+        SettingsError, ModelError: there is no such function.
+    """
+    source = plugins.resolve(name, hint="correct --faces")
+    accepted = inspect.signature(source).parameters
+    faces: TrainingFaces = source(folder, **{k: v for k, v in options.items() if k in accepted})
+    return faces
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one training step.
 
     Attributes:
         face: float32[n, 1, s, s] in -1..1.
         noise: of the same shape, standard normal.
-        moment: int64[n] in 0..noise_schedule.NUM_TRAIN_TIMESTEPS - 1.
-        condition: what the network is told.
+        timestep: int64[n].
+        condition: what the network is conditioned on.
     """
 
     face: Tensor
     noise: Tensor
-    moment: Tensor
+    timestep: Tensor
     condition: FaceCondition
 
 
-class Lesson:
-    """The faces in memory, and the chance of each to be drawn.
+class FaceDataset:
+    """Faces in memory with class-balanced sampling weights.
 
     Attributes:
-        learn, hold: faces that are learned from and those on which the loss is watched.
+        train, held_out: faces.
+
+    Raises:
+        TableError: there are no faces.
     """
 
-    def __init__(self, teaching: Teaching, *, balance: float) -> None:
-        aside = held_out(teaching)
-        # A handful of faces may all fall on one side; learning goes first.
+    def __init__(self, faces: TrainingFaces, *, balance: float) -> None:
+        if not len(faces):
+            hint = "correct the function given to --faces"
+            raise TableError("There are no training faces", got="0 rows", hint=hint)
+        aside = is_held_out(faces)
+        # All of a handful of faces may be selected; training has priority.
         aside &= ~aside.all()
-        self.learn, self.hold = teaching.take(~aside), teaching.take(aside)
-        self._upto = np.cumsum(chances(self.learn.expression, balance=balance))
+        self.train, self.held_out = faces.take(~aside), faces.take(aside)
+        self._cumulative = np.cumsum(sampling_weights(self.train.expression, balance=balance))
 
-    def draw(self, recipe: Recipe, step: int) -> Draw:
-        """The batch of a step: it depends on the seed and the step alone.
+    def batch(self, recipe: Recipe, step: int) -> Batch:
+        """Make the batch of a step; it depends on the recipe and ``step`` alone.
 
-        Half of the faces are mirrored. AU targets are means of left and right and stay.
+        Half of the faces are mirrored.
         """
         rng = np.random.default_rng((recipe.seed, step))
-        # The last sum may miss 1 by rounding.
-        picked = np.searchsorted(self._upto, rng.random(recipe.batch) * self._upto[-1], "right")
-        rows = np.minimum(picked, len(self.learn) - 1)
-        return _draw(self.learn, rows, recipe, rng, dropouts=True)
+        # The last sum may differ from 1 by rounding.
+        values = rng.random(recipe.batch) * self._cumulative[-1]
+        rows = np.minimum(np.searchsorted(self._cumulative, values, "right"), len(self.train) - 1)
+        return _make_batch(self.train.take(rows), recipe, rng, dropouts=True)
 
-    def watch(self, recipe: Recipe) -> list[Draw]:
-        """The faces set aside, always with the same noise and everything told."""
+    def validation_batches(self, recipe: Recipe) -> list[Batch]:
+        """Make batches of the held-out faces, with fixed noise and full conditions."""
         rng = np.random.default_rng(recipe.seed)
-        starts = range(0, len(self.hold), recipe.batch)
-        every = np.arange(len(self.hold))
+        every = np.arange(len(self.held_out))
         return [
-            _draw(self.hold, every[start : start + recipe.batch], recipe, rng, dropouts=False)
-            for start in starts
+            _make_batch(
+                self.held_out.take(every[start : start + recipe.batch]),
+                recipe,
+                rng,
+                dropouts=False,
+            )
+            for start in range(0, len(self.held_out), recipe.batch)
         ]
 
 
-def chances(expression: np.ndarray, *, balance: float) -> np.ndarray:
-    """float64[n], sums to 1: rare expressions more often, softened by ``balance`` and capped."""
-    often = expression.mean(axis=0, dtype=np.float64)
-    rarity = (often.max() / np.maximum(often, 1e-9)) ** balance
+def sampling_weights(expression: np.ndarray, *, balance: float) -> np.ndarray:
+    """Weigh rare expressions higher; return float64[n] that sums to 1."""
+    frequency = expression.mean(axis=0, dtype=np.float64)
+    rarity = (frequency.max() / np.maximum(frequency, 1e-9)) ** balance
     weights = expression @ np.minimum(rarity, MOST_OFTEN)
     return weights / weights.sum()
 
 
-def _draw(
-    faces: Teaching, rows: np.ndarray, recipe: Recipe, rng: np.random.Generator, *, dropouts: bool
-) -> Draw:
-    n = len(rows)
-    gray = faces.gray[rows]
-    turned = rng.random(n) < 0.5
-    gray[turned] = gray[turned, :, ::-1]
-    # One moment out of every n-th of the course: the loss of a batch varies less.
-    moment = (rng.permutation(n) + rng.random(n)) / n * noise_schedule.NUM_TRAIN_TIMESTEPS
-    told = _told(faces.expression[rows], faces.au[rows], recipe, rng, dropouts=dropouts)
+def _make_batch(
+    faces: TrainingFaces, recipe: Recipe, rng: np.random.Generator, *, dropouts: bool
+) -> Batch:
+    n, gray = len(faces), faces.gray
+    mirrored = rng.random(n) < 0.5
+    gray[mirrored] = gray[mirrored, :, ::-1]
+    # One timestep in every n-th of the schedule lowers the variance of the loss.
+    timestep = (rng.permutation(n) + rng.random(n)) / n * noise_schedule.NUM_TRAIN_TIMESTEPS
+    condition = _condition(faces, recipe, rng, dropouts=dropouts)
     shape = (n, 1, *gray.shape[1:])
-    return Draw(
+    return Batch(
         face=torch.from_numpy(gray.astype(np.float32) / 127.5 - 1).view(shape),
         noise=torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)),
-        moment=torch.from_numpy(moment.astype(np.int64)),
-        condition=told,
+        timestep=torch.from_numpy(timestep.astype(np.int64)),
+        condition=condition,
     )
 
 
-def _told(
-    expression: np.ndarray,
-    au: np.ndarray,
-    recipe: Recipe,
-    rng: np.random.Generator,
-    *,
-    dropouts: bool,
+def _condition(
+    faces: TrainingFaces, recipe: Recipe, rng: np.random.Generator, *, dropouts: bool
 ) -> FaceCondition:
-    n = len(au)
-    chance = float(dropouts)
-    nothing = rng.random(n) < recipe.no_condition * chance
-    no_expression = nothing | (rng.random(n) < recipe.no_expression * chance)
-    no_au = nothing | (rng.random(n) < recipe.no_au * chance) | ~np.isfinite(au).any(axis=1)
-    hidden = np.where(rng.random(n) < 0.5, recipe.unit_unknown, rng.random(n)) * chance
-    au = np.where(rng.random(au.shape) < hidden[:, None], np.nan, au).astype(np.float32)
+    n, scale = len(faces), float(dropouts)
+    neither = rng.random(n) < recipe.no_condition * scale
+    no_expression = neither | (rng.random(n) < recipe.no_expression * scale)
+    no_au = neither | (rng.random(n) < recipe.no_au * scale) | ~np.isfinite(faces.au).any(axis=1)
+    hidden = np.where(rng.random(n) < 0.5, recipe.unit_unknown, rng.random(n)) * scale
+    au = np.where(rng.random(faces.au.shape) < hidden[:, None], np.nan, faces.au)
     return FaceCondition(
-        expression=torch.from_numpy(np.where(no_expression[:, None], 0, expression)).float(),
-        au=torch.from_numpy(np.where(no_au[:, None], np.nan, au)).float(),
+        expression=torch.from_numpy(np.where(no_expression[:, None], 0, faces.expression)).float(),
+        au=torch.from_numpy(np.where(no_au[:, None], np.nan, au.astype(np.float32))).float(),
         null_expression=torch.from_numpy(no_expression),
         null_au=torch.from_numpy(no_au),
     )

@@ -1,4 +1,4 @@
-"""Turn a training run into a pipeline: ``python -m synthesis.training.export --run DIR``."""
+"""Export a trained generator: ``python -m synthesis.training.export --run DIR``."""
 
 from __future__ import annotations
 
@@ -13,48 +13,53 @@ import torch
 
 from synthesis import noise_schedule, unet
 from synthesis.pipeline import DEFAULT, FaceAUPipeline
-from synthesis.training.checkpoint import trained
+from synthesis.training.train import trained
 from warehouse.errors import ModelError
 from warehouse.ids import file_sha256
 from warehouse.storage import atomic
+from warehouse.training import checkpoint
 
 LARGEST_BYTES = 40_000_000
-"""Weights travel inside the package; the budget keeps the wheel small."""
+"""Weights are part of the wheel, whose size is limited."""
 
 RECORD = "training.json"
-"""Beside the weights: how they came about."""
+"""File beside the weights: how they were trained."""
 
 
 def export(run: Path, folder: Path, *, unfinished: bool = False) -> dict[str, Any]:
-    """Write the pipeline of a finished run to ``folder``; returns the record beside it.
+    """Write the pipeline of a finished run to ``folder``; return the record beside it.
 
-    What is written is read back and must draw the same face, before anything is replaced.
+    The written pipeline is read back and must give the same faces before ``folder`` is replaced.
 
     Args:
-        unfinished: take a run that is still going on at its last checkpoint, to look at it.
+        unfinished: export the last checkpoint of a run that has not ended.
 
     Raises:
-        ModelError: the run has not ended, its weights are larger than ``LARGEST_BYTES``, or do
-            not survive being saved. What was in ``folder`` stays.
+        ModelError: the run has not ended, its weights are larger than ``LARGEST_BYTES``, or
+            differ after saving. ``folder`` is left unchanged.
     """
     pipeline, about = assemble(run)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as draft:
         written = Path(draft) / folder.name
         pipeline.save_pretrained(written, safe_serialization=True)
-        # safetensors closes its files to other users; a package's must not be.
+        # safetensors makes files unreadable for other users; those of a package must not be.
         for file in written.rglob("*.safetensors"):
             file.chmod(0o644)
         _check_size(written)
-        _agree(pipeline, FaceAUPipeline.from_pretrained(written))
-        record = {**about, **({} if unfinished else _results(run)), **_contents(written)}
+        _compare(pipeline, FaceAUPipeline.from_pretrained(written))
+        record = {
+            **about,
+            **({} if unfinished else checkpoint.results_of(run)),
+            **_contents(written),
+        }
         atomic.write_text(written / RECORD, json.dumps(record, indent=1) + "\n")
         _replace(written, folder)
     return record
 
 
 def assemble(run: Path) -> tuple[FaceAUPipeline, dict[str, Any]]:
-    """The averaged weights of a run as a pipeline, and what its checkpoint says of itself."""
+    """Build a pipeline of a run's averaged weights; return it with the run's facts."""
     denoiser, about = trained(run)
     pipeline = FaceAUPipeline(
         unet=denoiser.unet,
@@ -63,17 +68,6 @@ def assemble(run: Path) -> tuple[FaceAUPipeline, dict[str, Any]]:
         codec=unet.codec(about["recipe"]["tier"]),
     )
     return pipeline, {"tier": about["recipe"]["tier"], **about}
-
-
-def _results(run: Path) -> dict[str, Any]:
-    path = run / "results.json"
-    if not path.is_file():
-        raise ModelError(
-            f"{path}",
-            got="no such file",
-            hint="let synthesis.training.train end, or give --unfinished",
-        )
-    return json.loads(path.read_text())
 
 
 def _contents(folder: Path) -> dict[str, Any]:
@@ -88,30 +82,31 @@ def _check_size(folder: Path) -> None:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if size > LARGEST_BYTES:
         raise ModelError(
-            f"weights of at most {LARGEST_BYTES} bytes", got=str(size), hint="train a smaller tier"
+            f"The weights are larger than {LARGEST_BYTES} bytes",
+            got=f"{size} bytes",
+            hint="train a smaller tier",
         )
 
 
-def _agree(one: FaceAUPipeline, two: FaceAUPipeline) -> None:
-    """Both must draw the same face from the same seed."""
-    drawn = []
+def _compare(one: FaceAUPipeline, two: FaceAUPipeline) -> None:
+    """Check that both generate the same faces from the same seed."""
+    generated = []
     for pipeline in (one, two):
         pipeline.set_progress_bar_config(disable=True)
-        taught = pipeline.conditioner.config.supported[:1]
-        au = dict.fromkeys(taught, 0.5)
-        drawn.append(
+        au = dict.fromkeys(pipeline.conditioner.config.supported[:1], 0.5)
+        generated.append(
             pipeline(
                 au, "happiness", num_images_per_prompt=2, num_inference_steps=2, output_type="array"
             ).images
         )
-    if not torch.equal(*(torch.from_numpy(images) for images in drawn)):
+    if not torch.equal(*(torch.from_numpy(images) for images in generated)):
         raise ModelError(
-            "the same faces before and after saving", got="others", hint="report this as a bug"
+            "The saved pipeline generates other faces", got="", hint="report this as a bug"
         )
 
 
 def _replace(written: Path, folder: Path) -> None:
-    """Move a folder into place; the old one goes only when the new one is whole."""
+    """Replace a folder; restore the old one if that fails."""
     old = written.parent / "old"
     if folder.exists():
         folder.rename(old)
@@ -129,9 +124,9 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m synthesis.training.export", description=__doc__
     )
     parser.add_argument("--run", type=Path, required=True, help="folder given to train as --out")
-    parser.add_argument("--to", type=Path, default=DEFAULT)
+    parser.add_argument("--to", type=Path, default=DEFAULT, help="folder to write")
     parser.add_argument(
-        "--unfinished", action="store_true", help="a run still going on, to look at it"
+        "--unfinished", action="store_true", help="export the last checkpoint of a run"
     )
     options = parser.parse_args(arguments)
     record = export(options.run, options.to, unfinished=options.unfinished)

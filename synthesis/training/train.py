@@ -1,192 +1,201 @@
-"""Train the model: ``python -m synthesis.training.train --data DIR --out DIR``.
+"""Train the face generator: ``python -m synthesis.training.train --data DIR --out DIR``.
 
-What happens, in this order: aligned faces with votes and AU proxies come from the function that
-``--faces`` names; 2 % are set aside to watch the loss on; faces are drawn with rare expressions
-more often and half of them mirrored; noise is added and the network learns the velocity, told
-of expression and action units less often than not; a frozen rater, if one is named by ``--guide``,
-looks at what the network takes for the clean face and pulls its action units to those asked for;
-a moving average of the weights is kept. ``synthesis.training.export`` turns the result into a
-pipeline.
+Steps: the function of ``--faces`` returns aligned faces with votes and AU proxies; 2 % of them are
+held out. Faces are sampled with rare expressions more often and half of them mirrored. The
+network learns to predict the velocity of the noisy face, with and without its condition. If
+``--guide`` names a frozen guidance rater, it rates the predicted clean faces, and the distance of
+its action units to the condition is added to the loss. ``synthesis.training.export`` turns the
+averaged weights into a pipeline.
 
-A killed run continues from its last checkpoint when started again with the same ``--out``;
-``--minutes`` counts over all sittings. On one and the same machine, precision and number of
-threads, ``--steps`` gives the same weights every time; ``--minutes`` bends the schedule to the
-clock and does not.
+A killed run continues from its last checkpoint when it is started again with the same ``--out``;
+``--minutes`` counts all sessions. On one machine, precision and number of threads, ``--steps``
+gives the same weights every time. ``--minutes`` does not, because the schedule follows the clock.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
-import json
 import os
 import sys
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 
-from synthesis import noise_schedule, unet
-from synthesis.training import training_data
-from synthesis.training.checkpoint import Run, precision_for
-from synthesis.training.config import RECIPES, Recipe
-from synthesis.training.dataset import Draw, Lesson
-from warehouse.errors import SettingsError
-from warehouse.storage import atomic
+from synthesis import noise_schedule
+from synthesis import unet as network
+from synthesis.condition import FaceCondition
+from synthesis.training.dataset import RECIPES, Batch, FaceDataset, Recipe, load_faces
+from warehouse import plugins
+from warehouse.training import checkpoint, loop
+from warehouse.training.checkpoint import Run
 
 Guide = Callable[[Tensor], tuple[Tensor, Tensor]]
 """``gray float[n, 1, s, s] in 0..255 -> (log answers [n, 10], au [n, K], NaN where unknown)``."""
 
 REPORT_EVERY = 200
-"""Steps between two lines of figures."""
+"""Steps between two evaluations."""
 
 
-class Trainer:
-    """One sitting of a run: what is needed for a step beside its weights."""
+class Denoiser(nn.Module):
+    """Conditioner and UNet, which are trained together."""
 
-    def __init__(self, run: Run, recipe: Recipe, guide: Guide | None) -> None:
+    conditioner: Any
+    unet: Any
+
+    def __init__(self, tier: str, *, supported_units: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conditioner = network.conditioner(tier, supported=supported_units)
+        self.unet = network.unet(tier)
+
+    def forward(self, noisy: Tensor, timestep: Tensor, condition: FaceCondition) -> Tensor:
+        """Predict the velocity of noisy latents float[n, c, h, w]."""
+        tokens, pooled = self.conditioner(condition)
+        return self.unet(
+            noisy, timestep, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False
+        )[0]
+
+
+class DiffusionLoss:
+    """Velocity loss of a batch, with AU consistency if there is a guidance rater.
+
+    Args:
+        guide: guidance rater; unused if the recipe gives it no weight or share.
+    """
+
+    def __init__(self, run: Run, recipe: Recipe, guide: Guide | None = None) -> None:
         self.run, self.recipe = run, recipe
         self.guide = guide if recipe.guide_weight and recipe.guide_share else None
-        self.codec = unet.codec(recipe.tier).to(run.device)
-        self.kept = noise_schedule.alphas_cumprod().to(run.device)
+        self.codec = network.codec(recipe.tier).to(run.device)
+        self.alphas_cumprod = noise_schedule.alphas_cumprod().to(run.device)
 
-    def step(self, draw: Draw, *, rate: float) -> dict[str, float]:
-        """Learn from one batch; returns its losses."""
-        for group in self.run.optimizer.param_groups:
-            group["lr"] = rate
-        self.run.denoiser.train()
-        loss, figures = self._losses(self.run.denoiser, draw, guide=self.guide)
-        self.run.optimizer.zero_grad(set_to_none=False)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.run.denoiser.parameters(), 1.0)
-        self.run.optimizer.step()
-        self.run.step += 1
-        count = self.run.step
-        self.run.average(min(self.recipe.average, (1 + count) / (10 + count)))
-        return figures
+    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss and its parts for training."""
+        return self._losses(self.run.model, batch, guide=self.guide)
 
     @torch.no_grad()
-    def watch(self, draws: list[Draw]) -> dict[str, float]:
-        """The losses of the averaged weights on the faces set aside."""
-        parts = [self._losses(self.run.averaged.eval(), draw, guide=None)[1] for draw in draws]
-        return {"held_loss": float(np.mean([part["loss"] for part in parts]))} if parts else {}
+    def evaluate(self, batches: list[Batch]) -> dict[str, float]:
+        """Return the loss of the averaged weights without guidance."""
+        averaged = self.run.averaged.module.eval()
+        losses = [self._losses(averaged, batch, guide=None)[1]["loss"] for batch in batches]
+        return {"held_loss": float(np.mean(losses))} if losses else {}
 
     def _losses(
-        self, denoiser: Any, draw: Draw, *, guide: Guide | None
+        self, denoiser: nn.Module, batch: Batch, *, guide: Guide | None
     ) -> tuple[Tensor, dict[str, float]]:
-        device = self.run.device
-        face, noise, moment = (
-            part.to(device, non_blocking=True) for part in (draw.face, draw.noise, draw.moment)
+        face, noise, timestep = (
+            part.to(self.run.device, non_blocking=True)
+            for part in (batch.face, batch.noise, batch.timestep)
         )
-        told = draw.condition.to(device)
-        kept = self.kept[moment]
-        grid, grain = (self.codec.encode(part) for part in (face, noise))
-        noisy, wanted = noise_schedule.add_noise(grid, grain, kept)
+        condition = batch.condition.to(self.run.device)
+        alphas = self.alphas_cumprod[timestep]
+        latents, latent_noise = (self.codec.encode(part) for part in (face, noise))
+        noisy, target = noise_schedule.add_noise(latents, latent_noise, alphas)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device, torch.bfloat16, enabled=self.run.precision == "bf16"):
-            velocity = denoiser(noisy, moment, told)
-        wrong = (velocity.float() - wanted).square().mean(dim=(1, 2, 3))
-        loss = (noise_schedule.loss_weight(kept) * wrong).mean()
+        with self.run.autocast():
+            velocity = denoiser(noisy, timestep, condition)
+        error = (velocity.float() - target).square().mean(dim=(1, 2, 3))
+        loss = (noise_schedule.loss_weight(alphas) * error).mean()
         figures = {"loss": float(loss.detach())}
-        if guide is not None:
-            rows = self._seen(kept)
-            if len(rows):
-                clean = noise_schedule.predict_x0(noisy[rows], velocity.float()[rows], kept[rows])
-                miss = self._miss(guide, clean, told.au[rows])
-                figures["au_miss"] = float(miss.detach())
-                loss = loss + self.recipe.guide_weight * miss
+        if guide is not None and len(rows := self.guided_rows(alphas)):
+            clean = noise_schedule.predict_x0(noisy[rows], velocity.float()[rows], alphas[rows])
+            distance = self._au_distance(guide, clean, condition.au[rows])
+            figures["au_miss"] = float(distance.detach())
+            loss = loss + self.recipe.guide_weight * distance
         return loss, figures
 
-    def _seen(self, kept: Tensor) -> Tensor:
-        """Which rows the guide looks at: enough of the face is left, and not too many."""
-        clear = torch.nonzero(kept > self.recipe.guide_above).squeeze(1)
-        return clear[: round(self.recipe.guide_share * len(kept))]
+    def guided_rows(self, alphas: Tensor) -> Tensor:
+        """Select the rows the guidance rater sees: little noise, and a limited number."""
+        clear = torch.nonzero(alphas > self.recipe.guide_above).squeeze(1)
+        return clear[: round(self.recipe.guide_share * len(alphas))]
 
-    def _miss(self, guide: Guide, clean: Tensor, au: Tensor) -> Tensor:
-        """Mean squared distance between the units that were told and those the guide sees."""
-        # No clamp: outside -1..1 its gradient is zero and could not lead back.
-        _, seen = guide((self.codec.decode(clean) + 1) * 127.5)
-        both = torch.isfinite(au) & torch.isfinite(seen)
+    def _au_distance(self, guide: Guide, clean: Tensor, au: Tensor) -> Tensor:
+        """Return the mean squared difference between conditioned and rated units."""
+        # Not clamped: outside -1..1 a clamp has no gradient that could lead back.
+        _, rated = guide((self.codec.decode(clean) + 1) * 127.5)
+        both = torch.isfinite(au) & torch.isfinite(rated)
         if not both.any():
             return clean.sum() * 0
-        return (seen[both] - au[both]).square().mean()
+        return (rated[both] - au[both]).square().mean()
 
 
 def train(
-    lesson: Lesson,
+    dataset: FaceDataset,
     recipe: Recipe,
     out: Path,
     *,
     guide: Guide | None = None,
     save_every_s: float = 60.0,
     precision: str = "fp32",
-    say: Callable[[str, dict[str, float]], None] = lambda event, figures: None,
+    progress: loop.Progress = lambda event, figures: None,
 ) -> Run:
-    """Train, or continue, the run in ``out``; ends with its weights averaged and saved.
-
-    Args:
-        say: called with ``start``, after every step with ``step``, and every ``REPORT_EVERY``
-            steps with ``figures``.
+    """Train a generator in ``out``, or continue the run found there.
 
     Raises:
-        SettingsError: the checkpoint in ``out`` belongs to another recipe, or no limit is set.
+        SettingsError: ``out`` holds a run of another recipe, or the recipe has no limit.
     """
-    if not (recipe.minutes or recipe.steps):
-        raise SettingsError("minutes or steps", got="neither", hint="give --minutes or --steps")
-    run = Run.open(out, asdict(recipe), taught=lesson.learn.taught, precision=precision)
+    run = open_run(out, recipe, supported_units=dataset.train.supported_units, precision=precision)
     if guide is not None and hasattr(guide, "to"):
         guide = guide.to(run.device)
-    trainer, watched = Trainer(run, recipe, guide), lesson.watch(recipe)
-    say("start", {"step": run.step, "minutes": run.seconds / 60})
-    started, before, saved = time.monotonic(), run.seconds, time.monotonic()
-    recent: list[dict[str, float]] = []
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(lesson.draw, recipe, run.step)
-        while (progress := recipe.progress(run.step, run.seconds)) < 1:
-            draw, ahead = ahead.result(), pool.submit(lesson.draw, recipe, run.step + 1)
-            recent.append(trainer.step(draw, rate=recipe.rate_at(progress)))
-            run.seconds = before + time.monotonic() - started
-            say("step", {"step": run.step, "progress": progress})
-            if run.step % REPORT_EVERY == 0:
-                figures = {**_means(recent), **trainer.watch(watched)}
-                run.history.append({"step": run.step, "seconds": run.seconds, **figures})
-                say("figures", run.history[-1])
-                recent = []
-            if time.monotonic() - saved >= save_every_s:
-                run.save()
-                saved = time.monotonic()
-    run.save()
+    loss, validation = DiffusionLoss(run, recipe, guide), dataset.validation_batches(recipe)
+    loop.fit(
+        run,
+        loop.prefetch(lambda step: dataset.batch(recipe, step), run.step),
+        loss,
+        evaluate=lambda: loss.evaluate(validation),
+        evaluate_every=REPORT_EVERY,
+        save_every_s=save_every_s,
+        progress=progress,
+    )
     return run
 
 
-def finish(run: Run, lesson: Lesson, recipe: Recipe, *, about: dict[str, Any]) -> dict[str, Any]:
-    """Write ``results.json`` beside the checkpoint; returns its content."""
-    watched = Trainer(run, recipe, None).watch(lesson.watch(recipe))
-    results = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "device": run.device,
-        "precision": run.precision,
-        "threads": torch.get_num_threads(),
-        "recipe": asdict(recipe),
-        "steps": run.step,
-        "faces_seen": run.step * recipe.batch,
-        "minutes": round(run.seconds / 60, 1),
-        "learned": len(lesson.learn),
-        "held_out": len(lesson.hold),
-        "taught": list(run.taught),
+def open_run(
+    out: Path, recipe: Recipe, *, supported_units: tuple[int, ...], precision: str = "fp32"
+) -> Run:
+    """Open the run in ``out`` with a new denoiser, or with that of its checkpoint."""
+    torch.manual_seed(recipe.seed)
+    denoiser = Denoiser(recipe.tier, supported_units=supported_units).to(checkpoint.device())
+    denoiser = denoiser.to(memory_format=torch.channels_last)
+    optimizer = checkpoint.adamw(denoiser, decay=recipe.decay, betas=(0.9, 0.99), fused=True)
+    about = {"taught": list(supported_units)}
+    return Run(out, denoiser, optimizer, recipe, about=about, precision=precision)
+
+
+def trained(folder: Path) -> tuple[Denoiser, dict[str, Any]]:
+    """Load the averaged denoiser of a run, and the facts of its checkpoint.
+
+    Raises:
+        ModelError: there is no checkpoint, or it is damaged.
+    """
+    state = checkpoint.load(folder)
+    units = tuple(state["about"]["taught"])
+    denoiser = Denoiser(state["recipe"]["tier"], supported_units=units)
+    denoiser.load_state_dict(state["averaged"])
+    names = ("recipe", "precision", "step", "seconds", "history")
+    return denoiser.eval(), {**state["about"], **{name: state[name] for name in names}}
+
+
+def finish(run: Run, dataset: FaceDataset, recipe: Recipe, **about: Any) -> dict[str, Any]:
+    """Evaluate, write and return ``results.json``.
+
+    Args:
+        about: further facts to write.
+    """
+    return run.write_results(
+        threads=torch.get_num_threads(),
+        faces_seen=run.step * recipe.batch,
+        learned=len(dataset.train),
+        held_out=len(dataset.held_out),
+        **run.about,
         **about,
-        **watched,
-        "history": run.history,
-    }
-    atomic.write_text(run.folder / "results.json", json.dumps(results, indent=1) + "\n")
-    return results
+        **DiffusionLoss(run, recipe).evaluate(dataset.validation_batches(recipe)),
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -194,60 +203,50 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     recipe = _recipe(options)
-    guide = training_data.resolve(options.guide)() if options.guide else None
-    lesson = Lesson(_faces(options, recipe), balance=recipe.balance)
+    guide: Any = None
+    if options.guide:
+        guide = plugins.resolve(options.guide, hint="correct --guide")()
+    faces = load_faces(
+        options.faces,
+        options.data,
+        side=network.tier(recipe.tier).side,
+        cache=options.cache,
+        workers=options.workers,
+        progress=lambda line: print(line, flush=True),
+    )
+    dataset = FaceDataset(faces, balance=recipe.balance)
     print(
-        f"learning from {len(lesson.learn)} faces, {len(lesson.hold)} set aside; "
-        f"action units {list(lesson.learn.taught)}; guide {options.guide or 'none'}",
+        f"training on {len(dataset.train)} faces, {len(dataset.held_out)} held out; "
+        f"action units {list(dataset.train.supported_units)}; "
+        f"guidance rater {options.guide or 'none'}",
         flush=True,
     )
-    precision, reason = options.precision, "as asked"
+    precision, reason = options.precision, "as given"
     if precision == "measure":
-        precision, reason = precision_for(recipe.tier)
+        precision, reason = _precision(recipe.tier)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU (no GPU found)"
     print(f"device {device}, {options.threads} threads; precision {precision}: {reason}")
     with Progress() as bar:
         task = bar.add_task("training", total=1.0)
 
-        def say(event: str, figures: dict[str, float]) -> None:
+        def progress(event: str, figures: dict[str, float]) -> None:
             if event == "step":
                 bar.update(task, completed=figures["progress"])
             else:
-                print(event, _line(figures), flush=True)
+                print(event, loop.summary(figures), flush=True)
 
-        run = train(lesson, recipe, options.out, guide=guide, precision=precision, say=say)
-    about = {"faces": options.faces, "guide": _named(options.guide, guide), "cpus": os.cpu_count()}
-    results = finish(run, lesson, recipe, about=about)
-    print(f"done: {results['faces_seen']} faces seen in {results['minutes']} minutes")
-
-
-def _faces(options: argparse.Namespace, recipe: Recipe) -> training_data.Teaching:
-    """What ``--faces`` gives, asked only for what it understands."""
-    source = training_data.resolve(options.faces)
-    offered = {
-        "side": unet.tier(recipe.tier).side,
-        "cache": options.cache,
-        "workers": options.workers,
-        "say": lambda line: print(line, flush=True),
-    }
-    known = inspect.signature(source).parameters
-    return source(options.data, **{name: offered[name] for name in offered if name in known})
-
-
-def _named(dotted: str, guide: Any) -> str:
-    return getattr(guide, "rater_id", dotted) or "none"
-
-
-def _means(records: list[dict[str, float]]) -> dict[str, float]:
-    names = sorted({name for record in records for name in record})
-    return {
-        name: float(np.mean([record[name] for record in records if name in record]))
-        for name in names
-    }
-
-
-def _line(figures: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.5g}" for name, value in figures.items())
+        run = train(
+            dataset, recipe, options.out, guide=guide, precision=precision, progress=progress
+        )
+    results = finish(
+        run,
+        dataset,
+        recipe,
+        faces=options.faces,
+        guide=getattr(guide, "rater_id", options.guide) or "none",
+        cpus=os.cpu_count(),
+    )
+    print(f"done: {results['faces_seen']} faces in {results['minutes']} minutes")
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
@@ -261,31 +260,44 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return replace(RECIPES[options.recipe], **given)
 
 
+def _precision(tier: str, *, batch: int = 16) -> tuple[str, str]:
+    denoiser = Denoiser(tier, supported_units=()).to(memory_format=torch.channels_last)
+    noisy, timestep = torch.randn(batch, *network.codec(tier).grid), torch.zeros(batch).long()
+    condition = FaceCondition.unconditional(batch)
+    return checkpoint.faster_precision(lambda: denoiser(noisy, timestep, condition), batch=batch)
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m synthesis.training.train", description=__doc__)
+    add_face_options(parser)
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder handed to --faces")
-    add("--out", type=Path, required=True, help="folder of the run; an existing one is continued")
-    add("--cache", type=Path, default=Path(".cache/ferplus"), help="where faces' places are kept")
-    add("--faces", default="pipeline.synthesis.training_data:faces", help="package.module:function")
-    add("--guide", default="", help="package.module:function that gives a frozen rater")
+    add("--guide", default="", help="guidance rater: package.module:function that returns it")
     add("--recipe", choices=sorted(RECIPES), default="cpu", help="gpu has not been measured")
-    add("--workers", type=int, default=2, help="processes that look for faces")
     add("--threads", type=int, default=2)
     add("--precision", choices=("measure", "fp32", "bf16"), default="measure")
-    add("--minutes", type=float, help="over all sittings; 0: until --steps")
+    add("--minutes", type=float, help="over all sessions; 0: until --steps")
     add("--steps", type=int, help="0: until --minutes")
     for name, kind in (("tier", str), ("batch", int), ("rate", float), ("seed", int)):
-        add(f"--{name}", type=kind, help="in place of the recipe's")
-    add("--guide-weight", type=float, help="in place of the recipe's")
+        add(f"--{name}", type=kind, help="instead of the recipe's")
+    add("--guide-weight", type=float, help="instead of the recipe's")
     return parser.parse_args(arguments)
 
 
-def _wait_asleep() -> None:
-    """Begin this process again with OpenMP's threads asleep while they wait for each other.
+def add_face_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where faces come from and where the run is written."""
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder passed to the function of --faces")
+    add("--out", type=Path, required=True, help="folder of the run; a run in it is continued")
+    add("--cache", type=Path, default=Path(".cache/ferplus"), help="folder for alignments")
+    add("--faces", default="pipeline.synthesis.training_data:faces", help="package.module:function")
+    add("--workers", type=int, default=2, help="processes that detect faces")
 
-    They spin by default: beside other work that made a step of two threads five times as slow as
-    a step of one. OpenMP reads its setting when torch is loaded, which has happened by now.
+
+def _use_passive_waiting() -> None:
+    """Restart this process with OpenMP's passive wait policy.
+
+    By default OpenMP threads spin while waiting; beside other work this made a step with two
+    threads five times as slow as with one. OpenMP reads the variable when torch is loaded.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
@@ -293,5 +305,5 @@ def _wait_asleep() -> None:
 
 
 if __name__ == "__main__":
-    _wait_asleep()
+    _use_passive_waiting()
     main()

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from rich.progress import track
 
-from annotation.raters.training import alignment, ferplus, targets
+from annotation.raters.training import ferplus, targets
 from pipeline.faces import find
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -26,27 +26,27 @@ def valid(parser: argparse.ArgumentParser) -> Path:
 
 
 def crops_of(parquet: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Every image as the crop the pipeline makes: uint8[n, 224, 224, 3], and bool[n] found."""
+    """Crop every image as the pipeline does: uint8[n, 224, 224, 3], and bool[n] found."""
     import cv2
 
     images = pl.read_parquet(parquet, columns=["image"])["image"]
     crops, found = np.zeros((len(images), 224, 224, 3), np.uint8), np.zeros(len(images), bool)
     for row, image in enumerate(track(images, "finding faces")):
         gray = ferplus.decode(image)
-        size = (alignment.ENLARGED, alignment.ENLARGED)
+        size = (ferplus.ENLARGED, ferplus.ENLARGED)
         large = cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC)
         faces = find(np.repeat(large[:, :, None], 3, axis=2))
         found[row] = bool(faces)
         if faces:
             crops[row] = max(faces, key=lambda face: face.score).crop
         else:
-            frame = cv2.resize(alignment.lay(gray, alignment.usual_place()), (224, 224))
+            frame = cv2.resize(ferplus.warp(gray, ferplus.usual_transform()), (224, 224))
             crops[row] = frame[:, :, None]
     return crops, found
 
 
 def votes_and_proxies(parquet: Path) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """Counts [n, 10], the units' numbers and their raw proxies [n, K]."""
+    """Read votes [n, 10], the units' numbers and their raw proxies [n, K]."""
     names = (parquet.parent / "blendshape_names.txt").read_text().split()
     frame = pl.read_parquet(parquet, columns=[*EXPRESSIONS, "unknown", "NF", "blendshapes"])
     shapes = np.full((len(frame), len(names)), np.nan, dtype=np.float32)

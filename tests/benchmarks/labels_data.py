@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from annotation.raters import load
-from annotation.raters.onnx_rater import MachineRater
+from annotation.raters.onnx_rater import OnnxRater
 from annotation.raters.training import ferplus
 from warehouse.vocabulary import EXPRESSIONS, canonical
 
@@ -96,7 +96,7 @@ def machine(valid: Split, cache: Path, *, rater: str) -> tuple[str, np.ndarray, 
     from tests.benchmarks.rater import crops_of
 
     chosen = load(rater)
-    assert isinstance(chosen, MachineRater)
+    assert isinstance(chosen, OnnxRater)
 
     def rate() -> tuple[np.ndarray, np.ndarray]:
         crops, found = crops_of(_as_parquet(valid.gray, cache))
@@ -109,7 +109,7 @@ def machine(valid: Split, cache: Path, *, rater: str) -> tuple[str, np.ndarray, 
 def rater_features(folder: Path, cache: Path, *, aligned: Path, rater: str) -> np.ndarray:
     """Compute a packaged rater's features float32[n, 256] of both files."""
     chosen = load(rater)
-    assert isinstance(chosen, MachineRater)
+    assert isinstance(chosen, OnnxRater)
 
     def rate() -> tuple[np.ndarray, np.ndarray]:
         parts = []

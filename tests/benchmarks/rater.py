@@ -19,7 +19,7 @@ import numpy as np
 from rich.progress import track
 
 from annotation import raters
-from annotation.raters.onnx_rater import SHIPPED, MachineRater, weights_of
+from annotation.raters.onnx_rater import SHIPPED, OnnxRater, weights_of
 from annotation.raters.training import metrics, targets
 from tests.benchmarks.ferplus import crops_of, valid, votes_and_proxies
 from tests.benchmarks.rater_page import RESAMPLES, SPEED_BATCH, SPEED_ROUNDS, gallery, page
@@ -67,7 +67,7 @@ def per_class(answers: np.ndarray, votes: np.ndarray) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def speed(rater: MachineRater, crops: np.ndarray) -> dict[str, float]:
+def speed(rater: OnnxRater, crops: np.ndarray) -> dict[str, float]:
     """Faces per second of the rater and of a plain ResNet-18, in turns, each at its best."""
     batch = np.ascontiguousarray(crops[:SPEED_BATCH])
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +129,7 @@ def _resnet18(path: Path, *, threads: int) -> Any:
 def measured(name: str, parquet: Path, *, crops: np.ndarray, found: np.ndarray) -> dict[str, Any]:
     """Everything about one rater, as it goes into the JSON."""
     rater = raters.load(name, threads=2)
-    assert isinstance(rater, MachineRater)
+    assert isinstance(rater, OnnxRater)
     votes, units, proxies = votes_and_proxies(parquet)
     ratings = rater.rate(crops)
     answers = ratings.answers
@@ -176,7 +176,7 @@ def speed_again(path: Path) -> dict[str, dict[str, Any]]:
     crops = np.random.default_rng(0).integers(0, 256, (SPEED_BATCH, 224, 224, 3), dtype=np.uint8)
     for name, one in results.items():
         rater = raters.load(name, threads=2)
-        if not isinstance(rater, MachineRater) or rater.rater_id != one["rater_id"]:
+        if not isinstance(rater, OnnxRater) or rater.rater_id != one["rater_id"]:
             raise SystemExit(f"{path.name} is about {one['rater_id']}: measure everything again")
         one.update(speed(rater, crops), date=time.strftime("%Y-%m-%d", time.gmtime()))
     return results

@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from annotation.raters.training import ferplus, metrics
-from annotation.raters.training.dataset import lesson_of
+from annotation.raters.training.dataset import build_dataset
 from annotation.raters.training.targets import rescale
 from pipeline.synthesis import training_data
-from synthesis.training.training_data import Teaching
+from synthesis.training.dataset import TrainingFaces
 from warehouse.storage import atomic
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
 SIDE = 48
 
 
-def real_faces(folder: Path, cache: Path, *, kept: Path) -> tuple[Teaching, Teaching, np.ndarray]:
+def real_faces(
+    folder: Path, cache: Path, *, kept: Path
+) -> tuple[TrainingFaces, TrainingFaces, np.ndarray]:
     """Return training faces, validation faces, and the latter's labels.
 
     Args:
@@ -29,7 +31,7 @@ def real_faces(folder: Path, cache: Path, *, kept: Path) -> tuple[Teaching, Teac
     with np.load(path) as stored:
         names = ("gray", "expression", "au", "digest")
         real, test = (
-            Teaching(**{name: stored[f"{part}_{name}"] for name in names})
+            TrainingFaces(**{name: stored[f"{part}_{name}"] for name in names})
             for part in ("real", "test")
         )
         return real, test, stored["label"]
@@ -40,13 +42,13 @@ def _keep_real_faces(folder: Path, cache: Path, path: Path) -> None:
         ferplus.prepare(folder / f"ferplus-{split}.parquet", cache=cache, find=training_data.FIND)
         for split in ("valid", "train")
     )
-    lesson = lesson_of(train, valid)
-    real = training_data.from_lesson(lesson, side=SIDE)
+    dataset = build_dataset(train, valid)
+    real = training_data.from_rater_dataset(dataset, side=SIDE)
     rows, label = metrics.truth(valid.votes)
     rows &= valid.found
     au = np.full((len(valid), len(AU_INDEX)), np.nan, dtype=np.float32)
-    proxies = rescale(valid.units, valid.proxies, lesson.scale)
-    au[:, [AU_INDEX[unit] for unit in lesson.scale]] = proxies
+    proxies = rescale(valid.units, valid.proxies, dataset.au_scale)
+    au[:, [AU_INDEX[unit] for unit in dataset.au_scale]] = proxies
     votes = valid.votes[rows, : len(EXPRESSIONS)].astype(np.float32)
     test = {
         "gray": training_data.shrink(valid.gray[rows], side=SIDE),

@@ -18,13 +18,13 @@ from pipeline.synthesis.service import BATCH
 from synthesis import evaluation
 from synthesis import evaluation as fidelity
 from synthesis.request import SWEEP_LEVELS, FaceRequest
-from synthesis.training.training_data import Teaching
+from synthesis.training.dataset import TrainingFaces
 from tests.benchmarks import synthesis_draws as draws
 from tests.benchmarks.synthesis_draws import Easel
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
 
-def control(easel: Easel, real: Teaching, options: argparse.Namespace) -> dict[str, Any]:
+def control(easel: Easel, real: TrainingFaces, options: argparse.Namespace) -> dict[str, Any]:
     """AU response alone and beside a label, coverage, selectivity, swaps."""
     units = [unit for unit in easel.maker.supported_units if unit not in UNRELIABLE]
     columns = [AU_INDEX[unit] for unit in units]
@@ -62,7 +62,7 @@ def control(easel: Easel, real: Teaching, options: argparse.Namespace) -> dict[s
     }  # fmt: skip
 
 
-def ceilings(easel: Easel, test: Teaching, label: np.ndarray) -> dict[str, Any]:
+def ceilings(easel: Easel, test: TrainingFaces, label: np.ndarray) -> dict[str, Any]:
     """Measure judge and guide on real faces, the upper bound of all figures."""
     found: dict[str, Any] = {"accuracy": {}}
     for role in easel.raters:
@@ -77,7 +77,7 @@ def ceilings(easel: Easel, test: Teaching, label: np.ndarray) -> dict[str, Any]:
 
 
 def annotating(
-    easel: Easel, test: Teaching, label: np.ndarray, folder: Path | None
+    easel: Easel, test: TrainingFaces, label: np.ndarray, folder: Path | None
 ) -> dict[str, Any]:
     """Who reads real faces best: each rater, the annotator, and their means."""
     answers = {role: easel.read(test.gray, role).expression for role in easel.raters}
@@ -141,7 +141,9 @@ def expression(easel: Easel, ceiling: dict[str, Any], *, each: int) -> dict[str,
     }  # fmt: skip
 
 
-def closeness(easel: Easel, made: np.ndarray, real: Teaching, test: Teaching) -> dict[str, Any]:
+def closeness(
+    easel: Easel, made: np.ndarray, real: TrainingFaces, test: TrainingFaces
+) -> dict[str, Any]:
     """Fréchet ratio, kernel distance and memorisation in the judge's features."""
     n = min(len(made), len(test.gray))
     order = np.random.default_rng(0).permutation(len(real.gray))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from synthesis import evaluation
-from synthesis.training.training_data import Teaching
+from synthesis.training.dataset import TrainingFaces
 from tests.benchmarks import synthesis_draws as draws
 from tests.benchmarks.synthesis_draws import Easel
 from tests.benchmarks.synthesis_figures import closeness, control
@@ -19,7 +19,7 @@ _FEW = argparse.Namespace(seeds=6, seeds_labelled=2, pairs=48)
 _EACH, _POOL = 12, 256
 
 
-def compared(easel: Easel, real: Teaching, test: Teaching) -> dict[str, dict[str, float]]:
+def compared(easel: Easel, real: TrainingFaces, test: TrainingFaces) -> dict[str, dict[str, float]]:
     """Measure each figure at ``STEPS``, on fewer faces than the main table."""
     columns = {
         str(steps): _figures(
@@ -33,7 +33,7 @@ def compared(easel: Easel, real: Teaching, test: Teaching) -> dict[str, dict[str
     return {name: {steps: column[name] for steps, column in columns.items()} for name in names}
 
 
-def _figures(easel: Easel, *, real: Teaching, test: Teaching) -> dict[str, float]:
+def _figures(easel: Easel, *, real: TrainingFaces, test: TrainingFaces) -> dict[str, float]:
     shown: dict[str, Any] = control(easel, real, _FEW)
     asked = draws.expressions(easel, each=_EACH, guided=False)
     made = draws.pool(easel, real.expression, real.au, n=_POOL)["gray"]

@@ -20,7 +20,7 @@ from tests.benchmarks.synthesis_draws import Easel
 from warehouse.vocabulary import EXPRESSIONS
 
 if TYPE_CHECKING:
-    from synthesis.training.training_data import Teaching
+    from synthesis.training.dataset import TrainingFaces
 
 BATCH = 128
 _RATE = 3e-3
@@ -28,7 +28,11 @@ _SHIFT = 3
 
 
 def arms(
-    easel: Easel, real: Teaching, test: Teaching, label: np.ndarray, options: argparse.Namespace
+    easel: Easel,
+    real: TrainingFaces,
+    test: TrainingFaces,
+    label: np.ndarray,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Train on requested and rectified labels, with and without real faces."""
     n, seeds = options.pool, range(options.trainings)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from annotation.raters.training.dataset import Lesson
+from annotation.raters.training.dataset import RaterDataset
 from annotation.raters.training.ferplus import Faces
 from pipeline.synthesis import training_data
 from warehouse.vocabulary import ACTION_UNITS, ANSWERS, AU_INDEX
 
 
-def counted(**votes: int) -> np.ndarray:
+def votes_of(**votes: int) -> np.ndarray:
     return np.array([votes.get(answer, 0) for answer in ANSWERS], dtype=np.uint8)
 
 
@@ -20,7 +20,7 @@ def faces(votes: list[np.ndarray], *, found: list[bool], first: int) -> Faces:
     return Faces(
         names=numbers.astype(str),
         gray=np.full((n, 112, 112), numbers[:, None, None], dtype=np.uint8),
-        place=np.zeros((n, 2, 3), dtype=np.float32),
+        transform=np.zeros((n, 2, 3), dtype=np.float32),
         found=np.array(found),
         votes=np.stack(votes),
         shares=np.stack(votes) / np.stack(votes).sum(axis=1, keepdims=True),
@@ -31,34 +31,34 @@ def faces(votes: list[np.ndarray], *, found: list[bool], first: int) -> Faces:
 
 
 @pytest.fixture
-def lesson() -> Lesson:
-    learn = [counted(happiness=8, unknown=2), counted(unknown=6, fear=4), counted(sadness=9)]
-    hold = [counted(anger=3, disgust=1), counted(not_a_face=10)]
-    return Lesson(
-        learn=faces(learn, found=[True, True, False], first=0),
-        learn_au=np.array([[0.1, 0.9], [0, 0], [0, 0]], dtype=np.float32),
-        hold=faces(hold, found=[True, True], first=3),
-        hold_au=np.array([[np.nan, np.nan], [0, 0]], dtype=np.float32),
-        scale={4: 1.0, 12: 1.0},
-        repeated=0,
+def dataset() -> RaterDataset:
+    train = [votes_of(happiness=8, unknown=2), votes_of(unknown=6, fear=4), votes_of(sadness=9)]
+    held_out = [votes_of(anger=3, disgust=1), votes_of(not_a_face=10)]
+    return RaterDataset(
+        train=faces(train, found=[True, True, False], first=0),
+        train_au=np.array([[0.1, 0.9], [0, 0], [0, 0]], dtype=np.float32),
+        held_out=faces(held_out, found=[True, True], first=3),
+        held_out_au=np.array([[np.nan, np.nan], [0, 0]], dtype=np.float32),
+        au_scale={4: 1.0, 12: 1.0},
+        n_duplicates=0,
     )
 
 
-def test_rows_that_show_no_expression_or_no_found_face_stay_out(lesson: Lesson) -> None:
-    taught = training_data.from_lesson(lesson, side=48)
-    assert taught.digest.tolist() == [f"{0:064x}", f"{3:064x}"]
-    assert taught.gray.shape == (2, 48, 48)
-    assert taught.gray[:, 0, 0].tolist() == [0, 3]
+def test_from_rater_dataset__keeps_found_faces_with_an_expression(dataset: RaterDataset) -> None:
+    converted = training_data.from_rater_dataset(dataset, side=48)
+    assert converted.digest.tolist() == [f"{0:064x}", f"{3:064x}"]
+    assert converted.gray.shape == (2, 48, 48)
+    assert converted.gray[:, 0, 0].tolist() == [0, 3]
 
 
-def test_votes_become_shares_over_the_eight(lesson: Lesson) -> None:
-    expression = training_data.from_lesson(lesson, side=16).expression
+def test_from_rater_dataset__expression_is_share_of_votes(dataset: RaterDataset) -> None:
+    expression = training_data.from_rater_dataset(dataset, side=16).expression
     assert expression[0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
     assert expression[1].tolist() == [0, 0, 0, 0, 0.75, 0.25, 0, 0]
 
 
-def test_units_stand_at_their_place_and_the_others_are_unknown(lesson: Lesson) -> None:
-    au = training_data.from_lesson(lesson, side=16).au
+def test_from_rater_dataset__missing_units_are_nan(dataset: RaterDataset) -> None:
+    au = training_data.from_rater_dataset(dataset, side=16).au
     assert au.shape == (2, len(ACTION_UNITS))
     assert au[0, AU_INDEX[12]] == np.float32(0.9)
     assert au[0, AU_INDEX[4]] == np.float32(0.1)
@@ -69,17 +69,17 @@ def test_units_stand_at_their_place_and_the_others_are_unknown(lesson: Lesson) -
 @pytest.mark.parametrize(
     ("votes", "out"),
     [
-        (counted(happiness=5, unknown=4), False),
-        (counted(happiness=4, unknown=5), True),
-        (counted(happiness=5, unknown=5), True),
-        (counted(not_a_face=1, fear=2), False),
+        (votes_of(happiness=5, unknown=4), False),
+        (votes_of(happiness=4, unknown=5), True),
+        (votes_of(happiness=5, unknown=5), True),
+        (votes_of(not_a_face=1, fear=2), False),
     ],
 )
-def test_a_tie_with_unknown_is_no_expression(votes: np.ndarray, out: bool) -> None:
+def test_outvoted__tie_counts(votes: np.ndarray, out: bool) -> None:
     assert training_data.outvoted(votes[None]).tolist() == [out]
 
 
-def test_the_guide_leads_back_to_the_pixels() -> None:
+def test_guide__has_gradients_of_the_pixels() -> None:
     gray = torch.rand(2, 1, 48, 48, generator=torch.Generator().manual_seed(0)) * 255
     answers, au = training_data.guide()(gray.requires_grad_())
     known = torch.isfinite(au)

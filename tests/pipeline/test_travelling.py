@@ -88,13 +88,15 @@ def test_rating_over_workers_writes_what_rating_here_writes(
             tables.write(home, "faces", frame, part=f"v{number}", batch="b")
         said: list[tuple[int, int]] = []
         rater = raters.load()
-        count = rate_batch(home, "b", rater, each=each, say=lambda *to, said=said: said.append(to))
+        count = rate_batch(
+            home, "b", rater, each=each, progress=lambda *to, said=said: said.append(to)
+        )
         assert count == 3
         assert said == [(1, 3), (2, 3), (3, 3)]
         assert rate_batch(home, "b", rater, each=each) == 0
         frames.append(tables.read(home, "ratings").sort("face_id"))
     assert frames[0].equals(frames[1])
-    monkeypatch.setattr("annotation.raters.batch._keep_ratings", broken)
+    monkeypatch.setattr("annotation.raters.batch._rate_and_write", broken)
     tables.remove(home, "ratings", part="v1", batch="b")
     with pytest.raises(ValueError, match="no"):
         rate_batch(home, "b", rater)

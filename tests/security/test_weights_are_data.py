@@ -23,9 +23,7 @@ MAY_UNPICKLE = {
     "pipeline/execution/pool.py",
     "pipeline/execution/ray.py",
     # Names of errors alone: ``torch.load`` raises one.
-    "annotation/raters/training/checkpoint.py",
-    "synthesis/training/checkpoint.py",
-    "synthesis/training/train_adapter.py",
+    "warehouse/training/checkpoint.py",
     "pipeline/execution/local.py",
 }
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from synthesis import au_adapter
 from synthesis.pipeline import FaceAUPipeline
 from synthesis.training import train_adapter
-from synthesis.training.dataset import Lesson
+from synthesis.training.dataset import FaceDataset
 from tests.synthesis.tiny_models import (
     SIDE,
     SUPPORTED,
@@ -33,6 +33,7 @@ from tests.synthesis.tiny_models import (
     stable_diffusion,
 )
 from warehouse.errors import ModelError, SettingsError
+from warehouse.training.checkpoint import Run
 
 _ASKED = {
     "au": [{12: 0.9}, {4: 0.6}],
@@ -94,7 +95,11 @@ def _pipeline(base: Path, folder: Path | None = None, **options: Any) -> FaceAUP
 
 def _recipe(**options: Any) -> Any:
     values = {"steps": 30, "batch": 8, "rate": 5e-3, **options}
-    return train_adapter.recipe_of(**values)
+    return train_adapter.adapter_recipe(**values)
+
+
+def _losses(run: Run) -> list[float]:
+    return [record["loss"] for record in run.history]
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +108,9 @@ def trained(
 ) -> tuple[FaceAUPipeline, Path, list[float]]:
     out = tmp_path_factory.mktemp("run")
     pipeline = _pipeline(base, supported=SUPPORTED)
-    lesson = Lesson(faces(), balance=0.5)
-    run = train_adapter.train(pipeline, lesson, _recipe(), out)
-    return pipeline, out, run.losses
+    dataset = FaceDataset(faces(), balance=0.5)
+    run = train_adapter.train(pipeline, dataset, _recipe(), out, report_every=1)
+    return pipeline, out, _losses(run)
 
 
 def _images(pipeline: FaceAUPipeline, **options: Any) -> np.ndarray:
@@ -121,17 +126,18 @@ def test_adapter__untrained_changes_nothing(base: Path) -> None:
 
 
 def test_train_adapter__trains_the_adapter_only(
-    base: Path, trained: tuple[FaceAUPipeline, Path, list[float]]
+    base: Path, trained: tuple[FaceAUPipeline, Path, list[float]], tmp_path: Path
 ) -> None:
     pipeline, _, losses = trained
     untouched = _pipeline(base)
-    lesson = Lesson(faces(), balance=0.5)
-    fixed = [lesson.draw(_recipe(seed=9), step) for step in range(6)]
+    dataset = FaceDataset(faces(), balance=0.5)
+    fixed = [dataset.batch(_recipe(seed=9), step) for step in range(6)]
 
     def loss(of: FaceAUPipeline) -> float:
-        run = train_adapter.AdapterRun(of, _recipe(), precision="fp32")
+        run = train_adapter.open_run(of, _recipe(), tmp_path)
+        loss_of = train_adapter.AdapterLoss(of, run)
         with torch.no_grad():
-            return float(np.mean([float(run.loss(draw)) for draw in fixed]))
+            return float(np.mean([float(loss_of(batch)[0]) for batch in fixed]))
 
     assert len(losses) == 30
     assert loss(pipeline) < loss(untouched)
@@ -153,7 +159,7 @@ def test_adapter__tokens_matter(
         pipeline, au=[{12: 0.0}, {12: 1.0}], expression=None, guidance_scale=5.0
     )
     assert not np.array_equal(faint, strong)
-    name, branch = next(au_adapter._branches(pipeline.unet))
+    name, branch = next(au_adapter.branches(pipeline.unet))
     assert branch.num_tokens == [25] or tuple(branch.num_tokens) == (25,), name
 
 
@@ -191,28 +197,38 @@ def test_save_pretrained__with_adapter(
 
 
 def test_train_adapter__resumes_after_kill(base: Path, tmp_path: Path) -> None:
-    lesson, recipe = Lesson(faces(), balance=0.5), _recipe(steps=6)
-    whole = train_adapter.train(_pipeline(base), lesson, recipe, tmp_path / "whole")
+    dataset, recipe = FaceDataset(faces(), balance=0.5), _recipe(steps=6)
+    whole = train_adapter.train(
+        _pipeline(base), dataset, recipe, tmp_path / "whole", report_every=1
+    )
 
     class KilledError(Exception):
         pass
 
-    def die(step: int, loss: float) -> None:
-        if step == 4:
+    def kill(event: str, figures: dict[str, float]) -> None:
+        if event == "step" and figures["step"] == 4:
             raise KilledError
 
     with pytest.raises(KilledError):
         train_adapter.train(
-            _pipeline(base), lesson, recipe, tmp_path / "cut", save_every_s=0, say=die
+            _pipeline(base),
+            dataset,
+            recipe,
+            tmp_path / "cut",
+            save_every_s=0,
+            report_every=1,
+            progress=kill,
         )
-    resumed = train_adapter.train(_pipeline(base), lesson, recipe, tmp_path / "cut")
-    assert resumed.losses == whole.losses
+    resumed = train_adapter.train(
+        _pipeline(base), dataset, recipe, tmp_path / "cut", report_every=1
+    )
+    assert _losses(resumed) == _losses(whole)
     one, other = (
         load_file(tmp_path / name / "adapter/attention.safetensors") for name in ("whole", "cut")
     )
     assert all(torch.equal(one[key], other[key]) for key in one)
-    with pytest.raises(SettingsError, match="another batch"):
-        train_adapter.train(_pipeline(base), lesson, replace(recipe, batch=4), tmp_path / "cut")
+    with pytest.raises(SettingsError, match=r"'batch': \(8, 4\)"):
+        train_adapter.train(_pipeline(base), dataset, replace(recipe, batch=4), tmp_path / "cut")
 
 
 def test_call__prompts(
@@ -288,8 +304,8 @@ def test_adapter__unsuitable_network(base: Path, tmp_path: Path) -> None:
     plain = pixel_pipeline()
     with pytest.raises(ModelError, match="no AU adapter"):
         au_adapter.save(plain.unet, plain.conditioner, tmp_path)
-    with pytest.raises(ModelError, match="a pipeline without"):
-        train_adapter.train(plain, Lesson(faces(), balance=0.5), _recipe(), tmp_path)
+    with pytest.raises(ModelError, match="not a Stable Diffusion with an AU adapter"):
+        train_adapter.train(plain, FaceDataset(faces(), balance=0.5), _recipe(), tmp_path)
     plain.save_pretrained(tmp_path / "ours")
     with pytest.raises(ModelError, match="no folder with weights: missing"):
         FaceAUPipeline.from_stable_diffusion(tmp_path / "missing")
@@ -315,7 +331,7 @@ def test_train_adapter__command(
     ]
     train_adapter.main(options)
     said = capsys.readouterr().out
-    assert "weights to learn" in said
+    assert "trained weights" in said
     again = _pipeline(base, tmp_path / "run/adapter")
     assert tuple(again.conditioner.config.supported) == (12,)
 

@@ -76,8 +76,8 @@ def test_train__learns_and_reloads(pipeline, tmp_path: Path) -> None:
     gray = np.broadcast_to(gray, (len(base), SIDE, SIDE)).copy()
     label = np.eye(8, dtype=np.float32)[np.where(below, 1, 4)]
     digest = np.array([f"{row:056x}{row * 35_791_394:08x}" for row in range(len(base))])
-    lesson = dataclasses.replace(base, gray=gray, expression=label, digest=digest)
-    annotator, found = train(pipeline, lesson, minutes=0, steps=40)
+    dataset = dataclasses.replace(base, gray=gray, expression=label, digest=digest)
+    annotator, found = train(pipeline, dataset, minutes=0, steps=40)
     assert found["held_out"] > 0
     answers = annotator.rate(gray)
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)

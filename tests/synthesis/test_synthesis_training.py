@@ -1,4 +1,4 @@
-"""Real training of a tiny network on drawn faces; no mock."""
+"""Train a tiny network on drawn faces for a few steps."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from torch import Tensor, nn
 
 from synthesis import unet
 from synthesis.pipeline import FaceAUPipeline
-from synthesis.training import training_data
-from synthesis.training.checkpoint import FILE, Run, trained
-from synthesis.training.config import WARM_UP, Recipe
-from synthesis.training.dataset import MOST_OFTEN, Lesson, chances
+from synthesis.training.dataset import (
+    MOST_OFTEN,
+    FaceDataset,
+    Recipe,
+    TrainingFaces,
+    load_faces,
+    sampling_weights,
+)
 from synthesis.training.export import RECORD, export
-from synthesis.training.train import Trainer, finish, main, train
-from synthesis.training.training_data import Teaching
+from synthesis.training.train import DiffusionLoss, finish, main, open_run, train, trained
 from warehouse.errors import ModelError, SettingsError, TableError
+from warehouse.training.checkpoint import FILE, Run
+from warehouse.training.loop import train_step
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX, EXPRESSIONS
 
 SIDE = 16
@@ -36,11 +41,11 @@ RECIPE = Recipe(tier="tiny", minutes=0, steps=6, batch=8, average=0.5, guide_wei
 
 
 class KilledError(Exception):
-    """Stands for a signal between two steps."""
+    """Stands for a kill between two steps."""
 
 
 class Guide(nn.Module):
-    """Sees AU12 in the brightness of the lower half."""
+    """Rate AU12 by the brightness of the lower half."""
 
     def forward(self, gray: Tensor) -> tuple[Tensor, Tensor]:
         au = torch.full((len(gray), len(ACTION_UNITS)), float("nan"))
@@ -48,16 +53,16 @@ class Guide(nn.Module):
         return gray.new_zeros(len(gray), 10), au
 
 
-class Contrary(Guide):
-    """Sees AU12 in the darkness of the lower half."""
+class InvertedGuide(Guide):
+    """Rate AU12 by the darkness of the lower half."""
 
     def forward(self, gray: Tensor) -> tuple[Tensor, Tensor]:
         answers, au = super().forward(gray)
         return answers, 1 - au
 
 
-def drawn(folder: Path | None = None, *, n: int = 96) -> Teaching:
-    """Faces whose lower half is as bright as AU12 is strong; one row in ten knows no unit."""
+def drawn(folder: Path | None = None, *, n: int = 96) -> TrainingFaces:
+    """Draw faces whose lower half is as bright as AU12; every tenth row knows no unit."""
     rng = np.random.default_rng(0)
     smile = rng.random(n).astype(np.float32)
     gray = rng.integers(100, 130, (n, SIDE, SIDE)).astype(np.uint8)
@@ -67,12 +72,12 @@ def drawn(folder: Path | None = None, *, n: int = 96) -> Teaching:
     au[::10] = np.nan
     expression = np.eye(len(EXPRESSIONS), dtype=np.float32)[np.arange(n) % 2]
     digest = np.array([rng.bytes(32).hex() for _ in range(n)])
-    return Teaching(gray=gray, expression=expression, au=au, digest=digest)
+    return TrainingFaces(gray=gray, expression=expression, au=au, digest=digest)
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A size for tests; and one thread, because two would mostly wait for each other."""
+    """Add a tier for tests; use one thread, because two mostly wait for each other."""
     monkeypatch.setitem(unet.TIERS, "tiny", TINY)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -81,80 +86,83 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def lesson() -> Lesson:
-    return Lesson(drawn(), balance=0.5)
+def dataset() -> FaceDataset:
+    return FaceDataset(drawn(), balance=0.5)
 
 
 def weights(run: Run) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in run.averaged.state_dict().items()}
+    return {name: value.clone() for name, value in run.averaged.module.state_dict().items()}
 
 
 def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_the_same_steps_give_the_same_weights_killed_or_not(lesson: Lesson, tmp_path: Path) -> None:
-    whole = train(lesson, RECIPE, tmp_path / "whole")
+def test_train__killed_run_gives_the_same_weights(dataset: FaceDataset, tmp_path: Path) -> None:
+    whole = train(dataset, RECIPE, tmp_path / "whole")
 
     def kill(event: str, figures: dict[str, float]) -> None:
         if event == "step" and figures["step"] == 4:
             raise KilledError
 
     with suppress(KilledError):
-        train(lesson, RECIPE, tmp_path / "killed", save_every_s=0, say=kill)
+        train(dataset, RECIPE, tmp_path / "killed", save_every_s=0, progress=kill)
     made: list[float] = []
     again = train(
-        lesson,
+        dataset,
         RECIPE,
         tmp_path / "killed",
-        say=lambda event, figures: made.append(figures["step"]) if event == "step" else None,
+        progress=lambda event, figures: made.append(figures["step"]) if event == "step" else None,
     )
     assert made == [4, 5, 6]
     assert again.step == whole.step == RECIPE.steps
     assert same(weights(again), weights(whole))
 
 
-def test_a_finished_run_is_not_trained_further(lesson: Lesson, tmp_path: Path) -> None:
-    done = weights(train(lesson, RECIPE, tmp_path))
-    assert same(done, weights(train(lesson, RECIPE, tmp_path)))
-    longer = train(lesson, replace(RECIPE, steps=8), tmp_path)
+def test_train__finished_run_makes_no_step(dataset: FaceDataset, tmp_path: Path) -> None:
+    done = weights(train(dataset, RECIPE, tmp_path))
+    assert same(done, weights(train(dataset, RECIPE, tmp_path)))
+    longer = train(dataset, replace(RECIPE, steps=8), tmp_path)
     assert longer.step == 8
     assert not same(done, weights(longer))
 
 
-def test_the_loss_falls(lesson: Lesson, tmp_path: Path) -> None:
-    run = Run.open(tmp_path, vars(RECIPE), taught=lesson.learn.taught)
-    trainer = Trainer(run, RECIPE, None)
-    losses = [trainer.step(lesson.draw(RECIPE, step), rate=3e-3)["loss"] for step in range(40)]
+def test_train__loss_falls(dataset: FaceDataset, tmp_path: Path) -> None:
+    run = open_run(tmp_path, RECIPE, supported_units=dataset.train.supported_units)
+    loss = DiffusionLoss(run, RECIPE)
+    losses = [
+        train_step(run, dataset.batch(RECIPE, step), loss, rate=3e-3)["loss"] for step in range(40)
+    ]
     assert np.mean(losses[-8:]) < 0.6 * np.mean(losses[:8])
 
 
-def test_the_guide_pulls_the_faces_its_way(lesson: Lesson, tmp_path: Path) -> None:
-    """Told the opposite of what the data shows, a heavy guide wins over the pixels."""
+def test_loss__guidance_rater_changes_the_faces(dataset: FaceDataset, tmp_path: Path) -> None:
+    """A heavy guidance rater that inverts the data wins over the pixels."""
     misses = {}
     for heavy in (0.0, 30.0):
         recipe = replace(RECIPE, guide_weight=heavy, guide_share=1.0, guide_above=0.2)
-        run = Run.open(tmp_path / str(heavy), vars(recipe), taught=lesson.learn.taught)
-        trainer = Trainer(run, recipe, Contrary())
+        run = open_run(tmp_path / str(heavy), recipe, supported_units=dataset.train.supported_units)
+        loss = DiffusionLoss(run, recipe, InvertedGuide())
         for step in range(20):
-            trainer.step(lesson.draw(recipe, step), rate=3e-3)
-        judge = Trainer(run, replace(recipe, guide_weight=1.0), Contrary())
-        figures = [judge.step(lesson.draw(recipe, 100 + k), rate=0.0) for k in range(4)]
+            train_step(run, dataset.batch(recipe, step), loss, rate=3e-3)
+        measured = DiffusionLoss(run, replace(recipe, guide_weight=1.0), InvertedGuide())
+        batches = [dataset.batch(recipe, 100 + k) for k in range(4)]
+        figures = [train_step(run, batch, measured, rate=0.0) for batch in batches]
         misses[heavy] = np.mean([figure["au_miss"] for figure in figures])
     assert misses[30.0] < 0.7 * misses[0.0]
 
 
-def test_the_guide_looks_at_clear_faces_only(lesson: Lesson, tmp_path: Path) -> None:
+def test_guided_rows__clear_faces_only(dataset: FaceDataset, tmp_path: Path) -> None:
     recipe = replace(RECIPE, guide_weight=1.0, guide_share=0.25)
-    run = Run.open(tmp_path, vars(recipe), taught=lesson.learn.taught)
-    trainer = Trainer(run, recipe, Guide())
+    run = open_run(tmp_path, recipe, supported_units=dataset.train.supported_units)
+    loss = DiffusionLoss(run, recipe, Guide())
     kept = torch.tensor([0.9, 0.2, 0.6, 0.5, 0.99, 0.1, 0.3, 0.8])
-    assert trainer._seen(kept).tolist() == [0, 2]
+    assert loss.guided_rows(kept).tolist() == [0, 2]
 
 
-def test_a_batch_depends_on_seed_and_step_alone(lesson: Lesson) -> None:
-    one, two = lesson.draw(RECIPE, 3), lesson.draw(RECIPE, 3)
-    other = lesson.draw(RECIPE, 4)
+def test_batch__depends_on_seed_and_step_alone(dataset: FaceDataset) -> None:
+    one, two = dataset.batch(RECIPE, 3), dataset.batch(RECIPE, 3)
+    other = dataset.batch(RECIPE, 4)
     assert torch.equal(one.face, two.face)
     assert torch.equal(one.noise, two.noise)
     assert not torch.equal(one.noise, other.noise)
@@ -163,16 +171,16 @@ def test_a_batch_depends_on_seed_and_step_alone(lesson: Lesson) -> None:
     assert one.face.max() <= 1
 
 
-def test_moments_are_spread_over_the_course(lesson: Lesson) -> None:
-    eighths = lesson.draw(RECIPE, 0).moment // 125
+def test_batch__timesteps_cover_the_schedule(dataset: FaceDataset) -> None:
+    eighths = dataset.batch(RECIPE, 0).timestep // 125
     assert sorted(eighths.tolist()) == list(range(8))
 
 
-def test_conditions_are_dropped_as_often_as_the_recipe_says(lesson: Lesson) -> None:
+def test_batch__conditions_are_dropped_at_the_given_rates(dataset: FaceDataset) -> None:
     recipe = replace(RECIPE, batch=8000)
-    told = lesson.draw(recipe, 0).condition
+    told = dataset.batch(recipe, 0).condition
     both = (told.null_expression & told.null_au).float().mean()
-    # 0.10 for nothing at all; one face in ten knows no unit and counts as told none.
+    # 0.10 for both; one face in ten knows no unit and counts as unconditioned on them.
     no_expression, no_au = 1 - 0.9 * 0.75, 1 - 0.9 * 0.85 * 0.9
     assert told.null_expression.float().mean() == pytest.approx(no_expression, abs=0.02)
     assert told.null_au.float().mean() == pytest.approx(no_au, abs=0.03)
@@ -183,10 +191,10 @@ def test_conditions_are_dropped_as_often_as_the_recipe_says(lesson: Lesson) -> N
     assert (told.expression[told.null_expression] == 0).all()
 
 
-def test_a_mirrored_face_keeps_its_units() -> None:
+def test_batch__mirrored_face_keeps_its_units() -> None:
     faces = drawn()
     faces.gray[:, :, : SIDE // 2] = 0
-    draw = Lesson(faces, balance=0.0).draw(replace(RECIPE, batch=200, unit_unknown=0.0), 0)
+    draw = FaceDataset(faces, balance=0.0).batch(replace(RECIPE, batch=200, unit_unknown=0.0), 0)
     dark_left = draw.face[:, 0, 0, 0] < -0.99
     assert 60 < int(dark_left.sum()) < 140
     asked = draw.condition.au[:, AU_INDEX[12]]
@@ -196,46 +204,46 @@ def test_a_mirrored_face_keeps_its_units() -> None:
 
 
 @pytest.mark.parametrize(("balance", "ratio"), [(0.0, 1.0), (0.5, 3.0), (1.0, MOST_OFTEN)])
-def test_rare_expressions_are_drawn_more_often_up_to_a_limit(balance: float, ratio: float) -> None:
+def test_sampling_weights__rare_expressions_up_to_a_limit(balance: float, ratio: float) -> None:
     expression = np.eye(8, dtype=np.float32)[[0] * 9 + [5]]
-    chance = chances(expression, balance=balance)
+    chance = sampling_weights(expression, balance=balance)
     assert chance.sum() == pytest.approx(1)
     assert chance[-1] / chance[0] == pytest.approx(ratio)
 
 
-def test_the_rate_rises_falls_and_ends_at_nothing() -> None:
+def test_rate_at__rises_and_falls_to_zero() -> None:
     recipe = Recipe(rate=1.0)
     assert recipe.rate_at(0) == pytest.approx(0.02)
-    assert recipe.rate_at(WARM_UP) == pytest.approx(1.0)
+    assert recipe.rate_at(Recipe.warm_up) == pytest.approx(1.0)
     assert recipe.rate_at(1.0) == pytest.approx(0.0)
     assert recipe.progress(0, 55 * 60) == pytest.approx(0.5)
 
 
-def test_a_run_of_another_recipe_is_refused(lesson: Lesson, tmp_path: Path) -> None:
-    train(lesson, replace(RECIPE, steps=1), tmp_path)
+def test_train__other_recipe_is_refused(dataset: FaceDataset, tmp_path: Path) -> None:
+    train(dataset, replace(RECIPE, steps=1), tmp_path)
     with pytest.raises(SettingsError, match=r"batch.*8.*4"):
-        train(lesson, replace(RECIPE, batch=4), tmp_path)
+        train(dataset, replace(RECIPE, batch=4), tmp_path)
 
 
-def test_a_run_without_an_end_is_refused(lesson: Lesson, tmp_path: Path) -> None:
+def test_train__no_limit(dataset: FaceDataset, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--minutes or --steps"):
-        train(lesson, replace(RECIPE, steps=0), tmp_path)
+        train(dataset, replace(RECIPE, steps=0), tmp_path)
 
 
-def test_a_damaged_checkpoint_is_told(lesson: Lesson, tmp_path: Path) -> None:
-    train(lesson, replace(RECIPE, steps=1), tmp_path)
+def test_train__damaged_checkpoint(dataset: FaceDataset, tmp_path: Path) -> None:
+    train(dataset, replace(RECIPE, steps=1), tmp_path)
     path = tmp_path / FILE
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ModelError, match="readable checkpoint"):
-        train(lesson, RECIPE, tmp_path)
+    with pytest.raises(ModelError, match="checkpoint .* cannot be read"):
+        train(dataset, RECIPE, tmp_path)
 
 
-def test_exported_weights_draw_what_the_run_draws(lesson: Lesson, tmp_path: Path) -> None:
-    run = train(lesson, RECIPE, tmp_path / "run")
-    with pytest.raises(ModelError, match=r"results\.json"):
+def test_export__same_weights_as_the_run(dataset: FaceDataset, tmp_path: Path) -> None:
+    run = train(dataset, RECIPE, tmp_path / "run")
+    with pytest.raises(ModelError, match="has not ended"):
         export(tmp_path / "run", tmp_path / "weights")
     assert not (tmp_path / "weights").exists()
-    finish(run, lesson, RECIPE, about={"guide": "none"})
+    finish(run, dataset, RECIPE, guide="none")
     for _ in range(2):
         record = export(tmp_path / "run", tmp_path / "weights")
     pipeline = FaceAUPipeline.from_pretrained(tmp_path / "weights")
@@ -260,7 +268,7 @@ def test_exported_weights_draw_what_the_run_draws(lesson: Lesson, tmp_path: Path
         ("digest", np.array(["0" * 64])),
     ],
 )
-def test_teaching_of_another_shape_is_refused(field: str, value: np.ndarray) -> None:
+def test_training_faces__malformed(field: str, value: np.ndarray) -> None:
     with pytest.raises(TableError, match="--faces"):
         replace(drawn(), **{field: value})
 
@@ -268,20 +276,18 @@ def test_teaching_of_another_shape_is_refused(field: str, value: np.ndarray) -> 
 @pytest.mark.parametrize(
     "name", ["nowhere:faces", "synthesis.action_units:nothing", "", "synthesis"]
 )
-def test_a_name_that_leads_nowhere_is_told(name: str) -> None:
-    with pytest.raises(ModelError, match=r"package\.module:function"):
-        training_data.resolve(name)
+def test_load_faces__unknown_name(name: str) -> None:
+    with pytest.raises((ModelError, SettingsError), match="--faces"):
+        load_faces(name, Path())
 
 
-def test_the_command_trains_and_says_on_what(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_main__trains_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(
         f"--data . --out {tmp_path} --faces {__name__}:drawn --guide {__name__}:Guide --tier tiny "
         "--steps 2 --minutes 0 --batch 8 --threads 1 --precision measure".split()
     )
     said = capsys.readouterr().out
-    assert "learning from" in said
+    assert "training on" in said
     assert "[4, 12]" in said
     assert "device" in said
     assert "processor time per face" in said
@@ -293,13 +299,13 @@ def test_the_command_trains_and_says_on_what(
 
 
 @pytest.mark.slow
-def test_killed_by_a_signal_it_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    """The command in a process of its own, killed without warning, then begun again."""
+def test_train__continues_after_sigkill(tmp_path: Path) -> None:
+    """Kill a training process with SIGKILL and start it again."""
     begin = (
-        f"from {__name__} import *; network.TIERS['tiny'] = TINY; torch.set_num_threads(1)\n"
-        f"lesson = Lesson(drawn(), balance=.5); out = Path({str(tmp_path)!r})\n"
+        f"from {__name__} import *; unet.TIERS['tiny'] = TINY; torch.set_num_threads(1)\n"
+        f"dataset = FaceDataset(drawn(), balance=.5); out = Path({str(tmp_path)!r})\n"
         "run = train(lesson, replace(RECIPE, steps=40), out, save_every_s=0,"
-        " say=lambda event, f: print(event, int(f['step']), flush=True))"
+        " progress=lambda event, f: print(event, int(f['step']), flush=True))"
     )
     command = [sys.executable, "-c", begin]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [_HERE, _HERE.parents[1]]))}

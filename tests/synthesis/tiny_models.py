@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from synthesis.condition import AUConditioner
 from synthesis.latents import PixelCodec
 from synthesis.pipeline import FaceAUPipeline
-from synthesis.training.training_data import Teaching
+from synthesis.training.dataset import TrainingFaces
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 UNITS = tuple(unit.number for unit in ACTION_UNITS)
@@ -153,7 +153,7 @@ class TinyGuide(nn.Module):
         return torch.log_softmax(3 * self.answers(feature), dim=1), au
 
 
-def faces(n: int = 24, *, side: int = SIDE) -> Teaching:
+def faces(n: int = 24, *, side: int = SIDE) -> TrainingFaces:
     """Gradients for faces, brighter below where AU12 is strong."""
     rng = np.random.default_rng(0)
     au = np.full((n, len(UNITS)), np.nan, dtype=np.float32)
@@ -163,7 +163,7 @@ def faces(n: int = 24, *, side: int = SIDE) -> Teaching:
     expression = np.eye(len(EXPRESSIONS), dtype=np.float32)[rng.integers(0, 8, n)]
     # The first is set aside, the others are learned from.
     digest = np.array([f"{row:02x}" * 32 for row in (0, *range(32, 31 + n))])
-    return Teaching(gray, expression, au, digest)
+    return TrainingFaces(gray, expression, au, digest)
 
 
 def quiet(pipeline: FaceAUPipeline) -> FaceAUPipeline:

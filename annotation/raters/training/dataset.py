@@ -1,85 +1,132 @@
-"""What is learned from and what is set aside, and in which order it is shown."""
+"""Training and held-out faces of a rater, its fold of FER+, and its batches.
+
+FER+ repeats pictures, often cropped a little differently. Folds are therefore drawn by group of
+near duplicates: no picture of one fold has a near copy in another, nor in the validation file.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
-from annotation.raters.training import augment, ferplus, folds, targets
-from annotation.raters.training.config import Recipe
+from annotation.raters.training import augment, ferplus, targets
 from annotation.raters.training.ferplus import Faces
+from warehouse.errors import SettingsError
+from warehouse.ids import sha256_of
+
+HELD_OUT = 0.06
+"""Share of the groups used for calibration and early choices, never for training."""
+
+RULE = (
+    "pictures whose perceptual hashes (64 bit, of the aligned 112 px face) are within 4 bits, "
+    "directly or through others, form a group; a group with a picture of the validation file is "
+    "left out; the others go to part 1 + (the last 8 hex digits of the SHA-256 of the group's "
+    "smallest pixel hash) modulo the number of parts; of a part, groups whose smallest pixel hash "
+    "begins with 8 hex digits below 0.06 of their range are set aside for calibration; of "
+    "identical pictures only the first is used"
+)
+"""Stored with the weights, so that a reader can compute which pictures a rater saw."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Training and held-out faces with their AU targets on the scale of the training set.
+class RaterDataset:
+    """Training and held-out faces with AU targets.
 
     Attributes:
-        repeated: rows dropped because the picture, or a near copy, stands in the validation
-            file, or because an earlier row is the very same picture.
-        elsewhere: rows of other parts.
+        train, held_out: faces.
+        train_au, held_out_au: float32[n, len(au_scale)] in 0..1, NaN where unknown.
+        au_scale: FACS number to the robust maximum in the training faces that targets are
+            divided by.
+        n_duplicates: rows dropped because the picture or a near copy is in the validation file,
+            or an earlier row has the same pixels.
+        n_other_folds: rows of other folds.
     """
 
-    learn: Faces
-    learn_au: np.ndarray
-    hold: Faces
-    hold_au: np.ndarray
-    scale: dict[int, float]
-    repeated: int
-    elsewhere: int = 0
+    train: Faces
+    train_au: np.ndarray
+    held_out: Faces
+    held_out_au: np.ndarray
+    au_scale: dict[int, float]
+    n_duplicates: int
+    n_other_folds: int = 0
+
+    def batch(self, step: int, *, size: int, side: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Make the batch of a step; it depends on ``seed`` and ``step`` alone.
+
+        Returns:
+            Row numbers of ``train`` and their augmented faces uint8[n, side, side].
+        """
+        size = min(size, len(self.train))
+        epoch, position = divmod(step, max(1, len(self.train) // size))
+        order = np.random.default_rng((seed, epoch)).permutation(len(self.train))
+        rows = order[position * size :][:size]
+        rng = np.random.default_rng((seed, epoch, step))
+        return rows, augment.batch(self.train, rows, side=side, rng=rng)
 
 
-def lesson_of(train: Faces, valid: Faces, *, part: str = "1/1") -> Lesson:
-    """Drop what stands in both files or twice in one, keep one part of it, set some aside.
+def build_dataset(train: Faces, valid: Faces, *, part: str = "1/1") -> RaterDataset:
+    """Select one fold of ``train`` without duplicates and hold some of it out.
 
-    AU proxies are scaled by what is learned from.
+    Args:
+        part: see ``in_fold``.
     """
-    groups = folds.groups(train.and_(valid))
+    groups = duplicate_groups(train.concat(valid))
     ours, theirs = groups[: len(train)], groups[len(train) :]
     unique = ferplus.first_of_each(train) & ~np.isin(ours, theirs)
-    here = unique & folds.learned(ours, part)
-    aside = ferplus.held_out(ours)
-    learn, hold = train.take(here & ~aside), train.take(here & aside)
-    scale = targets.robust_scale(learn.units, learn.proxies)
-    return Lesson(
-        learn=learn,
-        learn_au=targets.rescale(learn.units, learn.proxies, scale),
-        hold=hold,
-        hold_au=targets.rescale(hold.units, hold.proxies, scale),
-        scale=scale,
-        repeated=int((~unique).sum()),
-        elsewhere=int((unique & ~here).sum()),
+    selected = unique & in_fold(ours, part)
+    aside = is_held_out(ours)
+    learned, held_out = train.take(selected & ~aside), train.take(selected & aside)
+    scale = targets.robust_scale(learned.units, learned.proxies)
+    return RaterDataset(
+        train=learned,
+        train_au=targets.rescale(learned.units, learned.proxies, scale),
+        held_out=held_out,
+        held_out_au=targets.rescale(held_out.units, held_out.proxies, scale),
+        au_scale=scale,
+        n_duplicates=int((~unique).sum()),
+        n_other_folds=int((unique & ~selected).sum()),
     )
 
 
-def batches(
-    lesson: Lesson, recipe: Recipe, first: int, *, loaders: int = 1
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless batches from step ``first`` on, made ahead in so many other threads.
+def duplicate_groups(faces: Faces) -> np.ndarray:
+    """Group near duplicates; return str[n], the smallest pixel digest of each face's group."""
+    import imagehash
+    import polars as pl
+    from PIL import Image
 
-    Yields row numbers and their augmented faces uint8[n, side, side]. What stands in a batch
-    depends on the seed and the step alone, so a continued run sees what an uninterrupted one
-    would have seen.
+    from annotation.audit.near_duplicates import NearDuplicates
+
+    hashes = [str(imagehash.phash(Image.fromarray(gray))) for gray in faces.gray]
+    rows = pl.DataFrame({"face_id": [f"{row:08d}" for row in range(len(faces))], "phash": hashes})
+    chains = NearDuplicates().find(faces=rows).statistics["groups"]
+    member = [int(chains.get(face_id, face_id)) for face_id in rows["face_id"]]
+    smallest = dict[int, str]()
+    for group, digest in zip(member, faces.digests.tolist(), strict=True):
+        smallest[group] = min(digest, smallest.get(group, digest))
+    return np.array([smallest[group] for group in member])
+
+
+def in_fold(groups: np.ndarray, part: str) -> np.ndarray:
+    """Select the rows a rater of this fold may be trained on; return bool[n].
+
+    Args:
+        part: ``1/2`` is the first of two folds, ``!1/5`` all but the first of five (for
+            cross-fitting), ``1/1`` all rows.
+
+    Raises:
+        SettingsError: ``part`` has another form.
     """
-
-    def make(step: int) -> tuple[np.ndarray, np.ndarray]:
-        size = min(recipe.batch, len(lesson.learn))
-        per_epoch = max(1, len(lesson.learn) // size)
-        order = np.random.default_rng((recipe.seed, step // per_epoch)).permutation(
-            len(lesson.learn)
+    fold, _, n_folds = part.removeprefix("!").partition("/")
+    if not (fold.isdigit() and n_folds.isdigit() and 1 <= int(fold) <= int(n_folds)):
+        raise SettingsError(
+            "--part is not a fold", got=repr(part), hint="give --part as 1/2 or !1/5"
         )
-        rows = order[(step % per_epoch) * size :][:size]
-        rng = np.random.default_rng((recipe.seed, step // per_epoch, step))
-        return rows, augment.batch(lesson.learn, rows, side=recipe.side, rng=rng)
+    digits = {group: sha256_of([group.encode()])[-8:] for group in np.unique(groups).tolist()}
+    number = np.array([1 + int(digits[group], 16) % int(n_folds) for group in groups.tolist()])
+    return (number == int(fold)) != part.startswith("!")
 
-    with ThreadPoolExecutor(loaders) as pool:
-        steps = count(first)
-        ahead = deque(pool.submit(make, next(steps)) for _ in range(loaders))
-        while True:
-            ahead.append(pool.submit(make, next(steps)))
-            yield ahead.popleft().result()
+
+def is_held_out(groups: np.ndarray) -> np.ndarray:
+    """Select the rows held out for calibration by the hash of their group; return bool[n]."""
+    return np.array([int(digest[:8], 16) / 2**32 for digest in groups.tolist()]) < HELD_OUT

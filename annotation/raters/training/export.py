@@ -1,5 +1,4 @@
-"""Turn a training run into what is served: ``python -m annotation.raters.training.export --run
-DIR``."""
+"""Export a trained rater to ONNX: ``python -m annotation.raters.training.export --run DIR``."""
 
 from __future__ import annotations
 
@@ -13,41 +12,45 @@ import numpy as np
 import torch
 
 from annotation.raters.network import Served
-from annotation.raters.onnx_rater import MachineRater, weights_of
-from annotation.raters.training import folds, metrics
-from annotation.raters.training.checkpoint import trained
+from annotation.raters.onnx_rater import OnnxRater, weights_of
+from annotation.raters.training.dataset import RULE
 from annotation.raters.training.targets import AU_SHAPES, UNRELIABLE
+from annotation.raters.training.train import trained
 from warehouse.errors import ModelError
 from warehouse.ids import file_sha256
 from warehouse.storage import atomic
+from warehouse.training import checkpoint, loop
 
 LARGEST_BYTES = 12_000_000
-"""Weights travel inside the package; the budget keeps the wheel small."""
+"""Weights are part of the wheel, whose size is limited."""
 
 TOLERANCE = 1e-4
-"""Largest difference between PyTorch and ONNX Runtime that is still rounding."""
+"""Largest difference between PyTorch and ONNX Runtime that counts as rounding."""
 
 
 def export(run: Path, weights: Path, *, model: str = "risorius") -> dict[str, Any]:
-    """Write ``weights`` and the JSON beside it from a finished run; returns the JSON's content.
+    """Write ``weights`` and the JSON beside it from a finished run; return the JSON's content.
+
+    Args:
+        model: name in the rater's id.
 
     Raises:
-        ModelError: the run has no results yet, the file is too large, or ONNX Runtime does not
-            give what PyTorch gives. In each case the old weights stay.
+        ModelError: the run has no results yet, the file is too large, or ONNX Runtime and
+            PyTorch disagree. The old weights are left unchanged.
     """
-    results = _results(run)
+    results = checkpoint.results_of(run)
     served = Served(trained(run), results["temperature"]).eval()
     with atomic.replace_file(weights) as draft:
         _write_onnx(served, draft)
-        _forget_the_machine(draft)
+        _remove_metadata(draft)
         size = draft.stat().st_size
         if size > LARGEST_BYTES:
             raise ModelError(
-                f"weights of at most {LARGEST_BYTES} bytes",
-                got=str(size),
-                hint="train a smaller one",
+                f"The weights are larger than {LARGEST_BYTES} bytes",
+                got=f"{size} bytes",
+                hint="train a smaller network",
             )
-        _agree(served, draft)
+        _compare(served, draft)
     card = {
         "model": model,
         "sha256": file_sha256(str(weights)),
@@ -61,7 +64,7 @@ def export(run: Path, weights: Path, *, model: str = "risorius") -> dict[str, An
             "data": "FER2013 images with FER+ votes (Barsoum et al., 2016)",
             "split": "train",
             "part": results["recipe"]["part"],
-            "rule": folds.RULE,
+            "rule": RULE,
             **results["images"],
         },
         **{
@@ -74,17 +77,6 @@ def export(run: Path, weights: Path, *, model: str = "risorius") -> dict[str, An
     }  # fmt: skip
     atomic.write_text(weights.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     return card
-
-
-def _results(run: Path) -> dict[str, Any]:
-    path = run / "results.json"
-    if not path.is_file():
-        raise ModelError(
-            f"{path}",
-            got="no such file",
-            hint="let annotation.raters.training.train end, then export",
-        )
-    return json.loads(path.read_text())
 
 
 def _write_onnx(served: Served, path: Path) -> None:
@@ -105,8 +97,8 @@ def _write_onnx(served: Served, path: Path) -> None:
     )
 
 
-def _forget_the_machine(path: Path) -> None:
-    """Drop what the exporter notes beside each node: stack traces with this machine's paths."""
+def _remove_metadata(path: Path) -> None:
+    """Remove the exporter's stack traces, which hold paths of this machine."""
     import onnx
 
     model = onnx.load(path)
@@ -117,8 +109,8 @@ def _forget_the_machine(path: Path) -> None:
     onnx.save(model, path)
 
 
-def _agree(served: Served, path: Path) -> None:
-    """Compare on noise and on a flat face, for one face and for several."""
+def _compare(served: Served, path: Path) -> None:
+    """Compare PyTorch with ONNX Runtime on noise and a flat face, alone and in a batch."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -128,16 +120,14 @@ def _agree(served: Served, path: Path) -> None:
         gray = rng.integers(0, 256, (faces, side, side), dtype=np.uint8)
         gray[0] = 128
         with torch.inference_mode():
-            wanted = [part.numpy() for part in served(torch.from_numpy(gray))]
-        for name, one, two in zip(
-            ("answers", "au", "feature"), wanted, session.run(None, {"gray": gray}), strict=True
-        ):
-            scale = max(1.0, float(np.abs(one).max()))
-            apart = float(np.abs(one - two).max()) / scale
-            if not apart < TOLERANCE:
+            expected = [part.numpy() for part in served(torch.from_numpy(gray))]
+        outputs = session.run(None, {"gray": gray})
+        for name, one, two in zip(("answers", "au", "feature"), expected, outputs, strict=True):
+            difference = float(np.abs(one - two).max()) / max(1.0, float(np.abs(one).max()))
+            if not difference < TOLERANCE:
                 raise ModelError(
-                    f"the same {name} from PyTorch and ONNX Runtime",
-                    got=f"a difference of {apart:.2g}",
+                    f"PyTorch and ONNX Runtime disagree about {name}",
+                    got=f"a difference of {difference:.2g}",
                     hint="export with another version of torch or onnxruntime",
                 )
 
@@ -147,13 +137,13 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m annotation.raters.training.export", description=__doc__
     )
     parser.add_argument("--run", type=Path, required=True, help="folder given to train as --out")
-    parser.add_argument("--to", type=Path, default=weights_of("default"))
-    parser.add_argument("--model", default="risorius", help="its name in rater_id")
+    parser.add_argument("--to", type=Path, default=weights_of("default"), help="file to write")
+    parser.add_argument("--model", default="risorius", help="name in rater_id")
     options = parser.parse_args(arguments)
     card = export(options.run, options.to, model=options.model)
-    rater = MachineRater(options.to)
+    rater = OnnxRater(options.to)
     print(f"{rater.rater_id} on {rater.provider}, {options.to.stat().st_size / 1e6:.1f} MB")
-    print(metrics.summary(card["valid"]))
+    print(loop.summary(card["valid"]))
 
 
 if __name__ == "__main__":

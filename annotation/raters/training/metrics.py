@@ -1,12 +1,10 @@
-"""How good a rater is, on faces for which ten people voted. NumPy only, no network.
+"""Metrics of a rater on faces with about ten votes each. NumPy only.
 
-The protocol is that of Barsoum et al. (2016, doi:10.1145/2993148.2993165): the truth is the
-plurality of the votes; images whose plurality is tied, unknown or not a face are left out.
+Protocol of Barsoum et al. (2016, doi:10.1145/2993148.2993165): the label is the plurality of the
+votes; images whose plurality is tied, ``unknown`` or ``not_a_face`` are left out.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -18,13 +16,13 @@ _CLASSES = len(EXPRESSIONS)
 
 
 def truth(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows have one of the eight expressions as sole plurality, and which one it is.
+    """Select the rows whose sole plurality is one of the eight expressions.
 
     Args:
         votes: counts [n, 10].
 
     Returns:
-        bool[n] and int[n]; the label means nothing where the mask is False.
+        The mask bool[n] and the labels int[n], which are undefined where the mask is False.
     """
     label = votes.argmax(axis=1)
     alone = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
@@ -32,39 +30,41 @@ def truth(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def confusion(label: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """int[8, 8]: rows are the truth, columns the rater's first choice."""
+    """Return int[8, 8]: rows are labels, columns the rater's first choice."""
     return np.bincount(label * _CLASSES + guess, minlength=_CLASSES**2).reshape(_CLASSES, -1)
 
 
 def accuracy(table: np.ndarray) -> float:
-    """Share on the diagonal."""
+    """Return the share on the diagonal."""
     return float(np.trace(table) / table.sum())
 
 
 def f1(table: np.ndarray) -> np.ndarray:
-    """float[8]; NaN for an expression that neither the people nor the rater ever chose."""
+    """Return float[8]; NaN if neither the votes nor the rater ever chose the expression."""
     hits, chosen, real = np.diag(table), table.sum(axis=0), table.sum(axis=1)
     with np.errstate(invalid="ignore"):
         return 2 * hits / (chosen + real)
 
 
 def entropy(shares: np.ndarray) -> np.ndarray:
-    """float[n], nats."""
+    """Return float[n], in nats."""
     return -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
 
 
 def divergence(shares: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """KL(votes || rater) per face in nats; the rater's answers are floored at 1e-6."""
+    """Return KL(votes || rater) per face in nats; answers are floored at 1e-6."""
     cross = -(shares * np.log(np.maximum(answers, 1e-6))).sum(axis=1)
     return cross - entropy(shares)
 
 
-def calibration(confidence: np.ndarray, right: np.ndarray, *, bins: int = BINS) -> list[dict]:
-    """One row per equal-width bin that holds a face: how sure the rater was, how often right.
+def calibration(
+    confidence: np.ndarray, right: np.ndarray, *, bins: int = BINS
+) -> list[dict[str, float]]:
+    """Compare confidence with accuracy in equal-width bins; one row per bin with a face.
 
     Args:
         confidence: [n] in [0, 1].
-        right: [n], 0 or 1, or the share of people who agree.
+        right: [n], 0 or 1, or the share of annotators who agree.
     """
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     rows = []
@@ -80,15 +80,15 @@ def calibration(confidence: np.ndarray, right: np.ndarray, *, bins: int = BINS) 
     return rows
 
 
-def calibration_error(rows: list[dict]) -> float:
-    """Expected calibration error: the mean gap of ``calibration``, weighted by faces."""
+def calibration_error(rows: list[dict[str, float]]) -> float:
+    """Return the expected calibration error of the rows of ``calibration``."""
     faces = np.array([row["faces"] for row in rows])
     gaps = np.array([abs(row["confidence"] - row["right"]) for row in rows])
     return float((faces * gaps).sum() / faces.sum())
 
 
 def correlations(units: list[int], guess: np.ndarray, target: np.ndarray) -> dict[int, float]:
-    """Pearson r per unit over the faces with a known target; NaN where either is constant."""
+    """Return Pearson r per unit over known targets; NaN if either side is constant."""
     answer = {}
     for column, unit in enumerate(units):
         known = np.isfinite(target[:, column])
@@ -99,25 +99,23 @@ def correlations(units: list[int], guess: np.ndarray, target: np.ndarray) -> dic
 
 
 def plurality(expression: np.ndarray, power: float) -> np.ndarray:
-    """Probabilities float[n, 8] that each expression is the plurality of ten people's votes.
+    """Return the probability float[n, 8] that each expression is the plurality of ten votes.
 
     Args:
         expression: expected shares of the votes [n, 8], rows sum to 1.
-        power: the exponent of ``best_power``. When six of ten are expected to say anger, the
-            plurality is almost surely anger: above 1, it sharpens.
+        power: exponent of ``best_power``, above 1: if six of ten votes are expected to be anger,
+            the plurality is almost surely anger.
     """
     sharp = expression**power
     return sharp / sharp.sum(axis=1, keepdims=True)
 
 
 def figures(answers: np.ndarray, votes: np.ndarray, *, power: float = 1.0) -> dict[str, float]:
-    """The headline numbers of answers float[n, 10] against counts [n, 10].
+    """Compute the headline metrics of answers float[n, 10] against votes [n, 10].
 
     Both calibration errors are over the rows of the protocol. ``calibration_votes`` compares the
-    expected share of the first choice with the share of people who chose it;
-    ``calibration_plurality`` compares ``plurality`` of the first choice with how often it is one.
-    They are answers to two questions and need two numbers: what imitates shares is too modest
-    about the plurality.
+    expected share of the first choice with the share of votes for it. ``calibration_plurality``
+    compares ``plurality`` of the first choice with how often it is the plurality.
     """
     shares = votes / votes.sum(axis=1, keepdims=True)
     rows, label = truth(votes)
@@ -138,15 +136,15 @@ def figures(answers: np.ndarray, votes: np.ndarray, *, power: float = 1.0) -> di
 
 
 def mean_reliable(by_unit: dict[int, float]) -> float:
-    """Mean r over the units that are not marked unreliable."""
+    """Average r over the units that are not in ``UNRELIABLE``."""
     return float(np.nanmean([r for unit, r in by_unit.items() if unit not in UNRELIABLE]))
 
 
 def best_temperature(logits: np.ndarray, shares: np.ndarray) -> float:
-    """The one number that, dividing the logits, brings them closest to the votes.
+    """Fit the temperature that brings the logits closest to the shares of votes.
 
-    Temperature scaling of Guo et al. (2017, arXiv:1706.04599), against the whole distribution
-    of votes instead of one label.
+    Temperature scaling (Guo et al., 2017, arXiv:1706.04599) against the distribution of votes
+    instead of one label.
     """
     grid = np.arange(0.4, 3.0, 0.01)
     losses = [_cross_entropy(logits / temperature, shares) for temperature in grid]
@@ -154,7 +152,7 @@ def best_temperature(logits: np.ndarray, shares: np.ndarray) -> float:
 
 
 def best_power(expression: np.ndarray, votes: np.ndarray) -> float:
-    """The exponent for ``plurality`` under which the pluralities of these votes are likeliest."""
+    """Fit the exponent of ``plurality`` by maximum likelihood."""
     rows, label = truth(votes)
     logits = np.log(np.maximum(expression[rows], 1e-12))
     wanted = np.eye(_CLASSES)[label[rows]]
@@ -166,8 +164,3 @@ def _cross_entropy(logits: np.ndarray, shares: np.ndarray) -> float:
     top = logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(logits - top).sum(axis=1, keepdims=True)) + top
     return float(-(shares * (logits - log_sum)).sum(axis=1).mean())
-
-
-def summary(figure: dict[str, Any]) -> str:
-    """One line for a log."""
-    return "  ".join(f"{name} {value:.3f}" for name, value in figure.items())

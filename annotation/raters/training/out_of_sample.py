@@ -1,14 +1,12 @@
-"""What raters say of FER+ pictures they did not learn from.
+"""Rate FER+ pictures with raters that were not trained on them.
 
 ``python -m annotation.raters.training.out_of_sample --data DIR --out FILE`` rates every picture
-of the
-training file with those of the given raters that learned neither from it nor from a near copy of
-it. The two shipped raters learned from disjoint halves, so together they cover everything: a
-two-fold cross-fit that costs no further training. For more folds, train one rater per fold with
-``--part '!1/5'``, ``'!2/5'`` … and name them all in ``--raters``.
+of the training file with those of the given raters whose training data held neither it nor a near
+copy. The two shipped raters were trained on disjoint halves, so together they cover all pictures:
+a two-fold cross-fit without further training. For more folds, train one rater per fold with
+``--part '!1/5'``, ``'!2/5'`` … and give them all to ``--raters``.
 
-An audit on probabilities of a rater that saw the labels believes the labels: the rater has
-memorised part of the noise that the audit is to find.
+Audits need such ratings: a rater that saw the labels has memorised part of their noise.
 """
 
 from __future__ import annotations
@@ -18,45 +16,47 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from rich.progress import Progress
 
 from annotation.raters import Ratings
-from annotation.raters.onnx_rater import SHIPPED, MachineRater, weights_of
-from annotation.raters.training import augment, ferplus, folds
+from annotation.raters.onnx_rater import SHIPPED, OnnxRater, weights_of
+from annotation.raters.training import augment
+from annotation.raters.training.dataset import duplicate_groups, in_fold
 from annotation.raters.training.ferplus import Faces
+from annotation.raters.training.train import add_data_options, read_split
 from warehouse.errors import SettingsError
 from warehouse.storage import atomic
 
 
-def rate(train: Faces, valid: Faces, raters: list[MachineRater]) -> pl.DataFrame:
-    """One row per training picture, rated by raters that never saw it.
+def rate(train: Faces, valid: Faces, raters: list[OnnxRater]) -> pl.DataFrame:
+    """Rate each training picture with the raters that were not trained on it.
 
     Args:
-        train, valid: both files, because near copies of validation pictures belong to no part.
+        train, valid: both files, because near copies of validation pictures are in no fold.
 
     Returns:
-        ``name``, ``digest``, ``group`` (near duplicates share one; keep a group in one fold),
+        ``name``, ``digest``, ``group`` (shared by near duplicates; keep a group in one fold),
         ``rater_id`` (several joined by ``+``), ``expression`` float32[8] and ``open_set``
         float32[2], averaged over these raters, ``feature`` float32[256] of the first of them.
 
     Raises:
-        SettingsError: a picture was seen by every one of the raters, or a rater does not say
-            what it learned from.
+        SettingsError: all raters were trained on a picture, or a rater's card has no fold.
     """
-    groups = folds.groups(train.and_(valid))
+    groups = duplicate_groups(train.concat(valid))
     ours = groups[: len(train)]
-    # Near copies of validation pictures were left out of every part, so nobody saw them.
+    # Near copies of validation pictures are in no fold, so no rater was trained on them.
     outside = np.isin(ours, groups[len(train) :])
-    unseen = np.stack([outside | ~folds.learned(ours, _part(rater)) for rater in raters], axis=1)
+    unseen = np.stack([outside | ~in_fold(ours, _fold_of(rater)) for rater in raters], axis=1)
     if not unseen.any(axis=1).all():
         raise SettingsError(
-            "for each picture a rater that did not learn from it",
-            got=f"{int((~unseen.any(axis=1)).sum())} pictures known to all of them",
-            hint="name raters trained on other parts too (annotation.raters.training.train --part)",
+            "All raters were trained on some pictures",
+            got=f"{int((~unseen.any(axis=1)).sum())} pictures",
+            hint="add raters of other folds (annotation.raters.training.train --part)",
         )
     gray = augment.as_served(train, side=train.gray.shape[1])
     crops = np.repeat(gray[..., None], 3, axis=3)
     rated = [
-        _spread(rater.rate(crops[rows]), np.flatnonzero(rows), len(train))
+        _scatter(rater.rate(crops[rows]), np.flatnonzero(rows), len(train))
         for rater, rows in zip(raters, unseen.T, strict=True)
     ]
     answers = np.nanmean([one for one, _ in rated], axis=0)
@@ -71,24 +71,24 @@ def rate(train: Faces, valid: Faces, raters: list[MachineRater]) -> pl.DataFrame
             "rater_id": ["+".join(names[row]) for row in unseen],
             "expression": (closed / closed.sum(axis=1, keepdims=True)).astype(np.float32),
             "open_set": answers[:, -2:].astype(np.float32),
-            "feature": np.stack([rated[who][1][row] for row, who in enumerate(first)]),
+            "feature": np.stack([rated[rater][1][row] for row, rater in enumerate(first)]),
         }
     )
 
 
-def _part(rater: MachineRater) -> str:
+def _fold_of(rater: OnnxRater) -> str:
     try:
         return str(rater.card["trained_on"]["part"])
     except KeyError:
         raise SettingsError(
-            f"the part that {rater.rater_id} learned from",
+            f"The fold that {rater.rater_id} was trained on is unknown",
             got="a card without trained_on.part",
             hint="export it again with annotation.raters.training.export",
         ) from None
 
 
-def _spread(ratings: Ratings, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Answers [n, 10] and features [n, 256], NaN where this rater was not asked."""
+def _scatter(ratings: Ratings, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spread over n rows: answers [n, 10] and features [n, 256], NaN in the other rows."""
     answers = np.full((n, ratings.answers.shape[1]), np.nan, dtype=np.float32)
     feature = np.full((n, ratings.feature.shape[1]), np.nan, dtype=np.float32)
     answers[rows], feature[rows] = ratings.answers, ratings.feature
@@ -101,32 +101,16 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with ferplus-{train,valid}.parquet")
-    add("--out", type=Path, required=True, help="the Parquet file to write")
-    add(
-        "--cache",
-        type=Path,
-        default=Path(".cache/ferplus"),
-        help="as in annotation.raters.training.train",
-    )
-    add("--find", default="pipeline.faces:find", help="as in annotation.raters.training.train")
-    add("--workers", type=int, default=2, help="processes that look for faces")
-    add("--raters", nargs="+", default=list(SHIPPED), help="names or .onnx files")
+    add_data_options(parser)
+    parser.add_argument("--out", type=Path, required=True, help="the Parquet file to write")
+    parser.add_argument("--raters", nargs="+", default=list(SHIPPED), help="names or .onnx files")
     options = parser.parse_args(arguments)
-    train, valid = (
-        ferplus.prepare(
-            options.data / f"ferplus-{split}.parquet",
-            cache=options.cache,
-            find=options.find,
-            workers=options.workers,
-        )
-        for split in ("train", "valid")
-    )
-    frame = rate(train, valid, [MachineRater(weights_of(name)) for name in options.raters])
+    with Progress() as bar:
+        train, valid = (read_split(split, options, bar) for split in ("train", "valid"))
+    frame = rate(train, valid, [OnnxRater(weights_of(name)) for name in options.raters])
     with atomic.replace_file(options.out) as draft:
         frame.write_parquet(draft)
-    print(f"{frame.height} pictures, each rated by raters that never saw it or a near copy of it")
+    print(f"{frame.height} pictures rated by raters that were not trained on them")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the network is taught: the crowd's votes, and AU proxies out of rig weights.
+"""Training targets: shares of votes, and AU proxies from blendshapes.
 
-The AU proxies stand on the blendshapes of MediaPipe's landmarker, which are weights of an
-animation rig: useful to rank faces by an action, never FACS codes.
+Blendshapes of MediaPipe's landmarker are weights of an animation rig. They rank faces by an
+action; they are not FACS codes.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ AU_SHAPES: dict[int, tuple[str, ...]] = {
     28: ("mouthRollLower", "mouthRollUpper"),
     43: ("eyeBlinkLeft", "eyeBlinkRight"),
 }
-"""The mean of these shapes stands for the unit; a mirrored face therefore keeps its targets.
+"""A unit's proxy is the mean of these shapes, so a mirrored face keeps its targets.
 
-Left out: 24 (mouthPress is read as 23 by others), 27 (the same shape as 26, only more of it),
-11 and 23 (no shape). 25 is made of several shapes, see ``au_proxies``.
+Left out: 24 (others map mouthPress to 23), 27 (a stronger 26 with the same shape), 11 and 23 (no
+shape). 25 combines several shapes, see ``au_proxies``.
 """
 
 UNRELIABLE = (5, 9, 34)
-"""Units whose shapes MediaPipe hardly ever moves; reported apart, never in a mean."""
+"""Units whose shapes MediaPipe hardly ever moves; excluded from means."""
 
 SILENT = 1e-3
-"""A unit whose robust maximum stays below this has no signal to learn and is left out."""
+"""A unit whose robust maximum is below this has no signal and is left out."""
 
 _ROBUST = 0.99
 
 
 def vote_shares(votes: np.ndarray) -> np.ndarray:
-    """Counts [n, 10] in the order of ``vocabulary.ANSWERS`` to float32[n, 10], rows sum to 1.
+    """Divide counts [n, 10] by their row sums; return float32[n, 10].
 
     Raises:
-        TableError: a row without any vote.
+        TableError: a row has no vote.
     """
     totals = votes.sum(axis=1, keepdims=True, dtype=np.float32)
     if len(votes) and not totals.min() > 0:
-        raise TableError("a vote in every row", got="a row of zeros", hint="leave such rows out")
+        raise TableError("A face has no votes", got="a row of zeros", hint="leave such rows out")
     return votes.astype(np.float32) / totals
 
 
 def au_proxies(shapes: np.ndarray, names: list[str]) -> tuple[list[int], np.ndarray]:
-    """Raw AU proxies from blendshape scores.
+    """Compute raw AU proxies from blendshape scores.
 
     Args:
         shapes: float32[n, 52] in [0, 1]; NaN rows where the landmarker found no face.
@@ -73,7 +73,7 @@ def au_proxies(shapes: np.ndarray, names: list[str]) -> tuple[list[int], np.ndar
         unit: shapes[:, [column[name] for name in parts]].mean(axis=1)
         for unit, parts in AU_SHAPES.items()
     }
-    # Lips part when any opening shape is on and the corrective "lips together" is off.
+    # Lips part if an opening shape is active and the corrective "lips together" is not.
     opening = np.stack([raw[26], raw[16], raw[10], raw[22]]).max(axis=0)
     raw[25] = np.clip(opening - shapes[:, column["mouthClose"]], 0, 1)
     units = sorted(raw)
@@ -81,7 +81,7 @@ def au_proxies(shapes: np.ndarray, names: list[str]) -> tuple[list[int], np.ndar
 
 
 def robust_scale(units: list[int], proxies: np.ndarray) -> dict[int, float]:
-    """The 99th percentile of each unit over the training set; units below ``SILENT`` go missing."""
+    """Return each unit's 99th percentile over the faces, without units below ``SILENT``."""
     known = proxies[np.isfinite(proxies).all(axis=1)]
     if not len(known):
         return {}
@@ -90,7 +90,7 @@ def robust_scale(units: list[int], proxies: np.ndarray) -> dict[int, float]:
 
 
 def rescale(units: list[int], proxies: np.ndarray, scale: dict[int, float]) -> np.ndarray:
-    """float32[n, len(scale)] in [0, 1]: the units of ``scale``, each over its own maximum."""
+    """Divide the units of ``scale`` by their maximum: float32[n, len(scale)] in [0, 1]."""
     kept = [units.index(unit) for unit in scale]
     tops = np.array(list(scale.values()), dtype=np.float32)
     return np.clip(proxies[:, kept] / tops, 0, 1).astype(np.float32)

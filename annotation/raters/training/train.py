@@ -1,181 +1,299 @@
-"""Train the machine rater: ``python -m annotation.raters.training.train --data DIR --out DIR``.
+"""Train a machine rater: ``python -m annotation.raters.training.train --data DIR --out DIR``.
 
-What happens, in this order: read and align FER+, drop from training what also stands in the
-validation file, set 6 % aside, train with a one-cycle schedule on soft labels and AU proxies,
-keep a moving average of the weights, calibrate its temperature on what was set aside, look at
-the validation file once. ``annotation.raters.training.export`` turns the result into ONNX.
+Steps: align FER+, drop duplicates and pictures of the validation file, hold out 6 %, train on
+soft labels and AU proxies with a one-cycle schedule and averaged weights, fit the temperature on
+the held-out faces, evaluate once on the validation file. ``annotation.raters.training.export``
+turns the result into ONNX.
 
-A killed run continues from its last checkpoint when started again with the same ``--out``. On
-one and the same machine, precision and number of threads, ``--steps`` gives the same weights
-every time; ``--minutes`` bends the schedule to the clock and does not.
+A killed run continues from its last checkpoint when it is started again with the same ``--out``.
+On one machine, precision and number of threads, ``--steps`` gives the same weights every time.
+``--minutes`` does not, because the schedule follows the clock.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from rich.progress import Progress
+from torch import Tensor
 from torch.nn import functional
 
-from annotation.raters.training import ferplus, metrics
-from annotation.raters.training.checkpoint import Run, precision_for
-from annotation.raters.training.config import RECIPES, Recipe
-from annotation.raters.training.dataset import Lesson, batches, lesson_of
-from annotation.raters.training.evaluate import finish, held_out_figures
-from warehouse.errors import SettingsError
+from annotation.raters.network import RaterNetwork, Served, Shape
+from annotation.raters.training import augment, ferplus, metrics, targets
+from annotation.raters.training.dataset import RaterDataset, build_dataset
+from annotation.raters.training.ferplus import Faces
+from warehouse.build_info import hardware, revision
+from warehouse.training import checkpoint, loop
+from warehouse.training.checkpoint import Run
+from warehouse.vocabulary import EXPRESSIONS
 
 AU_WEIGHT = 0.5
-"""Of the AU loss beside the answers' cross-entropy, which is about three times as large."""
+"""Weight of the AU loss. The cross-entropy of the answers is about three times as large."""
+
+
+@dataclass(frozen=True)
+class Recipe(loop.Recipe):
+    """How a rater is trained.
+
+    Attributes:
+        widths, blocks, side, dropout, architecture: see ``network.Shape``.
+        part: fold of the pictures, see ``dataset.in_fold``.
+    """
+
+    minutes: float = 10.0
+    steps: int = 0
+    batch: int = 128
+    rate: float = 3e-3
+    decay: float = 0.05
+    average: float = 0.998
+    seed: int = 0
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    blocks: tuple[int, ...] = (1, 2, 2, 1)
+    side: int = 64
+    dropout: float = 0.2
+    architecture: str = "residual"
+    part: str = "1/1"
+
+    warm_up: ClassVar[float] = 0.08
+    first_rate: ClassVar[float] = 0.05
+    clip_norm: ClassVar[float] = 5.0
+
+    def shape(self, *, units: int) -> Shape:
+        """Return the network's shape for a number of action units."""
+        names = ("side", "widths", "blocks", "dropout", "architecture")
+        return Shape(units=units, **{name: getattr(self, name) for name in names})
+
+
+RECIPES = {
+    "cpu": Recipe(minutes=32),
+    "gpu": Recipe(minutes=9, batch=512, rate=4e-3, average=0.999, widths=(48, 96, 192, 272)),
+    "judge": Recipe(
+        minutes=32, seed=1, architecture="plain", side=48, blocks=(2, 2, 2, 2), part="2/2"
+    ),
+}
+"""By name for ``--recipe``. ``cpu`` (with ``--part 1/2``) and ``judge`` made the shipped weights on
+two cores. ``gpu`` stays below 12 MB and should end within ten minutes on one large GPU with
+``--loaders 12``; it has **not been measured**."""
 
 
 def train(
-    lesson: Lesson,
+    dataset: RaterDataset,
     recipe: Recipe,
     out: Path,
     *,
     save_every_s: float = 60.0,
-    precision: str | None = None,
+    precision: str = "fp32",
     loaders: int = 1,
-    say: Callable[[str, dict[str, float]], None] = lambda event, figures: None,
+    progress: loop.Progress = lambda event, figures: None,
 ) -> Run:
-    """Train, or continue, the run in ``out``; ends with its weights averaged and saved.
+    """Train a rater in ``out``, or continue the run found there.
 
     Args:
-        say: called after every step as ``("step", …)`` and after every pass as ``("epoch", …)``.
+        loaders: threads that prepare batches.
 
     Raises:
-        SettingsError: the checkpoint in ``out`` belongs to another recipe, or no limit is set.
+        SettingsError: ``out`` holds a run of another recipe, or the recipe has no limit.
     """
-    if not (recipe.minutes or recipe.steps):
-        raise SettingsError("minutes or steps", got="neither", hint="give --minutes or --steps")
     torch.manual_seed(recipe.seed)
-    run = Run.open(out, recipe.shape(units=len(lesson.scale)), asdict(recipe), precision=precision)
-    say("start", {"step": run.step, "seconds": run.seconds})
-    started, before, saved = time.monotonic(), run.seconds, time.monotonic()
-    per_epoch = max(1, len(lesson.learn) // recipe.batch)
-    losses: list[float] = []
-    for rows, pixels in batches(lesson, recipe, run.step, loaders=loaders):
-        progress = recipe.progress(run.step, run.seconds)
-        if progress >= 1:
-            break
-        loss = _step(run, recipe, lesson, rows, pixels, rate=recipe.rate_at(progress))
-        run.seconds = before + time.monotonic() - started
-        losses.append(loss)
-        say("step", {"step": run.step, "loss": loss, "progress": progress})
-        if run.step % per_epoch == 0:
-            figures = {"loss": float(np.mean(losses)), **held_out_figures(run, lesson)}
-            run.history.append({"step": run.step, "seconds": run.seconds, **figures})
-            say("epoch", {"epoch": run.step // per_epoch, **figures})
-            losses = []
-        if time.monotonic() - saved >= save_every_s:
-            run.save()
-            saved = time.monotonic()
-    run.save()
+    shape = recipe.shape(units=len(dataset.au_scale))
+    network = RaterNetwork(shape).to(checkpoint.device()).to(memory_format=torch.channels_last)
+    run = Run(
+        out,
+        network,
+        checkpoint.adamw(network, decay=recipe.decay),
+        recipe,
+        about={"shape": shape.as_dict()},
+        precision=precision,
+    )
+
+    def make(step: int) -> tuple[np.ndarray, np.ndarray]:
+        return dataset.batch(step, size=recipe.batch, side=recipe.side, seed=recipe.seed)
+
+    def loss_of(batch: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, dict[str, float]]:
+        rows, pixels = batch
+        face = torch.from_numpy(pixels).to(run.device).unsqueeze(1).float()
+        shares = torch.from_numpy(dataset.train.shares[rows]).to(run.device)
+        au = torch.from_numpy(dataset.train_au[rows]).to(run.device)
+        with run.autocast():
+            logits, au_logits, _ = network(face)
+        loss = rater_loss(logits.float(), au_logits.float(), shares, au)
+        return loss, {"loss": float(loss.detach())}
+
+    loop.fit(
+        run,
+        loop.prefetch(make, run.step, workers=loaders),
+        loss_of,
+        evaluate=lambda: held_out_figures(run, dataset),
+        evaluate_every=max(1, len(dataset.train) // recipe.batch),
+        save_every_s=save_every_s,
+        progress=progress,
+    )
     return run
 
 
-def _step(
-    run: Run,
-    recipe: Recipe,
-    lesson: Lesson,
-    rows: np.ndarray,
-    pixels: np.ndarray,
-    *,
-    rate: float,
-) -> float:
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    face = torch.from_numpy(pixels).to(run.device).unsqueeze(1).float()
-    shares = torch.from_numpy(lesson.learn.shares[rows]).to(run.device)
-    au = torch.from_numpy(lesson.learn_au[rows]).to(run.device)
+def rater_loss(logits: Tensor, au_logits: Tensor, shares: Tensor, au: Tensor) -> Tensor:
+    """Add cross-entropy with the shares of votes and that of the known AU proxies.
+
+    Args:
+        logits, shares: float[n, 10].
+        au_logits, au: float[n, K]; ``au`` is NaN where unknown.
+    """
+    loss = functional.cross_entropy(logits, shares)
     known = torch.isfinite(au)
-    run.network.train()
-    # Dropout must not depend on how often the run was interrupted.
-    torch.manual_seed(recipe.seed * 1_000_003 + run.step)
-    with torch.autocast(run.device, torch.bfloat16, enabled=run.precision == "bf16"):
-        logits, au_logits, _ = run.network(face)
-    loss = functional.cross_entropy(logits.float(), shares)
     if known.any():
-        wrong = functional.binary_cross_entropy_with_logits(au_logits.float()[known], au[known])
-        loss = loss + AU_WEIGHT * wrong
-    run.optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
-    run.optimizer.step()
-    run.step += 1
-    run.average(min(recipe.average, (1 + run.step) / (10 + run.step)))
-    return float(loss.detach())
+        au_loss = functional.binary_cross_entropy_with_logits(au_logits[known], au[known])
+        loss = loss + AU_WEIGHT * au_loss
+    return loss
+
+
+def trained(folder: Path) -> RaterNetwork:
+    """Load the averaged network of a run in evaluation mode.
+
+    Raises:
+        ModelError: there is no checkpoint, or it is damaged.
+    """
+    state = checkpoint.load(folder)
+    network = RaterNetwork(Shape(**state["about"]["shape"]))
+    network.load_state_dict(state["averaged"])
+    return network.eval()
+
+
+def predict(network: RaterNetwork, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rate uint8[n, side, side]: logits float32[n, 10] and AU float32[n, K], mirrors averaged."""
+    served = Served(network.eval(), temperature=1.0)
+    device = next(network.parameters()).device
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), 256):
+            face = torch.from_numpy(pixels[start : start + 256]).to(device)
+            answers, au, _ = served(face)
+            # The log of a softmax is the logits minus a constant per row, which softmax ignores.
+            parts.append((answers.clamp_min(1e-12).log().cpu().numpy(), au.cpu().numpy()))
+    logits, au = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return logits, au
+
+
+def held_out_figures(run: Run, dataset: RaterDataset) -> dict[str, float]:
+    """Measure the averaged weights on the held-out faces."""
+    faces = dataset.held_out
+    if not len(faces):
+        return {}
+    network = run.averaged.module
+    logits, au = predict(network, augment.as_served(faces, side=network.shape.side))
+    by_unit = metrics.correlations(list(dataset.au_scale), au, dataset.held_out_au)
+    figures = metrics.figures(_softmax(logits), faces.votes)
+    return {**figures, "au": metrics.mean_reliable(by_unit)}
+
+
+def finish(run: Run, dataset: RaterDataset, valid: Faces) -> dict[str, Any]:
+    """Calibrate, evaluate once on the validation faces, write and return ``results.json``."""
+    network = run.averaged.module
+    side, held_out = network.shape.side, dataset.held_out
+    logits, _ = predict(network, augment.as_served(held_out, side=side))
+    temperature = metrics.best_temperature(logits, held_out.shares)
+    closed = _softmax(logits / temperature)[:, : len(EXPRESSIONS)]
+    power = metrics.best_power(closed / closed.sum(axis=1, keepdims=True), held_out.votes)
+    logits, au = predict(network, augment.as_served(valid, side=side))
+    target = targets.rescale(valid.units, valid.proxies, dataset.au_scale)
+    by_unit = metrics.correlations(list(dataset.au_scale), au, target)
+    return run.write_results(
+        commit=revision(),
+        hardware=hardware(),
+        images={
+            "learned": len(dataset.train),
+            "held_out": len(held_out),
+            "dropped_as_repeated": dataset.n_duplicates,
+            "left_to_other_parts": dataset.n_other_folds,
+            "valid": len(valid),
+            "face_found": float(dataset.train.found.mean()),
+        },
+        temperature=temperature,
+        plurality_power=power,
+        au_scale={str(unit): top for unit, top in dataset.au_scale.items()},
+        valid={
+            **metrics.figures(_softmax(logits / temperature), valid.votes, power=power),
+            "au": metrics.mean_reliable(by_unit),
+        },
+    )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    return functional.softmax(torch.from_numpy(logits), dim=1).numpy()
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     recipe = _recipe(options)
-    with Progress() as progress:
-        faces = []
-        for split in ("valid", "train"):
-            task = progress.add_task(f"aligning {split}", total=None)
-            faces.append(
-                ferplus.prepare(
-                    options.data / f"ferplus-{split}.parquet",
-                    cache=options.cache,
-                    find=options.find,
-                    workers=options.workers,
-                    say=lambda done, of, task=task: progress.update(  # type: ignore[misc]
-                        task, completed=done, total=of
-                    ),
-                )
-            )
-            progress.update(task, completed=1, total=1)
-            print(f"{split}: {len(faces[-1])} images, face found in {faces[-1].found.mean():.1%}")
-        valid, lesson = faces[0], lesson_of(faces[1], faces[0], part=recipe.part)
+    with Progress() as bar:
+        valid, train_faces = (read_split(split, options, bar) for split in ("valid", "train"))
+        dataset = build_dataset(train_faces, valid, part=recipe.part)
         print(
-            f"learning from {len(lesson.learn)} images, {len(lesson.hold)} set aside, "
-            f"{lesson.repeated} dropped as repeated, {lesson.elsewhere} left to other parts; "
-            f"AU proxies {sorted(lesson.scale)}"
+            f"training on {len(dataset.train)} images, {len(dataset.held_out)} held out, "
+            f"{dataset.n_duplicates} duplicates dropped, {dataset.n_other_folds} in other folds; "
+            f"AU proxies {sorted(dataset.au_scale)}"
         )
-        precision, reason = precision_for(recipe)
+        precision, reason = _precision(recipe)
         print(f"precision {precision}: {reason}")
-        task = progress.add_task("training", total=1.0)
+        task = bar.add_task("training", total=1.0)
 
-        def say(event: str, figures: dict[str, float]) -> None:
+        def progress(event: str, figures: dict[str, float]) -> None:
             if event == "step":
-                progress.update(task, completed=figures["progress"])
+                bar.update(task, completed=figures["progress"])
             else:
-                print(f"{event} {metrics.summary(figures)}", flush=True)
+                print(f"{event} {loop.summary(figures)}", flush=True)
 
         run = train(
-            lesson,
+            dataset,
             recipe,
             options.out,
             precision=precision,
             loaders=options.loaders,
-            say=say,
+            progress=progress,
         )
-    results = finish(run, lesson, valid, recipe)
-    print(f"temperature {results['temperature']}; valid {metrics.summary(results['valid'])}")
+    results = finish(run, dataset, valid)
+    print(f"temperature {results['temperature']}; valid {loop.summary(results['valid'])}")
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that ``read_split`` needs."""
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder with ferplus-{train,valid}.parquet")
+    add("--cache", type=Path, default=Path(".cache/ferplus"), help="folder for alignments")
+    add("--find", default="pipeline.faces:find", help="face finder as package.module:function")
+    add("--workers", type=int, default=2, help="processes that detect faces")
+
+
+def read_split(split: str, options: argparse.Namespace, bar: Progress) -> Faces:
+    """Read the aligned faces of ``train`` or ``valid`` with a progress bar."""
+    task = bar.add_task(f"aligning {split}", total=None)
+    faces = ferplus.prepare(
+        options.data / f"ferplus-{split}.parquet",
+        cache=options.cache,
+        find=options.find,
+        workers=options.workers,
+        progress=lambda done, total: bar.update(task, completed=done, total=total),
+    )
+    bar.update(task, completed=1, total=1)
+    print(f"{split}: {len(faces)} images, face found in {faces.found.mean():.1%}")
+    return faces
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m annotation.raters.training.train", description=__doc__
     )
+    add_data_options(parser)
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with ferplus-{train,valid}.parquet")
-    add("--out", type=Path, required=True, help="folder of the run; an existing one is continued")
-    add("--cache", type=Path, default=Path(".cache/ferplus"), help="where faces' places are kept")
-    add("--find", default="pipeline.faces:find", help="package.module:function that finds faces")
-    add("--workers", type=int, default=2, help="processes that look for faces")
+    add("--out", type=Path, required=True, help="folder of the run; a run in it is continued")
     add("--threads", type=int, default=2)
-    add("--loaders", type=int, default=1, help="threads that make batches ahead")
-    add("--recipe", default="cpu", choices=list(RECIPES), help="what the options below begin from")
+    add("--loaders", type=int, default=1, help="threads that prepare batches")
+    add("--recipe", default="cpu", choices=list(RECIPES), help="defaults of the options below")
     add("--minutes", type=float, help="0: until --steps")
     add("--steps", type=int, help="0: until --minutes")
     add("--batch", type=int)
@@ -190,7 +308,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    """The named recipe with the options that were given."""
     given = {name: getattr(options, name, None) for name in Recipe.__dataclass_fields__}
     changes: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
@@ -198,6 +315,12 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         if value is not None
     }
     return replace(RECIPES[options.recipe], **changes)
+
+
+def _precision(recipe: Recipe) -> tuple[str, str]:
+    network = RaterNetwork(recipe.shape(units=1)).to(memory_format=torch.channels_last)
+    face = torch.rand(64, 1, recipe.side, recipe.side) * 255
+    return checkpoint.faster_precision(lambda: network(face)[0], batch=len(face))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from annotation.label_studio import users
 from annotation.label_studio.event_log import standing_annotations
 from annotation.label_studio.workspace import Workspace
 from annotation.raters import simulated
-from annotation.raters.simulated import Answer, SimulatedRater, Voted
+from annotation.raters.simulated import Answer, SimulatedRater, VoteCounts
 from tests.annotation.label_studio.conftest import Board, Studio, pull, push
 from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS
@@ -46,8 +46,8 @@ def test_raters_differ_and_a_bigger_panel_keeps_the_first_ones() -> None:
 
 
 def test_a_reliable_rater_is_right_more_often_and_a_biased_one_leans() -> None:
-    careful = SimulatedRater("careful", reliability=0.97, leaning="anger")
-    careless = SimulatedRater("careless", reliability=0.4, leaning="anger")
+    careful = SimulatedRater("careful", reliability=0.97, bias="anger")
+    careless = SimulatedRater("careless", reliability=0.4, bias="anger")
     assert share(careful, "happiness", HAPPY) > 0.8
     assert share(careless, "happiness", HAPPY) < share(careful, "happiness", HAPPY) - 0.2
     assert share(careless, "anger", HAPPY) > 0.2
@@ -55,7 +55,7 @@ def test_a_reliable_rater_is_right_more_often_and_a_biased_one_leans() -> None:
 
 
 def test_all_kinds_of_answers_occur() -> None:
-    rater = SimulatedRater("one", reliability=0.9, leaning="neutral")
+    rater = SimulatedRater("one", reliability=0.9, bias="neutral")
     torn = [simulated.decide(rater, face, TORN) for face in FACES]
     assert any(set(given.expressions) == {"fear", "surprise"} for given in torn)
     assert 0 < sum(given.skipped for given in torn) < 0.06 * len(FACES)
@@ -109,7 +109,7 @@ def test_votes_over_http_are_cast_once_by_whoever_casts_them(
         if done == 5:
             raise PulledThePlugError
 
-    def simulate(**more: object) -> Voted:
+    def simulate(**more: object) -> VoteCounts:
         return simulated.simulate(
             made.client, studio.home, made.id, truth, raters=raters, wanted_votes=3, **more
         )  # type: ignore[arg-type]
@@ -117,9 +117,9 @@ def test_votes_over_http_are_cast_once_by_whoever_casts_them(
     with pytest.raises(PulledThePlugError):
         simulate(progress=stop_after_five)
     told: list[tuple[int, int]] = []
-    assert simulate(progress=lambda *n: told.append(n)) == Voted(new=4, known=5)
+    assert simulate(progress=lambda *n: told.append(n)) == VoteCounts(new=4, known=5)
     assert told[-1] == (9, 9)
-    assert simulate() == Voted(new=0, known=9)
+    assert simulate() == VoteCounts(new=0, known=9)
 
     salted = users.rater_of(Workspace(studio.home))
     events = pull(

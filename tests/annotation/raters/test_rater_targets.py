@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from annotation.raters.training import targets
-from tests.annotation.raters.ferplus_drawn import SHAPES
+from tests.annotation.raters.drawn_ferplus import SHAPES
 from warehouse.errors import TableError
 
 NAMES = list(SHAPES)
@@ -31,16 +31,16 @@ def proxies_of(shapes: np.ndarray) -> dict[int, float]:
         ({"mouthFunnel": 0.3, "mouthClose": 0.9}, {22: 0.3, 25: 0.0}),
     ],
 )
-def test_shapes_become_units(shapes: dict[str, float], expected: dict[int, float]) -> None:
+def test_au_proxies__by_hand(shapes: dict[str, float], expected: dict[int, float]) -> None:
     proxies = proxies_of(shapes_with(**shapes))
     assert {unit: proxies[unit] for unit in expected} == pytest.approx(expected)
 
 
-def test_disputed_and_shapeless_units_are_not_offered() -> None:
+def test_au_proxies__leaves_out_disputed_units() -> None:
     assert not {11, 23, 24, 27, 34} & set(proxies_of(shapes_with()))
 
 
-def test_a_mirrored_face_keeps_its_targets() -> None:
+def test_au_proxies__mirrored_face_keeps_its_targets() -> None:
     mirrored = [
         name.replace("Left", "#").replace("Right", "Left").replace("#", "Right") for name in NAMES
     ]
@@ -50,12 +50,12 @@ def test_a_mirrored_face_keeps_its_targets() -> None:
     assert not np.array_equal(row, swapped)
 
 
-def test_a_face_without_landmarks_has_no_proxies() -> None:
+def test_au_proxies__no_landmarks() -> None:
     _, proxies = targets.au_proxies(np.full((1, len(NAMES)), np.nan, np.float32), NAMES)
     assert np.isnan(proxies).all()
 
 
-def test_silent_units_are_left_out_and_the_others_reach_one() -> None:
+def test_rescale__silent_units_are_left_out_and_others_reach_one() -> None:
     rng = np.random.default_rng(0)
     proxies = np.column_stack([rng.random(500) * 0.2, rng.random(500) * 1e-5]).astype(np.float32)
     proxies[3] = np.nan
@@ -67,7 +67,7 @@ def test_silent_units_are_left_out_and_the_others_reach_one() -> None:
     assert np.isnan(scaled[3, 0])
 
 
-def test_votes_become_shares() -> None:
+def test_vote_shares__by_hand() -> None:
     nine = np.array([[3, 6, 0, 0, 0, 0, 0, 0, 0, 0]], dtype=np.uint8)
     assert targets.vote_shares(nine)[0, :2].tolist() == pytest.approx([1 / 3, 2 / 3])
     with pytest.raises(TableError, match="a row of zeros"):

@@ -6,15 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotation.raters.training import alignment, augment, ferplus
+from annotation.raters.training import augment, ferplus
 from annotation.raters.training.ferplus import Faces
-from tests.annotation.raters import ferplus_drawn
+from tests.annotation.raters import drawn_ferplus
 from warehouse.errors import ModelError, TableError
 
-FINDER = f"{ferplus_drawn.__name__}:find_drawn"
+FINDER = f"{drawn_ferplus.__name__}:find_drawn"
 
 
-def test_prepared_faces_stand_in_arcface_geometry(drawn: tuple[Faces, Faces]) -> None:
+def test_prepare__faces_have_arcface_geometry(drawn: tuple[Faces, Faces]) -> None:
     faces = drawn[0]
     assert len(faces) == 120
     assert faces.found.all()
@@ -26,35 +26,33 @@ def test_prepared_faces_stand_in_arcface_geometry(drawn: tuple[Faces, Faces]) ->
     assert upper[10:30, 50:60].mean() > 120
 
 
-def test_the_crop_is_the_one_insightface_cuts(drawn: tuple[Faces, Faces]) -> None:
+def test_align__same_crop_as_insightface(drawn: tuple[Faces, Faces]) -> None:
     import cv2
     from insightface.utils.face_align import norm_crop
 
-    image = ferplus_drawn.drawn_face(0.5, np.random.default_rng(3))
-    large = cv2.resize(
-        image, (alignment.ENLARGED, alignment.ENLARGED), interpolation=cv2.INTER_CUBIC
-    )
-    place, found = alignment.align(image, ferplus_drawn.find_drawn)
-    points = ferplus_drawn.find_drawn(np.repeat(large[:, :, None], 3, axis=2))[0].keypoints
+    image = drawn_ferplus.drawn_face(0.5, np.random.default_rng(3))
+    large = cv2.resize(image, (ferplus.ENLARGED, ferplus.ENLARGED), interpolation=cv2.INTER_CUBIC)
+    transform, found = ferplus.align(image, drawn_ferplus.find_drawn)
+    points = drawn_ferplus.find_drawn(np.repeat(large[:, :, None], 3, axis=2))[0].keypoints
     theirs = norm_crop(large, points.astype(np.float32), image_size=112)
-    inside = augment._inside(place)
+    inside = augment._inside(transform)
     assert found
     assert inside.mean() > 0.5
-    difference = np.abs(alignment.lay(image, place).astype(int) - theirs)[inside]
+    difference = np.abs(ferplus.warp(image, transform).astype(int) - theirs)[inside]
     assert difference.mean() < 1
 
 
-def test_a_frame_without_a_face_is_laid_in_the_usual_place() -> None:
-    place, found = alignment.align(np.zeros((48, 48), np.uint8), ferplus_drawn.find_drawn)
+def test_align__no_face_uses_the_usual_points() -> None:
+    transform, found = ferplus.align(np.zeros((48, 48), np.uint8), drawn_ferplus.find_drawn)
     assert not found
-    centre_of_eyes = place @ np.array([23.6 * 4, 19.0 * 4, 1])
+    centre_of_eyes = transform @ np.array([23.6 * 4, 19.0 * 4, 1])
     assert centre_of_eyes == pytest.approx([55.9, 51.6], abs=2)
 
 
-def test_the_cache_is_used_and_a_lost_shard_made_again(
+def test_prepare__missing_shard_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = ferplus_drawn.write_ferplus(tmp_path, "train", 12, seed=5)
+    path = drawn_ferplus.write_ferplus(tmp_path, "train", 12, seed=5)
     monkeypatch.setattr(ferplus, "_SHARD", 5)
     first = ferplus.prepare(path, cache=tmp_path / "cache", find=FINDER, workers=0)
     shards = sorted((tmp_path / "cache").rglob("*.npz"))
@@ -62,13 +60,17 @@ def test_the_cache_is_used_and_a_lost_shard_made_again(
     shards[1].unlink()
     made: list[int] = []
     again = ferplus.prepare(
-        path, cache=tmp_path / "cache", find=FINDER, workers=0, say=lambda done, of: made.append(of)
+        path,
+        cache=tmp_path / "cache",
+        find=FINDER,
+        workers=0,
+        progress=lambda done, of: made.append(of),
     )
     assert made == [1]
     assert np.array_equal(first.gray, again.gray)
 
 
-def test_identical_pictures_count_once(drawn: tuple[Faces, Faces]) -> None:
+def test_first_of_each__identical_pictures(drawn: tuple[Faces, Faces]) -> None:
     rows = np.concatenate([np.arange(len(drawn[0])), [0, 1, 2]])
     first = ferplus.first_of_each(drawn[0].take(rows))
     assert first.sum() == len(drawn[0])
@@ -76,19 +78,19 @@ def test_identical_pictures_count_once(drawn: tuple[Faces, Faces]) -> None:
 
 
 @pytest.mark.parametrize("find", ["no_such_module:find", "json:no_such_function"])
-def test_a_finder_that_is_not_there(tmp_path: Path, find: str) -> None:
-    path = ferplus_drawn.write_ferplus(tmp_path, "train", 2, seed=0)
-    with pytest.raises(ModelError, match="mend --find"):
+def test_prepare__missing_finder(tmp_path: Path, find: str) -> None:
+    path = drawn_ferplus.write_ferplus(tmp_path, "train", 2, seed=0)
+    with pytest.raises(ModelError, match="(?i)correct --find"):
         ferplus.prepare(path, cache=tmp_path, find=find)
 
 
-def test_a_file_without_votes(tmp_path: Path) -> None:
+def test_prepare__file_without_votes(tmp_path: Path) -> None:
     pl.DataFrame({"name": ["a"], "image": [b""]}).write_parquet(tmp_path / "x.parquet")
     with pytest.raises(TableError, match="columns name, image"):
         ferplus.prepare(tmp_path / "x.parquet", cache=tmp_path, find=FINDER)
 
 
-def test_augmented_faces_are_repeatable_and_differ(drawn: tuple[Faces, Faces]) -> None:
+def test_augment_batch__depends_on_the_generator(drawn: tuple[Faces, Faces]) -> None:
     rows = np.arange(16)
 
     def batch(seed: int) -> np.ndarray:
@@ -102,7 +104,7 @@ def test_augmented_faces_are_repeatable_and_differ(drawn: tuple[Faces, Faces]) -
 
 
 @pytest.mark.parametrize("change", [change for _, change in augment._CHANGES])
-def test_every_change_keeps_type_and_shape_and_changes(change, drawn: tuple[Faces, Faces]) -> None:  # type: ignore[no-untyped-def]
+def test_augment__each_change_keeps_type_and_shape(change, drawn: tuple[Faces, Faces]) -> None:  # type: ignore[no-untyped-def]
     gray = drawn[0].gray[0]
     changed = change(gray, np.random.default_rng(0))
     assert changed.dtype == np.uint8
@@ -110,8 +112,8 @@ def test_every_change_keeps_type_and_shape_and_changes(change, drawn: tuple[Face
     assert not np.array_equal(changed, gray)
 
 
-def test_as_served_is_black_outside_the_picture(drawn: tuple[Faces, Faces]) -> None:
+def test_as_served__black_outside_the_image(drawn: tuple[Faces, Faces]) -> None:
     served = augment.as_served(drawn[1], side=112)
-    outside = ~augment._inside(drawn[1].place[0])
+    outside = ~augment._inside(drawn[1].transform[0])
     assert outside.any()
     assert served[0][outside].max() == 0

@@ -1,4 +1,4 @@
-"""The worked example of annotation/README.md, run as it stands there."""
+"""Run the example of annotation/README.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ README = Path(__file__).parents[3] / "annotation" / "README.md"
 
 
 class Column:
-    """The one habit of a pandas column that the example relies on."""
+    """The part of a pandas column that the example uses."""
 
     def __init__(self, values: list[float]) -> None:
         self.iloc = values
@@ -27,7 +27,7 @@ class Column:
 
 
 class Detector:
-    """Stands for py-feat's, which needs weights from a network that tests do not have."""
+    """Replaces py-feat's detector, whose weights tests do not have."""
 
     def __init__(self, au_model: str) -> None:
         assert au_model == "xgb"
@@ -57,7 +57,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "my_rater:rate"
 
 
-def test_the_example_adds_its_units_to_our_ratings(example: str) -> None:
+def test_readme_example__adds_action_units(example: str) -> None:
     faces = np.stack([np.full((112, 112, 3), 128, np.uint8), np.zeros((112, 112, 3), np.uint8)])
     theirs, ours = raters.load(example).rate(faces), raters.load().rate(faces)
     assert raters.load(example).rater_id.startswith("machine-my-rater-rate-")
@@ -65,6 +65,6 @@ def test_the_example_adds_its_units_to_our_ratings(example: str) -> None:
     assert np.array_equal(theirs.plurality, ours.plurality)
     assert theirs.au[0, AU_INDEX[1]] == pytest.approx(128 / 255)
     assert theirs.au[0, AU_INDEX[12]] == 1
-    # A face their model does not find, and units it does not know, stay unknown.
+    # A face that their model does not find and units that it does not know are NaN.
     assert np.isnan(theirs.au[1]).all()
     assert np.isfinite(theirs.au[0]).sum() == 2

@@ -1,4 +1,4 @@
-"""A batch through the machine rater that ships."""
+"""Rate a batch with the shipped rater."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rater() -> raters.Rater:
     return raters.load("default")
 
 
-def keep_faces(home: Home, video: str, verdicts: list[str], *, shade: int = 0) -> None:
+def write_faces(home: Home, video: str, verdicts: list[str], *, shade: int = 0) -> None:
     noise = np.random.default_rng(shade)
     rows = []
     for number, verdict in enumerate(verdicts):
@@ -43,9 +43,9 @@ def keep_faces(home: Home, video: str, verdicts: list[str], *, shade: int = 0) -
     tables.write(home, "faces", frame, part=video, batch="one")
 
 
-def test_every_kept_face_is_rated_once(home: Home, rater: raters.Rater) -> None:
-    keep_faces(home, "a", ["kept", "dropped", "kept"])
-    keep_faces(home, "b", ["dropped"], shade=1)
+def test_rate_batch__kept_faces_are_rated_once(home: Home, rater: raters.Rater) -> None:
+    write_faces(home, "a", ["kept", "dropped", "kept"])
+    write_faces(home, "b", ["dropped"], shade=1)
     assert rate_batch(home, "one", rater) == 2
     rated = tables.read(home, "ratings")
     assert rated["face_id"].to_list() == ["a-0000-0", "a-0000-2"]
@@ -53,35 +53,33 @@ def test_every_kept_face_is_rated_once(home: Home, rater: raters.Rater) -> None:
     assert rated["rater_id"].unique().to_list() == [rater.rater_id]
 
 
-def test_a_second_pass_rates_nothing(home: Home, rater: raters.Rater) -> None:
-    keep_faces(home, "a", ["kept"] * 3)
+def test_rate_batch__second_call_rates_nothing(home: Home, rater: raters.Rater) -> None:
+    write_faces(home, "a", ["kept"] * 3)
     rate_batch(home, "one", rater)
     before = tables.read(home, "ratings")
     assert rate_batch(home, "one", rater) == 0
     assert tables.read(home, "ratings").equals(before)
 
 
-def test_new_pictures_are_rated_anew(home: Home, rater: raters.Rater) -> None:
-    keep_faces(home, "a", ["kept"])
+def test_rate_batch__changed_crops_are_rated_again(home: Home, rater: raters.Rater) -> None:
+    write_faces(home, "a", ["kept"])
     rate_batch(home, "one", rater)
     before = tables.read(home, "ratings")
-    keep_faces(home, "a", ["kept"], shade=7)
+    write_faces(home, "a", ["kept"], shade=7)
     assert rate_batch(home, "one", rater) == 1
     assert not tables.read(home, "ratings").equals(before)
 
 
-def test_a_video_without_kept_faces_loses_its_ratings(home: Home, rater: raters.Rater) -> None:
-    keep_faces(home, "a", ["kept"])
+def test_rate_batch__no_kept_faces_removes_ratings(home: Home, rater: raters.Rater) -> None:
+    write_faces(home, "a", ["kept"])
     rate_batch(home, "one", rater)
-    keep_faces(home, "a", ["dropped"])
+    write_faces(home, "a", ["dropped"])
     assert rate_batch(home, "one", rater) == 0
     assert tables.read(home, "ratings").is_empty()
 
 
-def test_a_lost_crop_leaves_its_face_unrated_and_the_rest_go_on(
-    home: Home, rater: raters.Rater
-) -> None:
-    keep_faces(home, "a", ["kept"] * 3)
+def test_rate_batch__missing_crop_stays_unrated(home: Home, rater: raters.Rater) -> None:
+    write_faces(home, "a", ["kept"] * 3)
     lost = tables.read(home, "faces").row(1, named=True)
     media.path_of(home, lost["crop"]).unlink()
     assert rate_batch(home, "one", rater) == 2

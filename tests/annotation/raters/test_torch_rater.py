@@ -18,7 +18,7 @@ HAPPY = EXPRESSIONS.index("happiness")
 
 
 @pytest.mark.parametrize("name", ["default", "judge"])
-def test_it_says_what_the_served_rater_says(name: str) -> None:
+def test_forward__same_as_onnx(name: str) -> None:
     served, twin = raters.load(name), torch_rater.load(name)
     side = twin.served.network.shape.side
     faces = np.random.default_rng(0).integers(0, 256, (3, side, side), dtype=np.uint8)
@@ -30,7 +30,7 @@ def test_it_says_what_the_served_rater_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("side", [40, 48, 64, 112])
-def test_following_its_gradient_makes_a_face_happier(side: int) -> None:
+def test_forward__gradient_raises_happiness(side: int) -> None:
     twin = torch_rater.load()
     torch.manual_seed(0)
     face = (torch.rand(1, 1, side, side) * 255).requires_grad_()
@@ -41,7 +41,7 @@ def test_following_its_gradient_makes_a_face_happier(side: int) -> None:
     assert after[0, HAPPY] > before[0, HAPPY] + 0.1
 
 
-def test_its_weights_stay_as_they_are() -> None:
+def test_train__stays_frozen_in_evaluation_mode() -> None:
     twin = torch_rater.load()
     twin.train()
     assert not twin.training
@@ -49,11 +49,11 @@ def test_its_weights_stay_as_they_are() -> None:
     assert not any(weight.requires_grad for weight in twin.parameters())
 
 
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+def test_load__weights_of_another_network(tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
     shutil.copy(weights_of("default"), path)
     card = json.loads(weights_of("default").with_suffix(".json").read_text())
     card["shape"]["blocks"] = [1, 2, 2, 2]
     path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(ModelError, match="network described in other"):
+    with pytest.raises(ModelError, match="do not fit the network in other"):
         torch_rater.load(str(path))

@@ -12,9 +12,9 @@ import pytest
 
 from annotation import raters
 from annotation.raters import Ratings
-from annotation.raters.onnx_rater import MachineRater, weights_of
+from annotation.raters.onnx_rater import OnnxRater, weights_of
 from annotation.raters.preprocess import to_gray
-from tests.annotation.raters.ferplus_drawn import drawn_face
+from tests.annotation.raters.drawn_ferplus import drawn_face
 from warehouse.errors import ModelError, SettingsError
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
 
@@ -22,13 +22,13 @@ CROPS = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uin
 
 
 @pytest.fixture(scope="module")
-def rater() -> MachineRater:
+def rater() -> OnnxRater:
     loaded = raters.load()
-    assert isinstance(loaded, MachineRater)
+    assert isinstance(loaded, OnnxRater)
     return loaded
 
 
-def test_ratings_keep_their_promises(rater: MachineRater) -> None:
+def test_rate__shapes_and_sums(rater: OnnxRater) -> None:
     ratings = rater.rate(CROPS)
     assert len(ratings) == 3
     assert ratings.expression.shape == (3, 8)
@@ -47,20 +47,20 @@ def test_ratings_keep_their_promises(rater: MachineRater) -> None:
     assert not hasattr(ratings, "valence")
 
 
-def test_the_same_faces_get_the_same_ratings_in_any_company(rater: MachineRater) -> None:
+def test_rate__independent_of_the_batch(rater: OnnxRater) -> None:
     many = np.concatenate([CROPS] * 30)
     alone, among = rater.rate(CROPS[:1]), rater.rate(many)
     assert np.allclose(alone.expression[0], among.expression[-3], atol=1e-5)
     assert np.array_equal(among.expression, rater.rate(many).expression)
 
 
-def test_a_mirrored_face_is_rated_alike(rater: MachineRater) -> None:
+def test_rate__mirrored_face(rater: OnnxRater) -> None:
     one, two = rater.rate(CROPS), rater.rate(np.ascontiguousarray(CROPS[:, :, ::-1]))
     assert np.allclose(one.expression, two.expression, atol=0.01)
     assert np.allclose(one.au, two.au, atol=0.01, equal_nan=True)
 
 
-def test_colour_does_not_count_and_size_hardly(rater: MachineRater) -> None:
+def test_rate__size_hardly_matters(rater: OnnxRater) -> None:
     gray = drawn_face(1.0, np.random.default_rng(0))
     large = np.kron(gray, np.ones((8, 8), np.uint8))
     small, big = (np.repeat(g[None, :, :, None], 3, axis=3) for g in (gray, large))
@@ -69,7 +69,7 @@ def test_colour_does_not_count_and_size_hardly(rater: MachineRater) -> None:
 
 
 @pytest.mark.parametrize("empty", [np.zeros((0, 224, 224, 3), np.uint8), np.zeros((0,), np.uint8)])
-def test_no_faces_no_ratings(rater: MachineRater, empty: np.ndarray) -> None:
+def test_rate__no_faces(rater: OnnxRater, empty: np.ndarray) -> None:
     ratings = rater.rate(empty)
     assert len(ratings) == 0
     assert ratings.answers.shape == (0, 10)
@@ -90,12 +90,10 @@ HOLES = np.where(CROPS > 250, np.nan, CROPS)
         (np.concatenate([CROPS, CROPS[..., :1]], axis=3), r"shape \(3, 224, 224, 4\)"),
         (CROPS[:, :5, :5], "faces of 5 x 5 px"),
         ([CROPS[0]], "numpy.stack"),
-        (None, "got NoneType"),
+        (None, "NoneType"),
     ],
 )
-def test_what_is_no_face_is_refused_with_a_reason(
-    rater: MachineRater, crops: np.ndarray, said: str
-) -> None:
+def test_rate__malformed_crops(rater: OnnxRater, crops: np.ndarray, said: str) -> None:
     with pytest.raises(ModelError, match=said):
         rater.rate(crops)
 
@@ -107,7 +105,7 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path / "copy.onnx"
 
 
-def test_weights_elsewhere_are_the_same_rater(copied: Path, rater: MachineRater) -> None:
+def test_load__copied_weights_are_the_same_rater(copied: Path, rater: OnnxRater) -> None:
     assert raters.load(str(copied)).rater_id == rater.rater_id
 
 
@@ -140,18 +138,18 @@ def garbage_with_a_matching_card(path: Path) -> None:
         (Path.unlink, "no such file"),
         (lambda path: path.with_suffix(".json").unlink(), "no such file"),
         (cut, "in 1000 bytes"),
-        (flip, "with SHA-256"),
-        (unsigned, "a readable copy.json"),
-        (garbage_with_a_matching_card, "readable weights"),
+        (flip, "does not have the SHA-256"),
+        (unsigned, "copy.json cannot be read"),
+        (garbage_with_a_matching_card, "weights in copy.onnx cannot be read"),
     ],
 )
-def test_damaged_weights_are_never_used(copied: Path, damage, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_load__damaged_weights_are_refused(copied: Path, damage, said: str) -> None:  # type: ignore[no-untyped-def]
     damage(copied)
     with pytest.raises(ModelError, match=said):
         raters.load(str(copied))
 
 
-def test_importing_is_light() -> None:
+def test_import__loads_no_heavy_module() -> None:
     heavy = "torch", "onnxruntime", "cv2", "annotation.raters.onnx_rater"
     code = f"import sys, annotation.raters; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -168,7 +166,7 @@ ANSWERS: dict[str, object] = {}
 
 
 def plugged(faces: np.ndarray) -> object:
-    """A rater from elsewhere: answers what the test put there."""
+    """Return what the test put into ``ANSWERS``."""
     assert faces.dtype == np.uint8
     return ANSWERS["now"]
 
@@ -176,7 +174,7 @@ def plugged(faces: np.ndarray) -> object:
 PLUGGED = f"{__name__}:plugged"
 
 
-def test_any_callable_is_a_rater() -> None:
+def test_load__callable() -> None:
     ANSWERS["now"] = GOOD
     loaded = raters.load(PLUGGED)
     ratings = loaded.rate(CROPS)
@@ -191,25 +189,25 @@ def test_any_callable_is_a_rater() -> None:
     [
         ({"expression": np.full((3, 7), 1 / 7)}, r"shape \(3, 7\)"),
         ({"expression": np.full((2, 8), 1 / 8)}, r"shape \(2, 8\)"),
-        ({"expression": np.full((3, 8), 0.2)}, "sum to 1"),
+        ({"expression": np.full((3, 8), 0.2)}, "do not sum to 1"),
         ({"expression": np.full((3, 8), np.nan)}, "NaN or infinity"),
-        ({"expression": np.eye(8)[:3] * 3 - 1}, "within 0 and 1"),
+        ({"expression": np.eye(8)[:3] * 3 - 1}, "not within 0 and 1"),
         ({"expression": "neutral"}, "array of numbers"),
         ({"open_set": np.full((3, 2), 0.8)}, "at most 1"),
-        ({"au": np.full((3, len(ACTION_UNITS)), 5.0)}, "within 0 and 1"),
+        ({"au": np.full((3, len(ACTION_UNITS)), 5.0)}, "not within 0 and 1"),
         ({"au": np.full((3, len(ACTION_UNITS)), np.inf)}, "NaN or infinity"),
         ({"feature": np.full((3, 256), np.nan)}, "NaN or infinity"),
         ({"feature": np.ones((3, 300))}, r"shape \(3, 300\)"),
         ({"feature": None}, "`feature`"),
     ],
 )
-def test_answers_that_do_not_fit_are_refused(changes: dict[str, object], said: str) -> None:
+def test_callable_rater__malformed_ratings(changes: dict[str, object], said: str) -> None:
     ANSWERS["now"] = replace(GOOD, **changes)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=said):
         raters.load(PLUGGED).rate(CROPS)
 
 
-def test_an_answer_that_is_no_ratings_at_all() -> None:
+def test_callable_rater__not_ratings() -> None:
     ANSWERS["now"] = {"expression": 1}
     with pytest.raises(ModelError, match="array of numbers"):
         raters.load(PLUGGED).rate(CROPS)
@@ -219,12 +217,12 @@ def test_an_answer_that_is_no_ratings_at_all() -> None:
     ("name", "error", "said"),
     [
         ("best", SettingsError, "RISORIUS_RATER"),
-        ("no_such_module:rate", ModelError, "importable module"),
-        ("json:no_such", ModelError, "nothing of that name"),
-        ("annotation.raters:FEATURES", ModelError, "got int"),
+        ("no_such_module:rate", ModelError, "cannot be imported"),
+        ("json:no_such", ModelError, "cannot be imported"),
+        ("annotation.raters:FEATURES", ModelError, "not callable: int"),
         ("nowhere.onnx", ModelError, "no such file"),
     ],
 )
-def test_names_that_are_no_rater(name: str, error: type[Exception], said: str) -> None:
+def test_load__unknown_name(name: str, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         raters.load(name)

@@ -16,13 +16,13 @@ VOTES = np.array(
 )
 
 
-def test_protocol_leaves_out_ties_and_open_set() -> None:
+def test_truth__leaves_out_ties_and_open_set() -> None:
     rows, label = metrics.truth(VOTES)
     assert rows.tolist() == [True, True, False, False, False]
     assert label[rows].tolist() == [0, 1]
 
 
-def test_a_rater_that_repeats_the_votes_is_perfect() -> None:
+def test_figures__votes_as_answers_are_perfect() -> None:
     figures = metrics.figures(VOTES / 10, VOTES)
     assert figures["accuracy"] == figures["macro_f1"] == 1
     assert figures["divergence"] == pytest.approx(0, abs=1e-9)
@@ -31,13 +31,13 @@ def test_a_rater_that_repeats_the_votes_is_perfect() -> None:
     assert figures["calibration_plurality"] == pytest.approx(0.15)
 
 
-def test_divergence_by_hand() -> None:
+def test_divergence__by_hand() -> None:
     shares, answers = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
     expected = 0.5 * np.log(2) + 0.5 * np.log(2 / 3)
     assert metrics.divergence(shares, answers)[0] == pytest.approx(expected)
 
 
-def test_f1_by_hand() -> None:
+def test_f1__by_hand() -> None:
     table = metrics.confusion(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
     assert metrics.f1(table)[:2].tolist() == pytest.approx([2 / 3, 0.8])
     assert np.isnan(metrics.f1(table)[2:]).all()
@@ -47,13 +47,15 @@ def test_f1_by_hand() -> None:
     ("confidence", "right", "error"),
     [([1.0, 1.0], [1, 1], 0.0), ([0.9, 0.9], [1, 0], 0.4), ([0.1, 0.9], [0, 1], 0.1)],
 )
-def test_calibration_error(confidence: list[float], right: list[int], error: float) -> None:
+def test_calibration_error__by_hand(
+    confidence: list[float], right: list[int], error: float
+) -> None:
     rows = metrics.calibration(np.array(confidence), np.array(right))
     assert sum(row["faces"] for row in rows) == len(right)
     assert metrics.calibration_error(rows) == pytest.approx(error)
 
 
-def test_correlation_skips_unknown_and_constant() -> None:
+def test_correlations__skips_unknown_and_constant() -> None:
     guess = np.array([[0.1, 0.5], [0.2, 0.5], [0.9, 0.5], [0.3, 0.5]])
     target = np.array([[0.2, 0.1], [0.4, 0.2], [1.8, 0.3], [np.nan, 0.4]])
     by_unit = metrics.correlations([12, 5], guess, target)
@@ -61,18 +63,18 @@ def test_correlation_skips_unknown_and_constant() -> None:
     assert np.isnan(by_unit[5])
 
 
-def test_unreliable_units_stay_out_of_the_mean() -> None:
+def test_mean_reliable__leaves_out_unreliable_units() -> None:
     assert metrics.mean_reliable({12: 0.8, 1: 0.6, 5: -1.0, 9: -1.0}) == pytest.approx(0.7)
 
 
-def test_temperature_undoes_overconfidence() -> None:
+def test_best_temperature__recovers_the_factor() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1, (400, 10))
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert metrics.best_temperature(logits * 2, shares) == pytest.approx(2, abs=0.02)
 
 
-def test_power_turns_shares_into_the_chance_to_be_the_plurality() -> None:
+def test_best_power__calibrates_the_plurality() -> None:
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.full(8, 0.6), 3000)
     votes = np.stack([rng.multinomial(10, row) for row in shares])
@@ -83,5 +85,5 @@ def test_power_turns_shares_into_the_chance_to_be_the_plurality() -> None:
     apt = metrics.figures(answers, votes, power=power)
     assert power > 1.5
     assert apt["calibration_plurality"] < 0.03 < modest["calibration_plurality"]
-    # Sharpening is an answer to another question; the shares themselves stay what they were.
+    # The power does not change the shares.
     assert apt["calibration_votes"] == modest["calibration_votes"]

@@ -1,4 +1,4 @@
-"""A FER+ file small enough to make on the spot: drawn faces, invented votes."""
+"""Make a small FER+ file of drawn faces and invented votes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SHAPES = (
 
 
 def drawn_face(smile: float, rng: np.random.Generator) -> np.ndarray:
-    """uint8[48, 48]: two eyes and a mouth whose corners rise with ``smile`` in -1..1.
+    """Draw eyes and a mouth whose corners rise with ``smile`` in -1..1: uint8[48, 48].
 
-    Shaded by chance, so that no two drawings are near duplicates of each other.
+    Random shading keeps two drawings from being near duplicates.
     """
     shade = cv2.resize(rng.normal(0, 30, (7, 7)), (48, 48), interpolation=cv2.INTER_CUBIC)
     image = (165 + shade).clip(90, 240).astype(np.uint8)
@@ -39,7 +39,7 @@ def drawn_face(smile: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def find_drawn(image: np.ndarray) -> list[SimpleNamespace]:
-    """A finder for drawn faces: they always lie in one place, and a black picture has none."""
+    """Find the drawn face at its fixed position; a black picture has none."""
     if image.max() == 0:
         return []
     points = np.array([(15, 19), (32, 19), (24, 28), (17, 36), (31, 36)]) * image.shape[0] / 48
@@ -47,7 +47,7 @@ def find_drawn(image: np.ndarray) -> list[SimpleNamespace]:
 
 
 def write_ferplus(folder: Path, split: str, n: int, *, seed: int) -> Path:
-    """``ferplus-<split>.parquet``: happy drawings have happy votes and raised lip corners."""
+    """Write ``ferplus-<split>.parquet``: happy drawings have happy votes and AU12."""
     rng = np.random.default_rng(seed)
     rows = []
     for index in range(n):

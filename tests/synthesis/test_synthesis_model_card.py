@@ -15,14 +15,14 @@ RECORD: dict[str, Any] = {
     "recipe": {"batch": 64, "guide_weight": 0.1, "guide_share": 0.125},
     "sha256": {"conditioner/x.safetensors": "00", "unet/x.safetensors": SHA},
 }  # fmt: skip
-LOOKED = f"Looked at: {SHA[:8]}\n\nSmiles on the left."
+REVIEW = f"Looked at: {SHA[:8]}\n\nSmiles on the left."
 
 
-def test_the_card_says_what_was_taught_and_what_was_seen() -> None:
-    text = card(RECORD, {"weights": SHA}, figures="# Synthesis\n\nr 0.4", looked=LOOKED)
-    taught, untaught = text.split("**Not taught**")
-    assert "AU12 lip corner puller" in taught
-    assert "AU6 cheek raiser" in untaught
+def test_card__units_figures_and_review() -> None:
+    text = card(RECORD, {"weights": SHA}, figures="# Synthesis\n\nr 0.4", review=REVIEW)
+    supported, unsupported = text.split("**Unsupported**")
+    assert "AU12 lip corner puller" in supported
+    assert "AU6 cheek raiser" in unsupported
     assert "## Synthesis\n\nr 0.4" in text
     assert "Smiles on the left." in text
     assert "research use" in text
@@ -30,15 +30,13 @@ def test_the_card_says_what_was_taught_and_what_was_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "looked", "wanted"),
+    ("benchmark", "review", "wanted"),
     [
-        ({"weights": "cd" * 32}, LOOKED, "a benchmark of the weights abababab"),
-        ({}, LOOKED, "a benchmark of the weights"),
-        ({"weights": SHA}, "Looked at: cdcdcdcd", "words about the weights"),
+        ({"weights": "cd" * 32}, REVIEW, "did not measure abababab"),
+        ({}, REVIEW, "did not measure"),
+        ({"weights": SHA}, "Looked at: cdcdcdcd", "The review is not about"),
     ],
 )
-def test_figures_and_words_of_other_weights(
-    benchmark: dict[str, Any], looked: str, wanted: str
-) -> None:
+def test_card__other_weights(benchmark: dict[str, Any], review: str, wanted: str) -> None:
     with pytest.raises(ModelError, match=wanted):
-        card(RECORD, benchmark, figures="# x", looked=looked)
+        card(RECORD, benchmark, figures="# x", review=review)

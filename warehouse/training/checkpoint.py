@@ -1,0 +1,213 @@
+"""Training run on disk: a killed run continues at its last checkpoint."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from warehouse.errors import ModelError, SettingsError
+from warehouse.storage import atomic
+
+if TYPE_CHECKING:
+    from warehouse.training.loop import Recipe
+
+FILE = "checkpoint.pt"
+RESULTS = "results.json"
+
+_MAY_CHANGE = ("minutes", "steps")
+"""A run may be continued with a longer or shorter schedule; every other value is fixed."""
+
+
+class Run:
+    """Model, averaged model, optimizer and progress of one training run.
+
+    Args:
+        folder: where the checkpoint is; a run found there is continued.
+        model: untrained.
+        optimizer: of the parameters of ``model``.
+        about: JSON values that, beside the recipe, decide what the weights are; a checkpoint
+            with other values is refused.
+        precision: ``fp32`` or ``bf16``. A continued run keeps the precision it was started with.
+
+    Attributes:
+        averaged: exponential moving average of weights and buffers, in ``averaged.module``.
+        step, seconds: progress over all sessions.
+        history: one record of figures per evaluation.
+
+    Raises:
+        SettingsError: ``folder`` holds a run of another recipe.
+        ModelError: its checkpoint is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        *,
+        about: dict[str, Any],
+        precision: str = "fp32",
+    ) -> None:
+        self.folder, self.recipe, self.about, self.precision = folder, recipe, about, precision
+        self.model, self.optimizer = model, optimizer
+        self.device = next(model.parameters()).device.type
+        self.averaged = AveragedModel(model, use_buffers=True).requires_grad_(False)
+        # With a count of 0 the first update would copy the weights instead of averaging them.
+        self.averaged.n_averaged.fill_(1)
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+        # A process killed while saving leaves a draft beside the checkpoint.
+        atomic.delete_stale_drafts(folder, older_than_s=24 * 3600, now=time.time)
+        if (folder / FILE).exists():
+            self._resume(load(folder))
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        then, now = ({**about, **recipe} for about, recipe in (
+            (state["about"], state["recipe"]), (self.about, asdict(self.recipe))
+        ))  # fmt: skip
+        changed = {
+            name: (then.get(name), value)
+            for name, value in now.items()
+            if then.get(name) != value and name not in _MAY_CHANGE
+        }
+        if changed:
+            raise SettingsError(
+                f"{self.folder.name} was started with other options",
+                got=f"(then, now) {changed}",
+                hint="repeat the options of the first call, or name another --out",
+            )
+        self.model.load_state_dict(state["model"])
+        self.averaged.module.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.precision = state["precision"]
+        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+
+    def autocast(self) -> torch.autocast:
+        """Return the context of mixed precision for a forward pass."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def average(self) -> None:
+        """Update the averaged weights; the average is shorter in the first steps."""
+        decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
+        self.averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        self.averaged.update_parameters(self.model)
+
+    def save(self) -> None:
+        """Write the checkpoint atomically."""
+        state = {
+            "recipe": asdict(self.recipe),
+            "about": self.about,
+            "precision": self.precision,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+        # An open file, because torch refuses names that begin with a dot.
+        with atomic.replace_file(self.folder / FILE) as draft, open(draft, "wb") as handle:
+            torch.save(state, handle)
+
+    def write_results(self, **results: Any) -> dict[str, Any]:
+        """Write ``results.json`` for the export: the run's own facts, then ``results``."""
+        content = {
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "device": self.device,
+            "precision": self.precision,
+            "recipe": asdict(self.recipe),
+            "steps": self.step,
+            "minutes": round(self.seconds / 60, 1),
+            **results,
+            "history": self.history,
+        }
+        atomic.write_text(self.folder / RESULTS, json.dumps(content, indent=1) + "\n")
+        return content
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Read the checkpoint of a run.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    path = folder / FILE
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device(), weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ModelError(
+            f"The checkpoint {path} cannot be read",
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            hint="delete it and train again",
+        ) from error
+    return state
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """Read ``results.json`` of a finished run.
+
+    Raises:
+        ModelError: the run has not ended.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise ModelError(
+            "The run has not ended", got=f"no file {path}", hint="let training end, then export"
+        )
+    results: dict[str, Any] = json.loads(path.read_text())
+    return results
+
+
+def device() -> str:
+    """Return ``cuda`` if a GPU can be used, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def adamw(model: nn.Module, *, decay: float, **options: Any) -> torch.optim.AdamW:
+    """Make an AdamW that decays matrices and kernels, not biases and norms."""
+    parameters = list(model.parameters())
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        **options,
+    )
+
+
+def faster_precision(forward: Callable[[], Tensor], *, batch: int) -> tuple[str, str]:
+    """Choose ``bf16`` or ``fp32`` for this device.
+
+    Args:
+        forward: a forward pass on the CPU; used if there is no GPU.
+        batch: faces in it.
+
+    Returns:
+        The precision and the reason for it.
+    """
+    if torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported():
+            return "bf16", f"{torch.cuda.get_device_name()} computes it natively"
+        return "fp32", f"{torch.cuda.get_device_name()} has no bf16"
+
+    def seconds(name: str) -> float:
+        # Processor time, so that other work on the machine does not decide.
+        start = time.process_time()
+        with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
+            output = forward()
+        output.float().square().mean().backward()
+        return time.process_time() - start
+
+    cost = {name: min(seconds(name) for _ in range(3)) for name in ("fp32", "bf16")}
+    listed = " and ".join(f"{cost[name] / batch * 1e3:.1f} ms in {name}" for name in cost)
+    return min(cost, key=lambda name: cost[name]), f"processor time per face: {listed}"
