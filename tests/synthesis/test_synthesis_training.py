@@ -234,7 +234,7 @@ def test_train__damaged_checkpoint(dataset: FaceDataset, tmp_path: Path) -> None
     train(dataset, replace(RECIPE, steps=1), tmp_path)
     path = tmp_path / FILE
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ModelError, match="checkpoint .* cannot be read"):
+    with pytest.raises(ModelError, match=r"checkpoint .* cannot be read"):
         train(dataset, RECIPE, tmp_path)
 
 
@@ -304,7 +304,7 @@ def test_train__continues_after_sigkill(tmp_path: Path) -> None:
     begin = (
         f"from {__name__} import *; unet.TIERS['tiny'] = TINY; torch.set_num_threads(1)\n"
         f"dataset = FaceDataset(drawn(), balance=.5); out = Path({str(tmp_path)!r})\n"
-        "run = train(lesson, replace(RECIPE, steps=40), out, save_every_s=0,"
+        "run = train(dataset, replace(RECIPE, steps=40), out, save_every_s=0,"
         " progress=lambda event, f: print(event, int(f['step']), flush=True))"
     )
     command = [sys.executable, "-c", begin]

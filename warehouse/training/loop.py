@@ -141,7 +141,7 @@ def train_step(
     torch.manual_seed(run.recipe.seed * 1_000_003 + run.step)
     loss, figures = loss_of(batch)
     run.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_norm)
     run.optimizer.step()
     run.step += 1

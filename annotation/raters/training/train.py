@@ -183,7 +183,7 @@ def held_out_figures(run: Run, dataset: RaterDataset) -> dict[str, float]:
     faces = dataset.held_out
     if not len(faces):
         return {}
-    network = run.averaged.module
+    network: Any = run.averaged.module
     logits, au = predict(network, augment.as_served(faces, side=network.shape.side))
     by_unit = metrics.correlations(list(dataset.au_scale), au, dataset.held_out_au)
     figures = metrics.figures(_softmax(logits), faces.votes)
@@ -192,7 +192,7 @@ def held_out_figures(run: Run, dataset: RaterDataset) -> dict[str, float]:
 
 def finish(run: Run, dataset: RaterDataset, valid: Faces) -> dict[str, Any]:
     """Calibrate, evaluate once on the validation faces, write and return ``results.json``."""
-    network = run.averaged.module
+    network: Any = run.averaged.module
     side, held_out = network.shape.side, dataset.held_out
     logits, _ = predict(network, augment.as_served(held_out, side=side))
     temperature = metrics.best_temperature(logits, held_out.shares)

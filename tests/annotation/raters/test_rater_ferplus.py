@@ -80,7 +80,7 @@ def test_first_of_each__identical_pictures(drawn: tuple[Faces, Faces]) -> None:
 @pytest.mark.parametrize("find", ["no_such_module:find", "json:no_such_function"])
 def test_prepare__missing_finder(tmp_path: Path, find: str) -> None:
     path = drawn_ferplus.write_ferplus(tmp_path, "train", 2, seed=0)
-    with pytest.raises(ModelError, match="(?i)correct --find"):
+    with pytest.raises(ModelError, match=r"(?i)correct --find"):
         ferplus.prepare(path, cache=tmp_path, find=find)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,13 +82,12 @@ def test_train__finished_run_makes_no_step(dataset: RaterDataset, tmp_path: Path
 def test_train__other_recipe_is_refused(dataset: RaterDataset, tmp_path: Path) -> None:
     trained(dataset, TINY, tmp_path, kill_at=2)
     with pytest.raises(SettingsError, match=r"'seed': \(0, 7\)"):
-        train(dataset, Recipe(minutes=0, steps=6, batch=32, widths=TINY.widths, average=0.5, seed=7),
-              tmp_path)  # fmt: skip
+        train(dataset, replace(TINY, seed=7), tmp_path)
 
 
 def test_train__damaged_checkpoint(dataset: RaterDataset, tmp_path: Path) -> None:
     (tmp_path / checkpoint.FILE).write_bytes(b"PK no zip")
-    with pytest.raises(ModelError, match="checkpoint .* cannot be read"):
+    with pytest.raises(ModelError, match=r"checkpoint .* cannot be read"):
         train(dataset, TINY, tmp_path)
 
 
