@@ -85,7 +85,7 @@ HOLES = np.where(CROPS > 250, np.nan, CROPS)
         (HOLES, "with NaN or infinity"),
         (CROPS.astype(np.int64), "int64 values"),
         (CROPS[0], r"one face is shape \(1, h, w, 3\)"),
-        (CROPS[..., 0], "repeat gray into three channels"),
+        (CROPS[..., 0], "Repeat gray into three channels"),
         (CROPS[..., :1], r"shape \(3, 224, 224, 1\)"),
         (np.concatenate([CROPS, CROPS[..., :1]], axis=3), r"shape \(3, 224, 224, 4\)"),
         (CROPS[:, :5, :5], "faces of 5 x 5 px"),
