@@ -69,7 +69,7 @@ def damaged_batch(folder: Path) -> dict[str, str]:
     cv2.imwrite(str(folder / "pixel.png"), np.zeros((1, 1, 3), np.uint8))
     # Even root cannot read a link that leads back to itself.
     (folder / "unreadable.mp4").symlink_to(folder / "unreadable.mp4")
-    video(folder / "nobody.mp4")
+    video(folder / "no_face.mp4")
     (folder / "videos.csv").write_text(
         "file_name,subject_id,licence,consent,source\n"
         "good.jpg,six-people,CC0-1.0,,\n"
@@ -82,7 +82,7 @@ def damaged_batch(folder: Path) -> dict[str, str]:
         "sound.mp4": "no_video_stream",
         "pixel.png": "too_small",
         "unreadable.mp4": "unreadable",
-        "nobody.mp4": "no_face",
+        "no_face.mp4": "no_face",
         "absent.mp4": "missing",
     }
 

@@ -1,4 +1,4 @@
-"""What tests of several parts of the pipeline share."""
+"""Fixtures that several pipeline tests share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved diffusion pipeline that draws in milliseconds, and nothing one would call a face."""
+    """Save a diffusion pipeline that takes milliseconds and draws noise."""
     # Here: torch takes seconds, and most tests of this folder never need it.
     from tests.synthesis.tiny_models import pixel_pipeline
 

@@ -1,4 +1,4 @@
-"""backup, restore, migrate, doctor --verify and serve, as a shell sees them."""
+"""Commands backup, restore, migrate, doctor --verify and serve."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ask(*words: str, home: Home) -> dict:
     return json.loads(done.stdout)
 
 
-def test_there_and_back(home: Home, tmp_path: Path) -> None:
+def test_backup_command__restores(home: Home, tmp_path: Path) -> None:
     file = tmp_path / "home.tar"
     written = ask("backup", str(file), home=home)
     again = Home.at(tmp_path / "again")
@@ -51,7 +51,7 @@ def test_there_and_back(home: Home, tmp_path: Path) -> None:
     assert tables.read(again, "faces").equals(tables.read(home, "faces"))
 
 
-def test_migrate_says_what_it_did(home: Home) -> None:
+def test_migrate_command__output(home: Home) -> None:
     (home.tables / "version").unlink()
     path = tables.path_of(home, "faces", part="v", batch="day")
     pl.read_parquet(path).drop("phash").write_parquet(path)
@@ -64,7 +64,7 @@ def test_migrate_says_what_it_did(home: Home) -> None:
     assert ask("migrate", home=home)["rewritten"] == 0
 
 
-def test_the_doctor_compares_checksums_when_asked(home: Home) -> None:
+def test_doctor__verify_option(home: Home) -> None:
     settings = load(home=home.root)
 
     def of(kind: str) -> list[doctor.Finding]:
@@ -78,9 +78,7 @@ def test_the_doctor_compares_checksums_when_asked(home: Home) -> None:
     assert key in found.found
 
 
-def test_the_doctor_says_which_engine_and_where_runs_are_kept(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor__engine_and_run_storage(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor._engine(load(home=home.root, workers=3)).found == "local, 3 processes"
     assert doctor._runs(load(home=home.root)).found == "SQLite in the home"
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
@@ -89,7 +87,7 @@ def test_the_doctor_says_which_engine_and_where_runs_are_kept(
     assert "RAY_ADDRESS" in found.found
 
 
-def test_serve_takes_one_of_two_servers(home: Home) -> None:
+def test_serve__server_argument(home: Home) -> None:
     done = runner.invoke(app, ["serve", "everything", "--home", str(home.root)])
     assert done.exit_code == 2
     assert "webserver or daemon" in done.output
@@ -97,7 +95,7 @@ def test_serve_takes_one_of_two_servers(home: Home) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_the_served_page_says_that_it_is_well(home: Home) -> None:
+def test_serve__health_page(home: Home) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

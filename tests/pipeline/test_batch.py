@@ -1,4 +1,4 @@
-"""A batch through ingestion: every file leaves with a verdict, and a second run repeats nothing."""
+"""Ingest of a batch: a verdict per file, and no repeated work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ingest(home: Home, batch: str, **given: object) -> tuple[stage.StageCount, s
     )
 
 
-def test_every_bad_file_ends_as_a_verdict_that_helps(home: Home, tmp_path: Path) -> None:
+def test_ingest__bad_files_get_verdicts(home: Home, tmp_path: Path) -> None:
     expected = damaged_batch(tmp_path / "mixed")
     name = batches.create(home, [str(tmp_path / "mixed")])
     assert name == "mixed"
@@ -43,7 +43,7 @@ def test_every_bad_file_ends_as_a_verdict_that_helps(home: Home, tmp_path: Path)
     found = verdicts(home)
     assert found.pop("good.jpg") == ("kept", None)
     assert {file: reason for file, (_, reason) in found.items()} == expected
-    assert {verdict for file, (verdict, _) in found.items() if file != "nobody.mp4"} == {"failed"}
+    assert {verdict for file, (verdict, _) in found.items() if file != "no_face.mp4"} == {"failed"}
     summary = batches.summary(home, name)
     assert {file for file, _, _ in summary.problems} == set(expected)
     for _, _, reason in summary.problems:
@@ -51,7 +51,7 @@ def test_every_bad_file_ends_as_a_verdict_that_helps(home: Home, tmp_path: Path)
     assert tables.read(home, "faces")["verdict"].to_list().count("kept") == 6
 
 
-def test_a_second_run_reads_nothing_again(home: Home, tmp_path: Path) -> None:
+def test_ingest__second_run_reads_nothing(home: Home, tmp_path: Path) -> None:
     damaged_batch(tmp_path / "mixed")
     name = batches.create(home, [str(tmp_path / "mixed")])
     first = ingest(home, name)
@@ -63,7 +63,7 @@ def test_a_second_run_reads_nothing_again(home: Home, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in home.root.rglob("*.parquet")} == before
 
 
-def test_a_lost_faces_file_is_made_again_alike(home: Home) -> None:
+def test_ingest__lost_faces_file(home: Home) -> None:
     name = batches.create(home, [str(SIX_PEOPLE)], batch="one")
     ingest(home, name)
     faces = tables.read(home, "faces")
@@ -73,7 +73,7 @@ def test_a_lost_faces_file_is_made_again_alike(home: Home) -> None:
     assert tables.read(home, "faces").equals(faces)
 
 
-def test_other_settings_are_other_faces(home: Home) -> None:
+def test_ingest__other_settings(home: Home) -> None:
     name = batches.create(home, [str(CARPHONE)], batch="one")
     ingest(home, name, sample_fps=2.0)
     few = tables.read(home, "faces").height
@@ -81,7 +81,7 @@ def test_other_settings_are_other_faces(home: Home) -> None:
     assert tables.read(home, "faces").height > few
 
 
-def test_the_same_bytes_twice_are_one_video(home: Home, tmp_path: Path) -> None:
+def test_ingest__same_bytes_twice(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "twice"
     folder.mkdir()
     for file in ("a.jpg", "b.jpg"):
@@ -98,7 +98,7 @@ def test_the_same_bytes_twice_are_one_video(home: Home, tmp_path: Path) -> None:
     assert tables.read(home, "faces").height == 6
 
 
-def test_a_changed_file_is_a_new_video(home: Home, tmp_path: Path) -> None:
+def test_ingest__changed_file(home: Home, tmp_path: Path) -> None:
     path = video(tmp_path / "clip.mp4", frames=10)
     name = batches.create(home, [str(path)], batch="one")
     ingest(home, name)
@@ -108,7 +108,7 @@ def test_a_changed_file_is_a_new_video(home: Home, tmp_path: Path) -> None:
     assert tables.read(home, "videos")["video_id"].n_unique() == 2
 
 
-def test_what_the_sidecar_declares_reaches_tables(home: Home, tmp_path: Path) -> None:
+def test_ingest__sidecar_values(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "declared"
     folder.mkdir()
     (folder / "clip.mp4").write_bytes(CARPHONE.read_bytes())
@@ -123,7 +123,7 @@ def test_what_the_sidecar_declares_reaches_tables(home: Home, tmp_path: Path) ->
     assert tables.read(home, "tracks")["subject_id"].unique().to_list() == ["ada"]
 
 
-def test_kept_and_dropped_faces_both_have_their_pictures(home: Home) -> None:
+def test_ingest__crops_of_kept_and_dropped_faces(home: Home) -> None:
     ingest(home, batches.create(home, [str(CARPHONE)], batch="one"))
     faces = tables.read(home, "faces")
     assert faces.height == 20
@@ -141,9 +141,7 @@ def test_kept_and_dropped_faces_both_have_their_pictures(home: Home) -> None:
         ("sources.jsonl", "[1, 2]\n", "line 1"),
     ],
 )
-def test_a_sidecar_nobody_can_read_is_named(
-    home: Home, file: str, text: str | bytes, said: str
-) -> None:
+def test_ingest__unreadable_sidecar(home: Home, file: str, text: str | bytes, said: str) -> None:
     folder = home.inbox / "bad"
     folder.mkdir(parents=True)
     (folder / file).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -151,7 +149,7 @@ def test_a_sidecar_nobody_can_read_is_named(
         stage.register(home, "bad", workers=1)
 
 
-def test_files_of_subfolders_keep_their_path_as_name(home: Home, tmp_path: Path) -> None:
+def test_ingest__subfolders(home: Home, tmp_path: Path) -> None:
     for sub in ("left", "right"):
         (tmp_path / "top" / sub).mkdir(parents=True)
         video(tmp_path / "top" / sub / "clip.mp4", frames=4 if sub == "left" else 6)

@@ -1,4 +1,4 @@
-"""Sources of every kind through ingestion: archives, addresses, folders, and files that change."""
+"""Ingest of archives, URLs, folders, and files that change."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def register(home: Home, name: str) -> batch.StageCount:
     return batch.register(home, name, workers=1)
 
 
-def test_an_archive_a_folder_and_addresses_are_one_batch(
-    home: Home, server: Served, tmp_path: Path
-) -> None:
+def test_ingest__archive_folder_and_urls(home: Home, server: Served, tmp_path: Path) -> None:
     one, two, three = (clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5))
     pack = tmp_path / "pack.zip"
     with zipfile.ZipFile(pack, "w") as archive:
@@ -106,9 +104,7 @@ def test_an_archive_a_folder_and_addresses_are_one_batch(
     assert tables.read(home, "videos", batch=name).height == 6
 
 
-def test_lines_and_archives_put_into_the_inbox_by_hand_work_too(
-    home: Home, server: Served, tmp_path: Path
-) -> None:
+def test_ingest__inbox_filled_by_hand(home: Home, server: Served, tmp_path: Path) -> None:
     body = clip(tmp_path / "x.mp4")
     server.files["/x.mp4"] = body
     folder = home.inbox / "day"
@@ -124,7 +120,7 @@ def test_lines_and_archives_put_into_the_inbox_by_hand_work_too(
     assert bob["source"].to_list() == ["the lab"]
 
 
-def test_a_source_that_cannot_be_had_keeps_what_came_of_it_earlier(
+def test_ingest__unavailable_source_keeps_videos(
     home: Home, server: Served, tmp_path: Path
 ) -> None:
     server.files["/x.mp4"] = clip(tmp_path / "x.mp4")
@@ -139,9 +135,7 @@ def test_a_source_that_cannot_be_had_keeps_what_came_of_it_earlier(
     assert rows(home, name) == {"x.mp4": ("kept", None)}
 
 
-def test_addresses_are_fetched_side_by_side_and_one_named_twice_once_at_a_time(
-    home: Home, server: Served, tmp_path: Path
-) -> None:
+def test_download__parallel_and_once_per_url(home: Home, server: Served, tmp_path: Path) -> None:
     server.files = {f"/{n}.mp4": clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5)}
     server.together = threading.Barrier(3, timeout=20)
     addresses = [f"{server.url}/{n}.mp4" for n in (3, 4, 5)]
@@ -158,13 +152,11 @@ def test_addresses_are_fetched_side_by_side_and_one_named_twice_once_at_a_time(
     assert {status for _, _, status in server.asked[3:]} == {304}
 
 
-def test_who_stops_a_fetch_waits_no_longer_and_the_next_goes_on(
-    home: Home, server: Served, tmp_path: Path
-) -> None:
+def test_download__interrupted_and_resumed(home: Home, server: Served, tmp_path: Path) -> None:
     server.files = {f"/{n}.mp4": clip(tmp_path / "made" / f"{n}.mp4", n) for n in (3, 4, 5, 6)}
     name = batches.create(home, [f"{server.url}{path}" for path in server.files], batch="net")
 
-    def stop(*told: object) -> None:
+    def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     limits = QUICK(at_once=1)
@@ -178,9 +170,7 @@ def test_who_stops_a_fetch_waits_no_longer_and_the_next_goes_on(
     assert {verdict for verdict, _ in rows(home, name).values()} == {"kept"}
 
 
-def test_a_file_that_changes_is_a_new_video_and_the_old_one_is_retired(
-    home: Home, tmp_path: Path
-) -> None:
+def test_ingest__changed_file_retires_old_video(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "films"
     first = clip(folder / "a.mp4", 4)
     (folder / "copy.mp4").write_bytes(first)
@@ -201,11 +191,11 @@ def test_a_file_that_changes_is_a_new_video_and_the_old_one_is_retired(
     register(home, name)
     batch.find_faces(home, name, batch.FaceOptions(), workers=1)
     found = tables.read(home, "videos", batch=name).sort("uri", "verdict", "reason")
-    told = [
+    verdicts = [
         (row["uri"].rsplit("/", 1)[1], row["verdict"], row["reason"].split(":")[0])
         for row in found.iter_rows(named=True)
     ]
-    assert told == [
+    assert verdicts == [
         ("a.mp4", "dropped", "no_face"), ("copy.mp4", "dropped", "duplicate"),
         ("people.jpg", "dropped", "no_face"), ("people.jpg", "dropped", "replaced"),
     ]  # fmt: skip
@@ -221,7 +211,7 @@ def test_a_file_that_changes_is_a_new_video_and_the_old_one_is_retired(
     assert back.sort("face_id").drop("batch").equals(faces.sort("face_id").drop("batch"))
 
 
-def test_a_copy_takes_the_place_of_what_was_retired(home: Home, tmp_path: Path) -> None:
+def test_ingest__copy_replaces_retired_video(home: Home, tmp_path: Path) -> None:
     first = clip(tmp_path / "one" / "a.mp4", 4)
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "b.mp4").write_bytes(first)
@@ -235,7 +225,7 @@ def test_a_copy_takes_the_place_of_what_was_retired(home: Home, tmp_path: Path) 
     assert tables.read(home, "faces", batch="one").is_empty()
 
 
-def test_a_sidecar_that_changes_does_not_undo_a_verdict(home: Home, tmp_path: Path) -> None:
+def test_ingest__changed_sidecar_keeps_verdict(home: Home, tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4")
     name = batches.create(home, [str(tmp_path / "a.mp4")], batch="b")
     register(home, name)
@@ -247,9 +237,7 @@ def test_a_sidecar_that_changes_does_not_undo_a_verdict(home: Home, tmp_path: Pa
     assert found["reason"].startswith("no_face")
 
 
-def test_who_leaves_goes_out_of_what_arrived_and_the_others_stay(
-    home: Home, tmp_path: Path
-) -> None:
+def test_forget__downloads_of_one_subject(home: Home, tmp_path: Path) -> None:
     folder = home.inbox / "day"
     folder.mkdir(parents=True)
     with zipfile.ZipFile(folder / "p.zip", "w") as archive:

@@ -1,4 +1,4 @@
-"""The command line as a person at a shell meets it."""
+"""The command line, called from a shell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
     )
 
 
-def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+def test_help__commands_and_imports() -> None:
     probe = (
         "import sys\n"
         "from pipeline.cli import app\n"
@@ -45,9 +45,7 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         (["release", "show"], 1, "risorius: "),
     ],
 )
-def test_a_mistake_gets_one_clear_line(
-    tmp_path: Path, words: list[str], code: int, said: str
-) -> None:
+def test_cli__error_is_one_line(tmp_path: Path, words: list[str], code: int, said: str) -> None:
     home = ["--home", str(tmp_path / "home")] if len(words) > 1 or words[0] == "ingest" else []
     done = run(*words, *home)
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
@@ -55,9 +53,7 @@ def test_a_mistake_gets_one_clear_line(
     assert done.stdout == ""
 
 
-def test_every_setting_is_listed_with_its_value_and_its_meaning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_command__lists_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.settings import GateSettings, Settings
 
     monkeypatch.setenv("RISORIUS_GATE__MIN_SIZE_PX", "48")
@@ -75,26 +71,26 @@ def test_every_setting_is_listed_with_its_value_and_its_meaning(
     }  # fmt: skip
 
 
-def test_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_home__is_a_file(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("not a folder")
     done = run("sql", "select 1", "--home", str(tmp_path / "home"))
     assert done.returncode == 1
     assert "The home is not a folder" in done.stderr
 
 
-def test_sql_answers_people_and_machines(tmp_path: Path) -> None:
+def test_sql__text_and_json(tmp_path: Path) -> None:
     query = "select count(*) as n from faces"
     assert "0" in run("sql", query, "--home", str(tmp_path)).stdout
     assert json.loads(run("sql", query, "--json", "--home", str(tmp_path)).stdout) == [{"n": 0}]
 
 
-def test_a_bad_setting_names_itself(tmp_path: Path) -> None:
+def test_settings__invalid_value(tmp_path: Path) -> None:
     (tmp_path / "risorius.toml").write_text("sample_fps = -3\n")
     done = run("sql", "select 1", cwd=tmp_path)
     assert done.returncode == 1
     assert "RISORIUS_SAMPLE_FPS" in done.stderr
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+def test_debug__traceback(tmp_path: Path) -> None:
     done = run("ingest", "no/such/folder", "--debug", "--home", str(tmp_path))
     assert "Traceback" in done.stderr

@@ -1,4 +1,4 @@
-"""The asset graph, so that a change of it shows in review."""
+"""The asset graph, listed so that review shows its changes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def graph():
         return defs.resolve_asset_graph()
 
 
-def test_assets_and_edges(graph) -> None:
+def test_definitions__assets_and_edges(graph) -> None:
     found = {
         key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
         for key in graph.get_all_asset_keys()
@@ -64,7 +64,7 @@ def test_assets_and_edges(graph) -> None:
     assert found == EDGES
 
 
-def test_partitions_are_batches(graph) -> None:
+def test_definitions__partitions(graph) -> None:
     found = {
         key.to_user_string()
         for key in graph.get_all_asset_keys()
@@ -75,14 +75,14 @@ def test_partitions_are_batches(graph) -> None:
             if graph.get(key).partitions_def} == {"batches"}  # fmt: skip
 
 
-def test_checks_block(graph) -> None:
+def test_definitions__blocking_checks(graph) -> None:
     assert {
         f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys
     } == CHECKS
     assert all(graph.get(key).blocking for key in graph.asset_check_keys)
 
 
-def test_every_asset_tells_its_grain_its_owner_and_its_kind(graph) -> None:
+def test_definitions__asset_metadata(graph) -> None:
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert "One " in node.description, key
@@ -93,7 +93,7 @@ def test_every_asset_tells_its_grain_its_owner_and_its_kind(graph) -> None:
         }, key  # fmt: skip
 
 
-def test_dagster_validates_them(tmp_path: Path) -> None:
+def test_definitions__valid(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dagster", "definitions", "validate"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Metadata of a dataset from elsewhere, in every form the contract names."""
+"""Metadata of imported datasets, in every supported format."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def jsonl(folder: Path, *rows: dict) -> Path:
     return folder
 
 
-def told(found: metadata.Metadata) -> list[tuple[str, str, tuple[str, ...]]]:
+def answers(found: metadata.Metadata) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(one.file_name, one.rater, one.answers) for one in found.votes]
 
 
-def test_a_label_per_picture_with_synonyms_and_a_spreadsheets_mark(tmp_path: Path) -> None:
+def test_metadata__label_per_picture(tmp_path: Path) -> None:
     found = metadata.read(
         csv(tmp_path, "\ufefffile_name,label,subject_id\na.png,Happy,ada\nsub/b.png,NF,\nc.png,,\n")
     )
-    assert told(found) == [
+    assert answers(found) == [
         ("a.png", "label", ("happiness",)),
         ("sub/b.png", "label", ("not_a_face",)),
     ]
@@ -39,7 +39,7 @@ def test_a_label_per_picture_with_synonyms_and_a_spreadsheets_mark(tmp_path: Pat
     assert found.files["a.png"] == {"subject_id": "ada", "licence": None, "consent": None}
 
 
-def test_one_row_per_vote_keeps_raters_and_several_answers(tmp_path: Path) -> None:
+def test_metadata__row_per_vote(tmp_path: Path) -> None:
     found = metadata.read(
         jsonl(
             tmp_path,
@@ -50,7 +50,7 @@ def test_one_row_per_vote_keeps_raters_and_several_answers(tmp_path: Path) -> No
             {"file_name": "a.png", "rater_id": "r1", "label": "anger"},
         )
     )  # fmt: skip
-    assert told(found) == [("a.png", "r1", ("anger", "fear")), ("a.png", "r2", ("sadness",))]
+    assert answers(found) == [("a.png", "r1", ("anger", "fear")), ("a.png", "r2", ("sadness",))]
     times = [one.at and one.at.isoformat() for one in found.votes]
     assert times == ["2026-01-02T02:04:05+00:00", None]
 
@@ -59,7 +59,7 @@ VOTES = {"happiness": 2, "neutral": 1, "fear": 0}
 
 
 @pytest.mark.parametrize("form", ["json in csv", "jsonl", "struct", "map"])
-def test_votes_as_a_map(tmp_path: Path, form: str) -> None:
+def test_metadata__votes_as_map(tmp_path: Path, form: str) -> None:
     if form == "json in csv":
         frame = pl.DataFrame({"file_name": ["a.png"], "votes": [json.dumps(VOTES)]})
         frame.write_csv(tmp_path / "metadata.csv")
@@ -73,19 +73,19 @@ def test_votes_as_a_map(tmp_path: Path, form: str) -> None:
     found = metadata.read(tmp_path)
     assert Counter(one.answers[0] for one in found.votes) == {"happiness": 2, "neutral": 1}
     assert sorted(one.rater for one in found.votes) == ["seat-00", "seat-01", "seat-02"]
-    assert told(metadata.read(tmp_path)) == told(found)
+    assert answers(metadata.read(tmp_path)) == answers(found)
 
 
-def test_seats_have_no_taste(tmp_path: Path) -> None:
+def test_metadata__anonymous_raters(tmp_path: Path) -> None:
     rows = [{"file_name": f"{n}.png", "votes": {"anger": 1, "surprise": 1}} for n in range(200)]
     found = metadata.read(jsonl(tmp_path, *rows))
     angry = sum(one.answers == ("anger",) for one in found.votes if one.rater == "seat-00")
     assert 70 < angry < 130
 
 
-def test_votes_win_over_a_label_beside_them(tmp_path: Path) -> None:
+def test_metadata__votes_before_label(tmp_path: Path) -> None:
     found = metadata.read(jsonl(tmp_path, {"file_name": "a", "label": "fear", "votes": {"sad": 1}}))
-    assert told(found) == [("a", "seat-00", ("sadness",))]
+    assert answers(found) == [("a", "seat-00", ("sadness",))]
     assert "1 rows have votes and a label" in found.notes[0]
 
 
@@ -107,7 +107,7 @@ def test_votes_win_over_a_label_beside_them(tmp_path: Path) -> None:
         pytest.param("file_name,label,created_at\na,fear,yesterday\n", "ISO 8601", id="time"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
+def test_metadata__invalid_rows(tmp_path: Path, text: str | None, said: str) -> None:
     if text is not None:
         csv(tmp_path, text)
     with pytest.raises(SettingsError) as caught:
@@ -115,7 +115,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, text: str | None, said: 
     assert said in str(caught.value)
 
 
-def test_broken_files_and_two_of_them_are_refused(tmp_path: Path) -> None:
+def test_metadata__broken_or_two_files(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": \n')
     with pytest.raises(SettingsError, match=r"metadata\.jsonl"):
         metadata.read(tmp_path)
@@ -124,6 +124,6 @@ def test_broken_files_and_two_of_them_are_refused(tmp_path: Path) -> None:
         metadata.read(tmp_path)
 
 
-def test_the_same_label_twice_is_one(tmp_path: Path) -> None:
+def test_metadata__repeated_label(tmp_path: Path) -> None:
     found = metadata.read(csv(tmp_path, "file_name,label\na,fear\na,fearful\n"))
-    assert told(found) == [("a", "label", ("fear",))]
+    assert answers(found) == [("a", "label", ("fear",))]

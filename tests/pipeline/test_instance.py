@@ -38,14 +38,14 @@ def _job() -> dg.JobDefinition:
     return empty
 
 
-def test_it_lives_in_the_home_and_tells_nobody(home: Home) -> None:
+def test_instance__in_home_without_telemetry(home: Home) -> None:
     with open_instance(home) as instance:
         assert Path(instance.root_directory) == home.dagster
         assert instance.telemetry_enabled is False
     assert os.environ["DAGSTER_HOME"] == str(home.dagster)
 
 
-def test_a_run_of_a_dead_process_does_not_run_for_ever(home: Home) -> None:
+def test_instance__run_of_dead_process(home: Home) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     with open_instance(home) as instance:
@@ -63,7 +63,7 @@ def test_a_run_of_a_dead_process_does_not_run_for_ever(home: Home) -> None:
         assert instance.get_run_by_id(alive).status is dg.DagsterRunStatus.STARTED
 
 
-def test_a_file_a_person_changed_is_left_alone(home: Home) -> None:
+def test_instance__edited_file_kept(home: Home) -> None:
     open_instance(home).dispose()
     config = home.dagster / "dagster.yaml"
     config.write_text(config.read_text() + "# mine\n")
@@ -71,7 +71,7 @@ def test_a_file_a_person_changed_is_left_alone(home: Home) -> None:
     assert config.read_text().endswith("# mine\n")
 
 
-def test_the_instance_of_an_older_home_masks_from_now_on(home: Home) -> None:
+def test_instance__older_home_masks_secrets(home: Home) -> None:
     path = configure(home)
     older = path.read_text().partition("# What is raised")[0] + "# mine"
     path.write_text(older)

@@ -1,4 +1,4 @@
-"""What Label Studio's keys may do by the policy that is handed out, and what browsers may."""
+"""Bucket policy of Label Studio's keys, and the rule for browsers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOME = "arn:aws:s3:::faces/home"
         ("s3:ListBucket", "arn:aws:s3:::elsewhere", False),
     ],
 )
-def test_the_policy_opens_the_media_alone(action: str, resource: str, allowed: bool) -> None:
+def test_policy__media_only(action: str, resource: str, allowed: bool) -> None:
     from moto.iam.access_control import IAMPolicy, PermissionResult
 
     text = (FILES / "media-reader.json").read_text()
@@ -41,7 +41,7 @@ def test_the_policy_opens_the_media_alone(action: str, resource: str, allowed: b
     assert listing["Condition"]["StringLike"]["s3:prefix"] == "PREFIX/media/*"
 
 
-def test_a_store_takes_the_rule_for_browsers() -> None:
+def test_cors__accepted_by_store() -> None:
     import boto3
 
     rules = json.loads((FILES / "cors.json").read_text())

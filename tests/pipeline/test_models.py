@@ -1,4 +1,4 @@
-"""Model packs: brought in whole with accepted terms, found by name, told when damaged."""
+"""Model packs: accepted terms, lookup by name, damage detection."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _as_archive(weights: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", [_as_file, _as_folder, _as_archive])
-def test_a_pack_comes_in_whole_and_goes_out(
+def test_add__and_remove(
     home: Home, tmp_path: Path, recogniser: Path, form: Callable[[Path, Path], Path]
 ) -> None:
     plan = models.plan(str(form(recogniser, tmp_path)), name="tiny", licence="MIT")
@@ -107,7 +107,7 @@ def test_a_pack_comes_in_whole_and_goes_out(
     assert "tiny" not in {pack.name for pack in models.listed(home)}
 
 
-def test_the_zoo_is_fetched_from_where_it_is_said_to_be(
+def test_add__zoo_url(
     home: Home, recogniser: Path, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, folder = served
@@ -123,7 +123,7 @@ def test_the_zoo_is_fetched_from_where_it_is_said_to_be(
     assert [path.name for path in home.models.iterdir()] == ["buffalo_s"]
 
 
-def test_damage_is_seen(home: Home, recogniser: Path) -> None:
+def test_verify__damaged_file(home: Home, recogniser: Path) -> None:
     pack = models.add(home, models.plan(str(recogniser), licence="MIT"))
     (Path(pack.place) / recogniser.name).write_bytes(b"cut short")
     assert models.damaged(models.find(home, pack.name)) == [recogniser.name]
@@ -137,9 +137,7 @@ def test_damage_is_seen(home: Home, recogniser: Path) -> None:
         ("weights.pkl", b"\x80\x04K\x01."),
     ],
 )
-def test_what_is_no_pack_is_refused_and_leaves_nothing(
-    home: Home, tmp_path: Path, name: str, content: bytes
-) -> None:
+def test_add__invalid_pack(home: Home, tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ModelError):
@@ -157,14 +155,12 @@ def test_what_is_no_pack_is_refused_and_leaves_nothing(
         (".onnx", {"licence": "MIT"}, "name"),
     ],
 )
-def test_a_plan_needs_a_name_of_its_own_and_stated_terms(
-    source: str, given: dict[str, str], said: str
-) -> None:
+def test_plan__name_and_terms(source: str, given: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         models.plan(source, **given)
 
 
-def test_a_taken_name_and_shipped_weights_stay(home: Home, recogniser: Path) -> None:
+def test_add__name_taken(home: Home, recogniser: Path) -> None:
     models.add(home, models.plan(str(recogniser), name="tiny", licence="MIT"))
     with pytest.raises(SettingsError, match="tiny"):
         models.add(home, models.plan(str(recogniser), name="tiny", licence="CC-BY-4.0"))
@@ -174,7 +170,7 @@ def test_a_taken_name_and_shipped_weights_stay(home: Home, recogniser: Path) -> 
         models.remove(home, "nothing")
 
 
-def test_the_shelf_names_the_terms_of_what_ships(home: Home) -> None:
+def test_list__terms_of_shipped_weights(home: Home) -> None:
     shown = {pack.name: pack.licence for pack in models.listed(home)}
     assert shown == {
         "centerface": "MIT",
@@ -185,7 +181,7 @@ def test_the_shelf_names_the_terms_of_what_ships(home: Home) -> None:
     assert all(Path(pack.place).exists() for pack in models.listed(home))
 
 
-def test_what_a_killed_add_left_is_no_pack_and_is_swept(home: Home, recogniser: Path) -> None:
+def test_add__killed(home: Home, recogniser: Path) -> None:
     pack = models.add(home, models.plan(str(recogniser), name="tiny", licence="MIT"))
     draft = atomic.draft_path(home.models / "other")
     shutil.copytree(pack.place, draft)
@@ -194,9 +190,7 @@ def test_what_a_killed_add_left_is_no_pack_and_is_swept(home: Home, recogniser: 
     assert [path.name for path in home.models.iterdir()] == ["tiny"]
 
 
-def test_a_file_elsewhere_does_not_take_the_terms_of_a_pack_of_its_name(
-    home: Home, recogniser: Path
-) -> None:
+def test_terms__file_outside_registry(home: Home, recogniser: Path) -> None:
     models.add(home, models.plan(str(recogniser), name="tiny", licence="MIT"))
     assert models.licence_of(home, "tiny") == "MIT"
     assert models.licence_of(home, str(home.models / "tiny")) == "MIT"

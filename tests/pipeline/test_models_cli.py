@@ -1,4 +1,4 @@
-"""``risorius models``: nothing comes in before its terms were accepted."""
+"""Command ``risorius models``: terms are accepted before an install."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_terms_come_first(tmp_path: Path) -> None:
+def test_models_command__terms_first(tmp_path: Path) -> None:
     refused = _run("add", "buffalo_l", "--home", str(tmp_path))
     assert refused.returncode == 1
     assert "InsightFace-non-commercial" in refused.stderr
@@ -24,7 +24,7 @@ def test_terms_come_first(tmp_path: Path) -> None:
     assert not (tmp_path / "models").exists()
 
 
-def test_the_list_is_readable_by_people_and_machines(tmp_path: Path) -> None:
+def test_models_command__list_text_and_json(tmp_path: Path) -> None:
     people, machines = (_run("list", "--home", str(tmp_path), *more) for more in ([], ["--json"]))
     assert "finds faces" in people.stdout
     shown = {row["name"]: row for row in json.loads(machines.stdout)}

@@ -40,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 @needs_postgres
 @pytest.mark.slow
-def test_two_machines_see_the_same_runs_and_batches(
+def test_postgres__shared_by_two_machines(
     postgres: str, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = postgres_server.create(postgres, "runs")
@@ -64,7 +64,7 @@ def test_two_machines_see_the_same_runs_and_batches(
     with instance.open_instance(other) as there:
         assert [run.job_name for run in there.get_runs()] == ["import_labels"]
         assert there.get_runs()[0].is_success
-    # Without the address it is told what is missing, and nothing falls back to another database.
+    # Without the URL the error names it; there is no fallback to another database.
     monkeypatch.delenv(instance.POSTGRES)
     with pytest.raises(SettingsError, match=f"no {instance.POSTGRES}"):
         instance.open_instance(home)
@@ -72,18 +72,14 @@ def test_two_machines_see_the_same_runs_and_batches(
 
 @needs_postgres
 @pytest.mark.slow
-def test_a_database_that_refuses_is_named_without_its_password(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_postgres__refusal_hides_password(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(instance.POSTGRES, "postgresql://me:hidden-word@127.0.0.1:9/none")
     with pytest.raises(SettingsError, match="Cannot connect to Postgres") as refused:
         instance.open_instance(home)
     assert "hidden-word" not in str(refused.value)
 
 
-def test_a_storage_block_of_ones_own_is_left_alone(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_postgres__edited_storage_block(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     path = instance.configure(home)
     own = path.read_text() + "storage:\n  sqlite:\n    base_dir: elsewhere\n"
     path.write_text(own)
@@ -100,13 +96,13 @@ def test_a_storage_block_of_ones_own_is_left_alone(
         "postgresql://u:hidden-word@h:no/db",
     ],
 )
-def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
+def test_postgres__invalid_url_hides_password(url: str) -> None:
     with pytest.raises(StudioError, match="host:5432") as refused:
         installation.postgres_variables(url)
     assert "hidden-word" not in str(refused.value)
 
 
-def test_an_address_becomes_the_servers_variables() -> None:
+def test_postgres__label_studio_variables() -> None:
     found = installation.postgres_variables("postgresql://me:p%40ss@db.example:6543/votes")
     assert found == {
         "DJANGO_DB": "default",
@@ -122,7 +118,7 @@ def test_an_address_becomes_the_servers_variables() -> None:
 @pytest.mark.slow
 @pytest.mark.studio
 @pytest.mark.timeout(900)
-def test_label_studio_keeps_its_votes_there(postgres: str, tmp_path: Path) -> None:
+def test_postgres__label_studio_votes(postgres: str, tmp_path: Path) -> None:
     url = postgres_server.create(postgres, "votes")
     folder = tmp_path / "studio"
     found = studio.up(folder, tmp_path / "media", postgres=url, wait_s=800)

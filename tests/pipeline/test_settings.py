@@ -15,7 +15,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_arguments_beat_variables_beat_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load__precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("risorius.toml").write_text('sample_fps = 2.0\nrelease = "from-file"\nwanted_votes = 7\n')
     monkeypatch.setenv("RISORIUS_SAMPLE_FPS", "3")
     monkeypatch.setenv("RISORIUS_RELEASE", "from-variable")
@@ -23,7 +23,7 @@ def test_arguments_beat_variables_beat_the_file(monkeypatch: pytest.MonkeyPatch)
     assert (found.release, found.sample_fps, found.wanted_votes) == ("from-argument", 3.0, 7)
 
 
-def test_an_argument_that_was_not_given_is_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load__argument_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RISORIUS_HOME", "elsewhere")
     assert settings.load(home=None).home == Path("elsewhere")
 
@@ -39,17 +39,17 @@ def test_an_argument_that_was_not_given_is_no_argument(monkeypatch: pytest.Monke
         ({"bogus": 1}, "bogus"),
     ],
 )
-def test_what_does_not_fit_is_named(given: dict[str, object], named: str) -> None:
+def test_load__invalid_value(given: dict[str, object], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         settings.load(**given)
 
 
-def test_a_broken_file_is_named() -> None:
+def test_load__broken_file() -> None:
     Path("risorius.toml").write_text("sample_fps = = 2\n")
     with pytest.raises(SettingsError, match=r"risorius\.toml"):
         settings.load()
 
 
-def test_a_secret_does_not_show() -> None:
+def test_settings__secret_hidden() -> None:
     found = settings.load(LABEL_STUDIO_API_KEY="hunter2-hunter2")
     assert "hunter2" not in f"{found!r} {found.model_dump()} {found.model_dump_json()}"

@@ -1,4 +1,4 @@
-"""What a set of faces lacks, counted by hand, and what is asked for."""
+"""Coverage gaps of a set of faces, counted by hand, and requests for them."""
 
 from __future__ import annotations
 

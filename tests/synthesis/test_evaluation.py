@@ -1,4 +1,4 @@
-"""Metrics of control on arrays whose answer is known beforehand."""
+"""Control metrics on arrays with known answers."""
 
 from __future__ import annotations
 

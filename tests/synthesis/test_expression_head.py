@@ -1,4 +1,4 @@
-"""The head that reads a drawing network, on a tiny one."""
+"""The expression head of the generator, on a tiny network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sheets: every face in its place, every number in its colour."""
+"""Image grids: the place of each face and the colour of each count."""
 
 from __future__ import annotations
 

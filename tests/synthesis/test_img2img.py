@@ -1,4 +1,4 @@
-"""References: every kind of picture in, everything that shows no face out."""
+"""Reference pictures: accepted formats, and refusal without a face."""
 
 from __future__ import annotations
 

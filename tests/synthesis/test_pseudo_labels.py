@@ -1,4 +1,4 @@
-"""What becomes of the label that was asked."""
+"""Pseudo labels from the requested label and the raters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small Hub on loopback: the HTTP calls that huggingface_hub and datasets make, kept in memory.
+"""Serve a small in-memory Hub on loopback for the client libraries.
 
 Real sockets and the real clients; only the far end is ours. No Xet: clients set
 ``HF_HUB_DISABLE_XET=1``, as for any Hub-compatible server without it.
@@ -51,7 +51,7 @@ class Repo:
 
 @dataclass
 class Hub:
-    """What the server holds; ``fail_after`` uploads it answers 500 (None: never)."""
+    """State of the server; after ``fail_after`` uploads it answers 500."""
 
     url: str = ""
     repos: dict[str, Repo] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from warehouse.errors import ReleaseError, RisoriusError, TableError
 
 
 @pytest.mark.parametrize("kind", [RisoriusError, TableError, ReleaseError])
-def test_an_error_says_three_things_and_survives_a_worker_process(kind: type) -> None:
+def test_error__message_and_pickle(kind: type) -> None:
     error = kind("a folder", got="a file", hint="name a folder")
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is kind

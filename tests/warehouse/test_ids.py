@@ -9,14 +9,14 @@ from warehouse.errors import SettingsError
 
 
 @pytest.mark.parametrize("name", ["0012", "a", "A.b_c-9", "x" * 100])
-def test_a_good_batch_name_stays_as_it_is(name: str) -> None:
+def test_batch_name__valid(name: str) -> None:
     assert ids.check_batch(name) == name
 
 
 @pytest.mark.parametrize(
     "name", ["", "a/b", "a b", "a,b", "a..b", "..", ".hidden", "x" * 101, "a\n", "ä", "a=b"]
 )
-def test_a_bad_batch_name_is_refused(name: str) -> None:
+def test_batch_name__invalid(name: str) -> None:
     with pytest.raises(SettingsError, match="Invalid batch name"):
         ids.check_batch(name)
 
@@ -33,12 +33,12 @@ def test_a_bad_batch_name_is_refused(name: str) -> None:
         ("y" * 300, "y" * 100),
     ],
 )
-def test_any_text_becomes_a_batch_name(text: str, name: str) -> None:
+def test_batch_name__from_text(text: str, name: str) -> None:
     assert ids.batch_from(text) == name
     assert ids.check_batch(ids.batch_from(text))
 
 
-def test_hashes_are_of_all_the_bytes(tmp_path) -> None:
+def test_sha256__all_bytes(tmp_path) -> None:
     data = bytes(range(256)) * 9000
     (tmp_path / "file").write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
@@ -47,7 +47,7 @@ def test_hashes_are_of_all_the_bytes(tmp_path) -> None:
     assert ids.video_id(digest) == digest[:16]
 
 
-def test_ids_are_readable_and_nest() -> None:
+def test_ids__nested() -> None:
     track = ids.track_id("0123456789abcdef", 3)
     assert track == "0123456789abcdef-0003"
     assert ids.face_id(track, 75) == "0123456789abcdef-0003-75"
@@ -55,7 +55,7 @@ def test_ids_are_readable_and_nest() -> None:
     assert ids.unreadable_video_id("a") != ids.unreadable_video_id("b")
 
 
-def test_a_pseudonym_hides_the_account_and_needs_the_salt() -> None:
+def test_pseudonym__salted() -> None:
     one = ids.pseudonym("person", "salt", "Ann@example.org")
     assert one.startswith("person-")
     assert "ann" not in one.lower().removeprefix("person")

@@ -19,7 +19,7 @@ from warehouse.licences import strictest, terms
         ("my own terms", "unknown"),
     ],
 )
-def test_a_licence_is_found_however_it_is_written(written: str | None, name: str) -> None:
+def test_find__spellings(written: str | None, name: str) -> None:
     assert terms(written).name == name
 
 
@@ -33,6 +33,6 @@ def test_a_licence_is_found_however_it_is_written(written: str | None, name: str
         ([], "unknown", False),
     ],
 )
-def test_the_strictest_decides(several: list[str | None], name: str, commercial: bool) -> None:
+def test_strictest__decides(several: list[str | None], name: str, commercial: bool) -> None:
     found = strictest(several)
     assert (found.name, found.commercial) == (name, commercial)

@@ -32,7 +32,7 @@ HEX40 = "0123456789abcdef0123456789abcdef01234567"
         ("s3://bucket/prefix and http://127.0.0.1:8080", None),
     ],
 )
-def test_secrets_go_and_words_stay(text: str, shown: str | None) -> None:
+def test_mask__secrets_and_words(text: str, shown: str | None) -> None:
     assert mask(text, "key-of-mine") == (text if shown is None else shown)
 
 
@@ -51,11 +51,11 @@ def test_secrets_go_and_words_stay(text: str, shown: str | None) -> None:
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", set()),
     ],
 )
-def test_the_environment_tells_by_name(name: str, value: str, found: set[str]) -> None:
+def test_mask__environment_names(name: str, value: str, found: set[str]) -> None:
     assert secrets_in({name: value}) == found
 
 
-def test_no_error_of_ours_shows_what_the_environment_holds(monkeypatch) -> None:
+def test_error__masks_environment(monkeypatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "swordfish-17")
     error = StudioError("an answer", got="swordfish-17 is no key", hint="put swordfish-17 away")
     for text in (str(error), repr(error), str(pickle.loads(pickle.dumps(error))), error.hint):
@@ -64,13 +64,13 @@ def test_no_error_of_ours_shows_what_the_environment_holds(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("secret", ["quo\"te's-17", "back\\slash-17", "ümläut-17"])
-def test_a_secret_is_known_in_quotes_too(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask__quoted_secret(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages of errors show what they refuse as ``repr`` or JSON has it."""
     monkeypatch.setenv("SOME_TOKEN", secret)
     assert mask(f"{KeyError(secret)} {secret!r} {json.dumps(secret)}").count("17") == 0
 
 
-def test_what_is_remembered_is_masked_unless_it_is_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask__remembered_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masking, "_remembered", set())
     remember("swordfish-18")
     remember("a")

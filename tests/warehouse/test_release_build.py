@@ -1,4 +1,4 @@
-"""Releases on disk: the contract's files, versions, and what a build refuses."""
+"""Releases on disk: files, versions, and inputs that build refuses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sums(path: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_folder_loads_without_our_code(home: Home, inputs: Inputs, tmp_path: Path) -> None:
+def test_build__loads_with_datasets_alone(home: Home, inputs: Inputs, tmp_path: Path) -> None:
     import datasets
 
     given = inputs(home)
@@ -69,7 +69,7 @@ def test_the_folder_loads_without_our_code(home: Home, inputs: Inputs, tmp_path:
             assert row[name] == asked[name]
 
 
-def test_the_votes_are_the_votes_given(home: Home, inputs: Inputs) -> None:
+def test_build__votes(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     skip = (
         given["votes"]
@@ -95,7 +95,7 @@ def test_the_votes_are_the_votes_given(home: Home, inputs: Inputs) -> None:
     assert (summary["votes"], summary["skips"]) == (61, 1)
 
 
-def test_two_homes_give_the_same_bytes(tmp_path: Path, inputs: Inputs) -> None:
+def test_build__reproducible(tmp_path: Path, inputs: Inputs) -> None:
     paths = []
     for name in ("one", "two"):
         home = Home.at(tmp_path / name)
@@ -109,9 +109,7 @@ def test_two_homes_give_the_same_bytes(tmp_path: Path, inputs: Inputs) -> None:
     assert str(tmp_path) not in (paths[0] / "report.html").read_text()
 
 
-def test_one_checksum_says_whether_a_model_would_learn_the_same(
-    tmp_path: Path, inputs: Inputs
-) -> None:
+def test_build__checksum_per_config(tmp_path: Path, inputs: Inputs) -> None:
     changes = {
         "as it is": {},
         "voted later, in another home": {
@@ -135,7 +133,7 @@ def test_one_checksum_says_whether_a_model_would_learn_the_same(
     assert seen["another label"]["default"] != seen["as it is"]["default"]
 
 
-def test_nothing_new_makes_no_version_and_a_changed_vote_does(home: Home, inputs: Inputs) -> None:
+def test_build__new_version_on_change(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     first = releases.build(home, **given)
     before = sums(first.path)
@@ -162,7 +160,7 @@ def test_nothing_new_makes_no_version_and_a_changed_vote_does(home: Home, inputs
     ]
 
 
-def test_nobody_moves_between_versions(home: Home, inputs: Inputs) -> None:
+def test_build__splits_stay(home: Home, inputs: Inputs) -> None:
     places = []
     for people in ({"ann": 9, "bob": 5, "cid": 2}, {"ann": 2, "bob": 5, "cid": 9, "dee": 6}):
         release = releases.build(home, **inputs(home, people))
@@ -173,7 +171,7 @@ def test_nobody_moves_between_versions(home: Home, inputs: Inputs) -> None:
     assert len(set(places[0].values())) == 3
 
 
-def test_shards_are_cut_by_size_and_hold_every_row(home: Home, inputs: Inputs) -> None:
+def test_build__shards(home: Home, inputs: Inputs) -> None:
     release = releases.build(home, **inputs(home), shard_bytes=20_000)
     shards = sorted(path.name for path in (release.path / "data").glob("train-*"))
     assert len(shards) > 2
@@ -181,7 +179,7 @@ def test_shards_are_cut_by_size_and_hold_every_row(home: Home, inputs: Inputs) -
     assert sum(len(part) for part in releases.load("faces", home=home).values()) == 20
 
 
-def test_who_enters_is_counted(home: Home, inputs: Inputs) -> None:
+def test_build__counts(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     face = pl.col("face_id")
     made = face.is_in(["ann-0000-0", "ann-0000-1"])
@@ -208,7 +206,7 @@ def test_who_enters_is_counted(home: Home, inputs: Inputs) -> None:
     assert "**Synthesis.** 2 of 19 faces" in (release.path / "README.md").read_text()
 
 
-def test_flagged_faces_can_be_left_out(home: Home, inputs: Inputs) -> None:
+def test_build__drop_flagged(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     kept = releases.build(home, **given)
     strict = releases.build(home, **given, drop_flagged=True)
@@ -225,13 +223,13 @@ def test_flagged_faces_can_be_left_out(home: Home, inputs: Inputs) -> None:
     assert sum(reasons.values()) == flagged.height
 
 
-def test_a_release_of_one_person_has_train_only(home: Home, inputs: Inputs) -> None:
+def test_build__one_subject(home: Home, inputs: Inputs) -> None:
     release = releases.build(home, **inputs(home, {"ann": 5}))
     assert set(releases.load("faces", home=home)) == {"train"}
     assert "Too few subjects" in (release.path / "README.md").read_text()
 
 
-def test_a_lost_row_of_the_table_comes_back(home: Home, inputs: Inputs) -> None:
+def test_build__lost_table_row(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     releases.build(home, **given)
     before = tables.read(home, "releases")
@@ -240,11 +238,11 @@ def test_a_lost_row_of_the_table_comes_back(home: Home, inputs: Inputs) -> None:
     assert tables.read(home, "releases").equals(before)
 
 
-def test_a_number_is_never_given_twice(home: Home, inputs: Inputs) -> None:
+def test_build__version_numbers_unique(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     shutil.rmtree(releases.build(home, **given).path)
     assert releases.build(home, **given).version == "v2"
-    # A folder somebody made by hand is not replaced either.
+    # A folder made by hand is not replaced either.
     (home.releases / "faces" / "v7").mkdir()
     (home.releases / "faces" / "v7" / "mine").write_text("")
     with pytest.raises(ReleaseError, match=r"folder has no manifest\.json"):
@@ -253,7 +251,7 @@ def test_a_number_is_never_given_twice(home: Home, inputs: Inputs) -> None:
     assert [r.problem is None for r in releases.list_releases(home)] == [True, False]
 
 
-def test_pictures_are_the_stored_bytes(home: Home, inputs: Inputs) -> None:
+def test_build__stored_image_bytes(home: Home, inputs: Inputs) -> None:
     import pyarrow.parquet as pq
     from PIL import Image
 

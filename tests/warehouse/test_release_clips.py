@@ -1,4 +1,4 @@
-"""Config ``clips``: sequences that load, split like the faces, and go when somebody leaves."""
+"""Config ``clips``: loading, splits, and erasure of a subject."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ def decoded(data: bytes) -> np.ndarray:
         return np.concatenate([f.to_ndarray().ravel() for f in container.decode(audio=0)])
 
 
-def test_clips_load_with_frames_sound_words_and_flow(
-    home: Home, inputs: Inputs, tmp_path: Path
-) -> None:
+def test_clips__load(home: Home, inputs: Inputs, tmp_path: Path) -> None:
     import datasets
 
     given = inputs(home)
@@ -106,7 +104,7 @@ def test_clips_load_with_frames_sound_words_and_flow(
     assert "16 kHz mono FLAC" in card
 
 
-def test_the_same_clips_make_the_same_bytes_and_no_new_version(home: Home, inputs: Inputs) -> None:
+def test_clips__reproducible(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     made = sequences(home, given["rows"], sound=True)
     first = releases.build(home, **given, sequences=made)
@@ -121,7 +119,7 @@ def test_the_same_clips_make_the_same_bytes_and_no_new_version(home: Home, input
 
 
 @pytest.mark.parametrize("none", [None, pl.DataFrame(schema=CLIPS)])
-def test_without_clips_a_release_is_what_it_was(home: Home, inputs: Inputs, none: Any) -> None:
+def test_clips__none(home: Home, inputs: Inputs, none: Any) -> None:
     given = inputs(home)
     release = releases.build(home, **given, sequences=none)
     assert not (release.path / "clips").exists()
@@ -131,7 +129,7 @@ def test_without_clips_a_release_is_what_it_was(home: Home, inputs: Inputs, none
         releases.load("faces", home=home, config="clips")
 
 
-def test_clips_of_whom_the_release_leaves_out_stay_out(home: Home, inputs: Inputs) -> None:
+def test_clips__subject_left_out(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     withdrawn = pl.when(pl.col("subject_id") == "bob").then(pl.lit("withdrawn"))
     given["rows"] = given["rows"].with_columns(consent=withdrawn)
@@ -145,7 +143,7 @@ def test_clips_of_whom_the_release_leaves_out_stay_out(home: Home, inputs: Input
     assert b"bob" not in (release.path / "manifest.json").read_bytes()
 
 
-def test_a_clip_with_a_face_of_two_splits_stays_out(home: Home, inputs: Inputs) -> None:
+def test_clips__two_splits(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     made = sequences(home, given["rows"])
     split_of = {}
@@ -164,7 +162,7 @@ def test_a_clip_with_a_face_of_two_splits_stays_out(home: Home, inputs: Inputs) 
     assert not {"ann", apart[0]} <= shown
 
 
-def test_clips_that_look_alike_are_in_one_split() -> None:
+def test_clips__near_duplicates() -> None:
     names = {"a": ("train", ["g"]), "b": ("train", ["g", "h"]), "c": ("test", ["g"]),
              "d": ("test", ["h"]), "e": ("test", None), "f": ("test", [])}  # fmt: skip
     given = [
@@ -181,7 +179,7 @@ def test_clips_that_look_alike_are_in_one_split() -> None:
 
 
 @pytest.mark.parametrize("method", clips.FLOW_METHODS)
-def test_flow_says_how_far_and_where_to(method: str) -> None:
+def test_flow__displacement(method: str) -> None:
     noise = np.random.default_rng(3).integers(0, 255, (112, 112), dtype=np.uint8)
     still = cv2.GaussianBlur(noise, (0, 0), 3)
     moved = np.roll(still, (1, 2), axis=(0, 1))
@@ -195,13 +193,13 @@ def test_flow_says_how_far_and_where_to(method: str) -> None:
     assert np.abs(second).max() <= 0.25
 
 
-def test_flow_by_a_method_nobody_has_is_refused(home: Home, inputs: Inputs) -> None:
+def test_flow__unknown_method(home: Home, inputs: Inputs) -> None:
     with pytest.raises(ReleaseError, match="not one of dis, farneback"):
         releases.build(home, **inputs(home), clip_flow="magic")
 
 
 def clips_of(home: Home) -> None:
-    """A row of ``clips`` for every track of ``people_home``, each with a sound and words."""
+    """Write a clip with sound and words for every track of ``people_home``."""
     faces = tables.read(home, "faces").sort("face_id")
     ratings = [
         dict.fromkeys(TABLES["ratings"].columns)
@@ -231,7 +229,7 @@ def clips_of(home: Home) -> None:
         tables.write(home, "clips", frame, part=str(video), batch="day")
 
 
-def test_who_leaves_is_taken_out_of_clips_their_sound_and_the_release(home: Home) -> None:
+def test_forget__clips_and_sound(home: Home) -> None:
     people.people_home(home)
     clips_of(home)
     rows = views.query(home, "SELECT * FROM curated_faces")
@@ -269,7 +267,7 @@ def test_who_leaves_is_taken_out_of_clips_their_sound_and_the_release(home: Home
     assert releases.verify(home.releases / "faces" / "v1.1") == []
 
 
-def test_a_sound_that_is_gone_is_named(home: Home, inputs: Inputs) -> None:
+def test_clips__missing_sound(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     made = sequences(home, given["rows"], sound=True)
     (home.media / "sound" / "video-ann-0000-c0.flac").unlink()

@@ -1,4 +1,4 @@
-"""What a diff says, on versions whose every change was made on purpose."""
+"""Diffs of versions with known changes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], list[tuple[
 
 
 @pytest.mark.parametrize("case", CHANGES, ids=list(CHANGES))
-def test_a_change_is_told_with_its_reason(home: Home, inputs: Inputs, case: str) -> None:
+def test_diff__reasons(home: Home, inputs: Inputs, case: str) -> None:
     change, expected = CHANGES[case]
     given = inputs(home, {"ann": 6, "bob": 3})
     releases.build(home, **given)
@@ -78,7 +78,7 @@ def test_a_change_is_told_with_its_reason(home: Home, inputs: Inputs, case: str)
     assert found.select("change", "reason", "face_id", "before", "after").rows() == expected
 
 
-def test_who_came_and_why(home: Home, inputs: Inputs) -> None:
+def test_diff__added_and_removed(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 4, "bob": 3})
     new_video = pl.when(pl.col("face_id") == "ann-0000-3")
     given["rows"] = given["rows"].with_columns(
@@ -101,7 +101,7 @@ def test_who_came_and_why(home: Home, inputs: Inputs) -> None:
     json.dumps(found.document)
 
 
-def test_classes_card_report_and_text_say_the_same(home: Home, inputs: Inputs) -> None:
+def test_diff__same_in_all_outputs(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 6, "bob": 3})
     releases.build(home, **given)
     second = releases.build(home, **changed(given, "ann-0000-0", n_votes=5, soft_label=HAPPY))
@@ -120,7 +120,7 @@ def test_classes_card_report_and_text_say_the_same(home: Home, inputs: Inputs) -
     assert "Since v" not in (home.releases / "faces/v1/README.md").read_text()
 
 
-def test_a_version_that_is_not_there_is_said(home: Home, inputs: Inputs) -> None:
+def test_diff__missing_version(home: Home, inputs: Inputs) -> None:
     releases.build(home, **inputs(home, {"ann": 2}))
     with pytest.raises(ReleaseError, match="only v1"):
         releases.diff(home, name="faces", old="v1", new="v9")

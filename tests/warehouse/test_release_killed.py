@@ -1,4 +1,4 @@
-"""SIGKILL during a build, and two builds at once: real processes, no half version ever."""
+"""SIGKILL during a build, and two builds at once, in real processes."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def state(path: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("shards", [1, pytest.param(30, marks=pytest.mark.slow)])
-def test_a_killed_build_leaves_earlier_versions_and_the_next_one_works(
-    home: Home, inputs: Callable[..., dict[str, Any]], shards: int
-) -> None:
+def test_build__killed(home: Home, inputs: Callable[..., dict[str, Any]], shards: int) -> None:
     first = releases.build(home, **inputs(home, {"ann": 4}))
     before = state(first.path)
     builder = start(home)
@@ -69,7 +67,7 @@ def test_a_killed_build_leaves_earlier_versions_and_the_next_one_works(
     assert releases.verify(second.path) == []
 
 
-def test_two_builders_at_once_make_one_version(home: Home) -> None:
+def test_build__two_at_once(home: Home) -> None:
     builders = [start(home) for _ in range(2)]
     said = sorted((builder.communicate()[0].split("\n")[1]) for builder in builders)
     assert said == ["v1 False", "v1 True"]

@@ -1,4 +1,4 @@
-"""From a released row back to its video, and near duplicates followed to their end."""
+"""Lineage of a released row, and chains of near duplicates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
 
-def test_a_face_is_traced_to_its_second_and_its_votes(home: Home) -> None:
+def test_lineage__video_time_and_votes(home: Home) -> None:
     people_home(home)
     release(home)
     face = face_id("mix-e", "bob", 2)
@@ -25,8 +25,8 @@ def test_a_face_is_traced_to_its_second_and_its_votes(home: Home) -> None:
     assert [vote["rater_id"] for vote in found["votes"]] == ["person-00000000"]
     assert [audit["audit"] for audit in found["audits"]] == ["label_noise"]
     assert found["made"] is None
-    with pytest.raises(ReleaseError, match="faces v1 has no face 'nobody'"):
-        releases.lineage(home, name="faces", face="nobody")
+    with pytest.raises(ReleaseError, match="faces v1 has no face 'missing'"):
+        releases.lineage(home, name="faces", face="missing")
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,7 @@ def test_a_face_is_traced_to_its_second_and_its_votes(home: Home) -> None:
         ({0: 1, 2: 1}, {0: 1, 2: 1}),
     ],
 )
-def test_chains_of_near_duplicates_end_at_one_face_and_stay_together(
-    home: Home, repeats: dict, ends: dict
-) -> None:
+def test_duplicates__chain(home: Home, repeats: dict, ends: dict) -> None:
     people_home(home)
     faces = {
         0: face_id("ann-b", "ann", 0),
@@ -56,8 +54,8 @@ def test_chains_of_near_duplicates_end_at_one_face_and_stay_together(
     frame = pl.DataFrame(rows, schema=TABLES["audits"].schema)
     tables.write(home, "audits", frame, part="current")
     curated = views.query(home, "SELECT face_id, duplicate_of FROM curated_faces")
-    told = dict(curated.filter(pl.col("duplicate_of").is_not_null()).iter_rows())
-    assert told == {faces[one]: faces[other] for one, other in ends.items()}
+    groups = dict(curated.filter(pl.col("duplicate_of").is_not_null()).iter_rows())
+    assert groups == {faces[one]: faces[other] for one, other in ends.items()}
     release(home)
     where = {
         face: name
@@ -68,7 +66,7 @@ def test_chains_of_near_duplicates_end_at_one_face_and_stay_together(
     assert video_id("ann-b") in faces[0]
 
 
-def test_a_circle_of_repeats_ends(home: Home) -> None:
+def test_duplicates__cycle(home: Home) -> None:
     people_home(home)
     one, other = face_id("ann-b", "ann", 0), face_id("bob-d", "bob", 0)
     rows = [

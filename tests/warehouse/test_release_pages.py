@@ -1,4 +1,4 @@
-"""Card and report: hostile text stays text, the Hub's own reader accepts the card, pages render."""
+"""Card and report: escaping, the Hub's card parser, rendering."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_stays_text(home: Home, inputs: Inputs, text: str) -> None:
+def test_card_and_report__hostile_text_escaped(home: Home, inputs: Inputs, text: str) -> None:
     import yaml
     from huggingface_hub import DatasetCard
 
@@ -92,7 +92,7 @@ def test_hostile_text_stays_text(home: Home, inputs: Inputs, text: str) -> None:
     assert len(releases.load("faces", home=home)["train"]) == 3
 
 
-def test_the_hub_reads_what_the_card_declares(home: Home, inputs: Inputs) -> None:
+def test_card__parsed_by_hub(home: Home, inputs: Inputs) -> None:
     from datasets import DatasetInfo
     from huggingface_hub import DatasetCard
 
@@ -112,7 +112,7 @@ def test_the_hub_reads_what_the_card_declares(home: Home, inputs: Inputs) -> Non
     assert "60 of 60 votes come from 3 simulated raters" in card.text
 
 
-def test_every_number_of_the_card_comes_from_its_query(home: Home, inputs: Inputs) -> None:
+def test_card__numbers_match_queries(home: Home, inputs: Inputs) -> None:
     import duckdb
 
     release = releases.build(home, **inputs(home))
@@ -128,18 +128,18 @@ def test_every_number_of_the_card_comes_from_its_query(home: Home, inputs: Input
         assert f"| {row.name} | {row.value} | `{row.query}` |" in card
 
 
-def test_groups_are_shown_where_declared_and_not_guessed(home: Home, inputs: Inputs) -> None:
+def test_card__declared_groups(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 2})
     silent = (releases.build(home, **given).path / "README.md").read_text()
     assert "## Groups" not in silent
     groups = [{"group": "age", "value": "over 60", "subjects": 1, "faces": 2}]
     given["facts"] |= {"groups": groups}
-    told = (releases.build(home, **given).path / "README.md").read_text()
-    assert "| age | over 60 | 1 | 2 |" in told
-    assert "Groups of people are not declared" not in told
+    card = (releases.build(home, **given).path / "README.md").read_text()
+    assert "| age | over 60 | 1 | 2 |" in card
+    assert "Groups of people are not declared" not in card
 
 
-def test_agreement_in_the_card_can_be_counted_by_hand(home: Home, inputs: Inputs) -> None:
+def test_card__agreement(home: Home, inputs: Inputs) -> None:
     # Ten even faces with three equal answers, ten odd ones with three different: half the pairs.
     release = releases.build(home, **inputs(home))
     assert "same answer in 50.0 % of all pairs" in (release.path / "README.md").read_text()
@@ -151,7 +151,7 @@ def test_agreement_in_the_card_can_be_counted_by_hand(home: Home, inputs: Inputs
     assert release.rows == 20
 
 
-def test_nothing_measured_is_not_reported_as_zero(home: Home, inputs: Inputs) -> None:
+def test_report__not_measured(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 2})
     given["rows"] = given["rows"].with_columns(
         au=None, is_label_issue=None, label_quality=None, licence=None
@@ -167,7 +167,7 @@ def test_nothing_measured_is_not_reported_as_zero(home: Home, inputs: Inputs) ->
     assert "No face of this release has action units" in (release.path / "report.html").read_text()
 
 
-def test_the_gallery_runs_from_certain_to_disputed(home: Home, inputs: Inputs) -> None:
+def test_report__gallery_order(home: Home, inputs: Inputs) -> None:
     release = releases.build(home, **inputs(home))
     page = (release.path / "report.html").read_text()
     gallery = page[page.index('id="gallery"') : page.index('id="audits"')]
@@ -180,7 +180,7 @@ def test_the_gallery_runs_from_certain_to_disputed(home: Home, inputs: Inputs) -
     assert "Open-set images" in flagged
 
 
-def test_the_flow_adds_up() -> None:
+def test_report__stage_counts() -> None:
     counts = [
         {"stage": "faces", "verdict": "dropped", "reason": "too_small", "n": 3},
         {"stage": "faces", "verdict": "kept", "reason": None, "n": 6},
@@ -204,13 +204,13 @@ def test_the_flow_adds_up() -> None:
         (3, "3"),
     ],
 )
-def test_markdown_is_escaped(text: object, escaped: str) -> None:
+def test_card__markdown_escaped(text: object, escaped: str) -> None:
     assert escape(text) == escaped
 
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_report_renders_in_light_and_dark(home: Home, inputs: Inputs, tmp_path: Path) -> None:
+def test_report__light_and_dark(home: Home, inputs: Inputs, tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Publishing to a Hub of our own over HTTP: tags, privacy, interruption, loading, withdrawal."""
+"""Publish to a local Hub: tags, privacy, resuming, loading, withdrawal."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ print(json.dumps([ids, len(votes["train"]), losses, str(data["train"].features["
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A Hub, and a client of this process that may speak to it; all other tests are offline."""
+    """Start a Hub and let this process reach it; other tests are offline."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     with serving() as found:
@@ -70,7 +70,7 @@ def publish(hub: Hub, home: Home) -> Callable[..., releases.Publication]:
 
 
 def process(code: str, *words: str, hub: Hub, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A process that knows this Hub and no other, as a trainer's machine would."""
+    """Run code in a process that knows only this Hub."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     there = {
         "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(folder),
@@ -89,7 +89,7 @@ def files(path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_a_version_is_published_loaded_by_its_tag_and_trained_on(
+def test_publish__load_by_tag(
     hub: Hub, publish: Publish, home: Home, inputs: Inputs, tmp_path: Path
 ) -> None:
     first = releases.build(home, **inputs(home, {"ann": 8, "bob": 4}))
@@ -122,7 +122,7 @@ def test_a_version_is_published_loaded_by_its_tag_and_trained_on(
     assert published == [[f"{hub.url} {REPO}"]] * 2
 
 
-def test_an_interrupted_upload_goes_on_and_a_tag_never_moves(
+def test_publish__interrupted(
     hub: Hub, publish: Publish, home: Home, inputs: Inputs, tmp_path: Path
 ) -> None:
     releases.build(home, **inputs(home, {"ann": 30, "bob": 4}), shard_bytes=20_000)
@@ -152,7 +152,7 @@ def test_an_interrupted_upload_goes_on_and_a_tag_never_moves(
         ({"repo": "a b/c"}, "namespace/name"),
     ],
 )
-def test_what_goes_wrong_is_one_clear_line(
+def test_publish__errors(
     publish: Publish, home: Home, inputs: Inputs, more: dict[str, str], said: str
 ) -> None:
     releases.build(home, **inputs(home, {"ann": 2}))
@@ -161,9 +161,7 @@ def test_what_goes_wrong_is_one_clear_line(
     assert "hf_" not in str(refused.value)
 
 
-def test_a_version_changed_by_hand_is_not_published(
-    hub: Hub, publish: Publish, home: Home, inputs: Inputs
-) -> None:
+def test_publish__changed_version(hub: Hub, publish: Publish, home: Home, inputs: Inputs) -> None:
     release = releases.build(home, **inputs(home, {"ann": 2}))
     (release.path / "README.md").write_text("better")
     with pytest.raises(ReleaseError, match="is not intact"):
@@ -171,24 +169,24 @@ def test_a_version_changed_by_hand_is_not_published(
     assert hub.repos == {}
 
 
-def test_public_only_when_asked(hub: Hub, publish: Publish, home: Home, inputs: Inputs) -> None:
+def test_publish__private_by_default(
+    hub: Hub, publish: Publish, home: Home, inputs: Inputs
+) -> None:
     releases.build(home, **inputs(home, {"ann": 2}))
     publish(public=True)
     assert not hub.repos[REPO].private
 
 
-def test_a_withdrawn_version_leaves_the_hub_with_its_history(
-    hub: Hub, publish: Publish, home: Home, inputs: Inputs
-) -> None:
+def test_withdraw__deletes_history(hub: Hub, publish: Publish, home: Home, inputs: Inputs) -> None:
     first = releases.build(home, **inputs(home, {"ann": 4, "bob": 3}))
     publish()
     gone = {file.read_bytes() for file in first.path.rglob("*.parquet")}
     second = releases.build(home, **inputs(home, {"ann": 4}))
     location = f"{hub.url} {REPO}"
-    told = releases.withdraw(
+    done = releases.withdraw(
         home, name="faces", version="v1", successor="v2", location=location, token=TOKEN
     )
-    assert told[0] == "tag v1 deleted"
+    assert done[0] == "tag v1 deleted"
     repo = hub.repos[REPO]
     assert set(repo.tags) == {"v2"}
     assert {repo.branches["main"], *repo.tags.values()} == set(repo.commits)
@@ -196,7 +194,7 @@ def test_a_withdrawn_version_leaves_the_hub_with_its_history(
     assert gone - set(hub.blobs.values())
 
 
-def test_who_leaves_leaves_the_hub_too(hub: Hub, publish: Publish, home: Home) -> None:
+def test_forget__withdraws_from_hub(hub: Hub, publish: Publish, home: Home) -> None:
     people_home(home)
     release(home)
     publish()
@@ -204,8 +202,8 @@ def test_who_leaves_leaves_the_hub_too(hub: Hub, publish: Publish, home: Home) -
     (away,) = releases.withdraw_all(home, token="hf_wrong").values()
     assert away.startswith("not withdrawn")
     assert set(hub.repos[REPO].tags) == {"v1"}
-    (told,) = releases.withdraw_all(home, token=TOKEN).values()
-    assert "tag v1 deleted" in told
+    (done,) = releases.withdraw_all(home, token=TOKEN).values()
+    assert "tag v1 deleted" in done
     assert set(hub.repos[REPO].tags) == {"v1.1"}
     held = [*hub.blobs.values()]
     for tree in hub.repos[REPO].commits.values():

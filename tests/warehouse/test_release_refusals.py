@@ -1,9 +1,10 @@
-"""What a build refuses, and what it says of versions that were changed by hand."""
+"""Inputs that a build refuses, and versions that were changed by hand."""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from warehouse import releases
 from warehouse.errors import ReleaseError
+from warehouse.releases import splits
 from warehouse.storage import media
 from warehouse.storage.home import Home
 
@@ -94,7 +96,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD, ids=list(BAD))
-def test_bad_input_is_refused_and_leaves_nothing(home: Home, inputs: Inputs, case: str) -> None:
+def test_build__bad_input(home: Home, inputs: Inputs, case: str) -> None:
     from warehouse.errors import RisoriusError
 
     spoil, says = BAD[case]
@@ -108,11 +110,29 @@ def test_bad_input_is_refused_and_leaves_nothing(home: Home, inputs: Inputs, cas
     assert releases.list_releases(home) == []
 
 
-def test_a_crop_with_other_bytes_is_refused(home: Home, inputs: Inputs) -> None:
+def test_build__changed_crop(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     media.path_of(home, given["rows"]["crop"][3]).write_bytes(b"other")
     with pytest.raises(ReleaseError, match="was changed"):
         releases.build(home, **given)
+
+
+def test_build__split_leak(home: Home, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    assign = splits.assign
+
+    def leaking(rows: pl.DataFrame, **options: Any) -> splits.Assignment:
+        """Put every second face into test regardless of its subject."""
+        found = assign(rows, **options)
+        odd = pl.int_range(pl.len()) % 2 == 1
+        split = pl.when(odd).then(pl.lit("test")).otherwise(pl.lit("train")).alias("split")
+        return replace(found, rows=found.rows.with_columns(split))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(splits, "assign", leaking)
+        with pytest.raises(ReleaseError, match=r"is in two splits: .*subject ann is in test and"):
+            releases.build(home, **inputs(home, {"ann": 4, "bob": 4}))
+    assert releases.list_releases(home) == []
+    assert not [path for path in home.releases.rglob("*") if path.suffix == ".parquet"]
 
 
 def damage_nothing(path: Path) -> None:
@@ -135,7 +155,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("case", DAMAGE, ids=list(DAMAGE))
-def test_what_was_changed_by_hand_is_found(home: Home, inputs: Inputs, case: str) -> None:
+def test_verify__changed_files(home: Home, inputs: Inputs, case: str) -> None:
     hurt, says, loads = DAMAGE[case]
     given = inputs(home, {"ann": 3})
     release = releases.build(home, **given)
@@ -150,7 +170,7 @@ def test_what_was_changed_by_hand_is_found(home: Home, inputs: Inputs, case: str
             releases.load("faces", home=home)
 
 
-def test_a_damaged_manifest_is_said_to_be_one(home: Home, inputs: Inputs) -> None:
+def test_manifest__damaged(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 3})
     release = releases.build(home, **given)
     (release.path / "manifest.json").write_text('{"files"')
@@ -173,7 +193,7 @@ def test_a_damaged_manifest_is_said_to_be_one(home: Home, inputs: Inputs) -> Non
         ("a/b", "latest", "Invalid release name"),
     ],
 )
-def test_what_is_not_there_is_said(
+def test_load__missing_version(
     home: Home, inputs: Inputs, name: str, version: str, says: str
 ) -> None:
     releases.build(home, **inputs(home, {"ann": 2}))
@@ -183,7 +203,7 @@ def test_what_is_not_there_is_said(
         releases.load("faces", home=home, config="nonsense")
 
 
-def test_a_full_disk_is_a_clear_failure(home: Home, inputs: Inputs) -> None:
+def test_build__full_disk(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     first = releases.build(home, **given)
     before = sums(first.path)

@@ -1,4 +1,4 @@
-"""Splits on tables small enough to check by hand, and on drawn chains of versions."""
+"""Splits of small tables, and of generated chains of versions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rows(*faces: tuple[str, str, str] | tuple[str, str, str, str]) -> pl.DataFra
 
 
 def people(**counts: int) -> pl.DataFrame:
-    """``counts[name]`` faces of each person, each person in a video of their own."""
+    """Make ``counts[name]`` faces of each person, one video per person."""
     return rows(
         *((f"{name}{i}", name, f"v-{name}") for name, n in counts.items() for i in range(n))
     )
@@ -33,7 +33,7 @@ def sizes(assigned: splits.Assignment) -> dict[str, int]:
     return dict(assigned.rows.group_by("split").len().sort("split").iter_rows())
 
 
-def test_many_people_come_near_eighty_ten_ten() -> None:
+def test_assign__shares() -> None:
     found = splits.assign(people(**{f"p{i}": 5 + i % 7 for i in range(120)}), earlier={})
     total = found.rows.height
     for split, share in splits.SHARES.items():
@@ -53,18 +53,18 @@ def test_many_people_come_near_eighty_ten_ten() -> None:
         (rows(*((f"f{i}", f"s{i}", "crowd") for i in range(10))), {"train": 10}),
     ],
 )
-def test_train_is_never_empty_and_test_comes_next(frame: pl.DataFrame, held: dict) -> None:
+def test_assign__few_subjects(frame: pl.DataFrame, held: dict) -> None:
     assert sizes(splits.assign(frame, earlier={})) == held
 
 
-def test_the_order_of_rows_does_not_matter() -> None:
+def test_assign__row_order() -> None:
     frame = people(**{f"p{i}": 1 + i % 5 for i in range(30)})
     one = splits.assign(frame, earlier={})
     two = splits.assign(frame.sample(fraction=1, shuffle=True, seed=1), earlier={})
     assert one.members == two.members
 
 
-def test_what_shares_a_video_or_repeats_a_face_stays_together() -> None:
+def test_assign__groups() -> None:
     frame = pl.concat(
         [
             people(**{f"p{i}": 4 for i in range(20)}),
@@ -81,7 +81,7 @@ def test_what_shares_a_video_or_repeats_a_face_stays_together() -> None:
     assert split["x3"] == split["x4"]
 
 
-def test_earlier_places_hold_and_absent_people_keep_theirs() -> None:
+def test_assign__earlier_splits() -> None:
     first = splits.assign(people(**{f"p{i}": 4 for i in range(20)}), earlier={})
     grown = people(**{f"p{i}": 9 for i in range(5, 40)})
     second = splits.assign(grown, earlier=first.members)
@@ -90,7 +90,7 @@ def test_earlier_places_hold_and_absent_people_keep_theirs() -> None:
     assert splits.check(second.rows) == []
 
 
-def test_a_row_that_ties_two_earlier_splits_is_left_out() -> None:
+def test_assign__conflict() -> None:
     earlier = {
         "subject": {"ann": "train", "bob": "test"},
         "video": {"v-ann": "train", "v-bob": "test"},
@@ -119,7 +119,7 @@ def test_a_row_that_ties_two_earlier_splits_is_left_out() -> None:
         (rows(("a", "s", "v", "gone"), ("b", "t", "w", "gone")), "near duplicates of face gone"),
     ],
 )
-def test_leaks_are_found(frame: pl.DataFrame, says: str) -> None:
+def test_check__leaks(frame: pl.DataFrame, says: str) -> None:
     leaking = frame.with_columns(split=pl.Series(["train", "test"]))
     assert any(says in leak for leak in splits.check(leaking))
     assert splits.check(frame.with_columns(split=pl.lit("train"))) == []
@@ -130,7 +130,7 @@ FACE = st.tuples(st.integers(0, 8), st.integers(0, 8), st.none() | st.integers(0
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(FACE, min_size=1, max_size=25), min_size=2, max_size=3))
-def test_no_chain_of_versions_ever_leaks_or_moves_anyone(versions: list[list[tuple]]) -> None:
+def test_assign__generated_versions(versions: list[list[tuple]]) -> None:
     members: dict[str, dict[str, str]] = {}
     for version in versions:
         frame = rows(

@@ -1,4 +1,4 @@
-"""Film strips in the report: which clips, which frames, and a curve one can check by hand."""
+"""Film strips in the report: clips, frames and curves."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shown(*rows: dict[str, Any]) -> list[dict[str, Any]]:
     return film_strips(pl.DataFrame(rows, schema={**CLIPS, "split": pl.String}), lambda key: key)
 
 
-def test_a_strip_has_its_frames_and_a_curve_checked_by_hand() -> None:
+def test_strip__frames_and_curve() -> None:
     (one,) = shown(clip("ann"))
     frames = [(frame["title"], frame["second"], frame["image"]) for frame in one["frames"]]
     assert frames == [("onset", 0.5, "ann/1"), ("apex", 1.0, "ann/2"), ("last frame", 2.0, "ann/3")]
@@ -53,7 +53,7 @@ def test_a_strip_has_its_frames_and_a_curve_checked_by_hand() -> None:
     assert (one["unit"].number, one["seconds"]) == (12, 2.0)
 
 
-def test_a_curve_breaks_where_a_frame_was_not_rated() -> None:
+def test_curve__unrated_frame() -> None:
     rated = clip("ann")["au"]
     (one,) = shown(clip("ann", au=[rated[0], rated[1], None, rated[3]]))
     assert one["curves"][-1]["path"] == "M0.0 72.0 L80.0 54.0 M320.0 36.0"
@@ -67,11 +67,11 @@ def test_a_curve_breaks_where_a_frame_was_not_rated() -> None:
             {"au": None, "apex_au": None, "apex_intensity": None}, id="no list of ratings"
         ),
         pytest.param({"end_s": 2.0}, id="no length"),
-        pytest.param({"subject_id": None}, id="nobody named"),
-        pytest.param({"apex_au": 99}, id="a unit nobody knows"),
+        pytest.param({"subject_id": None}, id="no subject"),
+        pytest.param({"apex_au": 99}, id="unknown unit"),
     ],
 )
-def test_odd_clips_are_shown_all_the_same(given: dict[str, Any]) -> None:
+def test_strip__incomplete_clips(given: dict[str, Any]) -> None:
     (one,) = shown(clip("ann", **given))
     assert len(one["frames"]) == 3
     rated = given.get("au", True) is True
@@ -79,7 +79,7 @@ def test_odd_clips_are_shown_all_the_same(given: dict[str, Any]) -> None:
     assert (one["unit"] is not None) == rated
 
 
-def test_everybody_comes_before_anybodys_second_and_the_strongest_first() -> None:
+def test_strips__order() -> None:
     names = [
         clip(f"{who}{number}", subject_id=who, apex_intensity=strength)
         for who, strengths in {
@@ -94,7 +94,7 @@ def test_everybody_comes_before_anybodys_second_and_the_strongest_first() -> Non
     assert shown() == shown(clip("ann", times=[], crops=[], au=[])) == []
 
 
-def test_the_report_shows_clips_where_the_release_has_any(home: Home, inputs: Inputs) -> None:
+def test_report__clips(home: Home, inputs: Inputs) -> None:
     given = inputs(home)
     plain = (releases.build(home, **given).path / "report.html").read_text()
     assert 'id="clips"' not in plain

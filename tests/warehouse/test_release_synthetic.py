@@ -1,4 +1,4 @@
-"""Made faces in a release: train only, no person, no vote, called what they are."""
+"""Synthetic faces in a release: train only, no person, no vote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FEAR = [0.0] * 6 + [0.75, 0.25]
 
 
 def made(home: Home, draw: Callable[..., np.ndarray], n: int = 4) -> pl.DataFrame:
-    """``n`` synthetic rows of the table ``synthetic_faces``: kept, relabelled, dropped, kept …"""
+    """Make ``n`` rows of ``synthetic_faces`` with alternating verdicts."""
     measured = [float("nan")] * len(ACTION_UNITS)
     measured[AU_INDEX[12]] = 0.9
     rows = [
@@ -52,9 +52,7 @@ def with_made(home: Home, given: dict[str, Any], rows: pl.DataFrame) -> dict[str
     return given | {"rows": pl.concat([given["rows"], found], how="diagonal_relaxed")}
 
 
-def test_kept_and_relabelled_enter_train_alone(
-    home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]
-) -> None:
+def test_synthetic__train_only(home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]) -> None:
     before = releases.build(home, **inputs(home))
     release = releases.build(home, **with_made(home, inputs(home), made(home, draw)))
     loaded = releases.load("faces", home=home)
@@ -82,7 +80,7 @@ def test_kept_and_relabelled_enter_train_alone(
     assert before.rows + 3 == release.rows
 
 
-def test_card_and_report_call_them_what_they_are(
+def test_synthetic__declared_on_pages(
     home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]
 ) -> None:
     release = releases.build(home, **with_made(home, inputs(home), made(home, draw)))
@@ -97,7 +95,7 @@ def test_card_and_report_call_them_what_they_are(
     units = {row["code"]: row for row in facts["summary"]["synthesis"]["units"]}
     assert units["AU12"]["made"] == 3
     assert facts["summary"]["subjects"] == 4
-    # Made faces are in train by rule; they do not count as a bad split.
+    # Synthetic faces are always in train. They do not count as a bad split.
     plain = releases.build(home, **inputs(home) | {"name": "plain"})
     assert (
         facts["summary"]["stratification"]
@@ -105,7 +103,7 @@ def test_card_and_report_call_them_what_they_are(
     )
 
 
-def test_a_made_face_that_repeats_a_test_face_stays_out(
+def test_synthetic__repeats_test_face(
     home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]
 ) -> None:
     releases.build(home, **inputs(home))
@@ -125,7 +123,7 @@ def test_a_made_face_that_repeats_a_test_face_stays_out(
         ({"crop": None}, "Rows without crop"),
     ],
 )
-def test_a_made_face_that_claims_a_person_is_refused(
+def test_synthetic__claims_subject(
     home: Home,
     inputs: Inputs,
     draw: Callable[..., np.ndarray],

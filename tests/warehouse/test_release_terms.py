@@ -1,4 +1,4 @@
-"""Consent and licences: who stays out, who is refused, and what the way out is."""
+"""Consent and licences: rows left out, rows refused, and the hint."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TODAY = date(2026, 6, 1)
         ("until 2026-13-01", None, "consent_unreadable"),
     ],
 )
-def test_a_statement_is_read(text: str | None, use: str | None, reason: str | None) -> None:
+def test_consent__parsed(text: str | None, use: str | None, reason: str | None) -> None:
     assert parse_consent(text).refusal(use=use, today=TODAY) == reason
 
 
@@ -52,7 +52,7 @@ def with_consent(given: dict[str, Any], **said: str) -> dict[str, Any]:
     return given | {"rows": given["rows"].with_columns(consent=text)}
 
 
-def test_who_does_not_consent_stays_out_with_the_votes(home: Home, inputs: Inputs) -> None:
+def test_consent__missing(home: Home, inputs: Inputs) -> None:
     given = with_consent(inputs(home), ann="yes until 2026-01-01", bob="withdrawn", cid="yes")
     release = releases.build(home, **given, today=TODAY)
     facts = releases.show(home, name="faces")
@@ -71,7 +71,7 @@ def test_who_does_not_consent_stays_out_with_the_votes(home: Home, inputs: Input
     assert "consent" not in kept
 
 
-def test_another_day_alone_makes_no_version_and_an_expiry_does(home: Home, inputs: Inputs) -> None:
+def test_consent__expiry(home: Home, inputs: Inputs) -> None:
     given = with_consent(inputs(home), ann="yes until 2026-06-30")
     assert releases.build(home, **given, today=TODAY).version == "v1"
     assert not releases.build(home, **given, today=date(2026, 6, 2)).created
@@ -88,9 +88,7 @@ def test_another_day_alone_makes_no_version_and_an_expiry_does(home: Home, input
         ("commercial", ["8 real faces under none stated", "6 real faces under CC-BY-NC-4.0"]),
     ],
 )
-def test_a_forbidden_use_is_refused_with_rows_and_way_out(
-    home: Home, inputs: Inputs, use: str, refused: list[str]
-) -> None:
+def test_use__forbidden(home: Home, inputs: Inputs, use: str, refused: list[str]) -> None:
     given = inputs(home)
     licence = {"ann": None, "bob": "CC-BY-NC-4.0"}
     given["rows"] = given["rows"].with_columns(
@@ -109,7 +107,7 @@ def test_a_forbidden_use_is_refused_with_rows_and_way_out(
     assert f"{use} use" in (release.path / "README.md").read_text()
 
 
-def test_weights_that_forbid_it_cannot_be_dropped(home: Home, inputs: Inputs) -> None:
+def test_use__forbidden_by_weights(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 2})
     given["facts"]["models"] = [
         {"name": "machine-risorius-0", "role": "rates faces", "licence": "research-only"}
@@ -125,7 +123,7 @@ def test_weights_that_forbid_it_cannot_be_dropped(home: Home, inputs: Inputs) ->
     assert json.dumps(summary["bound_by"]).count("machine-risorius-0") == 1
 
 
-def test_an_unknown_use_is_refused(home: Home, inputs: Inputs) -> None:
+def test_use__unknown(home: Home, inputs: Inputs) -> None:
     with pytest.raises(ReleaseError, match="not one of commercial, research"):
         releases.build(home, **inputs(home, {"ann": 2}), use="art")
 
@@ -140,7 +138,7 @@ def test_an_unknown_use_is_refused(home: Home, inputs: Inputs) -> None:
         ("my.package:rater", "unknown"),
     ],
 )
-def test_weights_are_in_the_register_or_unknown(name: str, licence: str) -> None:
+def test_model_licence__unknown(name: str, licence: str) -> None:
     assert model_terms(name).licence == licence
     assert terms(licence).name == licence
     assert permits(licence, "commercial") == (licence == "MIT")

@@ -1,4 +1,4 @@
-"""The fast road into a training loop: every face once, with its own label, from any worker."""
+"""Data loading for training: every face once, from any worker."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def whole(found: list[Any], name: str) -> np.ndarray:
     return torch.cat([batch[name] for batch in found]).numpy()
 
 
-def test_every_face_once_with_its_own_label(home: Home, many: dict[str, Any]) -> None:
+def test_loader__every_face_once(home: Home, many: dict[str, Any]) -> None:
     found = batches(home, batch_size=16)
     assert [len(batch["image"]) for batch in found] == [16, 16, 16, 12]
     assert found[0]["image"].dtype == torch.uint8
@@ -63,7 +63,7 @@ def test_every_face_once_with_its_own_label(home: Home, many: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_epochs_differ_and_a_seed_repeats(home: Home, many: dict[str, Any], workers: int) -> None:
+def test_loader__epochs_and_seed(home: Home, many: dict[str, Any], workers: int) -> None:
     options = {"batch_size": 8, "workers": workers}
     first = whole(batches(home, **options), "label")
     again = whole(batches(home, **options), "label")
@@ -76,17 +76,17 @@ def test_epochs_differ_and_a_seed_repeats(home: Home, many: dict[str, Any], work
     assert in_order == pytest.approx(rows["label_quality"].to_numpy(), abs=1e-6)
 
 
-def test_workers_that_outlive_an_epoch_see_the_next(home: Home, many: dict[str, Any]) -> None:
+def test_loader__persistent_workers(home: Home, many: dict[str, Any]) -> None:
     faces = releases.torch_dataset("faces", home=home, batch_size=8)
-    loader, told = faces.loader(workers=1), []
+    loader, epochs = faces.loader(workers=1), []
     for epoch in (0, 1, 0):
         faces.set_epoch(epoch)
-        told.append(whole(list(loader), "label"))
-    assert np.array_equal(told[0], told[2])
-    assert not np.array_equal(told[0], told[1])
+        epochs.append(whole(list(loader), "label"))
+    assert np.array_equal(epochs[0], epochs[2])
+    assert not np.array_equal(epochs[0], epochs[1])
 
 
-def test_options_decide_what_comes(home: Home, many: dict[str, Any]) -> None:
+def test_loader__options(home: Home, many: dict[str, Any]) -> None:
     (first, *_) = batches(home, size=24, gray=True, shuffle=False, batch_size=4)
     assert first["image"].shape == (4, 1, 24, 24)
     row = many["rows"].filter(pl.col("subject_id") == "ann").sort("face_id").to_dicts()[0]
@@ -104,9 +104,7 @@ def test_options_decide_what_comes(home: Home, many: dict[str, Any]) -> None:
     assert sum(len(batch["image"]) for batch in test) in (5, 6)
 
 
-def test_hard_labels_follow_the_column_and_ties_are_ignored(
-    home: Home, many: dict[str, Any]
-) -> None:
+def test_hard_labels__ties_ignored(home: Home, many: dict[str, Any]) -> None:
     soft = whole(batches(home), "label")
     hard = whole(batches(home, labels="hard"), "label")
     top = np.sort(soft, axis=1)
@@ -115,7 +113,7 @@ def test_hard_labels_follow_the_column_and_ties_are_ignored(
     assert 0 < tied.sum() < len(tied)
 
 
-def test_sampled_labels_follow_the_votes(home: Home, many: dict[str, Any]) -> None:
+def test_sampled_labels__follow_votes(home: Home, many: dict[str, Any]) -> None:
     soft = whole(batches(home, shuffle=False), "label")
     drawn = np.stack(
         [
@@ -128,7 +126,7 @@ def test_sampled_labels_follow_the_votes(home: Home, many: dict[str, Any]) -> No
     assert all(len(set(column)) > 1 for column in drawn.T[disputed])
 
 
-def test_sampling_gives_each_answer_its_share() -> None:
+def test_sampled_labels__shares() -> None:
     soft = np.array([[0.2, 0.5, 0.3, 0, 0, 0, 0, 0], [0] * 7 + [1.0], [np.nan] * 8])
     rng = np.random.default_rng(0)
     drawn = np.stack([sample_classes(soft, rng) for _ in range(4000)])
@@ -139,7 +137,7 @@ def test_sampling_gives_each_answer_its_share() -> None:
     assert set(drawn[:, 2]) == {-100}
 
 
-def test_a_label_outside_the_classes_is_nan(home: Home, inputs: Inputs) -> None:
+def test_labels__outside_classes(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 3})
     bare = pl.col("face_id") == "ann-0000-1"
     given["rows"] = given["rows"].with_columns(
@@ -154,7 +152,7 @@ def test_a_label_outside_the_classes_is_nan(home: Home, inputs: Inputs) -> None:
     assert batch["weight"].tolist() == [1.0] * 3
 
 
-def test_a_small_network_learns_from_soft_labels(home: Home, inputs: Inputs) -> None:
+def test_training__soft_labels(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 60})
     light = [float(media.load(home, key).mean()) for key in given["rows"]["crop"]]
     # What the raters say leans on how light the face is: something to be learned.
@@ -182,7 +180,7 @@ def test_a_small_network_learns_from_soft_labels(home: Home, inputs: Inputs) -> 
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_the_lines_on_the_card_train(home: Home, inputs: Inputs) -> None:
+def test_training__snippet_of_card(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 5})
     bare = pl.col("face_id") == "ann-0000-1"
     given["rows"] = given["rows"].with_columns(
@@ -210,15 +208,13 @@ def test_the_lines_on_the_card_train(home: Home, inputs: Inputs) -> None:
         ({"version": "v4"}, "only v1"),
     ],
 )
-def test_what_is_not_there_is_said(
-    home: Home, inputs: Inputs, options: dict[str, Any], says: str
-) -> None:
+def test_open__missing(home: Home, inputs: Inputs, options: dict[str, Any], says: str) -> None:
     releases.build(home, **inputs(home, {"ann": 2}))
     with pytest.raises(ReleaseError, match=says):
         releases.torch_dataset("faces", **{"home": home} | options)
 
 
-def test_pictures_of_two_sizes_need_one(
+def test_loader__two_image_sizes(
     home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]
 ) -> None:
     given = inputs(home, {"ann": 2})
@@ -232,7 +228,7 @@ def test_pictures_of_two_sizes_need_one(
     assert batches(home, size=48)[0]["image"].shape == (2, 3, 48, 48)
 
 
-def test_load_with_votes_gives_every_answer_behind_a_label(home: Home, inputs: Inputs) -> None:
+def test_load__with_votes(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 3, "bob": 1})
     releases.build(home, **given)
     asked = given["votes"].group_by("face_id").agg("rater_id", "expressions").to_dicts()

@@ -25,28 +25,28 @@ from warehouse.vocabulary import (
         *[(answer, answer) for answer in ANSWERS],
     ],
 )
-def test_usual_ways_of_writing_a_label_are_known(label: str, name: str) -> None:
+def test_expression__synonyms(label: str, name: str) -> None:
     assert canonical(label) == name
 
 
 @pytest.mark.parametrize("label", ["", "bored", "happyy", "0"])
-def test_an_unknown_label_lists_what_is_known(label: str) -> None:
+def test_expression__unknown(label: str) -> None:
     with pytest.raises(KeyError, match=r"neutral.*contempt"):
         canonical(label)
 
 
-def test_the_order_is_that_of_fer_plus() -> None:
+def test_expressions__fer_plus_order() -> None:
     order = "neutral happiness surprise sadness anger disgust fear contempt"
     assert " ".join(EXPRESSIONS) == order
 
 
-def test_each_action_unit_has_its_own_place() -> None:
+def test_action_units__unique_index() -> None:
     assert [AU_INDEX[unit.number] for unit in ACTION_UNITS] == list(range(len(ACTION_UNITS)))
     assert ACTION_UNITS[AU_INDEX[12]].code == "AU12"
     assert ACTION_UNITS[AU_INDEX[12]].name == "lip corner puller"
 
 
-def test_every_expression_has_a_prototype_of_known_units() -> None:
+def test_prototypes__known_units() -> None:
     assert tuple(PROTOTYPES) == EXPRESSIONS
     for asked in PROTOTYPES.values():
         assert set(asked) <= set(AU_INDEX)
@@ -54,7 +54,7 @@ def test_every_expression_has_a_prototype_of_known_units() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMPOUNDS))
-def test_a_compound_names_known_expressions_and_units_once(name: str) -> None:
+def test_compounds__known_names(name: str) -> None:
     compound = COMPOUNDS[name]
     assert set(compound.parts) <= set(EXPRESSIONS)
     assert len(compound.parts) == 2

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that serves bytes with ranges and marks, and breaks on demand."""
+"""Serve bytes with ranges and ETags on loopback; fail on demand."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def serving() -> Iterator[Served]:
                 self.close_connection = True
             self.wfile.write(rest)
 
-        def log_message(self, *told: object) -> None:
+        def log_message(self, *arguments: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     # A client that has seen enough hangs up: no news.
-    server.handle_error = lambda *told: None  # type: ignore[method-assign]
+    server.handle_error = lambda *arguments: None  # type: ignore[method-assign]
     served.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

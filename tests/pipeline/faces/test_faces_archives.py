@@ -1,4 +1,4 @@
-"""Archives, honest and not: what comes out, what is refused, and that nothing lands elsewhere."""
+"""Archives: extracted files, refusals, and no file outside the folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def below(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_files_come_out_with_their_folders_and_times(tmp_path: Path) -> None:
+def test_extract__folders_and_times(tmp_path: Path) -> None:
     path = packed(
         tmp_path / "x.zip",
         ("a.mp4", b"a"), ("day/b.mp4", b"b"), ("day\\c.mp4", b"c"), ("day/videos.csv", b"csv"),
@@ -65,7 +65,7 @@ def test_files_come_out_with_their_folders_and_times(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_bad_name_is_refused_and_the_rest_comes_out(tmp_path: Path, name: str, code: str) -> None:
+def test_extract__bad_name(tmp_path: Path, name: str, code: str) -> None:
     path = packed(tmp_path / "x.zip", ("good.mp4", b"good"), (name, b"evil"), ("z.mp4", b"z"))
     _, refused = unpack(path, tmp_path / "in" / "out")
     assert [reason.split(":")[0] for reason in refused.values()] == [code]
@@ -73,7 +73,7 @@ def test_a_bad_name_is_refused_and_the_rest_comes_out(tmp_path: Path, name: str,
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_a_link_is_no_file(tmp_path: Path) -> None:
+def test_extract__link(tmp_path: Path) -> None:
     path = packed(tmp_path / "x.zip", ("good.mp4", b"good"), links=("passwd.mp4",))
     _, refused = unpack(path, tmp_path / "out")
     assert refused["passwd.mp4"].startswith("no_file")
@@ -88,14 +88,14 @@ def test_a_link_is_no_file(tmp_path: Path) -> None:
         (ArchiveLimits(ratio=10**6, total_bytes=1 << 20), "bad_entry: too_large"),
     ],
 )
-def test_what_grows_too_much_is_refused(tmp_path: Path, limits: ArchiveLimits, code: str) -> None:
+def test_extract__too_large(tmp_path: Path, limits: ArchiveLimits, code: str) -> None:
     path = packed(tmp_path / "x.zip", ("bomb.mp4", bytes(8 << 20)), ("z.mp4", b"z"))
     _, refused = unpack(path, tmp_path / "out", limits=limits)
     assert refused["bomb.mp4"].startswith(code)
     assert below(tmp_path / "out") == {"z.mp4": b"z"}
 
 
-def test_a_head_that_lies_about_its_size_is_not_believed(tmp_path: Path) -> None:
+def test_extract__false_size_header(tmp_path: Path) -> None:
     data = bytearray(packed(tmp_path / "x.zip", ("liar.mp4", bytes(3 << 20))).read_bytes())
     size = (3 << 20).to_bytes(4, "little")
     assert data.count(size) == 2
@@ -105,7 +105,7 @@ def test_a_head_that_lies_about_its_size_is_not_believed(tmp_path: Path) -> None
     assert below(tmp_path / "out") == {}
 
 
-def test_damaged_and_encrypted_entries_cost_themselves_alone(tmp_path: Path) -> None:
+def test_extract__damaged_or_encrypted_entry(tmp_path: Path) -> None:
     body = bytes(range(256)) * 8
     path = packed(tmp_path / "x.zip", ("a.mp4", b"a"), ("secret.mp4", b"s"), ("hurt.mp4", body))
     data = bytearray(path.read_bytes())
@@ -132,7 +132,7 @@ def test_damaged_and_encrypted_entries_cost_themselves_alone(tmp_path: Path) -> 
         (lambda path: packed(path, *((f"{n}.mp4", b"") for n in range(6))), "too_many: 6"),
     ],
 )
-def test_an_archive_nobody_can_use_is_refused_whole(tmp_path: Path, make, code: str) -> None:
+def test_extract__unusable_archive(tmp_path: Path, make, code: str) -> None:
     path = tmp_path / "x.zip"
     make(path)
     with pytest.raises(MediaError, match=code):

@@ -1,4 +1,4 @@
-"""A video that ended its worker is not tried again in vain, and is as soon as that may help."""
+"""Retries of videos that ended their worker."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def footer(*outcomes: Exception, fingerprint: str = "f", limit_s: float | None =
     """Of a video's file after these outcomes, one run each."""
     found: dict[str, str] = {}
     for error in outcomes:
-        told = register.record_attempt(
+        attempt = register.record_attempt(
             error, footer=found, fingerprint=fingerprint, limit_s=limit_s
         )
-        found = {register.TRIED: told} if told else {}
+        found = {register.TRIED: attempt} if attempt else {}
     return found
 
 
@@ -49,14 +49,14 @@ def footer(*outcomes: Exception, fingerprint: str = "f", limit_s: float | None =
         pytest.param([MediaError("a", got="b", hint="c")] * 5, "f", 10.0, False, id="only raised"),
     ],
 )
-def test_who_is_tried_again(
+def test_is_hopeless__outcomes(
     outcomes: list[Exception], fingerprint: str, limit_s: float | None, spared: bool
 ) -> None:
     found = footer(*outcomes)
     assert register.is_hopeless(found, fingerprint=fingerprint, limit_s=limit_s) == spared
 
 
-def test_the_reason_says_what_helps() -> None:
+def test_failure_reason__hint() -> None:
     late = register.failure_reason(LATE, tried=footer(LATE)[register.TRIED])
     assert late.startswith("timeout: its worker was ended; allow it more time; ")
     assert "RISORIUS_VIDEO_LIMIT_S" in late
@@ -78,7 +78,7 @@ def home_with_photo(tmp_path: Path) -> Home:
     return home
 
 
-def told(home: Home) -> tuple[str, str | None]:
+def verdict_of(home: Home) -> tuple[str, str | None]:
     row = tables.read(home, "videos").row(0, named=True)
     return row["verdict"], row["reason"]
 
@@ -88,9 +88,7 @@ def dies(row: dict[str, Any], **_: Any) -> str:
     return row["uri"]
 
 
-def test_a_video_that_ended_its_worker_twice_is_left_until_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_faces__worker_killed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, options = home_with_photo(tmp_path), stage.FaceOptions(sample_fps=1.0)
     with monkeypatch.context() as broken:
         # Found by its name in a worker of its own: a decoder that kills the process.
@@ -98,18 +96,18 @@ def test_a_video_that_ended_its_worker_twice_is_left_until_asked(
         for _ in range(2):
             count = stage.find_faces(home, "b", options, workers=1, limit_s=60.0)
             assert count == stage.StageCount(done=1, skipped=0)
-            assert told(home)[0] == "failed"
-    assert "SIGKILL" in (told(home)[1] or "")
-    # It would do now, but nobody knows that.
+            assert verdict_of(home)[0] == "failed"
+    assert "SIGKILL" in (verdict_of(home)[1] or "")
+    # It would work now, but the register does not know that.
     again = stage.find_faces(home, "b", options, workers=1, limit_s=60.0)
     assert again == stage.StageCount(done=0, skipped=0, left=1)
     asked = stage.find_faces(home, "b", options, workers=1, limit_s=60.0, retry=True)
     assert asked.done == 1
-    assert told(home) == ("kept", None)
+    assert verdict_of(home) == ("kept", None)
     assert stage.find_faces(home, "b", options, workers=1).skipped == 1
 
 
-def test_a_new_measure_finds_faces_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint__quality_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = stage.FaceOptions().fingerprint
     monkeypatch.setattr(stage.quality, "VERSION", stage.quality.VERSION + 1)
     assert stage.FaceOptions().fingerprint != before

@@ -1,4 +1,4 @@
-"""No source of a batch goes without a row of its own."""
+"""Every source of a batch has a row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from warehouse.storage import tables
 from warehouse.storage.home import Home
 
 
-def test_copies_of_the_same_broken_bytes_keep_a_row_each(tmp_path: Path) -> None:
+def test_register__copies_of_broken_file(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
     folder = home.inbox / "b"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A video that takes too long is ended from outside, and says so."""
+"""A video over its time limit is stopped and reported."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from warehouse.storage.home import Home
         pytest.param(36_000.0, 20_000, 300 + 20 * 10, id="a header that lies"),
     ],
 )
-def test_patience_grows_with_what_is_there(
+def test_time_limit__grows_with_size(
     duration_s: float | None, size: int | None, seconds: float
 ) -> None:
     assert stage.time_limit({"duration_s": duration_s, "bytes": size}) == seconds
 
 
-def test_a_video_over_its_limit_has_failed(tmp_path: Path) -> None:
+def test_time_limit__exceeded(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
     folder = home.inbox / "b"
     folder.mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_a_video_over_its_limit_has_failed(tmp_path: Path) -> None:
     [(1, None, 8, 8), (2, None, 8, 4), (100, None, 8, 1), (100, 2, 8, 4), (1, 1, 1, 1),
      (0, None, 4, 4)],
 )  # fmt: skip
-def test_few_videos_use_every_core(
+def test_threads__few_videos(
     monkeypatch: pytest.MonkeyPatch, videos: int, workers: int | None, cores: int, threads: int
 ) -> None:
     monkeypatch.setattr(stage.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)

@@ -1,4 +1,4 @@
-"""What is measured of a face, and which reason a face is dropped for."""
+"""Quality measures of a face, and reasons for dropping it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a batch folder, what is said about it, and one row for each."""
+"""Sources of a batch folder, their sidecar values, and a row for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def listing(*lines: dict[str, object]) -> str:
     return "\n".join(json.dumps(line) for line in lines) + "\n"
 
 
-def test_files_and_names_are_listed_in_order_and_ours_are_not(tmp_path: Path) -> None:
+def test_sources__order_and_own_files(tmp_path: Path) -> None:
     write(
         tmp_path,
         b__mp4="b",
@@ -52,7 +52,7 @@ def test_files_and_names_are_listed_in_order_and_ours_are_not(tmp_path: Path) ->
     assert found[0].uri == str(tmp_path / "a.jpg")
 
 
-def test_files_by_reference_take_sidecar_values_by_name(tmp_path: Path) -> None:
+def test_sources__references(tmp_path: Path) -> None:
     away = tmp_path / "away"
     away.mkdir()
     (away / "x.mp4").touch()
@@ -71,7 +71,7 @@ def test_files_by_reference_take_sidecar_values_by_name(tmp_path: Path) -> None:
     assert y == Source("y.mp4", str(away / "y.mp4"), missing=True)
 
 
-def test_two_files_of_one_name_are_two_sources(tmp_path: Path) -> None:
+def test_sources__same_name_twice(tmp_path: Path) -> None:
     lines = [{"uri": f"/no/{side}/x.mp4", "file_name": "x.mp4"} for side in ("left", "right")]
     write(tmp_path, sources__jsonl=listing(*lines))
     assert [source.uri for source in list_sources(tmp_path)] == [
@@ -80,7 +80,7 @@ def test_two_files_of_one_name_are_two_sources(tmp_path: Path) -> None:
     ]
 
 
-def test_an_empty_or_absent_folder_has_no_sources(tmp_path: Path) -> None:
+def test_sources__empty_folder(tmp_path: Path) -> None:
     assert list_sources(tmp_path) == []
     assert list_sources(tmp_path / "absent") == []
 
@@ -100,15 +100,13 @@ def test_an_empty_or_absent_folder_has_no_sources(tmp_path: Path) -> None:
         ("sources.jsonl", b"\xff\xfe{}", "UTF-8"),
     ],
 )
-def test_a_sidecar_that_cannot_be_read_says_where(
-    tmp_path: Path, file: str, content: bytes, said: str
-) -> None:
+def test_sidecar__invalid(tmp_path: Path, file: str, content: bytes, said: str) -> None:
     (tmp_path / file).write_bytes(content)
     with pytest.raises(SettingsError, match=said):
         list_sources(tmp_path)
 
 
-def test_a_good_file_fills_the_whole_row(tmp_path: Path) -> None:
+def test_row__good_file(tmp_path: Path) -> None:
     path = media_files.video(tmp_path / "clip.mp4", frames=20, fps=10)
     row = describe(Source("clip.mp4", str(path), subject_id="ada", consent="written"), batch="b")
     digest = file_sha256(str(path))
@@ -122,7 +120,7 @@ def test_a_good_file_fills_the_whole_row(tmp_path: Path) -> None:
     assert set(row) == set(TABLES["videos"].columns)
 
 
-def test_every_trouble_is_a_verdict_with_a_whole_row(tmp_path: Path) -> None:
+def test_row__failures(tmp_path: Path) -> None:
     expected = media_files.damaged_batch(tmp_path)
     os.mkfifo(tmp_path / "pipe.mp4")
     rows = {source.file_name: describe(source, batch="b") for source in list_sources(tmp_path)}
@@ -138,7 +136,7 @@ def test_every_trouble_is_a_verdict_with_a_whole_row(tmp_path: Path) -> None:
     assert len({row["video_id"] for row in rows.values()}) == len(rows)
 
 
-def test_folders_below_are_looked_into_and_a_transcript_is_no_source(tmp_path: Path) -> None:
+def test_sources__subfolders_and_transcripts(tmp_path: Path) -> None:
     inner = tmp_path / "day" / "one"
     inner.mkdir(parents=True)
     (tmp_path / ".cache").mkdir()
@@ -157,7 +155,7 @@ def test_folders_below_are_looked_into_and_a_transcript_is_no_source(tmp_path: P
     ]  # fmt: skip
 
 
-def test_what_came_from_elsewhere_names_no_files_of_this_machine(tmp_path: Path) -> None:
+def test_sources__no_local_paths(tmp_path: Path) -> None:
     (tmp_path / "mine.mp4").touch()
     batch = tmp_path / "batch"
     folder = downloads.folder_of(batch, "/x.zip")

@@ -1,4 +1,4 @@
-"""Files from a real HTTP server and a real (local) object store, whole or not at all."""
+"""Downloads from an HTTP server and a local object store."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ def server() -> Iterator[Served]:
         yield served
 
 
-def test_what_is_unchanged_is_not_sent_again_and_what_changed_is(
-    server: Served, tmp_path: Path
-) -> None:
+def test_download__changed_and_unchanged(server: Served, tmp_path: Path) -> None:
     address = f"{server.url}/a/clip.mp4?token=secret"
     marks = fetch(address, tmp_path, {}, limits=QUICK)
     assert (tmp_path / "clip.mp4").read_bytes() == BYTES
@@ -37,22 +35,20 @@ def test_what_is_unchanged_is_not_sent_again_and_what_changed_is(
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_download_that_breaks_goes_on_where_it_was(
-    server: Served, tmp_path: Path, marked: bool
-) -> None:
+def test_download__resumed(server: Served, tmp_path: Path, marked: bool) -> None:
     server.marked = marked
     server.faults = [("cut", 3_000_000), ("status", 503)]
     fetch(f"{server.url}/a/clip.mp4", tmp_path, {}, limits=QUICK)
     assert (tmp_path / "clip.mp4").read_bytes() == BYTES
     _, span, status = server.asked[-1]
-    # Without a mark nobody knows whether the other half is of the same file: from the start.
+    # Without an ETag the other half may be of another file: start again.
     assert (status == 206) == marked
     assert (span is not None) == marked
     if span:
         assert 0 < int(span[6:-1]) <= 3_000_000
 
 
-def test_a_half_of_what_changed_meanwhile_is_not_used(server: Served, tmp_path: Path) -> None:
+def test_download__changed_while_partial(server: Served, tmp_path: Path) -> None:
     server.faults = [("cut", 3_000_000), ("status", 500), ("status", 500)]
     with pytest.raises(MediaError, match="unreachable: HTTP 500, 3 times"):
         fetch(f"{server.url}/a/clip.mp4", tmp_path, {}, limits=QUICK)
@@ -71,7 +67,7 @@ def test_a_half_of_what_changed_meanwhile_is_not_used(server: Served, tmp_path: 
         ([], FetchLimits(file_bytes=1000, attempts=2, pause_s=0.01), "too_large", 1),
     ],
 )
-def test_what_cannot_be_had_says_why_and_no_secret(
+def test_download__failure_reason_masked(
     server: Served,
     tmp_path: Path,
     faults: list[tuple[str, int]],
@@ -89,7 +85,7 @@ def test_what_cannot_be_had_says_why_and_no_secret(
     assert (tmp_path / "clip.mp4").read_bytes() == b"what was there"
 
 
-def test_a_server_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
+def test_download__server_unreachable(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="unreachable: ConnectError, 3 times"):
         fetch("http://127.0.0.1:9/clip.mp4", tmp_path, {}, limits=QUICK)
 
@@ -104,7 +100,7 @@ def test_a_server_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
         ("https://host/.hidden", "hidden"),
     ],
 )
-def test_a_name_from_an_address_is_a_file_name(address: str, name: str) -> None:
+def test_file_name__from_url(address: str, name: str) -> None:
     assert name_of(address) == name
 
 
@@ -112,12 +108,12 @@ def test_a_name_from_an_address_is_a_file_name(address: str, name: str) -> None:
     ("text", "is_one"),
     [("https://a/b", True), ("s3://a/b", True), ("/a/b", False), ("c:/a", False), ("a//b", False)],
 )
-def test_addresses_are_told_from_paths(text: str, is_one: bool) -> None:
+def test_is_url__paths(text: str, is_one: bool) -> None:
     assert is_address(text) == is_one
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "zip://a::https://b/c", "nonsense://a"])
-def test_addresses_of_no_store_are_refused(tmp_path: Path, address: str) -> None:
+def test_object_store__invalid_url(tmp_path: Path, address: str) -> None:
     with pytest.raises(MediaError, match="unreachable"):
         fetch(address, tmp_path, {}, limits=QUICK)
 
@@ -142,9 +138,7 @@ def bucket() -> Iterator[tuple[object, str]]:
         server.stop()
 
 
-def test_one_file_or_all_below_an_address_of_an_object_store(
-    bucket: tuple[object, str], tmp_path: Path
-) -> None:
+def test_object_store__file_or_prefix(bucket: tuple[object, str], tmp_path: Path) -> None:
     client, url = bucket
     for key, body in (("day/a.mp4", b"a"), ("day/in/b.mp4", b"b"), ("day/.c.mp4", b"hidden")):
         client.put_object(Bucket="films", Key=key, Body=body)  # type: ignore[attr-defined]
@@ -175,7 +169,7 @@ def test_one_file_or_all_below_an_address_of_an_object_store(
         ("/big", FetchLimits(files=1, attempts=2, pause_s=0.01), "too_large: 2 files"),
     ],
 )
-def test_what_a_store_does_not_give_says_why(
+def test_object_store__failure_reason(
     bucket: tuple[object, str], tmp_path: Path, key: str, limits: FetchLimits, said: str
 ) -> None:
     client, url = bucket

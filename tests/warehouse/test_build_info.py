@@ -1,4 +1,4 @@
-"""Where numbers come from: the commit of this checkout, and the hardware without a name."""
+"""Commit of this checkout, and hardware without host name."""
 
 from __future__ import annotations
 
@@ -39,23 +39,19 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.param("new.txt", "", id="a file git does not know"),
     ],
 )
-def test_the_commit_and_whether_the_code_is_that_of_it(
-    checkout: Path, changed: str | None, mark: str
-) -> None:
+def test_revision__commit_and_changes(checkout: Path, changed: str | None, mark: str) -> None:
     if changed:
         (checkout / changed).write_text("2")
     assert build_info.revision() == git(checkout, "rev-parse", "--short=12", "HEAD") + mark
 
 
-def test_outside_of_a_checkout_nobody_knows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_revision__no_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_info, "__file__", str(tmp_path / "build_info.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert build_info.revision() == "unknown"
 
 
-def test_hardware_tells_cores_and_no_host() -> None:
+def test_hardware__no_host_name() -> None:
     import socket
 
     said = build_info.hardware()

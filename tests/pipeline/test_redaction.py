@@ -1,4 +1,4 @@
-"""What Dagster keeps of a failure: enough to mend it, and no secret."""
+"""Failures recorded by Dagster: enough to fix them, and no secret."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def planted_in(folder: Path) -> list[str]:
     ]
 
 
-def test_a_rater_that_fails_leaves_its_type_and_line_and_no_secret(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_event_log__rater_failure_masked(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     people_home(home)
     monkeypatch.setenv("RISORIUS_RATER", "planted_plugin:rate")
     with open_instance(home) as instance:
@@ -106,7 +104,7 @@ def test_a_rater_that_fails_leaves_its_type_and_line_and_no_secret(
     assert "asking with ***" in "".join(path.read_text() for path in printed)
 
 
-def test_a_detector_that_fails_leaves_no_secret(
+def test_event_log__detector_failure_masked(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home.inbox / "day").mkdir(parents=True)
@@ -120,8 +118,8 @@ def test_a_detector_that_fails_leaves_no_secret(
     assert planted_in(home.root) == []
 
 
-def test_what_a_sensor_raises_is_masked_and_the_name_of_a_batch_is_not(home: Home) -> None:
-    told = SerializableErrorInfo(f"no {WORDS['token']}", [f"  {WORDS['value']}\n"], "KeyError")
+def test_event_log__sensor_failure_masked(home: Home) -> None:
+    failure = SerializableErrorInfo(f"no {WORDS['token']}", [f"  {WORDS['value']}\n"], "KeyError")
     batch = "0123456789abcdef0123456789abcdef01234567"  # shaped like a token
     with open_instance(home) as instance:
         instance.create_tick(
@@ -131,7 +129,7 @@ def test_what_a_sensor_raises_is_masked_and_the_name_of_a_batch_is_not(home: Hom
                 instigator_type=InstigatorType.SENSOR,
                 status=TickStatus.FAILURE,
                 timestamp=1.0,
-                error=told,
+                error=failure,
                 selector_id="selector",
             )
         )
@@ -147,9 +145,7 @@ def test_what_a_sensor_raises_is_masked_and_the_name_of_a_batch_is_not(home: Hom
     assert planted_in(home.root) == []
 
 
-def test_the_console_is_told_of_a_failure_without_secrets(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_console__failure_masked(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     from pipeline.definitions import defs
 
     console = defs.resolve_job_def("ingest").loggers["console"]

@@ -1,4 +1,4 @@
-"""Scores of predictions, terms judged anew, and copies for tools that read no Parquet."""
+"""Evaluation of predictions, terms of old versions, and exports."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def shares(*classes: int | None) -> np.ndarray:
         (shares(0, None), shares(0, 3), {"accuracy": 1, "n": 1, "n_hard": 1}),
     ],
 )  # fmt: skip
-def test_scores_worked_out_by_hand(
+def test_evaluate__hand_computed(
     soft: np.ndarray, predicted: np.ndarray, wanted: dict[str, float]
 ) -> None:
     found = releases.evaluate(soft, predicted)
     assert {name: found[name] for name in wanted} == pytest.approx(wanted)
 
 
-def test_ties_count_in_the_soft_view_alone() -> None:
+def test_evaluate__ties() -> None:
     tied = np.array([[0.5, 0.5] + [0.0] * 6])
     found = releases.evaluate(tied, np.full((1, 8), 1 / 8))
     assert (found["n"], found["n_hard"]) == (1, 0)
@@ -60,7 +60,7 @@ def test_ties_count_in_the_soft_view_alone() -> None:
         releases.evaluate(tied, np.zeros((2, 8)))
 
 
-def test_terms_corrected_since_count(
+def test_breaches__licence_corrected(
     home: Home, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = inputs(home, {"ann": 3, "bob": 2})
@@ -80,32 +80,28 @@ def test_terms_corrected_since_count(
             assert releases.breaches(free.path) == []
 
 
-def test_a_plain_folder_holds_every_face_and_column(
-    home: Home, inputs: Inputs, tmp_path: Path
-) -> None:
+def test_export__imagefolder(home: Home, inputs: Inputs, tmp_path: Path) -> None:
     given = inputs(home, {"ann": 6, "bob": 4, "cid": 3})
     made = releases.build(home, **given)
     counts = releases.export(home, name="faces", to=tmp_path / "out")
     assert sum(counts.values()) == made.rows
     keys = dict(given["rows"].select("face_id", "crop").iter_rows())
-    told = {}
+    exported = {}
     for split in counts:
         for text in (tmp_path / "out" / split / "metadata.jsonl").read_text().splitlines():
             row = json.loads(text)
-            told[row["face_id"]] = row
+            exported[row["face_id"]] = row
             data = (tmp_path / "out" / split / row["file_name"]).read_bytes()
             assert data == media.path_of(home, keys[row["face_id"]]).read_bytes()
-    assert told.keys() == keys.keys()
+    assert exported.keys() == keys.keys()
     soft = given["rows"].row(0, named=True)
-    assert told[soft["face_id"]]["soft_label"] == pytest.approx(soft["soft_label"])
-    assert {row["expression"] for row in told.values()} <= {*EXPRESSIONS, None}
+    assert exported[soft["face_id"]]["soft_label"] == pytest.approx(soft["soft_label"])
+    assert {row["expression"] for row in exported.values()} <= {*EXPRESSIONS, None}
     with pytest.raises(ReleaseError, match="new or empty"):
         releases.export(home, name="faces", to=tmp_path / "out")
 
 
-def test_webdataset_pairs_pictures_and_labels_in_shards(
-    home: Home, inputs: Inputs, tmp_path: Path
-) -> None:
+def test_export__webdataset(home: Home, inputs: Inputs, tmp_path: Path) -> None:
     given = inputs(home, {"ann": 9, "bob": 2, "cid": 2})
     given["rows"] = given["rows"].with_columns(face_id="f." + pl.col("face_id"))
     given["votes"] = given["votes"].with_columns(face_id="f." + pl.col("face_id"))

@@ -1,4 +1,4 @@
-"""Where Label Studio is told to get pictures from, by settings; addresses of both kinds."""
+"""Media source of Label Studio by settings; URLs of both kinds."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("memory://faces/home", ELSEWHERE, Folder),
     ],
 )
-def test_the_bucket_is_read_where_home_and_server_are_elsewhere_or_a_setting_says_so(
-    home: str, given: dict[str, Any], kind: type
-) -> None:
+def test_media_source__bucket_or_files(home: str, given: dict[str, Any], kind: type) -> None:
     assert isinstance(source_of(settings.load(home=home, **given)), kind)
 
 
@@ -82,20 +80,18 @@ def test_the_bucket_is_read_where_home_and_server_are_elsewhere_or_a_setting_say
         ),
     ],
 )  # fmt: skip
-def test_what_the_server_is_told_of_the_bucket(
-    url: str, given: dict[str, Any], wanted: Bucket
-) -> None:
+def test_media_source__bucket_options(url: str, given: dict[str, Any], wanted: Bucket) -> None:
     assert source_of(settings.load(home=url, **ELSEWHERE, **given)) == wanted
 
 
-def test_amazons_own_store_is_named_by_its_region_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_media_source__aws_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     found = source_of(settings.load(home="s3://faces/a", **ELSEWHERE))
     assert found == Bucket("faces", "a/media/", None, "eu-central-1")
 
 
-def test_the_pipelines_own_keys_never_go_to_the_server() -> None:
+def test_media_source__pipeline_keys_not_sent() -> None:
     found = source_of(settings.load(home="s3://faces/a", **ELSEWHERE))
     assert isinstance(found, Bucket)
     assert (found.key, found.secret) == ("", "")
@@ -110,12 +106,12 @@ def test_the_pipelines_own_keys_never_go_to_the_server() -> None:
         ("s3://faces/home", ELSEWHERE | {"studio_s3_secret": "x"}, "RISORIUS_STUDIO_S3_KEY"),
     ],
 )
-def test_what_cannot_be_is_refused(home: str, given: dict[str, Any], named: str) -> None:
+def test_media_source__invalid_settings(home: str, given: dict[str, Any], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         source_of(settings.load(home=home, **given))
 
 
-def test_keys_show_nowhere() -> None:
+def test_media_source__keys_hidden() -> None:
     found = settings.load(home="s3://faces/a", **ELSEWHERE, **PAIR)
     assert "reads-media-only" not in f"{found!r} {found.model_dump()} {source_of(found)!r}"
 
@@ -136,11 +132,11 @@ HERE, THERE = Bucket("faces", "a/media/"), Bucket("other", "media/")
         ("s3://faces/a/tables/x.parquet", None),
     ],
 )
-def test_a_key_is_found_behind_its_address(address: str, key: str | None) -> None:
+def test_media_key__from_url(address: str, key: str | None) -> None:
     assert key_of(address) == key
 
 
-def test_only_addresses_move_and_only_those_that_are_elsewhere() -> None:
+def test_media_urls__only_outdated_change() -> None:
     rest = {"face_id": "f", "reason": "coverage", "context": "", "order_1": 5}
     old = rest | {"crop": FOLDER.address(CROP), "clip": HERE.address("clips/v.webm")}
     assert new_addresses(old, HERE) == {"crop": HERE.address(CROP)}
@@ -157,7 +153,7 @@ def test_only_addresses_move_and_only_those_that_are_elsewhere() -> None:
     assert new_addresses(old | {"crop": "https://example.org/x.png"}, HERE) == {}
 
 
-def test_drawings_of_a_guide_move_and_its_words_stay() -> None:
+def test_media_urls__guide_images() -> None:
     local = '<b>d=guide/x</b><img src="/data/local-files/?d=guide/fear.svg" alt=""/> no hats'
     there = guide_for(local, HERE, 7)
     assert f'src="{HERE.page_address("guide/fear.svg", 7)}"' in there

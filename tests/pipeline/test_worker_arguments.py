@@ -1,4 +1,4 @@
-"""What a function takes along to a worker: told in a few words, loaded where it arrives."""
+"""Arguments sent to a worker: small when pickled, loaded there."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def sent(thing: object) -> object:
     return pickle.loads(data)
 
 
-def test_a_home_of_this_machine_travels_as_its_folder(tmp_path: Path) -> None:
+def test_pickle__local_home(tmp_path: Path) -> None:
     assert sent(Home.at(tmp_path)) == Home.at(tmp_path)
 
 
-def test_a_shared_home_travels_as_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pickle__shared_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def at(url: Path) -> Home:
         return Home(tmp_path / "there" / str(url).replace("/", "-"))
 
@@ -41,8 +41,8 @@ def test_a_shared_home_travels_as_its_url(tmp_path: Path, monkeypatch: pytest.Mo
     assert home.__reduce__()[0](*home.__reduce__()[1]).root.parent == tmp_path / "there"
 
 
-@pytest.mark.parametrize("name", ["default", "judge", "tests.pipeline.test_travelling:grey"])
-def test_a_rater_travels_as_its_name_and_says_the_same(name: str) -> None:
+@pytest.mark.parametrize("name", ["default", "judge", "tests.pipeline.test_worker_arguments:grey"])
+def test_pickle__rater(name: str) -> None:
     rater = raters.load(name)
     there = sent(rater)
     crops = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
@@ -62,7 +62,7 @@ def grey(faces: np.ndarray) -> raters.Ratings:
     )
 
 
-def test_a_way_of_drawing_travels_without_its_networks(tmp_path: Path) -> None:
+def test_pickle__generator_without_networks(tmp_path: Path) -> None:
     maker = FaceGenerator(name=str(tmp_path), num_inference_steps=2, guidance_scale=3.5)
     maker._loaded["pipeline"] = bytes(10_000)
     there = sent(maker)
@@ -74,9 +74,7 @@ def broken(video: pl.DataFrame, **_: object) -> int:
     raise ValueError("no")
 
 
-def test_rating_over_workers_writes_what_rating_here_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rate__workers_match_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = []
     for name, each in (("here", None), ("workers", partial(map_items, workers=2))):
         home = Home.at(tmp_path / name)

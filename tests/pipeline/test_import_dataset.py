@@ -20,7 +20,7 @@ from warehouse.storage.home import Home
 
 
 def dataset(folder: Path) -> Path:
-    """Three frames of a man, one of them twice; a group photo; a picture of nobody."""
+    """Write frames of a man, one twice, a group photo and an empty picture."""
     folder.mkdir()
     with av.open(str(CARPHONE)) as container:
         frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
@@ -28,11 +28,11 @@ def dataset(folder: Path) -> Path:
         cv2.imwrite(str(folder / f"man{number}.png"), frames[number])
     (folder / "copy.png").write_bytes((folder / "man0.png").read_bytes())
     (folder / "group.jpg").write_bytes(SIX_PEOPLE.read_bytes())
-    cv2.imwrite(str(folder / "nobody.png"), pattern(0)[:, :, ::-1])
+    cv2.imwrite(str(folder / "empty.png"), pattern(0)[:, :, ::-1])
     cv2.imwrite(str(folder / "unnamed.png"), frames[60])
     write(folder, ("man0.png", {"happy": 2, "neutral": 1}), ("man40.png", {"sad": 3}),
           ("man80.png", {"fear": 1}), ("copy.png", {"happy": 1}), ("group.jpg", {"joy": 4}),
-          ("nobody.png", {"NF": 2}), ("absent.png", {"anger": 1}))  # fmt: skip
+          ("empty.png", {"NF": 2}), ("absent.png", {"anger": 1}))  # fmt: skip
     return folder
 
 
@@ -50,9 +50,9 @@ def imported(
     return Home.at(home), folder, import_dataset.run(load(home=home, workers=1), str(folder))
 
 
-def test_every_picture_and_every_vote_is_accounted_for(imported) -> None:
-    home, _, told = imported
-    facts = told.facts
+def test_import__counts(imported) -> None:
+    home, _, result = imported
+    facts = result.facts
     assert (facts["batch"], facts["votes"], facts["new"]) == ("my-set", 15, 15)
     assert (facts["votes on kept faces"], facts["votes on pictures without a kept face"]) == (12, 3)
     assert facts["pictures without a vote"] == 1
@@ -60,10 +60,10 @@ def test_every_picture_and_every_vote_is_accounted_for(imported) -> None:
     assert videos.height == 8
     assert videos["source"].unique().to_list() == ["imported"]
     reasons = {row["file"]: row["reason"].split(":")[0] for row in facts["mishaps"]}
-    assert reasons == {"absent.png": "missing", "man0.png": "duplicate", "nobody.png": "no_face"}
+    assert reasons == {"absent.png": "missing", "man0.png": "duplicate", "empty.png": "no_face"}
 
 
-def test_labels_are_those_of_the_votes_and_curated_as_imported(imported) -> None:
+def test_import__labels_from_votes(imported) -> None:
     home, *_ = imported
     labels = views.query(
         home,
@@ -81,7 +81,7 @@ def test_labels_are_those_of_the_votes_and_curated_as_imported(imported) -> None
     assert raters.str.contains(r"^person-seat-0\d-[0-9a-f]{8}$").all()
 
 
-def test_audits_judge_what_was_imported(imported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import__audits(imported, monkeypatch: pytest.MonkeyPatch) -> None:
     home, *_ = imported
     monkeypatch.setenv("RISORIUS_HOME", str(home.root))
     monkeypatch.setenv("RISORIUS_AUDIT_LABEL_NOISE", "0.6")
@@ -99,12 +99,12 @@ def test_audits_judge_what_was_imported(imported, monkeypatch: pytest.MonkeyPatc
         thresholds()
 
 
-def test_again_changes_nothing_and_new_metadata_becomes_events(imported) -> None:
-    home, folder, told = imported
+def test_import__repeated(imported) -> None:
+    home, folder, result = imported
     said = import_dataset.metadata.read(folder)
     before = tables.read(home, "annotations").height
     events, on_faces = import_dataset.record(home, folder, said, batch="my-set")
-    assert (events.height, on_faces) == (0, told.counts["votes on kept faces"])
+    assert (events.height, on_faces) == (0, result.counts["votes on kept faces"])
     write(folder, ("man0.png", {"happy": 2, "neutral": 1}), ("man40.png", {"sad": 2, "fear": 1}))
     said = import_dataset.metadata.read(folder)
     events, _ = import_dataset.record(home, folder, said, batch="my-set")
@@ -118,7 +118,7 @@ def test_again_changes_nothing_and_new_metadata_becomes_events(imported) -> None
     assert again.height == 0
 
 
-def test_enlisting_twice_is_enlisting_once_and_foreign_batches_are_left_alone(imported) -> None:
+def test_import__copies_into_batch_once(imported) -> None:
     home, folder, _ = imported
     listing = home.inbox / "my-set" / "sources.jsonl"
     before = listing.read_text()
@@ -133,16 +133,16 @@ def test_enlisting_twice_is_enlisting_once_and_foreign_batches_are_left_alone(im
 
 
 @pytest.mark.parametrize("rater", ["ada@example.org", "Ada Lovelace"])
-def test_no_rater_is_shown_by_name(tmp_path: Path, rater: str) -> None:
+def test_import__pseudonyms(tmp_path: Path, rater: str) -> None:
     home = Home.at(tmp_path / "home")
     (tmp_path / "metadata.csv").write_text(f"file_name,rater_id,label\na.png,{rater},fear\n")
     said = import_dataset.metadata.read(tmp_path)
     import_dataset.record(home, tmp_path, said, batch="b")
-    told = tables.read(home, "annotations")
-    assert rater not in str(told.to_dicts())
-    assert told["rater_id"].str.contains(r"^person-[0-9a-f]{8}$").all()
+    stored = tables.read(home, "annotations")
+    assert rater not in str(stored.to_dicts())
+    assert stored["rater_id"].str.contains(r"^person-[0-9a-f]{8}$").all()
 
 
-def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_import__missing_folder(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="not a folder"):
-        import_dataset.run(load(home=tmp_path), str(tmp_path / "nowhere"))
+        import_dataset.run(load(home=tmp_path), str(tmp_path / "missing"))

@@ -1,4 +1,4 @@
-"""What the pipeline adds to a release: chains of near pairs, and the runs behind a row."""
+"""Near-duplicate groups of a release, and the runs behind a row."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def unlabelled(home: Home, face: str) -> None:
     tables.write(home, "soft_labels", rows, part="current")
 
 
-def test_faces_near_a_third_that_is_not_released_are_one_group(home: Home) -> None:
+def test_groups__linked_by_unreleased_face(home: Home) -> None:
     hashed(home, HASHES)
     unlabelled(home, BOB)
     rows = release_inputs.rows(home)
@@ -61,25 +61,25 @@ def test_faces_near_a_third_that_is_not_released_are_one_group(home: Home) -> No
     assert "near_group" not in (made.path / "README.md").read_text()
 
 
-def test_a_face_near_none_that_is_released_stands_alone(home: Home) -> None:
+def test_groups__no_released_neighbour(home: Home) -> None:
     hashed(home, {ANN: HASHES[ANN], BOB: HASHES[BOB]})
     unlabelled(home, BOB)
     assert release_inputs.rows(home)["near_group"].null_count() == release_inputs.rows(home).height
 
 
-def test_the_run_that_made_a_version_is_told(home: Home) -> None:
+def test_trace__run_of_version(home: Home) -> None:
     settings = Settings(home=home.root)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         first = runs.materialize(home, "release_create")["release"]
         again = runs.materialize(home, "release_create")["release"]
         assert (first["created"], again["created"]) == (True, False)
-        told = trace(settings, version="latest", face=ANN)
+        found = trace(settings, version="latest", face=ANN)
         instance = open_instance(home)
         found, made = instance.get_runs()
     assert made.run_id != found.run_id
-    assert told["runs"] == {"release": made.run_id}
-    assert [model["name"] for model in told["models"]] == ["centerface"]
+    assert found["runs"] == {"release": made.run_id}
+    assert [model["name"] for model in found["models"]] == ["centerface"]
     # Made by a script, without a run.
     release(home, name="other")
     assert (
@@ -88,14 +88,12 @@ def test_the_run_that_made_a_version_is_told(home: Home) -> None:
     )
 
 
-def test_the_check_stops_what_the_register_forbids_by_now(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_terms_check__licence_changed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     release_inputs.create(Settings(home=home.root, release_use="commercial"))
     monkeypatch.setenv("RISORIUS_HOME", str(home.root))
     assert release_terms_allow_its_use(Workplace()).passed
     stricter = replace(LICENCES["mit"], commercial=False)
     monkeypatch.setitem(LICENCES, "mit", stricter)
-    told = release_terms_allow_its_use(Workplace())
-    assert not told.passed
-    assert "MIT of 18 by centerface" in told.metadata["breaches"].value
+    result = release_terms_allow_its_use(Workplace())
+    assert not result.passed
+    assert "MIT of 18 by centerface" in result.metadata["breaches"].value

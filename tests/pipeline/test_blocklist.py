@@ -1,4 +1,4 @@
-"""Files of people who were forgotten, named again: a verdict, no face, no id; until they return."""
+"""Files of erased subjects, ingested again: a verdict, no face, no id."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def taken_in(home: Home, folder: Path, *, batch: str = "one") -> dict[str, dict]
     return {Path(row["uri"]).name: row for row in rows}
 
 
-def test_named_again_they_are_refused_and_nothing_is_read(home: Home, tmp_path: Path) -> None:
+def test_ingest__erased_subject_refused(home: Home, tmp_path: Path) -> None:
     folder = clips(tmp_path, mine="ann", silent="ann", other="bob")
     before = taken_in(home, folder)
     assert {row["verdict"] for row in before.values()} == {"kept"}
@@ -70,7 +70,7 @@ def test_named_again_they_are_refused_and_nothing_is_read(home: Home, tmp_path: 
     assert sum(row[3] for row in stages) == 3
 
 
-def test_a_second_look_changes_nothing_and_a_return_reads_them(home: Home, tmp_path: Path) -> None:
+def test_ingest__erased_subject_returns(home: Home, tmp_path: Path) -> None:
     folder = clips(tmp_path, mine="ann", other="bob")
     digest = file_sha256(str(folder / "mine.png"))
     taken_in(home, folder)
@@ -83,7 +83,7 @@ def test_a_second_look_changes_nothing_and_a_return_reads_them(home: Home, tmp_p
     assert (back["verdict"], back["sha256"], back["subject_id"]) == ("kept", digest, "ann")
 
 
-def test_killed_between_the_two_rows_the_next_run_leaves_one(home: Home, tmp_path: Path) -> None:
+def test_ingest__killed_between_rows(home: Home, tmp_path: Path) -> None:
     folder = clips(tmp_path, mine="ann", other="bob")
     taken_in(home, folder)
     (kept,) = (row for row in tables.read(home, "videos").to_dicts() if "mine" in row["uri"])
@@ -95,7 +95,7 @@ def test_killed_between_the_two_rows_the_next_run_leaves_one(home: Home, tmp_pat
     assert len(taken_in(home, folder)) == 2
 
 
-def test_a_file_that_shows_somebody_else_after_all_is_taken(home: Home, tmp_path: Path) -> None:
+def test_ingest__file_of_another_subject(home: Home, tmp_path: Path) -> None:
     folder = clips(tmp_path, mine="ann", wrong="bob")
     taken_in(home, folder)
     erase.forget(home, "subject", "ann")
@@ -107,7 +107,7 @@ def test_a_file_that_shows_somebody_else_after_all_is_taken(home: Home, tmp_path
     assert rows["wrong.png"]["reason"] is None or "duplicate" in rows["wrong.png"]["reason"]
 
 
-def test_a_shared_video_keeps_the_others_and_is_never_searched_again(home: Home) -> None:
+def test_ingest__shared_video(home: Home) -> None:
     people_home(home)
     video = video_id("mix-e")
     rows = tables.read(home, "videos").filter(pl.col("video_id") == video)
@@ -117,7 +117,7 @@ def test_a_shared_video_keeps_the_others_and_is_never_searched_again(home: Home)
     others = tables.read(home, "faces").filter(pl.col("video_id") == video)
     assert others.height > 0
     assert blocklist.refuse(home, "day") == 0
-    # Other settings would look for faces anew, and find who left.
+    # Other settings would detect faces again, and find the erased subject.
     changed = stage.FaceOptions(sample_fps=1.0)
     assert stage.find_faces(home, "day", changed).done == 0
     now = tables.read(home, "faces").filter(pl.col("video_id") == video)

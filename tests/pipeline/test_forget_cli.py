@@ -1,4 +1,4 @@
-"""``risorius forget`` and ``release diff`` at a shell, on a home that no server has touched."""
+"""Commands ``forget`` and ``release diff`` without a server."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def run(home: Home, *words: str, said: str | None = None) -> subprocess.Complete
 
 
 @pytest.mark.parametrize("words", [(), ("--subject", "ann", "--video", "x")])
-def test_one_of_the_two_is_needed(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_forget_command__needs_one_argument(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = run(Home.at(tmp_path), "forget", *words)
     assert done.returncode == 2
     assert "either --subject or --video" in done.stderr
 
 
-def test_it_asks_first_and_then_proves_it(tmp_path: Path) -> None:
+def test_forget_command__confirms_and_verifies(tmp_path: Path) -> None:
     home = people_home(Home.at(tmp_path / "home"))
     release(home)
     planned = json.loads(run(home, "forget", "--subject", "ann", "--dry-run", "--json").stdout)
@@ -40,9 +40,9 @@ def test_it_asks_first_and_then_proves_it(tmp_path: Path) -> None:
     assert [one.version for one in releases.list_releases(home)] == ["v1"]
     done = run(home, "forget", "--subject", "ann", "--yes", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["proved"] is True
-    assert told["releases"] == {"faces v1": "v1.1"}
+    report = json.loads(done.stdout)
+    assert report["proved"] is True
+    assert report["releases"] == {"faces v1": "v1.1"}
     again = run(home, "forget", "--subject", "ann", "--yes")
     assert (again.returncode, "forgotten on" in again.stderr) == (1, True)
     compared = run(home, "release", "diff", "v1", "v1.1")
