@@ -1,4 +1,4 @@
-"""Headless Chromium for tests that look at pages; offline but for loopback."""
+"""Headless Chromium for tests of pages; offline except for loopback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PATIENCE_S = 60
 
 
 def programs() -> tuple[str, str]:
-    """Paths of Chromium and its driver; skips the test where either is not installed."""
+    """Return the paths of Chromium and its driver, or skip the test."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     driver = shutil.which("chromedriver")
     if not browser or not driver:
@@ -96,7 +96,9 @@ def shot(
     width: int = 1440,
     height: int = 1000,
 ) -> list[str]:
-    """Open ``url``, wait for the CSS selector ``wait_for``, save a PNG; the console's errors.
+    """Open ``url``, wait for a CSS selector, save a PNG; return errors.
+
+    The errors are those of the browser's console.
 
     Args:
         login: e-mail and password of Label Studio at the same address.

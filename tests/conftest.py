@@ -26,7 +26,7 @@ def no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several workers, one of them runs a whole file, or a whole folder with one server."""
+    """Run a whole file, or a folder with one server, on one worker."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByServer(LoadScopeScheduling):

@@ -24,7 +24,10 @@ SIX_PEOPLE = package_file("insightface", "data/images/t1.jpg")
 
 
 def pattern(index: int, *, height: int = 120, width: int = 160) -> np.ndarray:
-    """A picture without a face, brighter on its left half; ``index`` moves a bar."""
+    """Draw a picture without a face, brighter on its left half.
+
+    ``index`` moves a bar.
+    """
     image = np.full((height, width, 3), 60, dtype=np.uint8)
     image[:, : width // 2] = 180
     image[:, (5 * index) % width : (5 * index) % width + 5] = (220, 40, 40)
@@ -32,7 +35,10 @@ def pattern(index: int, *, height: int = 120, width: int = 160) -> np.ndarray:
 
 
 def video(path: Path, *, frames: int = 20, fps: int = 10, times: list[int] | None = None) -> Path:
-    """An MPEG-4 video of ``pattern``; ``times`` in milliseconds makes its frame rate variable."""
+    """Write an MPEG-4 video of ``pattern``.
+
+    ``times`` in milliseconds makes its frame rate variable.
+    """
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=1000 if times else fps)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
@@ -58,7 +64,10 @@ def sound_only(path: Path) -> Path:
 
 
 def damaged_batch(folder: Path) -> dict[str, str]:
-    """One good picture and every kind of bad file; returns file name to expected reason code."""
+    """Write one valid picture and every kind of bad file.
+
+    Returns file name to expected reason code.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "good.jpg").write_bytes(SIX_PEOPLE.read_bytes())
     whole = CARPHONE.read_bytes()
@@ -126,7 +135,10 @@ def flipped(data: bytes, *, low: int, high: int, bits: int, seed: int) -> bytes:
 
 
 def joined(path: Path, parts: list[list[np.ndarray]]) -> Path:
-    """Transport streams one after the other: time goes back, and the size may change."""
+    """Write transport streams one after the other.
+
+    Time runs backwards between them, and the size may change.
+    """
     pieces = []
     for number, images in enumerate(parts):
         piece = path.with_name(f".{path.stem}-{number}.ts")
@@ -137,7 +149,10 @@ def joined(path: Path, parts: list[list[np.ndarray]]) -> Path:
 
 
 def with_matrix(path: Path, images: list[np.ndarray], matrix: tuple[float, ...]) -> Path:
-    """An MP4 whose display matrix begins with four numbers, as a phone writes it."""
+    """Write an MP4 whose display matrix begins with four numbers.
+
+    Phones write such matrices.
+    """
     coded(path, images, codec="mpeg4")
     data = bytearray(path.read_bytes())
     # tkhd, version 0: 4 bytes of name, 4 of version, 20 of times and length, 16 of layer.
@@ -159,7 +174,7 @@ def claiming(path: Path, source: Path, *, seconds: int) -> Path:
 
 
 def corpus(folder: Path) -> dict[str, str]:
-    """Every odd or damaged file we could think of; file name to a word for what is odd."""
+    """Write odd and damaged files; return file name to what is odd."""
     folder.mkdir(parents=True, exist_ok=True)
     call, made = CARPHONE.read_bytes(), {}
     photo = cv2.imread(str(SIX_PEOPLE))

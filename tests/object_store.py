@@ -1,4 +1,4 @@
-"""A real S3-compatible server on loopback, and a proxy in front of a server that fails at times."""
+"""S3-compatible server on loopback, and a proxy that fails some calls."""
 
 from __future__ import annotations
 
@@ -71,9 +71,12 @@ KINDS = ("503", "500", "cut before", "cut after")
 
 @contextmanager
 def failing(url: str, *, share: float, seed: int = 0) -> Iterator[tuple[str, Faults]]:
-    """URL of a proxy to ``url`` that fails ``share`` of the calls, and what it did so far."""
+    """Yield the URL of a proxy that fails some calls, and its counts.
+
+    ``share`` is the fraction of calls to ``url`` that fail.
+    """
     target, chance, lock = urlsplit(url), random.Random(seed), threading.Lock()
-    told = Faults()
+    faults = Faults()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -81,11 +84,11 @@ def failing(url: str, *, share: float, seed: int = 0) -> Iterator[tuple[str, Fau
         def handle_any(self) -> None:
             body = self._body()
             with lock:
-                told.calls += 1
+                faults.calls += 1
                 # When is chance; how goes round, so that a short run meets every kind.
-                kind = KINDS[told.total % len(KINDS)] if chance.random() < share else None
+                kind = KINDS[faults.total % len(KINDS)] if chance.random() < share else None
                 if kind:
-                    told.failed[kind] = told.failed.get(kind, 0) + 1
+                    faults.failed[kind] = faults.failed.get(kind, 0) + 1
             if kind in ("500", "503"):
                 self._refuse(int(kind))
             elif kind == "cut before":
@@ -116,7 +119,7 @@ def failing(url: str, *, share: float, seed: int = 0) -> Iterator[tuple[str, Fau
 
         def _cut(self) -> None:
             self.close_connection = True
-            linger = struct.pack("ii", 1, 0)  # a reset, not a farewell
+            linger = struct.pack("ii", 1, 0)  # a reset, not an orderly close
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
 
@@ -164,7 +167,7 @@ def failing(url: str, *, share: float, seed: int = 0) -> Iterator[tuple[str, Fau
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", told
+        yield f"http://127.0.0.1:{server.server_address[1]}", faults
     finally:
         server.shutdown()
         server.server_close()

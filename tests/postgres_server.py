@@ -1,4 +1,4 @@
-"""A real Postgres server from this machine's own binaries, on loopback, for one test module."""
+"""Postgres server of this machine on loopback, for one test module."""
 
 from __future__ import annotations
 

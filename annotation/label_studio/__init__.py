@@ -1,4 +1,4 @@
-"""Label Studio: tasks for annotators, votes back, and the server that runs it.
+"""Label Studio: tasks for annotators, votes back, and the local server.
 
 The trip of a vote, from the queue to Label Studio and back. Each file calls only the files
 below it:

@@ -295,7 +295,7 @@ class LabelStudioClient:
         return {user.id: user.email for user in self.sdk.users.list() if "@" in (user.email or "")}
 
     def fetch(self, path: str, **headers: str) -> httpx.Response:
-        """Send one GET; return the answer as it is, including errors and redirects.
+        """Send one GET and return the response, errors and redirects included.
 
         Raises:
             StudioError: the server is unreachable.
@@ -304,9 +304,9 @@ class LabelStudioClient:
         return self._session.send_once(self._session.build_request("GET", path, headers=signed))
 
     def _get(self, path: str, **params: Any) -> Any:
-        """Read JSON without the SDK's models, which take ten times as long to build.
+        """Read JSON without the SDK's models, which are ten times as slow.
 
-        ``with_raw_response`` builds them as well.
+        ``with_raw_response`` builds the models as well.
         """
         return self.sdk._client_wrapper.httpx_client.request(
             path, method="GET", params=params
@@ -355,7 +355,10 @@ def external(url: str, key: str) -> Address:
 
 
 def credentials(studio_dir: Path) -> Credentials:
-    """Read the pipeline's account, or create it in ``credentials.json`` (mode 600)."""
+    """Read the pipeline's account, or create it.
+
+    The file is ``credentials.json``, mode 600.
+    """
     path = studio_dir / "credentials.json"
     if not path.exists():
         account = {
@@ -376,7 +379,9 @@ def write_private(path: Path, content: object) -> None:
 
 
 class _Session(httpx.Client):
-    """HTTP session that retries reads, never writes, and raises ``StudioError``.
+    """HTTP session that retries reads, never writes.
+
+    It raises ``StudioError``.
 
     Args:
         renew: returns a new access token; called once when a personal one is rejected.

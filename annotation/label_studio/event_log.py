@@ -283,7 +283,9 @@ class EventLog:
 
 
 def standing_annotations(events: pl.DataFrame, project_id: int) -> pl.DataFrame:
-    """Return the newest event of each annotation that was not deleted, skips included.
+    """Return the newest event of each annotation that was not deleted.
+
+    Skips are included.
 
     Same order as the view ``standing_annotations``.
     """

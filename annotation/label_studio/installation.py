@@ -152,7 +152,9 @@ def finish_first_start(studio_dir: Path) -> None:
 
 
 def postgres_variables(url: str) -> dict[str, str]:
-    """Return the server's variables for ``postgresql://user:password@host:port/name``.
+    """Return the server's variables for a Postgres URL.
+
+    The form is ``postgresql://user:password@host:port/name``.
 
     Raises:
         StudioError: it is no such URL; the password is masked.

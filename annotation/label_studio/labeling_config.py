@@ -20,7 +20,7 @@ from warehouse.vocabulary import ACTION_UNITS, AU_INDEX, EXPRESSIONS, INTENSITY
 
 @dataclass(frozen=True)
 class Option:
-    """One choice: the stored alias, the text on the page, the key that picks it."""
+    """One choice: stored alias, text on the page, and key."""
 
     alias: str
     text: str
@@ -197,13 +197,13 @@ def fingerprint(config: str) -> str:
 
 
 def page_fingerprint(page: Page) -> str:
-    """Return 12 hex digits that identify the questions and what is shown beside them."""
+    """Return 12 hex digits that identify the questions and what is shown."""
     # A prediction beside the questions changes the meaning of a vote as a question does.
     return fingerprint(labeling_config(page) + (PREDICTIONS_SHOWN if page.predictions else ""))
 
 
 def label_set_of(config: str) -> str:
-    """Return the label set of a stored config by its choices, also if it was edited."""
+    """Return the label set of a stored config, also of an edited one."""
     offered = set(_ALIAS.findall(config))
     for name, options in LABEL_SETS.items():
         if name != "expressions" and {option.alias for option in options} <= offered:

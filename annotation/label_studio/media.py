@@ -1,4 +1,4 @@
-"""Show pictures and clips in Label Studio, from a folder or from an S3 bucket.
+"""Show pictures and clips in Label Studio, from a folder or a bucket.
 
 A task names a picture by an address. A storage row of the project unlocks that address. A
 project whose media move gets a new row, and its tasks get new addresses.
@@ -129,7 +129,10 @@ def key_of(address: str) -> str | None:
 
 
 def new_addresses(data: Mapping[str, Any], source: Source) -> dict[str, str]:
-    """Return the fields of a task's data that need another address, with that address."""
+    """Return the fields of a task's data whose address changes.
+
+    The values are the new addresses.
+    """
     keys = {name: key_of(str(data[name])) for name in FIELDS if data.get(name)}
     wanted = {name: source.address(key) for name, key in keys.items() if key is not None}
     return {name: address for name, address in wanted.items() if address != data[name]}

@@ -16,19 +16,18 @@ from warehouse.storage.home import Home
 
 
 def votes_missing(workspace: Workspace) -> pl.DataFrame:
-    """Return ``face_id, n_votes, owed`` of every face in question.
-
-    ``owed``: missing votes.
-    """
+    """Return ``face_id, n_votes, missing`` of every face in question."""
     home, options = workspace.home, workspace.options
     if options.label_set == "expressions":
-        return views.query(home, "SELECT face_id, n_votes, owed FROM votes_owed")
+        return views.query(home, "SELECT face_id, n_votes, owed AS missing FROM votes_owed")
     counted = views.query(home, "SELECT * FROM coarse_owed ORDER BY face_id")
-    return counted.with_columns(owed=(options.wanted_votes - pl.col("n_votes")).clip(0))
+    return counted.with_columns(missing=(options.wanted_votes - pl.col("n_votes")).clip(0))
 
 
 def open_faces(workspace: Workspace) -> pl.DataFrame:
-    """Return ``rater_id, email, faces, share, votes, skips`` of every active annotator.
+    """Return the open faces of every active annotator.
+
+    Columns: ``rater_id, email, faces, share, votes, skips``.
 
     ``faces``: number of faces that miss votes and that the annotator has neither answered nor
     skipped. ``share``: the annotator's share of the missing votes, if those of each face are
@@ -43,11 +42,11 @@ def open_faces(workspace: Workspace) -> pl.DataFrame:
         schema={"email": pl.String, "rater_id": pl.String},
         orient="row",
     )
-    missing = votes_missing(workspace).filter(pl.col("owed") > 0)
+    missing = votes_missing(workspace).filter(pl.col("missing") > 0)
     seen = views.query(workspace.home, "SELECT face_id, rater_id FROM seen_faces")
     pairs = missing.join(annotators, how="cross")
     pairs = pairs.join(seen, on=["face_id", "rater_id"], how="anti").with_columns(
-        share=(pl.col("owed") / pl.len().over("face_id")).clip(upper_bound=1.0)
+        share=(pl.col("missing") / pl.len().over("face_id")).clip(upper_bound=1.0)
     )
     shares = pairs.group_by("rater_id").agg(faces=pl.len(), share=pl.col("share").sum())
     cast = views.query(

@@ -158,7 +158,10 @@ def ensure_project(
 
 
 def find(workspace: Workspace, client: LabelStudioClient, titles: Collection[str]) -> list[Project]:
-    """Return the home's projects with these titles by id, of every page and round."""
+    """Return the home's projects with these titles, by id.
+
+    Projects of every page and round are included.
+    """
     wanted = {_owner_hash(workspace.home.salt(), title) for title in titles}
     tags = {row.id: _read_tag(row.description or "") for row in _rows(client)}
     mine = {number: tag for number, tag in tags.items() if tag and tag.owner in wanted}
@@ -195,7 +198,7 @@ def restore_configs(
 
 
 def check_media(workspace: Workspace, bucket: Bucket) -> tuple[str, str, str | None]:
-    """Check that a server that reads the home's bucket shows pictures and nothing else.
+    """Check that the server shows pictures of the bucket and nothing else.
 
     Starts no server.
 

@@ -131,7 +131,7 @@ def running(studio_dir: Path) -> Address | None:
 
 
 def find_processes(data_dir: Path) -> list[psutil.Process]:
-    """Return the live processes of the server with this data folder, oldest first.
+    """Return the live server processes of this data folder, oldest first.
 
     A process id in a file may be stale, reused, or never written. Every process of a server
     has the data folder in its environment.
@@ -215,7 +215,7 @@ def _wait(studio_dir: Path, *, wait_s: float) -> Address | None:
 
 
 def _probe(studio_dir: Path, processes: list[psutil.Process]) -> Address | None:
-    """Return the server's address if it is ready and is this folder's, else None."""
+    """Return the address of this folder's server if it is ready, else None."""
     port = _listening_port(processes)
     if port is None:
         return None
@@ -265,7 +265,10 @@ def _serves(processes: list[psutil.Process], media_dir: Path) -> bool:
 
 
 def _stop(processes: list[psutil.Process]) -> None:
-    """Send TERM to each process (uv and its child, the server), then KILL to the rest."""
+    """Send TERM to each process, then KILL to those that remain.
+
+    uv and its child, the server, are processes of their own.
+    """
     for send, wait_s in ((psutil.Process.terminate, _TERM_S), (psutil.Process.kill, _KILL_S)):
         for process in processes:
             try:

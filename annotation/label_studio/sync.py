@@ -1,4 +1,4 @@
-"""Push faces to Label Studio and pull votes back, over every project of a home."""
+"""Push faces to Label Studio and pull votes back, for a whole home."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ _LOCK_S = 600
 def push_faces(
     workspace: Workspace, *, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> PushResult:
-    """Create a task for every queued face, then open or close tasks by missing votes.
+    """Create a task for every queued face, then open or close tasks.
+
+    Tasks open and close by the number of missing votes.
 
     Faces with a clip get a project of their own, and so does every self-report account.
 
@@ -54,10 +56,13 @@ def push_faces(
 
 
 def queued_faces(workspace: Workspace) -> pl.DataFrame:
-    """Return ``face_id, crop, context, reason, clip, prediction`` to label, in order."""
+    """Return the faces to label, in order.
+
+    Columns: ``face_id, crop, context, reason, clip, prediction``.
+    """
     home, options = workspace.home, workspace.options
     if options.label_set == "coarse":
-        missing = progress.votes_missing(workspace).filter(pl.col("owed") > 0)
+        missing = progress.votes_missing(workspace).filter(pl.col("missing") > 0)
         queue = missing.select("face_id", reason=pl.lit("coverage"), priority=pl.lit(0.0))
     else:
         queue = tables.read(home, "queue").select("face_id", "reason", "priority")
@@ -167,12 +172,15 @@ def change_signal(workspace: Workspace) -> Iterator[ChangeSignal | None]:
 
 
 def change_file(home: Home) -> Path:
-    """Return the file whose modification time is the server's last webhook call."""
+    """Return the file whose modification time is the last webhook call."""
     return home.studio / "hint"
 
 
 def subject_faces(home: Home, account: Account) -> pl.DataFrame:
-    """Return ``face_id, crop, context, reason`` of a self-report account's data subject."""
+    """Return the faces of a self-report account's data subject.
+
+    Columns: ``face_id, crop, context, reason``.
+    """
     every = views.query(home, "SELECT * FROM subject_faces ORDER BY face_id")
     own = every.filter(pl.col("subject_id") == (account.subject or ""))
     return own.select("face_id", "crop", "context", reason=pl.lit("self"))
@@ -245,7 +253,7 @@ def _open_and_close(workspace: Workspace, client: LabelStudioClient) -> tuple[in
     """
     if not tables.parts(workspace.home, "queue"):
         return 0, 0
-    missing = dict(progress.votes_missing(workspace).select("face_id", "owed").iter_rows())
+    missing = dict(progress.votes_missing(workspace).select("face_id", "missing").iter_rows())
     pages = {page_fingerprint(workspace.page(clip=clip)) for clip in (False, True)}
     found = [
         project

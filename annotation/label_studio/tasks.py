@@ -1,4 +1,6 @@
-"""Create one task per face in Label Studio, and open or close tasks by missing votes.
+"""Create one Label Studio task per face; open and close tasks.
+
+A task is open while its face misses votes.
 
 The server has no unique key, so tasks are listed first, imported in bulk, and listed again
 before anything is repeated.
@@ -183,7 +185,7 @@ def open_and_close(
 
 
 def shuffle_positions(face_id: str) -> dict[str, str]:
-    """Return a face's sort key in each of the shuffles, as fields of a task's data."""
+    """Return a face's sort key in each shuffle, as fields of task data."""
     return {
         _shuffle(number): sha256_of([f"{number}|{face_id}".encode()])[:8]
         for number in range(N_ORDERS)
@@ -305,7 +307,10 @@ def _set_missing(client: LabelStudioClient, task_id: int, *, votes: int) -> None
 
 
 def _push_lock(place: str, *, doing: str) -> Any:
-    """Hold the lock of a place on a server, among this user's processes on this machine."""
+    """Hold the lock of a place on a server.
+
+    The lock holds among the processes of this user on this machine.
+    """
     name = sha256_of([f"{place} {os.getuid()}".encode()])[:16]
     path = Path(tempfile.gettempdir()) / f"risorius-push-{name}.lock"
     return file_lock(path, purpose=doing, timeout_s=_LOCK_S)

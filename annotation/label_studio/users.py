@@ -1,4 +1,4 @@
-"""Accounts of annotators, and the pseudonyms under which tables and releases show them.
+"""Accounts of annotators and their pseudonyms in tables and releases.
 
 The server has no roles: every member may edit everything. Each annotator has an account and a
 token of their own, in ``people.json`` of the machine that made it. Machines that share a home in
@@ -162,7 +162,10 @@ def rater_of(workspace: Workspace) -> Callable[[int, str], tuple[str, str]]:
 
 
 def own_accounts(home: Home) -> list[Account]:
-    """Return the accounts made on this machine by e-mail, removed ones included."""
+    """Return the accounts made on this machine, by e-mail.
+
+    Removed ones are included.
+    """
     salt = home.salt()
     return [
         _account(email, entry, salt)
@@ -256,7 +259,10 @@ def _enrol(client: LabelStudioClient, email: str, password: str) -> dict[str, An
 
 
 def _submit_form(browser: httpx.Client, page: str, **fields: str) -> bool:
-    """Submit a form of the server, which redirects on success and repeats the form if not."""
+    """Submit a form of the server and return whether it was accepted.
+
+    The server redirects on success and repeats the form otherwise.
+    """
     browser.get(page)
     body = {
         **fields,
@@ -291,7 +297,10 @@ def _first_token(browser: httpx.Client, url: str) -> str:
 
 
 def _accepts(client: LabelStudioClient, entry: dict[str, Any]) -> bool:
-    """Return whether the server knows the account, whose address may have another port now."""
+    """Return whether the server knows the account.
+
+    The address of the account may have another port now.
+    """
     return "token" in entry and _is_accepted(client.url, entry["token"])
 
 
@@ -343,7 +352,10 @@ def _save(home: Home, entries: dict[str, dict[str, Any]]) -> None:
 
 
 def _shared(workspace: Workspace) -> list[Account]:
-    """Return the accounts of this server that any machine has shared, by pseudonym."""
+    """Return the shared accounts of this server, by pseudonym.
+
+    They come from any machine of the home.
+    """
     folder = _shared_folder(workspace)
     if folder is None:
         return []

@@ -60,7 +60,7 @@ def listening(
     on_change: Callable[[], None] = lambda: None,
     refresh_s: float = 15,
 ) -> Iterator[ChangeSignal]:
-    """Have the server call a receiver on this machine's loopback while the block runs.
+    """Have the server call a receiver on loopback while the block runs.
 
     If the server cannot call loopback, the signal is never set and nothing else changes. Only
     callers that know the secret of this block are accepted.
@@ -139,7 +139,10 @@ class _Hooks:
 
 
 def _delete_dead_hooks(client: LabelStudioClient) -> None:
-    """Delete webhooks of killed processes, which the server would call at every submit."""
+    """Delete webhooks of killed processes.
+
+    The server would call them at every submit.
+    """
     for hook in client.sdk.webhooks.list():
         mine = hook.url.endswith(_PATH) and _SECRET in (hook.headers or {})
         if mine and not _is_listening(hook.url):

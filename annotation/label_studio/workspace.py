@@ -23,7 +23,10 @@ _MEDIA = "media/"
 
 @dataclass(frozen=True)
 class LabelStudioOptions:
-    """Options of Label Studio, named and defined as in ``pipeline.settings.Settings``."""
+    """Options of Label Studio.
+
+    They are named and defined as in ``pipeline.settings.Settings``.
+    """
 
     project: str = "faces"
     wanted_votes: int = 5
@@ -73,7 +76,9 @@ class Workspace:
         )
 
     def address(self, *, progress: Callable[[str], None] = lambda _: None) -> Address:
-        """Return the server that the options name, or start the home's own on loopback.
+        """Return the server of the options, or start the home's own server.
+
+        The home's own server listens on loopback.
 
         Raises:
             StudioError: the server does not start, or URL and token are not both given.
@@ -94,7 +99,7 @@ class Workspace:
 
     @contextmanager
     def connect(self) -> Iterator[LabelStudioClient]:
-        """Yield a client that is signed in to the server, which is started if needed.
+        """Yield a client that is signed in; start the server if needed.
 
         Raises:
             SettingsError: media are to be read from a bucket and the options do not say how.
@@ -193,6 +198,6 @@ class Workspace:
         )
 
     def fetch_media(self, keys: Iterable[str | None]) -> None:
-        """Download media to this machine, unless the server reads the bucket itself."""
+        """Download media, unless the server reads the bucket itself."""
         if not self.reads_bucket:
             media.ensure_local(self.home, keys)

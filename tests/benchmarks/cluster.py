@@ -1,4 +1,6 @@
-"""What a cluster costs and what it survives: ``python -m tests.benchmarks.cluster``.
+"""Measure cost and fault tolerance of a cluster.
+
+Run ``python -m tests.benchmarks.cluster``.
 
 Two Ray nodes of this machine against one with as many cores, and against local processes, over
 items of known length and over real videos. Then workers are killed amid a batch, one after the
@@ -50,7 +52,10 @@ def mark(item: int, *, folder: Path) -> int:
 
 
 def make_videos(folder: Path, count: int) -> None:
-    """Clips of half a second of a photograph with faces, each shifted so that no two are alike."""
+    """Write half-second clips of a photograph with faces.
+
+    Each clip is shifted, so that no two are equal.
+    """
     import cv2
 
     photo = cv2.imread(str(package_file("insightface", "data/images/t1.jpg")))
@@ -63,7 +68,10 @@ def make_videos(folder: Path, count: int) -> None:
 
 
 def overhead(kinds: dict[str, tuple[int, ...]], *, items: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds an item costs beyond its own length, per worker; the best of the rounds."""
+    """Return milliseconds per item beyond its own length, per worker.
+
+    The best of the rounds counts.
+    """
     found: dict[str, list[float]] = {name: [] for name in ("local", *kinds)}
 
     def measure(name: str, engine: str) -> None:
@@ -73,7 +81,7 @@ def overhead(kinds: dict[str, tuple[int, ...]], *, items: int, rounds: int) -> d
             time.perf_counter() - start
             for _ in map_items(nap, range(items), engine=engine, workers=2)
         ]
-        # From the second answer on: what it costs to start workers is told apart.
+        # From the second answer on: the cost of starting workers is reported apart.
         steady = (moments[-1] - moments[1]) / (len(moments) - 2) * 2 - ITEM_S
         found[name].append(1000 * steady)
         found.setdefault(f"{name} driver", []).append(1000 * (time.process_time() - busy) / items)
@@ -87,7 +95,10 @@ def overhead(kinds: dict[str, tuple[int, ...]], *, items: int, rounds: int) -> d
 
 
 def videos(kinds: dict[str, tuple[int, ...]], *, count: int) -> dict[str, Any]:
-    """Seconds between finished videos, and whether every engine wrote the same rows."""
+    """Return seconds between finished videos, and whether rows are equal.
+
+    Rows are compared between the engines.
+    """
     place = Path(tempfile.mkdtemp(prefix="rsr-cl-", dir="/tmp"))
     make_videos(place / "clips", count)
     seconds: dict[str, float] = {}
@@ -124,20 +135,20 @@ def videos(kinds: dict[str, tuple[int, ...]], *, count: int) -> dict[str, Any]:
 
 
 def losses(count: int, *, seed: int = 0) -> dict[str, Any]:
-    """A batch during which ``count`` workers at work are killed, one after the other."""
+    """Run a batch and kill ``count`` busy workers, one after the other."""
     folder = Path(tempfile.mkdtemp(prefix="rsr-cl-", dir="/tmp"))
-    dice = random.Random(seed)
+    chance = random.Random(seed)
     killed: list[int] = []
     done = threading.Event()
 
     def strike(nodes: Cluster) -> None:
         while len(killed) < count and not done.is_set():
-            time.sleep(dice.uniform(0.1, 2 * ITEM_S))
+            time.sleep(chance.uniform(0.1, 2 * ITEM_S))
             alive = {one.pid for node in nodes.alive() for one in nodes.workers(node)}
             at_work = {int(path.name[4:]) for path in folder.glob("pid-*")} & alive
             at_work -= set(killed)
             if at_work:
-                victim = dice.choice(sorted(at_work))
+                victim = chance.choice(sorted(at_work))
                 os.kill(victim, signal.SIGKILL)
                 killed.append(victim)
 

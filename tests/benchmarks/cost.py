@@ -1,9 +1,11 @@
-"""A plan on paper from measured numbers: ``python -m tests.benchmarks.cost``.
+"""Plan resources from measured costs.
+
+Run ``python -m tests.benchmarks.cost``.
 
 What 10,000 hours of video and 1.4 million synthetic images need: cores, days, storage, and what
 fills up first. Cost per unit is measured here in CPU seconds of one process, which other work on
 the machine hardly changes; the rest is read from the other benchmarks' results. With ``--plan``
-the numbers of the last measurement are kept and only the plan is written anew. Writes
+the numbers of the last measurement are kept and only the plan is written again. Writes
 ``results/cost.json`` and ``results/cost.md``.
 """
 
@@ -37,7 +39,7 @@ HOURS = 10_000
 IMAGES = 1_400_000
 SAMPLE_FPS = 5.0
 FACES_IN_SIGHT = 1.0
-"""Of one person filmed; a room full of people costs in proportion."""
+"""Of one person filmed; a group of people costs in proportion."""
 VIDEO_MBIT_S = 2.0
 VOTES = 5
 VOTED_SHARE = 0.01
@@ -47,11 +49,14 @@ DISK_GB_S = 0.2
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """CPU seconds and bytes per unit, on a film of one person scaled to 1280x720."""
+    """Return CPU seconds and bytes per unit.
+
+    The video shows one person and is scaled to 1280x720.
+    """
     import torch
 
     torch.set_num_threads(1)  # threads that wait for each other burn seconds and do no work
-    films = [film(folder / f"{name}.mp4", skip=skip) for skip, name in enumerate(("warm", "told"))]
+    films = [film(folder / f"{name}.mp4", skip=skip) for skip, name in enumerate(("warm", "timed"))]
     for path in films:
         home = Home.at(folder / f"home-{path.stem}")
         (home.inbox / "batch").mkdir(parents=True)
@@ -116,7 +121,10 @@ def _png_bytes(crops: np.ndarray) -> float:
 
 
 def plan(unit: dict[str, float], others: dict[str, Any]) -> dict[str, Any]:
-    """What it all takes, in core hours, terabytes, and days on machines of ``CORES`` cores."""
+    """Return the totals in core hours, terabytes and days.
+
+    Days are those of machines with ``CORES`` cores.
+    """
     seconds = HOURS * 3600
     faces = seconds * SAMPLE_FPS * FACES_IN_SIGHT
     core_h = {

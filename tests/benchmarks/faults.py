@@ -1,4 +1,6 @@
-"""What a pipeline must survive, done to it for real: ``python -m tests.benchmarks.faults``.
+"""Measure how the pipeline survives faults.
+
+Run ``python -m tests.benchmarks.faults``.
 
 Kills at random moments, services that fail at times, many runs at once, damaged files and
 answers, planted secrets. Counts are what was run, not what was hoped for. Writes
@@ -43,18 +45,18 @@ def main() -> None:
         started = time.monotonic()
         found = RUN[part](options)
         # Read only now: parts may be run side by side.
-        told = json.loads(path.read_text()) if path.exists() else {}
-        before = told.get(part, {})
+        results = json.loads(path.read_text()) if path.exists() else {}
+        before = results.get(part, {})
         if part == "kill" and options.add and _same_commit(before):
             found = _together(before["found"], found)
             started -= before["seconds"]
-        told[part] = {
+        results[part] = {
             "date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": revision(), "hardware": hardware(),
             "seed": options.seed, "seconds": round(time.monotonic() - started, 1), "found": found,
         }  # fmt: skip
         RESULTS.mkdir(exist_ok=True)
-        atomic.write_text(path, json.dumps(told, indent=1, sort_keys=True) + "\n")
-        atomic.write_text(RESULTS / "faults.md", page(told))
+        atomic.write_text(path, json.dumps(results, indent=1, sort_keys=True) + "\n")
+        atomic.write_text(RESULTS / "faults.md", page(results))
         print(json.dumps({part: found}, indent=1), flush=True)
 
 
@@ -73,9 +75,9 @@ def _kill(options: argparse.Namespace) -> dict[str, Any]:
     return {stage: asdict(killed) for stage, killed in done.items()}
 
 
-def _same_commit(told: dict[str, Any]) -> bool:
+def _same_commit(before: dict[str, Any]) -> bool:
     # The results themselves are a change to the tree.
-    now, then = (name.partition("+")[0] for name in (revision(), told.get("commit", "")))
+    now, then = (name.partition("+")[0] for name in (revision(), before.get("commit", "")))
     return now == then
 
 
@@ -136,7 +138,7 @@ RUN: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def page(told: dict[str, Any]) -> str:
+def page(results: dict[str, Any]) -> str:
     """The table of results, one row per fault; what was not run yet says so."""
     lines = [
         "# Faults", "",
@@ -144,13 +146,14 @@ def page(told: dict[str, Any]) -> str:
         "| fault | target | result | run |", "| --- | --- | --- | --- |",
     ]  # fmt: skip
     for part, (fault, target, tell) in _ROWS.items():
-        if part not in told:
+        if part not in results:
             lines.append(f"| {fault} | {target} | not run | |")
             continue
-        one = told[part]
+        one = results[part]
         run = f"{one['date']}, {one['commit']}, {one['hardware']}, {one['seconds']:.0f} s"
         lines.append(f"| {fault} | {target} | {tell(one['found'])} | {run} |")
-    return "\n".join([*lines, "", *_kills(told.get("kill")), *_verdicts(told.get("fuzz"))]) + "\n"
+    lines += ["", *_kills(results.get("kill")), *_verdicts(results.get("fuzz"))]
+    return "\n".join(lines) + "\n"
 
 
 def _tell_kill(found: dict[str, Any]) -> str:

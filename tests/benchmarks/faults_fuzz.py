@@ -1,4 +1,7 @@
-"""Damaged media, metadata and annotation payloads: each must end as a verdict, soon and alive."""
+"""Feed damaged media, metadata and annotations to the pipeline.
+
+Each payload must end as a verdict, within a time limit and without a crash.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ KINDS = ("media", "metadata", "annotations")
 
 @dataclass
 class Fuzzed:
-    """How damaged payloads ended: by verdict, and the ones that broke something."""
+    """Results of damaged payloads: verdicts, crashes and hangs."""
 
     verdicts: Counter[str] = field(default_factory=Counter)
     crashes: list[str] = field(default_factory=list)
@@ -36,7 +39,10 @@ class Fuzzed:
 
 
 def fuzz(kind: str, count: int, *, seed: int = 0) -> Fuzzed:
-    """Give ``count`` damaged payloads of a kind to a process that may die or hang."""
+    """Feed ``count`` damaged payloads of a kind to a child process.
+
+    The process may die or hang.
+    """
     found = Fuzzed()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -75,9 +81,9 @@ class _Worker:
     def judge(self, data: tuple[str, bytes]) -> str | None:
         """The verdict; None when it died or did not answer in time."""
         self._pipe.send(data)
-        patience, self._first = (240.0 if self._first else SLOW_S), False  # imports, a network
+        timeout, self._first = (240.0 if self._first else SLOW_S), False  # imports, a network
         try:
-            return self._pipe.recv() if self._pipe.poll(patience) else None
+            return self._pipe.recv() if self._pipe.poll(timeout) else None
         except EOFError:
             self._process.join(5)
             return None
@@ -94,7 +100,7 @@ def _serve(kind: str, folder: Path, pipe: Connection) -> None:
         suffix, data = pipe.recv()
         try:
             said = judge(suffix, data)
-        except Exception as error:  # what must not happen, told with its kind
+        except Exception as error:  # a crash, reported with its type
             said = f"crash {type(error).__name__}: {str(error)[:200]}"
         pipe.send(said)
 
@@ -152,7 +158,7 @@ def _annotations(folder: Path) -> Judge:
     sound = json.loads(next(sound_annotations(folder))[1])
 
     def judge(suffix: str, data: bytes) -> str:
-        """The server vouches for ids and stamps; answers and task data are whatever was sent."""
+        """Compare a task with valid ids and stamps and damaged contents."""
         task = _merged(sound, data)
         kept: list[pl.DataFrame] = []
         events = EventLog(
@@ -166,23 +172,26 @@ def _annotations(folder: Path) -> Judge:
 
 
 def _merged(sound: dict[str, Any], data: bytes) -> dict[str, Any]:
-    """Damaged text where it still is JSON; else the text itself as the answer and the face."""
+    """Merge damaged JSON into a valid task.
+
+    Text that is no JSON becomes the result and the face id.
+    """
     try:
-        told = json.loads(data)
+        damaged = json.loads(data)
     except ValueError:
-        told = data.decode("utf-8", "replace")
-    damaged_task = told if isinstance(told, dict) else {}
+        damaged = data.decode("utf-8", "replace")
+    damaged_task = damaged if isinstance(damaged, dict) else {}
     given = damaged_task.get("data")
     answers = damaged_task.get("annotations")
     results = (
         [one.get("result") for one in answers if isinstance(one, dict)]
         if isinstance(answers, list)
-        else [told]
+        else [damaged]
     )
     return sound | {
-        "data": given if isinstance(given, dict) else {"face_id": told},
+        "data": given if isinstance(given, dict) else {"face_id": damaged},
         "annotations": [
-            one | {"result": results[number] if number < len(results) else told}
+            one | {"result": results[number] if number < len(results) else damaged}
             for number, one in enumerate(sound["annotations"])
         ],
     }
@@ -201,15 +210,15 @@ JUDGES: dict[str, Callable[[Path], Judge]] = {
 
 def report(counts: dict[str, int], *, seed: int = 0) -> dict[str, Any]:
     """Every kind, with its verdicts and what broke."""
-    told = {}
+    results = {}
     for kind, count in counts.items():
         started = time.monotonic()
         found = fuzz(kind, count, seed=seed)
-        told[kind] = {
+        results[kind] = {
             "payloads": found.count,
             "verdicts": dict(found.verdicts.most_common()),
             "crashes": found.crashes,
             "hangs": found.hangs,
             "seconds": round(time.monotonic() - started, 1),
         }
-    return told
+    return results

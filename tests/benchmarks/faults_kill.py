@@ -1,4 +1,4 @@
-"""kill -9 at random moments of each stage, then the stage once more: the end of a clean run?
+"""Kill each stage at a random time, run it again, compare the result.
 
 Every trial works on a copy of the home as the stage found it. Stages run in forked children of a
 process that has imported everything, so that a moment falls into the stage and not into imports.
@@ -30,7 +30,7 @@ class Killed:
     """What became of the trials of one stage.
 
     Attributes:
-        clean_s: seconds of a run that nobody kills; moments are drawn from it.
+        clean_s: seconds of a run without a kill; kill times are drawn from it.
         same: trials that ended like the clean run; ``differ`` says of the others how.
         late: kills that came after the stage had ended; they count as trials, because so it goes.
     """
@@ -43,12 +43,15 @@ class Killed:
 
 
 def run(trials: int, *, seed: int, until: float | None = None) -> dict[str, Killed]:
-    """``trials`` kills, spread over the stages; fewer when ``until`` (monotonic) has passed."""
+    """Run ``trials`` kills, spread over the stages.
+
+    No new kill starts after ``until`` (monotonic seconds).
+    """
     from annotation.label_studio import server
     from warehouse.storage.home import Home
 
     chance = random.Random(seed)
-    told = {stage: Killed() for stage in STAGES}
+    results = {stage: Killed() for stage in STAGES}
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         homes = base / "homes"
@@ -57,15 +60,15 @@ def run(trials: int, *, seed: int, until: float | None = None) -> dict[str, Kill
         for key, value in _environment(address.url, address.token).items():
             os.environ[key] = value
         try:
-            before = _clean(Home.at(homes / "clean"), told, base=base)
+            before = _clean(Home.at(homes / "clean"), results, base=base)
             for number in range(trials):
                 if until is not None and time.monotonic() > until:
                     break
                 stage = STAGES[number % len(STAGES)]
-                _trial(stage, told[stage], number, before=before, homes=homes, chance=chance)
+                _trial(stage, results[stage], number, before=before, homes=homes, chance=chance)
         finally:
             server.down(base / "studio")
-    return told
+    return results
 
 
 def _environment(url: str, token: str) -> dict[str, str]:
@@ -79,8 +82,8 @@ def _environment(url: str, token: str) -> dict[str, str]:
     }
 
 
-def _clean(home: Any, told: dict[str, Killed], *, base: Path) -> dict[str, tuple[Path, Any]]:
-    """Run every stage once; keep the home as each found it, and the state in which each left it."""
+def _clean(home: Any, results: dict[str, Killed], *, base: Path) -> dict[str, tuple[Path, Any]]:
+    """Run every stage once; save the home before and the state after it."""
     in_child(_enlist, home)
     found = {}
     for stage in STAGES:
@@ -88,7 +91,7 @@ def _clean(home: Any, told: dict[str, Killed], *, base: Path) -> dict[str, tuple
         shutil.copytree(home.root, before)
         started = time.monotonic()
         in_child(STAGE[stage], home)
-        told[stage].clean_s = round(time.monotonic() - started, 2)
+        results[stage].clean_s = round(time.monotonic() - started, 2)
         if stage == "push":
             in_child(_vote, home)
         found[stage] = (before, in_child(_state, home, stage))
@@ -97,7 +100,7 @@ def _clean(home: Any, told: dict[str, Killed], *, base: Path) -> dict[str, tuple
 
 def _trial(
     stage: str,
-    told: Killed,
+    killed: Killed,
     number: int,
     *,
     before: dict[str, tuple[Path, Any]],
@@ -111,19 +114,19 @@ def _trial(
     shutil.copytree(source, home.root)
     # The server outlives the trial: a push gets a project of its own, a pull the one with votes.
     os.environ["RISORIUS_PROJECT"] = f"trial-{number}" if stage == "push" else "clean"
-    moment = chance.uniform(0, told.clean_s)
+    moment = chance.uniform(0, killed.clean_s)
     try:
         died = in_child(STAGE[stage], home, kill_after=moment) is KILLED
         in_child(STAGE[stage], home)
         got = in_child(_state, home, stage)
     except RuntimeError as error:
         died, got = True, str(error)
-    told.trials += 1
-    told.late += not died
+    killed.trials += 1
+    killed.late += not died
     if got == wanted:
-        told.same += 1
+        killed.same += 1
     else:
-        told.differ.append(f"trial {number} at {moment:.2f} s: {_difference(wanted, got)}")
+        killed.differ.append(f"trial {number} at {moment:.2f} s: {_difference(wanted, got)}")
     shutil.rmtree(home.root)
 
 
@@ -131,7 +134,9 @@ KILLED = object()
 
 
 def in_child(work: Callable[..., Any], *given: Any, kill_after: float | None = None) -> Any:
-    """What ``work`` returned in a forked process of its own group; KILLED when it was.
+    """Return what ``work`` returned in a forked process, or KILLED.
+
+    The process has a process group of its own.
 
     Raises:
         RuntimeError: it failed; with the end of its traceback.
@@ -176,7 +181,7 @@ def _be_child(work: Callable[..., Any], given: tuple[Any, ...], writer: int) -> 
 
 
 def _enlist(home: Any) -> None:
-    """Pictures of six people, each a little different, and two files that nobody can use."""
+    """Write pictures of six people, each varied, and two unusable files."""
     import cv2
 
     from tests.media_files import SIX_PEOPLE
@@ -249,7 +254,7 @@ def _at(home: Any) -> None:
 
 
 def _state(home: Any, stage: str) -> Any:
-    """The home's own state; after a push also the tasks of its project, by face."""
+    """Return the state of the home, after a push also its tasks by face."""
     from tests.end_to_end.state import end_state
 
     state = end_state(home.root)
@@ -275,7 +280,10 @@ def _state(home: Any, stage: str) -> Any:
 
 
 def _checksums(home: Any) -> dict[str, Any]:
-    """Of every file of every release; the card tells when it was built by day alone."""
+    """Return checksums of every file of every release.
+
+    The card gives the build date by day alone.
+    """
     return {
         str(path.relative_to(home.root)): json.loads(path.read_text())["files"]
         for path in sorted(home.releases.rglob("manifest.json"))

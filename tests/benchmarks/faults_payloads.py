@@ -1,4 +1,4 @@
-"""Damaged media, metadata and annotation payloads, the same for the same seed."""
+"""Damaged media, metadata and annotations, deterministic by seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.media_files import pattern, sound_only, video
 
 
 def payloads(kind: str, count: int, *, seed: int, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Name suffix and bytes of ``count`` damaged copies; the same for the same seed."""
+    """Yield suffix and bytes of ``count`` damaged copies, fixed by seed."""
     chance = random.Random(f"{kind} {seed}")
     sound = list(SOUND[kind](folder))
     for number in range(count):
@@ -27,7 +27,10 @@ def payloads(kind: str, count: int, *, seed: int, folder: Path) -> Iterator[tupl
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """One to four of: cut short, bytes overwritten, dropped, repeated, swapped, nonsense added."""
+    """Damage bytes in one to four ways.
+
+    They are cut short, overwritten, dropped, repeated, swapped, or random bytes are added.
+    """
     body = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(body) + 1)
@@ -55,7 +58,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 
 def warped(data: bytes, chance: random.Random) -> bytes:
-    """JSON in which one to five values, wherever they stand, became other JSON."""
+    """Replace one to five values of a JSON text by other JSON."""
     whole = [json.loads(data)]
     for _ in range(chance.randint(1, 5)):
         places = list(_places(whole))

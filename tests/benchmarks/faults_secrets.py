@@ -1,4 +1,4 @@
-"""Secrets planted wherever Risorius takes one; then every output and file is searched for them."""
+"""Plant secrets in every input and search outputs and files for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = {
     "plug-in's source": "hf_sourceSourceSource42",
 }
 
-NOWHERE = "127.0.0.1:9"
+CLOSED_PORT = "127.0.0.1:9"
 """The discard port: nothing answers there."""
 
 
@@ -50,14 +50,14 @@ def planted(home: Path) -> dict[str, str]:
     """An environment full of secrets, each for a service that is away."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("RISORIUS_")},
-        "LABEL_STUDIO_URL": f"http://me:{WORDS['studio url']}@{NOWHERE}",
+        "LABEL_STUDIO_URL": f"http://me:{WORDS['studio url']}@{CLOSED_PORT}",
         "LABEL_STUDIO_API_KEY": WORDS["studio key"],
         "AWS_ACCESS_KEY_ID": "planted-id",
         "AWS_SECRET_ACCESS_KEY": WORDS["s3 key"],
-        "AWS_ENDPOINT_URL": f"http://{NOWHERE}",
+        "AWS_ENDPOINT_URL": f"http://{CLOSED_PORT}",
         "AWS_MAX_ATTEMPTS": "1",
         "HF_TOKEN": WORDS["hub token"],
-        "HF_ENDPOINT": f"http://{NOWHERE}",
+        "HF_ENDPOINT": f"http://{CLOSED_PORT}",
         "MODEL_API_KEY": WORDS["plug-in"],
         "RISORIUS_WORKERS": "1",
         "RISORIUS_WORK": str(home.parent / "work"),
@@ -67,7 +67,9 @@ def planted(home: Path) -> dict[str, str]:
 
 
 def search(folder: Path) -> dict[str, Any]:
-    """Run commands that end well and commands that fail, with and without ``--debug``.
+    """Run commands that succeed and commands that fail.
+
+    Each runs with and without ``--debug``.
 
     Returns:
         commands given, files searched, and every place where a planted word stands.
@@ -90,7 +92,7 @@ def search(folder: Path) -> dict[str, Any]:
         "RISORIUS_RATER": "planted_rater:rate", "PYTHONPATH": str(elsewhere),
         "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
-    postgres = {"RISORIUS_DAGSTER_POSTGRES": f"postgresql://me:{WORDS['postgres']}@{NOWHERE}/x"}
+    postgres = {"RISORIUS_DAGSTER_POSTGRES": f"postgresql://me:{WORDS['postgres']}@{CLOSED_PORT}/x"}
     commands: list[tuple[list[str], dict[str, str], Path]] = [
         (["ingest", str(pictures), "--batch", "six"], {}, folder),
         (["ingest", str(pictures), "--batch", "six", "--debug"], plug_in, folder),
@@ -134,7 +136,7 @@ def search(folder: Path) -> dict[str, Any]:
 
 
 def held_by(path: Path) -> bytes:
-    """A file as it is; a Parquet file's columns and a database's rows as text too."""
+    """Return a file's bytes, of Parquet and databases also rows as text."""
     data = path.read_bytes()
     if path.suffix == ".parquet":
         import polars as pl

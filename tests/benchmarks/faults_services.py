@@ -1,4 +1,7 @@
-"""Services that fail at times, and many runs at once: does everything arrive, and once?"""
+"""Run against services that fail at times, and many runs at once.
+
+Nothing may be lost or written twice.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,10 @@ _TRIES = 60
 
 
 def object_store(*, share: float, seed: int) -> dict[str, Any]:
-    """A home of three people and a release through a store that fails ``share`` of the calls,
-    against the same in a local folder; then read on another machine."""
+    """Build a release in a bucket that fails ``share`` of the calls.
+
+    It is compared with a release in a local folder, and read on another machine.
+    """
     import warehouse
     from tests.warehouse.people_home import people_home, release
     from warehouse import releases
@@ -35,7 +40,7 @@ def object_store(*, share: float, seed: int) -> dict[str, Any]:
         local = people_home(Home.at(Path(name) / "local"))
         built = release(local)
         with (
-            failing(url, share=share, seed=seed) as (proxy, told),
+            failing(url, share=share, seed=seed) as (proxy, faults),
             variables(KEYS | {"AWS_ENDPOINT_URL": proxy}),
         ):
             homes = []
@@ -61,7 +66,7 @@ def object_store(*, share: float, seed: int) -> dict[str, Any]:
             )
         mirror._open.cache_clear()
     return {
-        **_faults(told), "lost": sum(wanted[t] != got[t] for t in wanted),
+        **_faults(faults), "lost": sum(wanted[t] != got[t] for t in wanted),
         "release identical": same and not seen["problems"], "seconds": round(seconds, 1),
     }  # fmt: skip
 
@@ -69,7 +74,9 @@ def object_store(*, share: float, seed: int) -> dict[str, Any]:
 def label_studio(
     address: Any, media_dir: Path, *, share: float, faces: int, votes: int, seed: int
 ) -> dict[str, Any]:
-    """Push ``faces`` and pull their votes through a proxy that fails ``share`` of the calls.
+    """Push and pull votes through a proxy that fails some calls.
+
+    ``faces`` is the number of faces, ``share`` the fraction of failed calls.
 
     A command that ends with an error is given again, as a person would; writes are never repeated
     by the client, so what counts is that nothing is there twice and no vote is missing.
@@ -93,7 +100,7 @@ def label_studio(
 
     with (
         LabelStudioClient(address) as straight,
-        failing(address.url, share=share, seed=seed) as (url, told),
+        failing(address.url, share=share, seed=seed) as (url, faults),
     ):
         ends: Counter[str] = Counter()
 
@@ -132,7 +139,7 @@ def label_studio(
         api(straight, "DELETE", f"/api/projects/{made.id}/")
     twice = sum(n - 1 for n in Counter(face for _, face in tasks).values())
     return {
-        **_faults(told), "commands given again": sum(ends.values()),
+        **_faults(faults), "commands given again": sum(ends.values()),
         "faces lost": faces - len({face for _, face in tasks}), "faces twice": twice,
         "votes lost": faces * votes - held.select("face_id", "rater_id").n_unique(),
         "votes twice": held.height - held.select("face_id", "rater_id").n_unique(),
@@ -140,7 +147,10 @@ def label_studio(
 
 
 def at_once(*, runs: int, partitions: int) -> dict[str, Any]:
-    """``runs`` processes ingest ``partitions`` batches into one home and append to one table."""
+    """Ingest in several processes at once into one home and one table.
+
+    There are ``runs`` processes and ``partitions`` batches.
+    """
     import cv2
     import polars as pl
 
@@ -196,7 +206,7 @@ _PYTHON = [sys.executable, "-c", _AT_ONCE]
 
 
 def again(work: Callable[[], Answer], ends: Counter[str]) -> Answer:
-    """``work``, given again as long as it ends with an error that says to do so."""
+    """Repeat ``work`` while it ends with an error that asks for it."""
     from warehouse.errors import StudioError
 
     for _ in range(_TRIES):
@@ -222,8 +232,8 @@ def variables(given: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _faults(told: Faults) -> dict[str, Any]:
-    return {"calls": told.calls, "failed": told.total, "by kind": asdict(told)["failed"]}
+def _faults(faults: Faults) -> dict[str, Any]:
+    return {"calls": faults.calls, "failed": faults.total, "by kind": asdict(faults)["failed"]}
 
 
 def _rows(connection: Any, table: str) -> list[Any]:

@@ -1,6 +1,6 @@
 """How good the machine raters are: ``python -m tests.benchmarks.rater``.
 
-Every image of the FER+ validation file takes the road of a real one: the pipeline's face finder,
+Every image of the FER+ validation file takes the path of a real one: the pipeline's face finder,
 its aligned crop, the rater in ONNX Runtime. Rater A is ``default``, judge B is ``judge``. Writes
 ``results/rater.json`` and ``results/rater.md``; misses stay in the table.
 """
@@ -33,7 +33,10 @@ RESULTS = Path(__file__).parent / "results"
 def with_interval(
     name: str, of: Callable[[np.ndarray], dict[str, float]], n: int
 ) -> dict[str, dict[str, float]]:
-    """Each figure with the 2.5 and 97.5 percentiles over images drawn with replacement."""
+    """Return each figure with its 2.5 and 97.5 percentiles.
+
+    Images are drawn with replacement.
+    """
     rng = np.random.default_rng(0)
     whole = of(np.arange(n))
     draws = [of(rng.integers(0, n, n)) for _ in track(range(RESAMPLES), f"resampling {name}")]
@@ -68,7 +71,10 @@ def per_class(answers: np.ndarray, votes: np.ndarray) -> list[dict[str, Any]]:
 
 
 def speed(rater: OnnxRater, crops: np.ndarray) -> dict[str, float]:
-    """Faces per second of the rater and of a plain ResNet-18, in turns, each at its best."""
+    """Return faces per second of the rater and of a plain ResNet-18.
+
+    They run in turns; the best round of each counts.
+    """
     batch = np.ascontiguousarray(crops[:SPEED_BATCH])
     with tempfile.TemporaryDirectory() as folder:
         session = _resnet18(Path(folder) / "resnet18.onnx", threads=2)
@@ -93,7 +99,10 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _resnet18(path: Path, *, threads: int) -> Any:
-    """ResNet-18 (He et al., 2016) at 224 px with random weights; speed does not depend on them."""
+    """Write a ResNet-18 (He et al., 2016) at 224 px with random weights.
+
+    Speed does not depend on the weights.
+    """
     import onnxruntime
     import torch
     from torch import nn
@@ -171,7 +180,10 @@ def measured(name: str, parquet: Path, *, crops: np.ndarray, found: np.ndarray) 
 
 
 def speed_again(path: Path) -> dict[str, dict[str, Any]]:
-    """The results in ``path`` with new speeds: a busy machine spoils these and nothing else."""
+    """Return the results in ``path`` with speeds measured again.
+
+    A busy machine changes speeds and nothing else.
+    """
     results = json.loads(path.read_text())
     crops = np.random.default_rng(0).integers(0, 256, (SPEED_BATCH, 224, 224, 3), dtype=np.uint8)
     for name, one in results.items():

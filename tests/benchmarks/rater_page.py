@@ -1,4 +1,7 @@
-"""The page of ``tests.benchmarks.rater``: figures, curves, and what a rater is most wrong about."""
+"""Write the page of ``tests.benchmarks.rater``.
+
+It shows figures, curves, and the faces with the largest errors.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,7 @@ def _unit(unit: str, results: dict[str, dict[str, Any]]) -> str:
 
 
 def gallery(name: str, results_of: Path, *, crops: np.ndarray, parquet: Path) -> None:
-    """A picture of the faces a rater is most wrong about, for looking at; never to be committed.
+    """Draw the faces with the largest errors of a rater; do not commit it.
 
     One row per expression: of the faces that at least seven of ten people call so, the twelve to
     which the rater gives it least.

@@ -1,4 +1,6 @@
-"""How fast releases are written and read: ``python -m tests.benchmarks.releases``.
+"""Measure how fast releases are written and read.
+
+Run ``python -m tests.benchmarks.releases``.
 
 Pictures are FER+ (48 px PNG), one crop per face. Rivals run in turns; each counts with its best
 round. Writes ``results/releases.json`` and ``results/releases.md``; misses stay in the table.
@@ -113,8 +115,10 @@ def build(home: Home, rows: pl.DataFrame) -> Path:
 
 
 def written_by_datasets(home: Home, rows: pl.DataFrame, folder: Path) -> Path:
-    """The same columns and pictures, with ``datasets`` and nothing else: no splits by person, no
-    votes, card, report or checksums."""
+    """Write the same columns and pictures with ``datasets`` alone.
+
+    There are no splits by person, no votes, card, report or checksums.
+    """
     import datasets
 
     kinds = features()
@@ -156,7 +160,7 @@ def epoch(loader: Iterable[Any]) -> int:
 
 
 def scan_and_decode(home: Home) -> int:
-    """What any reader must do: pages off the disk, bytes into pixels, one batch at a time."""
+    """Read pages, decode pictures one batch at a time; return the count."""
     import cv2
     import pyarrow.parquet as pq
 
@@ -179,7 +183,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def memory_mb(home: Home, rows: pl.DataFrame, folder: Path) -> dict[str, float]:
-    """Peak resident memory of a process that only builds: before the build, and after it."""
+    """Return peak resident memory of a process, before and after a build."""
     rows.write_parquet(folder / "rows.parquet")
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.releases",

@@ -1,7 +1,9 @@
-"""How fast faces go to Label Studio and votes come back: ``python -m tests.benchmarks.studio``.
+"""Measure how fast faces are pushed to Label Studio and votes pulled.
+
+Run ``python -m tests.benchmarks.studio``.
 
 A real server of its own on this machine, over SQLite. The rival is the vendor's SDK with one call
-per task, in the same run, on a sample; speeds are told as ratios. Writes ``results/studio.json``
+per task, in the same run, on a sample; speeds are given as ratios. Writes ``results/studio.json``
 and ``results/studio.md``.
 """
 
@@ -59,7 +61,10 @@ def faces_of(count: int) -> pl.DataFrame:
 
 
 def voted_project(client: LabelStudioClient, home: Home, count: int, raters: list[int]) -> int:
-    """A project of ``count`` tasks that each rater has answered, imported with its votes."""
+    """Create a project of ``count`` tasks, each with a vote of each rater.
+
+    Tasks are imported with their votes.
+    """
     made = projects.ensure_project(
         client, title=f"votes {count}", wanted_votes=VOTES, media_dir=home.media
     )
@@ -83,8 +88,11 @@ def voted_project(client: LabelStudioClient, home: Home, count: int, raters: lis
 
 
 def make_old(home: Home) -> None:
-    """Votes that came in over a day, the last a day ago: a pull reads the minute before the newest
-    one it knows again, and an import stamps all of them within that minute."""
+    """Spread the times of votes over a day that ended a day ago.
+
+    A pull reads the minute before the newest known vote again, and an import stamps all votes
+    within that minute.
+    """
     with (
         closing(sqlite3.connect(home.studio / "data" / installation.DATABASE)) as connection,
         connection,
@@ -175,7 +183,10 @@ print(studio.peak_of(*sys.argv[1:]))
 
 
 def peak_of(what: str, url: str, token: str, number: str, count: str) -> float:
-    """Peak resident megabytes of a process that pushes, pulls, or only signs in."""
+    """Return peak resident megabytes of a push, a pull, or a sign-in.
+
+    Each runs in a process of its own.
+    """
     with LabelStudioClient(Address(url=url, token=token)) as client:
         if what == "push":
             push(client, int(number), faces_of(int(count)))
@@ -189,7 +200,10 @@ def peak_of(what: str, url: str, token: str, number: str, count: str) -> float:
 
 
 def pull_into_table(client: LabelStudioClient, number: int) -> None:
-    """A first pull as the pipeline does it: events go to the table as they come."""
+    """Pull for the first time as the pipeline does.
+
+    Events are written to the table while they are read.
+    """
     with tempfile.TemporaryDirectory() as folder:
         home, parts = Home.at(Path(folder) / "home"), itertools.count()
 

@@ -1,4 +1,4 @@
-"""Any JSON at all where others write it: it ends as rows or as an error of ours, never another."""
+"""Arbitrary JSON ends as rows or as an error of this package."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ ANY = st.recursive(
 
 
 def like(**known: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Objects with some of the keys that are read, each with what fits or with anything."""
+    """Generate objects with some of the known keys.
+
+    Each value is valid or arbitrary.
+    """
     fields = {name: value | ANY for name, value in known.items()}
     return st.fixed_dictionaries({}, optional=fields) | ANY
 
@@ -74,7 +77,7 @@ def lines(rows: list[Any]) -> str:
 @example(rows=[{"file_name": "1.png", "votes": {"happy": float("inf")}}])
 @example(rows=[{"file_name": "1.png", "label": "happy", "created_at": "0001-01-01T00:00+14:00"}])
 @given(rows=st.lists(ROW, min_size=1, max_size=5))
-def test_metadata(tmp_path: Path, rows: list[Any]) -> None:
+def test_metadata__any_json_is_rows_or_an_error(tmp_path: Path, rows: list[Any]) -> None:
     (tmp_path / "metadata.jsonl").write_text(lines(rows))
     try:
         read = metadata.read(tmp_path)
@@ -86,7 +89,7 @@ def test_metadata(tmp_path: Path, rows: list[Any]) -> None:
 
 @QUICK
 @given(rows=st.lists(LINE, max_size=4))
-def test_a_listing(tmp_path: Path, rows: list[Any]) -> None:
+def test_listing__any_json_is_rows_or_an_error(tmp_path: Path, rows: list[Any]) -> None:
     (tmp_path / "sources.jsonl").write_text(lines(rows))
     try:
         listed = manifest.list_sources(tmp_path)
@@ -104,17 +107,17 @@ def test_a_listing(tmp_path: Path, rows: list[Any]) -> None:
     label_set=st.sampled_from(["expressions", "coarse", "of another version"]),
     skipped=st.booleans(),
 )
-def test_an_answer_of_label_studio(result: Any, label_set: str, skipped: bool) -> None:
-    told = columns_of(json.loads(json.dumps(result)), label_set=label_set, was_cancelled=skipped)
+def test_columns_of__any_json_is_rows_or_a_note(result: Any, label_set: str, skipped: bool) -> None:
+    columns = columns_of(json.loads(json.dumps(result)), label_set=label_set, was_cancelled=skipped)
     now = datetime.now(UTC)
-    row = dict.fromkeys(TABLES["annotations"].columns) | told | {"pulled_at": now}
+    row = dict.fromkeys(TABLES["annotations"].columns) | columns | {"pulled_at": now}
     stored = pl.DataFrame([row], schema=TABLES["annotations"].schema)
     assert stored.columns == frame([]).columns
     # No vote but from an answer of the vocabulary; what was wrong is said.
-    answer = told["answer"]
-    assert answer["expressions"] or told["labels"] or skipped or answer["note"]
+    answer = columns["answer"]
+    assert answer["expressions"] or columns["labels"] or skipped or answer["note"]
 
 
 @pytest.mark.parametrize("answer", [["fear"], ["anger", "fear"]])
-def test_a_sound_answer_is_read(answer: list[str]) -> None:
+def test_columns_of__valid_answer(answer: list[str]) -> None:
     assert columns_of(result_of(answer))["answer"]["expressions"] == sorted(answer)

@@ -1,1 +1,1 @@
-"""Golden files: the public behaviour of Risorius, frozen in text that a review can read."""
+"""Golden files: the public behaviour as text that a review can read."""

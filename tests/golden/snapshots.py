@@ -1,4 +1,4 @@
-"""One function per golden file: each returns the text that the code of today would write."""
+"""One function per golden file; each returns the text of today's code."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ _WIDTH = 100
 
 
 def difference(name: str, found: str) -> str:
-    """Return a unified diff from the golden file to ``found``, empty when they are equal."""
+    """Return a unified diff from the golden file to ``found``.
+
+    It is empty if they are equal.
+    """
     path = FOLDER / name
     golden = path.read_text(encoding="utf-8") if path.exists() else ""
     if golden == found:
@@ -93,7 +96,7 @@ def difference(name: str, found: str) -> str:
 
 
 def help_texts() -> str:
-    """Return every command's help as Click prints it, without boxes and colours."""
+    """Return every command's help without boxes and colours."""
     blocks = []
     for path, command in _commands():
         command.rich_markup_mode = None
@@ -103,7 +106,7 @@ def help_texts() -> str:
 
 
 def options() -> str:
-    """Return every command with its parameters, types and defaults, without prose."""
+    """Return every command with its parameters, types and defaults."""
     blocks = []
     for path, command in _commands():
         lines = [_parameter(parameter) for parameter in command.params]
@@ -112,7 +115,10 @@ def options() -> str:
 
 
 def scripts() -> str:
-    """Return description and options of every script; the layout of argparse varies by Python."""
+    """Return description and options of every script.
+
+    The layout of argparse varies by Python version.
+    """
     blocks = []
     for script in SCRIPTS:
         parser = _parser(script)
@@ -126,7 +132,7 @@ def scripts() -> str:
 
 
 def dagster() -> str:
-    """Return assets, edges, checks, jobs, sensors, schedules and partitions definitions."""
+    """Return assets, edges, checks, jobs, sensors, schedules, partitions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         repository = _object("Dagster definitions").get_repository_def()
@@ -170,7 +176,7 @@ def dagster() -> str:
 
 
 def imports(public: Mapping[str, tuple[str, ...] | None] = PUBLIC) -> str:
-    """Return one line per public name, and per public method of a class, with its signature."""
+    """Return one line per public name and method, with its signature."""
     lines = []
     for module, names in public.items():
         there = import_module(module)
@@ -231,7 +237,7 @@ def release_columns() -> str:
 
 
 def settings() -> str:
-    """Return every setting with its variable, its default and the values it takes."""
+    """Return every setting with its variable, default and values."""
     found: dict[str, Any] = {}
     for what in ("settings", "audit settings"):
         model = _object(what)
@@ -284,7 +290,7 @@ def _object(what: str) -> Any:
 
 
 def _commands() -> Iterator[tuple[str, Any]]:
-    """Yield each command with the words that call it, groups before their commands."""
+    """Yield each command with its words, groups before their commands."""
     import typer
 
     def walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -318,11 +324,11 @@ def _default(value: Any) -> str:
 
 
 class _StopError(Exception):
-    """Raised instead of parsing, to end a script after it has built its parser."""
+    """Raised instead of parsing, after a script has built its parser."""
 
 
 def _parser(script: str) -> argparse.ArgumentParser:
-    """Return the argument parser that a script builds, without running the script."""
+    """Return the argument parser of a script without running it."""
     built: list[argparse.ArgumentParser] = []
 
     def stop(parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
@@ -372,7 +378,7 @@ def _described(path: str, value: Any) -> Iterator[str]:
 
 
 class _Annotation:
-    """An annotation that ``inspect.Signature`` prints as it stands in the source."""
+    """An annotation that ``inspect.Signature`` prints as in the source."""
 
     def __init__(self, value: Any) -> None:
         self.text = value if isinstance(value, str) else getattr(value, "__name__", str(value))
@@ -399,7 +405,10 @@ def _signature(value: Any) -> str:
 
 
 def _fields(model: Any, prefix: str, delimiter: str | None) -> Iterator[tuple[str, Any]]:
-    """Yield ``name, facts`` for each field of a settings model, those of nested models too."""
+    """Yield ``name, facts`` for each field of a settings model.
+
+    Fields of nested models are included.
+    """
     schema = model.model_json_schema(by_alias=False)["properties"]
     for name, field in model.model_fields.items():
         variable = field.validation_alias or prefix + name.upper()
@@ -418,7 +427,10 @@ def _portable(text: str) -> str:
 
 
 def _json(value: Any, *, depth: int) -> str:
-    """Return JSON whose objects are expanded down to ``depth``, one line each below."""
+    """Return JSON whose objects are expanded down to ``depth``.
+
+    Objects below are one line each.
+    """
 
     def lines(value: Any, level: int) -> str:
         if not isinstance(value, Mapping) or level >= depth or not value:

@@ -1,4 +1,4 @@
-"""What can be known of the dependencies without a network: where they come from, which bytes."""
+"""Dependencies are pinned by hash and origin; needs no network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from annotation.label_studio import installation
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_locked_package_is_pinned_by_hash_and_from_the_index() -> None:
+def test_lock__hash_and_index_of_every_package() -> None:
     packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     assert len(packages) > 100
     odd = []
@@ -27,7 +27,7 @@ def test_every_locked_package_is_pinned_by_hash_and_from_the_index() -> None:
     assert odd == []
 
 
-def test_the_labelling_server_is_pinned() -> None:
+def test_label_studio__is_pinned() -> None:
     lines = installation.CONSTRAINTS.read_text().splitlines()
     pins = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     assert len(pins) > 100

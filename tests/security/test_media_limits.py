@@ -14,7 +14,7 @@ from tests.media_files import video
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A sound, black, gray PNG of that size: a thousandth of the memory that its pixels take."""
+    """Return a valid black gray PNG, a thousandth of its decoded size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -30,7 +30,7 @@ def png_of(width: int, height: int) -> bytes:
 
 
 def long_film(path: Path) -> None:
-    """A film of ten frames, each of which claims to last for days, as do all its headers."""
+    """Write a video of ten frames whose headers claim days of length."""
     data = bytearray(video(path, frames=10).read_bytes())
     entry = data.index(b"stts") + 4 + 8
     data[entry + 4 : entry + 8] = struct.pack(">I", 0x07FFFFFF)
@@ -50,9 +50,7 @@ CLAIMS: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_a_file_that_claims_too_much_is_refused_before_it_is_decoded(
-    claim: str, tmp_path: Path
-) -> None:
+def test_limits__refused_before_decoding(claim: str, tmp_path: Path) -> None:
     name, make, code = CLAIMS[claim]
     make(tmp_path / name)
     row = manifest.describe(manifest.Source(name, uri=str(tmp_path / name)), batch="day")
@@ -70,7 +68,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_playlist_opens_nothing(name: str, tmp_path: Path) -> None:
+def test_playlist__opens_nothing(name: str, tmp_path: Path) -> None:
     good = video(tmp_path / "good1.mp4")
     (tmp_path / name).write_text(LISTS[name].format(good=good))
     row = manifest.describe(manifest.Source(name, uri=str(tmp_path / name)), batch="day")

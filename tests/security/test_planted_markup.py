@@ -1,4 +1,4 @@
-"""Text of others where people look: what a page would act on arrives as plain text."""
+"""Foreign text reaches pages as plain text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_tables_for_the_dagster_page_hold_text_alone(text: str) -> None:
+def test_dagster_tables__text_only(text: str) -> None:
     shown = reporting.table(pl.DataFrame({"file": [text], "reason": ["no_face: none in 3 frames"]}))
     head, rule, *rows = shown.splitlines()
     assert (head, rule) == ("| file | reason |", "| --- | --- |")
@@ -44,8 +44,8 @@ PAGES = (
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_labelling_page_shows_no_text_of_tasks_as_html(page: Page) -> None:
-    """``HyperText`` renders what it is given; a task's words may only go where they stay text."""
+def test_labelling_page__no_task_text_as_html(page: Page) -> None:
+    """A task's words may not reach ``HyperText``, which renders them."""
     bound = [
         (element.tag, name, value)
         for element in ElementTree.fromstring(labeling_config(page)).iter()

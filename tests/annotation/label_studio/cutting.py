@@ -1,4 +1,4 @@
-"""A wire that can be cut: passes bytes on to a server until a chosen request, then hangs up."""
+"""TCP proxy that passes bytes on and cuts at a chosen request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Wire:
     def _answer(self, outer: socket.socket, inner: socket.socket, doomed: threading.Event) -> None:
         while data := _receive(outer):
             if doomed.is_set():
-                # The server has done its work and answers; nobody hears it.
+                # The server has done its work and answers; the answer is lost.
                 self.cuts += 1
                 break
             try:
@@ -66,7 +66,10 @@ def _receive(end: socket.socket) -> bytes:
 
 @contextmanager
 def wire(target: str, *, cut_at: bytes, times: int = 1) -> Iterator[Wire]:
-    """A wire to ``target`` that is cut ``times`` times, after a request that holds ``cut_at``."""
+    """Yield a proxy to ``target`` that cuts the connection.
+
+    It cuts ``times`` times, after a request that contains ``cut_at``.
+    """
     made = Wire(target, cut_at, times=times)
     try:
         yield made

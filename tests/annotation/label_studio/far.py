@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.annotation.label_studio.bucket_door import Door, door
+from tests.annotation.label_studio.access_proxy import AccessProxy, access_proxy
 from tests.annotation.label_studio.conftest import Studio
 from tests.annotation.label_studio.test_studio_asking import Office
 from tests.object_store import BUCKET, KEYS, s3_server
@@ -23,11 +23,16 @@ READER, SECRET = "READER0001", "a-secret-that-reads-media-only"
 
 @dataclass(frozen=True)
 class Far:
-    """``office(count)`` makes a queue; ``door`` is the store as the server and browsers see it;
-    ``given`` are the settings of any machine."""
+    """A home in a bucket and a server elsewhere.
+
+    Attributes:
+        proxy: the bucket as the server and browsers see it.
+        given: settings of any machine.
+        office: makes a queue of a number of faces.
+    """
 
     home: Home
-    door: Door
+    proxy: AccessProxy
     prefix: str
     given: dict[str, Any]
     office: Callable[..., Office]
@@ -41,16 +46,19 @@ def s3_url() -> Iterator[str]:
 
 @contextmanager
 def far_home(studio: Studio, url: str, folder: Path, title: str) -> Iterator[Far]:
-    """The home, the door in front of its bucket, and settings that name the server by its URL."""
+    """Yield a home, a proxy of its bucket, and settings of the server.
+
+    The settings name the server by its URL.
+    """
     prefix = f"{title[:30]}-{time.time_ns()}"
-    with door(url) as opened, pytest.MonkeyPatch.context() as shell:
+    with access_proxy(url) as opened, pytest.MonkeyPatch.context() as shell:
         for name, value in (KEYS | {"AWS_ENDPOINT_URL": url}).items():
             shell.setenv(name, value)
         shell.setenv("RISORIUS_WORK", str(folder))
         opened.readers[READER] = f"{BUCKET}/{prefix}/media/"
         home = Home.at(f"s3://{BUCKET}/{prefix}")
 
-        told = {
+        given_here = {
             "LABEL_STUDIO_URL": studio.address.url,
             "LABEL_STUDIO_API_KEY": studio.address.token,
             "studio_s3_key": READER,
@@ -59,7 +67,7 @@ def far_home(studio: Studio, url: str, folder: Path, title: str) -> Iterator[Far
         }
 
         def office(count: int, **given: Any) -> Office:
-            return Office(Studio(home, studio.address), title, count, **(told | given))
+            return Office(Studio(home, studio.address), title, count, **(given_here | given))
 
-        yield Far(home, opened, prefix, told, office)
+        yield Far(home, opened, prefix, given_here, office)
     mirror._open.cache_clear()

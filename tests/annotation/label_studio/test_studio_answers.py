@@ -1,4 +1,4 @@
-"""What a stored result means, one row per case, and nothing makes it crash."""
+"""Meaning of a stored result, one row per case; no result crashes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FACE = choice("validity", "face")
         ),
     ],
 )  # fmt: skip
-def test_a_result_becomes_an_answer(result, validity, expressions, confidence, note) -> None:
+def test_columns_of__valid_result(result, validity, expressions, confidence, note) -> None:
     assert answer_of(result) == {
         "validity": validity,
         "expressions": expressions,
@@ -54,7 +54,7 @@ def test_a_result_becomes_an_answer(result, validity, expressions, confidence, n
 
 
 @pytest.mark.parametrize(
-    ("result", "told"),
+    ("result", "message"),
     [
         ([], "no expression"),
         ([FACE], "no expression"),
@@ -75,19 +75,19 @@ def test_a_result_becomes_an_answer(result, validity, expressions, confidence, n
         ([choice("validity", "maybe"), choice("expression", "anger")], "'maybe' is no validity"),
     ],
 )
-def test_a_malformed_result_is_no_vote_and_says_why(result, told) -> None:
+def test_columns_of__malformed_result_has_a_note(result, message) -> None:
     answer = answer_of(result)
     assert answer["expressions"] == []
     assert answer["note"].startswith("malformed: ")
-    assert told in answer["note"]
+    assert message in answer["note"]
 
 
-def test_a_skip_needs_no_answer() -> None:
+def test_columns_of__skip_without_answer() -> None:
     assert answer_of([], was_cancelled=True)["note"] is None
     assert answer_of([choice("expression", "fear")], was_cancelled=True)["expressions"] == ["fear"]
 
 
-def test_there_and_back() -> None:
+def test_columns_of__inverts_result_of() -> None:
     for expressions, validity, confidence in (
         (["neutral"], "face", None),
         (["anger", "disgust"], "face", "likely"),
@@ -103,7 +103,7 @@ def number(name: str, value: object) -> dict[str, object]:
     return {"from_name": name, "to_name": "crop", "type": "number", "value": {"number": value}}
 
 
-def test_everything_a_page_can_ask_comes_back() -> None:
+def test_columns_of__every_question() -> None:
     said = columns_of(
         result_of(
             ["happiness+surprise", "fear"],
@@ -135,24 +135,24 @@ def test_everything_a_page_can_ask_comes_back() -> None:
 
 
 @pytest.mark.parametrize("level", [0.0, 0.1, 0.25, 0.5, 0.8, 1.0])
-def test_every_intensity_of_every_unit_comes_back(level: float) -> None:
+def test_columns_of__every_unit_and_intensity(level: float) -> None:
     units = {unit.number: level for unit in ACTION_UNITS}
     coded = columns_of(result_of(["anger"], au=units))["au"]
     assert {entry["unit"]: entry["intensity"] for entry in coded} == units
 
 
-def test_coarse_labels_are_no_expressions() -> None:
+def test_columns_of__coarse_labels_are_no_expressions() -> None:
     said = columns_of(result_of(["negative", "surprise"]), label_set="coarse")
     assert (said["labels"], said["answer"]["expressions"]) == (["negative", "surprise"], [])
     assert said["answer"]["note"] is None
-    told = columns_of(result_of(["anger"]), label_set="coarse")
-    assert told["labels"] == []
-    assert "'anger' is no expression" in told["answer"]["note"]
+    columns = columns_of(result_of(["anger"]), label_set="coarse")
+    assert columns["labels"] == []
+    assert "'anger' is no expression" in columns["answer"]["note"]
     none = columns_of(result_of([], validity="not_a_face"), label_set="coarse")
     assert none["labels"] == ["not_a_face"]
 
 
-def test_what_was_said_of_a_face_is_dropped_with_the_face() -> None:
+def test_columns_of__unusable_face_has_no_labels() -> None:
     result = [choice("validity", "not_a_face"), number("valence", 50), choice("au12", "C")]
     said = columns_of(result)
     assert said["answer"]["expressions"] == ["not_a_face"]
@@ -160,7 +160,7 @@ def test_what_was_said_of_a_face_is_dropped_with_the_face() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "told"),
+    ("part", "message"),
     [
         (number("valence", 101), "101 is no valence"),
         (number("arousal", "high"), "'high' is no arousal"),
@@ -171,9 +171,9 @@ def test_what_was_said_of_a_face_is_dropped_with_the_face() -> None:
         ({"from_name": "valence", "value": {}}, "no answer to any question"),
     ],
 )
-def test_a_number_or_unit_that_does_not_fit_is_no_vote(part, told) -> None:
+def test_columns_of__invalid_number_or_unit(part, message) -> None:
     said = columns_of([FACE, choice("expression", "fear"), part])
-    assert told in said["answer"]["note"]
+    assert message in said["answer"]["note"]
     assert (said["answer"]["expressions"], said["answer"]["valence"], said["au"]) == (
         [],
         None,

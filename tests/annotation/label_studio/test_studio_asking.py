@@ -1,4 +1,4 @@
-"""Faces to people and votes back over all projects of a home: rounds, pages, second asks, hands."""
+"""Push and pull over all projects of a home: rounds, pages, audits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ pytestmark = pytest.mark.studio
 
 
 class Office:
-    """A home with kept faces and a queue, whose server runs; settings may change as it goes."""
+    """A home with accepted faces and a queue, whose server runs.
+
+    Settings may change during a test.
+    """
 
     def __init__(self, running: Studio, title: str, count: int, **given: Any) -> None:
         self.home, self.given = running.home, {"project": title, "wanted_votes": 2} | given
@@ -90,7 +93,7 @@ def office(studio: Studio, request: pytest.FixtureRequest) -> Iterator[Callable[
 
 
 def offered(client: LabelStudioClient, project_id: int) -> dict[str, int]:
-    """Face to the task the stream still offers; fails if one face is offered twice."""
+    """Return face to open task; fail if a face has two open tasks."""
     found = [
         (task["data"]["face_id"], task["id"])
         for task in client.tasks(project_id, include="id,data,is_labeled", task_only=True)
@@ -108,7 +111,7 @@ def vote(
         return api(own, "POST", f"/api/tasks/{task}/annotations/", body)["id"]
 
 
-def test_a_full_project_begins_the_next_and_votes_come_back_from_all(
+def test_push__full_project_begins_a_new_round(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(10, project_cap=4)
@@ -128,7 +131,7 @@ def test_a_full_project_begins_the_next_and_votes_come_back_from_all(
 
 
 @pytest.mark.slow
-def test_two_pipelines_pushing_at_once_make_no_twins_over_rounds(
+def test_push__two_at_once_over_rounds(
     office: Callable[..., Office], client: LabelStudioClient
 ) -> None:
     made = office(30, project_cap=12)
@@ -140,7 +143,7 @@ def test_two_pipelines_pushing_at_once_make_no_twins_over_rounds(
     assert seen == Counter(made.face_ids)
 
 
-def test_enough_votes_leave_the_stream_and_what_was_no_vote_is_asked_again(
+def test_push__closes_complete_faces_and_reopens_others(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(3)
@@ -154,14 +157,14 @@ def test_enough_votes_leave_the_stream_and_what_was_no_vote_is_asked_again(
     assert set(offered(client, number).values()) == {three}
     made.pull()
     assert set(offered(client, number).values()) == {two, three}
-    # The queue is told elsewhere that nobody wants the third face any more.
+    # The third face is removed from the queue elsewhere.
     made.queue(dict.fromkeys(made.face_ids[:2], "coverage"))
     made.push()
     assert set(offered(client, number).values()) == {two}
     assert made.ask("SELECT owed FROM votes_owed ORDER BY face_id") == [(0,), (2,)]
 
 
-def test_an_audit_asks_again_with_a_second_task_once(
+def test_push__audit_adds_one_second_task(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
@@ -188,7 +191,7 @@ def test_an_audit_asks_again_with_a_second_task_once(
     assert made.ask("SELECT count(*) FROM standing_annotations") == [(6,)]
 
 
-def test_another_page_is_another_project_and_old_votes_stay(
+def test_push__new_page_is_a_new_project(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
@@ -216,12 +219,12 @@ def test_another_page_is_another_project_and_old_votes_stay(
     assert made.ask("SELECT unit, intensity FROM au_votes ORDER BY unit") == [(4, 0.0), (12, 0.8)]
     extra = "SELECT compounds, free_label FROM current_votes WHERE free_label IS NOT NULL"
     assert made.ask(extra) == [(["happiness+surprise"], "glee")]
-    # Both of its votes are there: nobody is asked for the first face on either page.
+    # Both of its votes are there: the first face is open on neither page.
     assert set(offered(client, new)) == {made.face_ids[1]}
 
 
 @pytest.mark.slow
-def test_the_coarse_question_is_asked_beside_the_fine_one(
+def test_push__coarse_and_fine_questions(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
@@ -238,7 +241,7 @@ def test_the_coarse_question_is_asked_beside_the_fine_one(
     assert made.ask("SELECT count(*) FROM votes") == [(0,)]
 
 
-def test_a_config_edited_by_hand_stops_the_push_and_not_the_pull(
+def test_push__refuses_an_edited_config(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
@@ -259,7 +262,7 @@ def test_a_config_edited_by_hand_stops_the_push_and_not_the_pull(
     assert made.push().known == 2
 
 
-def test_votes_beside_a_prediction_say_so_and_others_do_not(
+def test_pull__flags_votes_beside_a_prediction(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
@@ -292,7 +295,7 @@ def test_votes_beside_a_prediction_say_so_and_others_do_not(
     ]
 
 
-def test_what_another_hand_wrote_is_told_and_is_no_vote(
+def test_pull__edits_by_others_are_no_votes(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)
@@ -306,8 +309,8 @@ def test_what_another_hand_wrote_is_told_and_is_no_vote(
         api(ben, "POST", f"/api/tasks/{two}/annotations/", forged)
     assert all(pulled.complete for pulled in made.pull().values())
     ada, ben = (person.rater_id for person in voters[:2])
-    told = "SELECT face_id, rater_id, edited_by, what, expressions FROM edits_by_others ORDER BY 1"
-    assert made.ask(told) == [
+    query = "SELECT face_id, rater_id, edited_by, what, expressions FROM edits_by_others ORDER BY 1"
+    assert made.ask(query) == [
         (made.face_ids[0], ada, ben, "edited", ["anger"]),
         (made.face_ids[1], ada, ben, "submitted in their name", ["disgust"]),
     ]
@@ -324,7 +327,7 @@ def test_what_another_hand_wrote_is_told_and_is_no_vote(
 
 
 def declare(made: Office, subjects: list[str | None]) -> None:
-    """Every face is of a track of its own, and the track of a declared subject, or of none."""
+    """Give every face a track of its own, of a declared subject or none."""
     table = tables.read(made.home, "faces").sort("face_id").with_columns(track_id="face_id")
     tables.write(made.home, "faces", table, part="drawn", batch="b")
     rows = table.select("track_id", "video_id", "batch", subject_id=pl.Series(subjects))
@@ -332,11 +335,11 @@ def declare(made: Office, subjects: list[str | None]) -> None:
     tables.write(made.home, "tracks", tracks, part="drawn", batch="b")
 
 
-def test_filmed_people_are_served_their_own_faces_and_observers_keep_theirs(
+def test_push__subjects_get_their_own_faces(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(4)
-    mine, also_mine, other, nobodys = made.face_ids
+    mine, also_mine, other, of_no_subject = made.face_ids
     declare(made, ["s-1", "s-1", "s-2", None])
     given = {"kind": "self", "subject": "s-1"}
     filmed = users.add(client, made.home, "filmed@example.org", **given)
@@ -350,7 +353,7 @@ def test_filmed_people_are_served_their_own_faces_and_observers_keep_theirs(
     name = filmed.rater_id
     assert f"/projects/{own.id}/" in asked.links[name]
     vote(filmed, client, offered(client, own.id)[mine], "contempt")
-    # In the observers' project, where nobody can be kept out, it takes no place either.
+    # In the observers' project, which every member may enter, it takes no place either.
     vote(filmed, client, offered(client, shared)[other], "anger")
     vote(voters[0], client, offered(client, shared)[other], "neutral")
     made.pull()
@@ -359,16 +362,16 @@ def test_filmed_people_are_served_their_own_faces_and_observers_keep_theirs(
     assert made.ask("SELECT face_id, label FROM votes") == [(other, "neutral")]
     said = made.ask("SELECT face_id, answer.expressions FROM self_reports ORDER BY face_id")
     assert said == [(mine, ["contempt"]), (other, ["anger"])]
-    owed = made.ask("SELECT face_id, owed FROM votes_owed ORDER BY face_id")
-    assert owed == [(mine, 2), (also_mine, 2), (other, 1), (nobodys, 2)]
-    # Told to be of another subject: from then on they are served that one's faces alone.
+    missing = made.ask("SELECT face_id, owed FROM votes_owed ORDER BY face_id")
+    assert missing == [(mine, 2), (also_mine, 2), (other, 1), (of_no_subject, 2)]
+    # After a change of the subject they are served that one's faces alone.
     users.add(client, made.home, "filmed@example.org", kind="self", subject="s-2")
     made.push()
     assert set(offered(client, own.id)) == set()
     users.remove(client, made.home, "filmed@example.org")
 
 
-def test_status_says_who_owes_what(
+def test_status__missing_votes_by_annotator(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(3)
@@ -399,7 +402,7 @@ def test_status_says_who_owes_what(
 
 
 @pytest.mark.slow
-def test_a_project_deleted_by_hand_leaves_its_votes_and_does_not_stop_the_rest(
+def test_pull__deleted_project_keeps_its_votes(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(4, project_cap=2)
@@ -411,12 +414,12 @@ def test_a_project_deleted_by_hand_leaves_its_votes_and_does_not_stop_the_rest(
     api(client, "DELETE", f"/api/projects/{first}/")
     assert list(made.pull()) == [second]
     assert made.ask("SELECT count(*) FROM votes") == [(4,)]
-    # What was owed there is asked in a new project; what was answered there is not forgotten.
+    # What was missing there is asked in a new project; what was answered there is not forgotten.
     assert sum(made.push().tasks.values()) == 4
     assert made.ask("SELECT sum(owed)::INT FROM votes_owed") == [(4,)]
 
 
-def test_each_person_walks_in_an_order_of_their_own(
+def test_push__order_differs_by_annotator(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(12)

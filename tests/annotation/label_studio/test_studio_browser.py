@@ -33,7 +33,7 @@ def words(chrome: Chrome) -> str:
 
 
 def answers(made: Board) -> list[tuple[int, list[dict[str, object]], bool]]:
-    """Author, result and skip of each annotation, in order of arrival."""
+    """Author, result and skip of each annotation, in the order of their ids."""
     rows = [
         row
         for task in made.client.tasks(
@@ -52,7 +52,7 @@ def answers(made: Board) -> list[tuple[int, list[dict[str, object]], bool]]:
     ]
 
 
-def test_an_annotator_votes_with_two_keys(
+def test_page__vote_with_two_keys(
     board: Callable[[int], Board], voters: list[Account], tmp_path: Path
 ) -> None:
     from selenium.webdriver.common.keys import Keys
@@ -82,7 +82,7 @@ def test_an_annotator_votes_with_two_keys(
         for name in EXPRESSIONS:
             assert name.capitalize() in words(chrome)
         assert "cannot tell" in words(chrome)
-        # No panel for regions takes the room.
+        # No panel for regions takes the space.
         assert "Labeled regions" not in words(chrome)
         chrome.save_screenshot(str(tmp_path / "task.png"))
 
@@ -111,7 +111,7 @@ def test_an_annotator_votes_with_two_keys(
 
 
 @pytest.mark.slow
-def test_a_shot_of_the_project_page(
+def test_page__screenshot_of_the_project(
     board: Callable[[int], Board], voters: list[Account], tmp_path: Path
 ) -> None:
     made = board(2)

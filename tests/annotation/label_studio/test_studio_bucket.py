@@ -1,4 +1,4 @@
-"""Pictures from the home's bucket: a server without a disk in common shows them to its members."""
+"""Pictures from the home's bucket on a server without a shared disk."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def browser_of(person: Account, url: str) -> httpx.Client:
 
 
 def body_of(browser: httpx.Client, address: str, **headers: str) -> httpx.Response:
-    """What the address gives, the token kept from the store as browsers keep their cookie."""
+    """GET an address; send the token to the server only, as browsers do."""
     answer = browser.get(address, headers=headers)
     if not answer.is_redirect:
         return answer
@@ -54,7 +54,7 @@ def body_of(browser: httpx.Client, address: str, **headers: str) -> httpx.Respon
 
 
 @pytest.mark.parametrize("presign", [True, False])
-def test_members_get_pictures_and_clips_and_nobody_else_does(
+def test_media__members_only(
     far: Far, client: LabelStudioClient, voters: list[Account], presign: bool
 ) -> None:
     made = far.office(2, show_clips=True, studio_s3_presign=presign)
@@ -97,7 +97,7 @@ def test_members_get_pictures_and_clips_and_nobody_else_does(
     assert api(client, "GET", ROWS, project=number) == [row]
 
 
-def test_the_server_signs_for_the_whole_bucket_and_the_keys_are_what_limits_it(
+def test_media__access_is_limited_by_the_keys(
     far: Far, client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = far.office(1)
@@ -113,7 +113,7 @@ def test_the_server_signs_for_the_whole_bucket_and_the_keys_are_what_limits_it(
         assert browser.get(asked).is_redirect
         assert body_of(browser, asked).status_code == 403
         assert check_bucket(ours, number, **kept) == ("", None)
-        far.door.readers[READER] = f"{BUCKET}/"
+        far.proxy.readers[READER] = f"{BUCKET}/"
         assert body_of(browser, asked).text == salt
         assert "salt" in check_bucket(ours, number, **kept)[0]
         # Another bucket has no row, so the server does not even sign.
@@ -121,23 +121,23 @@ def test_the_server_signs_for_the_whole_bucket_and_the_keys_are_what_limits_it(
         assert browser.get(other).status_code == 404
 
 
-def test_new_keys_replace_the_old_ones_and_bad_ones_are_refused_before_any_task(
+def test_push__new_keys_and_rejected_keys(
     far: Far, client: LabelStudioClient, voters: list[Account]
 ) -> None:
-    made = far.office(1, studio_s3_key="NOBODY", studio_s3_secret="nobodys-very-own-secret")
+    made = far.office(1, studio_s3_key="UNKNOWN0001", studio_s3_secret="secret-of-an-unknown-key")
     with pytest.raises(StudioError, match="RISORIUS_STUDIO_S3_KEY") as refused:
         made.push()
-    assert "nobodys-very-own-secret" not in str(refused.value)
+    assert "secret-of-an-unknown-key" not in str(refused.value)
     with pytest.raises(StudioError, match="S3_ENDPOINT there"):
         made.push(studio_s3_endpoint="http://10.0.0.1:9000")
-    made.given["studio_s3_endpoint"] = far.door.url
+    made.given["studio_s3_endpoint"] = far.proxy.url
     (number,) = (found.id for found in _projects(made))
     assert client.counts(number)[0] == 0
 
     made.push(studio_s3_key=READER, studio_s3_secret=SECRET)
     (first,) = api(client, "GET", ROWS, project=number)
     address = f"/api/tasks/{offered(client, number)[made.face_ids[0]]}/"
-    far.door.readers["READER0002"] = far.door.readers.pop(READER)
+    far.proxy.readers["READER0002"] = far.proxy.readers.pop(READER)
     with browser_of(voters[0], client.url) as browser:
         crop = browser.get(address).json()["data"]["crop"]
         assert body_of(browser, crop).status_code == 403
@@ -148,7 +148,7 @@ def test_new_keys_replace_the_old_ones_and_bad_ones_are_refused_before_any_task(
     assert second["description"] != first["description"]
 
 
-def test_tasks_pushed_with_local_addresses_follow_to_the_bucket_and_back_with_their_votes(
+def test_push__tasks_move_to_the_bucket_and_back(
     studio: Studio, far: Far, client: LabelStudioClient, voters: list[Account]
 ) -> None:
     given: dict[str, Any] = {"wanted_votes": 2, "media_dir": studio.home.media, "owner": "o"}
@@ -165,7 +165,7 @@ def test_tasks_pushed_with_local_addresses_follow_to_the_bucket_and_back_with_th
     for path in studio.home.media.rglob("*.*"):
         objects.upload(path, f"media/{path.relative_to(studio.home.media).as_posix()}")
     bucket = Bucket(
-        BUCKET, f"{far.prefix}/media/", endpoint=far.door.url, region="us-east-1",
+        BUCKET, f"{far.prefix}/media/", endpoint=far.proxy.url, region="us-east-1",
         key=READER, secret=SECRET,
     )  # fmt: skip
     before = _kept(client, number)
@@ -186,7 +186,7 @@ def test_tasks_pushed_with_local_addresses_follow_to_the_bucket_and_back_with_th
         assert (kept["crop"], kept["context"]) == (bucket.address("crops/ab/c.png"), "")
         api(client, "PATCH", f"/api/tasks/{voted}/", {"data": old})
     guide = api(client, "GET", f"/api/projects/{number}/")["expert_instruction"]
-    assert "our house rule" in guide
+    assert "our rule" in guide
     assert "local-files" not in guide
 
     projects.ensure_project(client, title="it moves", **given)
@@ -196,33 +196,31 @@ def test_tasks_pushed_with_local_addresses_follow_to_the_bucket_and_back_with_th
     assert {task: _kept(client, number)[task] for task in before} == before
 
 
-def test_the_doctor_says_where_pictures_come_from_and_what_is_wrong_with_it(
-    far: Far, client: LabelStudioClient
-) -> None:
+def test_doctor__reports_the_source_of_media(far: Far, client: LabelStudioClient) -> None:
     made = far.office(1)
 
-    def told() -> tuple[str, str]:
+    def finding_of() -> tuple[str, str]:
         (finding,) = [
             found for found in doctor.examine(made.settings()) if found.what == "pictures to label"
         ]
         return finding.state, f"{finding.found} {finding.hint}"
 
-    assert told()[0] == "note"
+    assert finding_of()[0] == "note"
     (number,) = made.push().tasks
-    state, words = told()
+    state, words = finding_of()
     assert (state, f"s3://{BUCKET}/{far.prefix}/media/" in words) == ("ok", True)
-    far.door.cross_origin = False
-    assert [told()[0], "CORS" in told()[1]] == ["wrong", True]
-    far.door.cross_origin = True
-    far.door.readers[READER] = f"{BUCKET}/"
-    assert [told()[0], "salt" in told()[1]] == ["wrong", True]
-    far.door.readers.clear()
-    assert [told()[0], "403" in told()[1]] == ["wrong", True]
+    far.proxy.cross_origin = False
+    assert [finding_of()[0], "CORS" in finding_of()[1]] == ["wrong", True]
+    far.proxy.cross_origin = True
+    far.proxy.readers[READER] = f"{BUCKET}/"
+    assert [finding_of()[0], "salt" in finding_of()[1]] == ["wrong", True]
+    far.proxy.readers.clear()
+    assert [finding_of()[0], "403" in finding_of()[1]] == ["wrong", True]
     (row,) = api(client, "GET", ROWS, project=number)
     api(client, "DELETE", f"{ROWS}{row['id']}")
-    assert [told()[0], "label push" in told()[1]] == ["wrong", True]
+    assert [finding_of()[0], "label push" in finding_of()[1]] == ["wrong", True]
     made.given["media_from"] = "folder"
-    assert [told()[0], "mount" in told()[1]] == ["note", True]
+    assert [finding_of()[0], "mount" in finding_of()[1]] == ["note", True]
 
 
 def _signed_in(made: Any) -> Any:
@@ -236,7 +234,7 @@ def _projects(made: Any) -> list[projects.Project]:
 
 def _edited(client: LabelStudioClient, number: int) -> str:
     guide = api(client, "GET", f"/api/projects/{number}/")["expert_instruction"]
-    return f"our house rule: no hats<br/>{guide}"
+    return f"our rule: no hats<br/>{guide}"
 
 
 def _addresses(client: LabelStudioClient, number: int) -> set[str]:
@@ -249,7 +247,7 @@ def _addresses(client: LabelStudioClient, number: int) -> set[str]:
 
 
 def _kept(client: LabelStudioClient, number: int) -> dict[int, Any]:
-    """Of each task what must outlive its addresses: the face, the order, every annotation."""
+    """Return per task what new addresses keep: face, order, annotations."""
     include = "id,data,annotations,result,completed_by,lead_time,was_cancelled,is_labeled"
     return {
         task["id"]: (

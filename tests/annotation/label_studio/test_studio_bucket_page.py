@@ -1,4 +1,4 @@
-"""The labelling page itself, its pictures and clip coming from the home's bucket."""
+"""The labelling page with pictures and a clip from the home's bucket."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def far(studio: Studio, s3_url: str, tmp_path: Path) -> Iterator[Far]:
 
 
 @pytest.mark.parametrize("presign", [True, False])
-def test_a_face_is_judged_by_a_picture_a_frame_and_a_clip_from_the_bucket(
+def test_page__crop_frame_and_clip_from_the_bucket(
     far: Far,
     studio: Studio,
     client: LabelStudioClient,
@@ -52,8 +52,8 @@ def test_a_face_is_judged_by_a_picture_a_frame_and_a_clip_from_the_bucket(
     clip = (studio.home.media / _clip(studio)).read_bytes()
     atomic.write_bytes(far.home.media / "clips" / "drawn-0000.webm", clip)
     number = max(made.push().tasks)
-    far.door.passed.clear()
-    (link,) = annotator_links(client, number, ["somebody"]).values()
+    far.proxy.passed.clear()
+    (link,) = annotator_links(client, number, ["annotator"]).values()
     with sitting(client.url, voters[0], link) as chrome:
         assert chrome.execute_script(PICTURES) == [224, 320]
         browser.until(chrome, lambda: chrome.execute_script(READY) >= 2)
@@ -66,7 +66,7 @@ def test_a_face_is_judged_by_a_picture_a_frame_and_a_clip_from_the_bucket(
         complaints = [line for line in browser.errors(chrome) if "/heidi-tips" not in line]
     assert complaints == []
     kinds = {path.removeprefix(f"{BUCKET}/{far.prefix}/media/").partition("/")[0]
-             for path in far.door.passed}  # fmt: skip
+             for path in far.proxy.passed}  # fmt: skip
     assert kinds == {"crops", "contexts", "clips", "guide"}
     assert made.pull()[number].n_standing == 1
     assert made.ask("SELECT answer.expressions FROM current_votes") == [(["fear"],)]

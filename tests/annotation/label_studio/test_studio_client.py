@@ -1,4 +1,4 @@
-"""Failures become one clear sentence; reads are tried again, writes are not."""
+"""Failures become one clear sentence; reads are retried, writes not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.studio
 
 
 def personal_token(studio: Studio, *, expires: float, secret: str | None = None) -> str:
-    """A personal access token as the server makes them, signed with its own secret."""
+    """Return a personal access token, signed with the server's secret."""
     lines = (studio.home.studio / "data" / ".env").read_text().splitlines()
     keys = dict(line.split("=", 1) for line in lines if "=" in line)
     secret = secret or keys["SECRET_KEY"].strip("'\"")
@@ -58,7 +58,7 @@ def revoke(studio: Studio, token: str) -> None:
         api(client, "POST", "/api/token/blacklist/", {"refresh": token})
 
 
-def test_a_personal_token_signs_in_until_it_is_revoked(studio: Studio) -> None:
+def test_client__personal_token_until_revoked(studio: Studio) -> None:
     token = real_personal_token(studio)
     personal = dataclasses.replace(studio.address, token=token)
     with connect(personal) as client:
@@ -73,7 +73,7 @@ def test_a_personal_token_signs_in_until_it_is_revoked(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("kind", ["wrong", "expired", "forged"])
-def test_a_refused_token_is_named_and_never_shown(studio: Studio, kind: str) -> None:
+def test_client__rejected_token_is_not_shown(studio: Studio, kind: str) -> None:
     token = {
         "wrong": "0f" * 20,
         "expired": personal_token(studio, expires=time.time() - 60),
@@ -86,7 +86,7 @@ def test_a_refused_token_is_named_and_never_shown(studio: Studio, kind: str) -> 
     assert token not in str(refused.value)
 
 
-def test_a_server_that_is_down_says_how_to_start_it() -> None:
+def test_client__unreachable_server_has_a_hint() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -95,7 +95,7 @@ def test_a_server_that_is_down_says_how_to_start_it() -> None:
     assert "5ecret" not in str(down.value)
 
 
-def test_what_is_gone_is_named(client: LabelStudioClient) -> None:
+def test_client__names_what_does_not_exist(client: LabelStudioClient) -> None:
     with pytest.raises(StudioError, match="no project 99999"):
         client.counts(99999)
     with pytest.raises(StudioError, match=r"HTTP 404 for GET /api/projects/99999/"):
@@ -104,7 +104,7 @@ def test_what_is_gone_is_named(client: LabelStudioClient) -> None:
         api(client, "POST", "/api/projects/99999/import", [{"data": {}}])
 
 
-def test_a_request_it_cannot_use_says_which_field(client: LabelStudioClient) -> None:
+def test_client__rejected_request_names_the_field(client: LabelStudioClient) -> None:
     with pytest.raises(StudioError, match=r"HTTP 400.*title.*at least 3 characters"):
         api(client, "POST", "/api/projects/", {"title": "x"})
 
@@ -138,21 +138,21 @@ def failing() -> Iterator[tuple[Address, list[str]]]:
         one.shutdown()
 
 
-def test_a_read_is_tried_again(failing: tuple[Address, list[str]]) -> None:
+def test_client__retries_reads(failing: tuple[Address, list[str]]) -> None:
     address, calls = failing
     with LabelStudioClient(address) as client:
         assert client.sdk.users.whoami().email == "a@b.org"
     assert calls == ["GET"] * 3
 
 
-def test_a_write_is_not(failing: tuple[Address, list[str]]) -> None:
+def test_client__does_not_retry_writes(failing: tuple[Address, list[str]]) -> None:
     address, calls = failing
     with LabelStudioClient(address) as client, pytest.raises(LostAnswerError, match="HTTP 503"):
         api(client, "POST", "/api/projects/", {})
     assert calls == ["POST"]
 
 
-def test_paging_loses_no_task_when_earlier_ones_are_deleted_meanwhile(board) -> None:
+def test_tasks__paging_while_tasks_are_deleted(board) -> None:
     made = board(7)
     ids = list(push(made.client, made.id, made.faces).task_ids.values())
     seen = []
@@ -163,7 +163,7 @@ def test_paging_loses_no_task_when_earlier_ones_are_deleted_meanwhile(board) -> 
     assert seen == ids
 
 
-def test_local_pictures_are_served_to_members_only(studio: Studio, board) -> None:
+def test_media__local_pictures_need_a_login(studio: Studio, board) -> None:
     made = board(1)
     push(made.client, made.id, made.faces)
     path = f"/data/local-files/?d={made.faces['crop'][0]}"

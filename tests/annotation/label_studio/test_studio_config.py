@@ -1,4 +1,4 @@
-"""The labeling page is valid, asks in the vocabulary's words, and is linted by us."""
+"""The labeling config is valid, complete and checked by our lint."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def choices(name: str) -> list[tuple[str, str]]:
     return [(choice.get("alias", ""), choice.get("hotkey", "")) for choice in control]
 
 
-def test_keys_one_to_eight_are_the_expressions_in_order() -> None:
+def test_config__keys_one_to_eight_are_expressions() -> None:
     assert choices("expression") == [
         *((name, str(key)) for key, name in enumerate(EXPRESSIONS, start=1)),
         ("unknown", "9"),
     ]
 
 
-def test_every_answer_can_be_given() -> None:
+def test_config__every_answer_has_a_choice() -> None:
     aliases = {alias for name in ("expression", "validity") for alias, _ in choices(name)}
     assert set(ANSWERS) <= aliases
 
 
-def test_the_sdk_accepts_the_config_and_every_answer() -> None:
+def test_config__accepted_by_the_sdk() -> None:
     from label_studio_sdk.label_interface import LabelInterface
 
     page = LabelInterface(labeling_config.labeling_config())
@@ -52,7 +52,7 @@ def test_the_sdk_accepts_the_config_and_every_answer() -> None:
 
 
 @pytest.mark.studio
-def test_the_server_accepts_the_config(client: LabelStudioClient) -> None:
+def test_config__accepted_by_the_server(client: LabelStudioClient) -> None:
     assert (
         api(
             client,
@@ -95,11 +95,11 @@ def test_the_server_accepts_the_config(client: LabelStudioClient) -> None:
         ),
     ],
 )
-def test_lint_finds(broken: str, fault: str) -> None:
+def test_lint__finds_each_fault(broken: str, fault: str) -> None:
     assert labeling_config.lint(broken) == [fault]
 
 
-def test_our_config_has_no_fault_and_a_stable_name() -> None:
+def test_lint__default_config_has_no_fault() -> None:
     text = labeling_config.labeling_config()
     assert labeling_config.lint(text) == []
     assert labeling_config.fingerprint(text) == labeling_config.fingerprint(
@@ -109,9 +109,7 @@ def test_our_config_has_no_fault_and_a_stable_name() -> None:
 
 
 @pytest.mark.studio
-def test_a_project_is_found_again_and_set_up_for_blind_votes(
-    studio: Studio, client: LabelStudioClient
-) -> None:
+def test_ensure_project__finds_and_hides_votes(studio: Studio, client: LabelStudioClient) -> None:
     def ensure(wanted_votes: int, owner: str = "one") -> projects.Project:
         return projects.ensure_project(
             client,
@@ -139,9 +137,7 @@ def test_a_project_is_found_again_and_set_up_for_blind_votes(
 
 
 @pytest.mark.studio
-def test_a_new_project_does_not_take_a_number_that_tables_know(
-    studio: Studio, client: LabelStudioClient
-) -> None:
+def test_ensure_project__skips_known_numbers(studio: Studio, client: LabelStudioClient) -> None:
     highest = max(
         row["id"] for row in api(client, "GET", "/api/projects/", page_size=1000)["results"]
     )
@@ -163,7 +159,7 @@ PAGES = (Page(), EVERYTHING, Page(label_set="coarse"), Page(predictions=True))
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_is_valid_and_takes_what_it_asks(page: Page) -> None:
+def test_config__every_page_is_valid(page: Page) -> None:
     from label_studio_sdk.label_interface import LabelInterface
 
     text = labeling_config.labeling_config(page)
@@ -181,7 +177,7 @@ def test_every_page_is_valid_and_takes_what_it_asks(page: Page) -> None:
         assert back["answer"]["note"] is None
 
 
-def test_pages_are_told_apart_and_named_the_same_each_time() -> None:
+def test_page_fingerprint__distinct_and_stable() -> None:
     marks = [page_fingerprint(page) for page in PAGES]
     assert len(set(marks)) == len(PAGES)
     assert marks == [page_fingerprint(page) for page in PAGES]
@@ -189,7 +185,9 @@ def test_pages_are_told_apart_and_named_the_same_each_time() -> None:
 
 @pytest.mark.studio
 @pytest.mark.parametrize("page", PAGES)
-def test_the_server_accepts_every_page(client: LabelStudioClient, page: Page) -> None:
+def test_config__every_page_is_accepted_by_the_server(
+    client: LabelStudioClient, page: Page
+) -> None:
     body = {"label_config": labeling_config.labeling_config(page)}
     assert api(client, "POST", "/api/projects/validate/", body) is None
 
@@ -197,13 +195,13 @@ def test_the_server_accepts_every_page(client: LabelStudioClient, page: Page) ->
 @pytest.mark.parametrize(
     "given", [{"label_set": "emotions"}, {"units": (12, 99)}], ids=["label set", "unit"]
 )
-def test_a_page_of_unknown_things_is_refused(given: dict[str, Any]) -> None:
+def test_page__rejects_unknown_questions(given: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         Page(**given)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_guide_explains_what_its_page_asks(page: Page) -> None:
+def test_guide__explains_every_question(page: Page) -> None:
     text = instruction(page)
     for option in page.labels:
         if "+" not in option.alias:
@@ -217,7 +215,7 @@ def test_the_guide_explains_what_its_page_asks(page: Page) -> None:
     assert set(re.findall(r"guide/(\w+)\.svg", text)) == drawn
 
 
-def test_each_expression_is_drawn_in_its_own_way(tmp_path: Path) -> None:
+def test_guide__pictures_differ_by_expression(tmp_path: Path) -> None:
     write_drawings(tmp_path)
     found = {path.stem: path.read_text() for path in (tmp_path / FOLDER).iterdir()}
     assert set(found) == set(EXPRESSIONS)
@@ -228,7 +226,7 @@ def test_each_expression_is_drawn_in_its_own_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 17])
-def test_a_mark_is_read_back_from_a_description(number: int) -> None:
+def test_read_tag__from_a_description(number: int) -> None:
     mark = projects._Tag(page_fingerprint(Page()), "0" * 8, number)
-    assert projects._read_tag(f"Facial expressions. {mark} and what somebody added") == mark
+    assert projects._read_tag(f"Facial expressions. {mark} and what a user added") == mark
     assert projects._read_tag("risorius is nice [risorius]") is None

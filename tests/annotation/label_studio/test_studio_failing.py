@@ -1,4 +1,4 @@
-"""A Label Studio that fails one call in five: pushes and pulls end exact, at a later try."""
+"""Push and pull against a Label Studio that fails one call in five."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.studio
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_server_that_fails_one_call_in_five_loses_and_doubles_nothing(studio: Studio) -> None:
-    told = label_studio(studio.address, studio.home.media, share=0.2, faces=40, votes=2, seed=5)
-    assert told["failed"] > 3, told
+def test_push_and_pull__one_call_in_five_fails(studio: Studio) -> None:
+    results = label_studio(studio.address, studio.home.media, share=0.2, faces=40, votes=2, seed=5)
+    assert results["failed"] > 3, results
     for what in ("faces lost", "faces twice", "votes lost", "votes twice"):
-        assert told[what] == 0, told
+        assert results[what] == 0, results

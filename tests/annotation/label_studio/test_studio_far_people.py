@@ -1,4 +1,4 @@
-"""Two machines, one home in a bucket, one Label Studio elsewhere: both know the same people."""
+"""Two machines with one bucket and one Label Studio share annotators."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def far(studio: Studio, s3_url: str, tmp_path: Path) -> Iterator[Far]:
 
 @pytest.fixture
 def machine(far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Settings]:
-    """``machine("b")``: what machine ``b`` is set to, having looked at the bucket just now."""
+    """``machine("b")``: the settings of machine ``b`` after a sync."""
 
     def at(name: str) -> Settings:
         monkeypatch.setenv("RISORIUS_WORK", str(tmp_path / name))
@@ -44,7 +44,7 @@ def machine(far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     return at
 
 
-def test_both_machines_name_every_rater_alike_and_the_bucket_holds_no_address_and_no_token(
+def test_accounts__shared_pseudonyms_without_address_or_token(
     far: Far, machine: Callable[[str], Settings], client: LabelStudioClient
 ) -> None:
     first = machine("a")
@@ -78,8 +78,8 @@ def test_both_machines_name_every_rater_alike_and_the_bucket_holds_no_address_an
     assert users.remove_account(first.label_studio, EVE)
     second = machine("b")
     assert [
-        told["state"]
-        for told in [one.summary() for one in users.list_accounts(second.label_studio)]
+        account["state"]
+        for account in [one.summary() for one in users.list_accounts(second.label_studio)]
     ] == [
         "removed" if account is eve else "active"
         for account in sorted((ann, eve), key=lambda account: account.rater_id)
@@ -87,10 +87,10 @@ def test_both_machines_name_every_rater_alike_and_the_bucket_holds_no_address_an
     for settings in (first, second):
         name = users.rater_of(settings.label_studio)
         assert name(ids[ANN], ANN) == (ann.rater_id, "person")
-        # Of somebody removed the server hides the address.
+        # The server hides the address of a removed account.
         assert name(ids[EVE], "") == (eve.rater_id, "self")
 
-    # An older copy of the accounts, put back, brings nobody back.
+    # An older copy of the accounts, put back, restores no account.
     kept = (first.place.studio / "people.json").read_text()
     (first.place.studio / "people.json").write_text(before)
     users.rater_of(first.label_studio)
@@ -110,14 +110,14 @@ def test_both_machines_name_every_rater_alike_and_the_bucket_holds_no_address_an
         assert b"token" not in data, key
 
 
-def test_without_a_bucket_people_are_this_machines_own(
+def test_accounts__local_without_a_bucket(
     studio: Studio, client: LabelStudioClient, tmp_path: Path
 ) -> None:
     given = {"LABEL_STUDIO_URL": studio.address.url, "LABEL_STUDIO_API_KEY": studio.address.token}
     settings = Settings(home=tmp_path / "home", **given)
     made = users.add_account(settings.label_studio, "own.far@example.org")
     assert [
-        told["email"]
-        for told in [one.summary() for one in users.list_accounts(settings.label_studio)]
+        account["email"]
+        for account in [one.summary() for one in users.list_accounts(settings.label_studio)]
     ] == [made.email]
     assert not (settings.place.root / "people").exists()

@@ -1,4 +1,4 @@
-"""The server dies or turns its back amid a push and a pull; a re-run ends with exact counts."""
+"""The server dies or refuses during push and pull; a re-run is exact."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def with_votes(client: LabelStudioClient, project_id: int, count: int, raters: l
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_amid_a_push_of_1000_and_a_pull_of_5000_nothing_is_lost_or_twice(
+def test_push_and_pull__server_killed_midway(
     fresh_home: Home,
 ) -> None:
     def up() -> Address:
@@ -113,7 +113,7 @@ def office_worker(studio: Studio, client: LabelStudioClient) -> Account:
     return users.add(client, studio.home, "worker@example.org")
 
 
-def test_a_token_revoked_between_two_pulls_is_named_and_a_new_one_goes_on(
+def test_pull__revoked_token_is_named(
     board: Callable[[int], Board], voters: list[Account], office_worker: Account
 ) -> None:
     made = board(2)

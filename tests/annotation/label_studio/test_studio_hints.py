@@ -1,4 +1,4 @@
-"""The webhook rings at a vote, only for who knows the secret, and nothing hangs on it."""
+"""The webhook signals each vote, only with the right secret."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def hooks(client: LabelStudioClient) -> list[dict]:
     return [hook for hook in api(client, "GET", "/api/webhooks/") if "risorius" in hook["url"]]
 
 
-def test_a_vote_an_edit_and_a_deletion_ring(
+def test_watch__signals_vote_edit_and_deletion(
     board: Callable[[int], Board], voters: list[Account]
 ) -> None:
     made = board(1)
@@ -46,7 +46,7 @@ def test_a_vote_an_edit_and_a_deletion_ring(
     assert hooks(made.client) == []
 
 
-def test_strangers_do_not_ring_and_it_listens_on_loopback_only(
+def test_watch__requires_the_secret_on_loopback(
     client: LabelStudioClient, board: Callable[[int], Board]
 ) -> None:
     made = board(1)
@@ -65,7 +65,7 @@ def test_strangers_do_not_ring_and_it_listens_on_loopback_only(
         assert bell.n_calls == 1
 
 
-def test_a_killed_listener_is_cleaned_up_and_a_living_one_is_not(
+def test_watch__removes_webhooks_of_killed_processes(
     client: LabelStudioClient, board: Callable[[int], Board]
 ) -> None:
     number = board(1).id
@@ -84,14 +84,14 @@ def test_a_killed_listener_is_cleaned_up_and_a_living_one_is_not(
         assert (first.connected, second.connected) == (True, True)
 
 
-def test_a_server_that_is_away_leaves_a_silent_bell() -> None:
+def test_watch__unreachable_server_never_signals() -> None:
     away = LabelStudioClient(Address(url="http://127.0.0.1:9", token="t" * 40), retry_for_s=0.1)
     with away, listening(away, lambda: [1]) as bell:
         assert not bell.connected
         assert not bell.wait(0.01)
 
 
-def test_a_project_made_meanwhile_rings_too(
+def test_watch__includes_new_projects(
     client: LabelStudioClient, board: Callable[[int], Board], voters: list[Account]
 ) -> None:
     numbers: list[int] = []

@@ -1,4 +1,4 @@
-"""People have accounts of their own, made once, and stay pseudonymous after they leave."""
+"""Annotators have accounts and stay pseudonymous after removal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from warehouse.ids import pseudonym
 pytestmark = pytest.mark.studio
 
 
-def test_each_signs_in_with_an_own_token(studio: Studio, voters: list[Account]) -> None:
+def test_add__each_account_has_its_own_token(studio: Studio, voters: list[Account]) -> None:
     assert len({person.token for person in voters} | {studio.address.token}) == 4
     for person in voters:
         with connect(person.address(studio.address.url)) as client:
@@ -26,7 +26,7 @@ def test_each_signs_in_with_an_own_token(studio: Studio, voters: list[Account]) 
             assert client.sdk.users.whoami().id == person.user_id
 
 
-def test_adding_again_changes_nothing(
+def test_add__is_idempotent(
     studio: Studio, client: LabelStudioClient, voters: list[Account]
 ) -> None:
     members = client.user_emails()
@@ -36,7 +36,7 @@ def test_adding_again_changes_nothing(
     assert voters[0] in users.own_accounts(studio.home)
 
 
-def test_secrets_stay_in_one_private_file(studio: Studio, voters: list[Account]) -> None:
+def test_add__secrets_are_in_one_private_file(studio: Studio, voters: list[Account]) -> None:
     path = studio.home.studio / "people.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert voters[0].token in path.read_text()
@@ -45,10 +45,13 @@ def test_secrets_stay_in_one_private_file(studio: Studio, voters: list[Account])
 
 
 @pytest.mark.parametrize("made_on_server", [False, True])
-def test_a_run_killed_while_adding_is_finished_by_the_next(
+def test_add__resumes_after_a_kill(
     studio: Studio, client: LabelStudioClient, made_on_server: bool
 ) -> None:
-    """Killed after the password was noted, before or after the server made the account."""
+    """The run is killed after it stored the password.
+
+    The server has made the account by then, or not.
+    """
     folder, email = studio.home, f"killed-{made_on_server}@example.org".lower()
     if made_on_server:
         person = users.add(client, folder, email)
@@ -65,14 +68,14 @@ def test_a_run_killed_while_adding_is_finished_by_the_next(
         assert own.sdk.users.whoami().email == email
 
 
-def test_who_was_removed_votes_no_more_and_keeps_the_pseudonym(
+def test_remove__account_cannot_vote_and_keeps_its_pseudonym(
     studio: Studio, client: LabelStudioClient
 ) -> None:
     folder = studio.home
     eve = users.add(client, folder, "eve@example.org")
     assert users.remove(client, folder, "Eve@Example.org")
     assert not users.remove(client, folder, "eve@example.org")
-    assert not users.remove(client, folder, "nobody@example.org")
+    assert not users.remove(client, folder, "stranger@example.org")
     with pytest.raises(StudioError, match="HTTP 401"):
         connect(eve.address(client.url))
     with pytest.raises(StudioError, match="was removed"):
@@ -85,7 +88,7 @@ def test_who_was_removed_votes_no_more_and_keeps_the_pseudonym(
     assert (kept.removed, kept.token, kept.user_id) == (True, "", eve.user_id)
 
 
-def test_kinds_and_strangers(studio: Studio, client: LabelStudioClient) -> None:
+def test_rater_of__kinds_and_unknown_accounts(studio: Studio, client: LabelStudioClient) -> None:
     folder = studio.home
     stand_in = users.add(client, folder, "stand-in@example.org", kind="simulated")
     rater_of = users.rater_of(Workspace(folder))
@@ -101,14 +104,14 @@ def test_kinds_and_strangers(studio: Studio, client: LabelStudioClient) -> None:
     ("email", "kind"),
     [("no address", "person"), ("a@b", "person"), ("", "person"), ("a@b.org", "machine")],
 )
-def test_what_is_no_address_or_kind_is_refused(
+def test_add__rejects_invalid_address_or_kind(
     studio: Studio, client: LabelStudioClient, email: str, kind: str
 ) -> None:
     with pytest.raises(StudioError, match=r"name@example\.org"):
         users.add(client, studio.home, email, kind=kind)
 
 
-def test_an_account_made_by_hand_is_not_taken_over(
+def test_add__does_not_take_over_a_manual_account(
     studio: Studio, client: LabelStudioClient
 ) -> None:
     body = {"email": "hand@example.org", "username": "hand", "first_name": "", "last_name": ""}

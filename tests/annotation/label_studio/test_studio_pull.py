@@ -1,4 +1,7 @@
-"""Votes come back as events: made, edited, deleted, skipped, malformed; all of them, each once."""
+"""Votes are pulled as events, each once.
+
+They are created, edited, deleted, skipped or malformed.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.studio
 
 
 class Desk:
-    """A project with tasks, people who vote in it, and what was pulled from it so far."""
+    """A project with tasks, annotators, and the events pulled so far."""
 
     def __init__(self, made: Board, voters: list[Account], studio: Studio) -> None:
         self.id, self.client, self.voters, self.studio = made.id, made.client, voters, studio
@@ -73,7 +76,7 @@ def happened(pulled: Pulled) -> list[tuple[int, str, list[str]]]:
     return [(row["annotation_id"], row["event"], row["answer"]["expressions"]) for row in rows]
 
 
-def test_a_vote_has_everything_the_table_wants(desk: Desk) -> None:
+def test_pull__vote_has_every_column(desk: Desk) -> None:
     before = datetime.now(UTC)
     number = desk.vote(1, 0, "happiness", "surprise")
     (row,) = desk.pull().events.to_dicts()
@@ -108,7 +111,7 @@ def test_a_vote_has_everything_the_table_wants(desk: Desk) -> None:
     }
 
 
-def test_made_edited_deleted_and_skipped(desk: Desk) -> None:
+def test_pull__created_edited_deleted_skipped(desk: Desk) -> None:
     one, two = desk.vote(0, 0, "fear"), desk.vote(1, 0, "anger")
     three = desk.vote(0, 1, "neutral")
     skip = desk.vote(2, 1, was_cancelled=True, result=[])
@@ -135,7 +138,7 @@ def test_made_edited_deleted_and_skipped(desk: Desk) -> None:
     assert desk.pull().events.is_empty()
 
 
-def test_a_deleted_task_takes_its_votes_along_as_events(desk: Desk) -> None:
+def test_pull__deleted_task_deletes_its_votes(desk: Desk) -> None:
     gone, stays = desk.vote(0, 0, "fear"), desk.vote(0, 1, "anger")
     desk.pull()
     api(desk.client, "DELETE", f"/api/tasks/{desk.tasks[desk.face_ids[0]]}/")
@@ -145,7 +148,7 @@ def test_a_deleted_task_takes_its_votes_along_as_events(desk: Desk) -> None:
     assert desk.pull(whole=True).events.is_empty()
 
 
-def test_malformed_results_are_kept_and_are_no_votes(desk: Desk) -> None:
+def test_pull__malformed_results_are_no_votes(desk: Desk) -> None:
     numbers = [
         desk.vote(0, 0, result=[{"value": 1}]),
         desk.vote(0, 1, result=result_of(["glee"])),
@@ -158,15 +161,15 @@ def test_malformed_results_are_kept_and_are_no_votes(desk: Desk) -> None:
     assert ["malformed" in (answer["note"] or "") for answer in answers] == [True, True, False]
 
 
-def test_a_task_without_face_id_gives_events_of_no_face(desk: Desk) -> None:
+def test_pull__task_without_face_id(desk: Desk) -> None:
     desk.vote(0, 0, "fear")
     task = desk.tasks[desk.face_ids[0]]
     api(desk.client, "PATCH", f"/api/tasks/{task}/", {"data": {"crop": "x", "context": "y"}})
     assert desk.pull().events["face_id"].to_list() == [None]
 
 
-def test_reading_what_changed_and_reading_everything_agree(desk: Desk) -> None:
-    """A history pulled step by step, always by changes or always whole, is the same table."""
+def test_pull__changes_equal_a_whole_pull(desk: Desk) -> None:
+    """Pulls by changes and whole pulls of a history give the same table."""
     whole = TABLES["annotations"].empty()
     rater_of = users.rater_of(Workspace(desk.studio.home))
 
@@ -193,8 +196,11 @@ def test_reading_what_changed_and_reading_everything_agree(desk: Desk) -> None:
     assert desk.known["event"].value_counts().sort("event")["count"].to_list() == [7, 3, 1]
 
 
-def test_a_vote_stamped_long_before_the_newest_one_is_still_found(desk: Desk) -> None:
-    """The server's clock was set back: its counts disagree with ours, so everything is read."""
+def test_pull__vote_stamped_before_the_newest(desk: Desk) -> None:
+    """If the server's clock was set back, everything is read.
+
+    The counts of the server then differ from those of the table.
+    """
     desk.vote(0, 0, "fear")
     desk.pull()
     late = desk.vote(1, 1, "anger")
@@ -209,7 +215,7 @@ def test_a_vote_stamped_long_before_the_newest_one_is_still_found(desk: Desk) ->
     assert happened(desk.pull()) == [(late, "created", ["anger"])]
 
 
-def test_our_clock_may_be_wrong(desk: Desk) -> None:
+def test_pull__wrong_local_clock(desk: Desk) -> None:
     number = desk.vote(0, 0, "fear")
     ahead = datetime.now(UTC) + timedelta(days=3)
     desk.pull(now=ahead)
@@ -223,7 +229,7 @@ def test_our_clock_may_be_wrong(desk: Desk) -> None:
     assert desk.standing() == {later: ["anger"]}
 
 
-def test_votes_of_other_projects_are_left_alone(desk: Desk) -> None:
+def test_pull__ignores_other_projects(desk: Desk) -> None:
     desk.vote(0, 0, "fear")
     first = desk.pull().events
     elsewhere = first.with_columns(project_id=pl.lit(desk.id + 1000, pl.Int64))
@@ -231,7 +237,7 @@ def test_votes_of_other_projects_are_left_alone(desk: Desk) -> None:
     assert desk.pull().events.is_empty()
 
 
-def test_a_vote_of_a_deleted_account_keeps_its_pseudonym(desk: Desk, studio: Studio) -> None:
+def test_pull__deleted_account_keeps_its_pseudonym(desk: Desk, studio: Studio) -> None:
     folder = studio.home
     dora = users.add(desk.client, folder, "dora@example.org")
     desk.voters = [dora]
@@ -248,7 +254,7 @@ def test_a_vote_of_a_deleted_account_keeps_its_pseudonym(desk: Desk, studio: Stu
     assert users.rater_of(Workspace(studio.home))(dora.user_id, "")[0] == rater
 
 
-def test_a_database_made_anew_does_not_delete_old_votes(desk: Desk) -> None:
+def test_pull__new_database_deletes_no_votes(desk: Desk) -> None:
     desk.vote(0, 0, "fear")
     old = desk.pull().events.with_columns(pl.col("created_at") - pl.duration(days=30))
     desk.known = old
@@ -256,15 +262,13 @@ def test_a_database_made_anew_does_not_delete_old_votes(desk: Desk) -> None:
         desk.pull()
 
 
-def test_a_project_deleted_by_hand_is_named(desk: Desk) -> None:
+def test_pull__names_a_deleted_project(desk: Desk) -> None:
     api(desk.client, "DELETE", f"/api/projects/{desk.id}/")
     with pytest.raises(StudioError, match="HTTP 404"):
         desk.pull()
 
 
-def test_a_pull_killed_between_two_parts_hides_nothing(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pull__killed_between_two_parts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "_PART", 1)
     early = desk.vote(0, 3, "fear")
     desk.pull()

@@ -1,4 +1,4 @@
-"""Every face gets one task: pushed twice, by two at once, answers lost, the server killed."""
+"""Every face gets one task, also if a push is repeated or interrupted."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def tasks_per_face(client: LabelStudioClient, project_id: int) -> Counter[str]:
     return Counter(task["data"]["face_id"] for task in tasks)
 
 
-def test_each_face_gets_one_task(board: MakeBoard) -> None:
+def test_push__one_task_per_face(board: MakeBoard) -> None:
     made = board(12)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     first = push(made.client, made.id, made.faces.head(8))
     assert (first.new, first.known) == (8, 0)
-    both = push(made.client, made.id, made.faces, progress=lambda *n: told.append(n))
+    both = push(made.client, made.id, made.faces, progress=lambda *n: reported.append(n))
     assert (both.new, both.known) == (4, 8)
     assert {face: both.task_ids[face] for face in first.task_ids} == first.task_ids
-    assert told == [(8, 12), (12, 12)]
+    assert reported == [(8, 12), (12, 12)]
     again = push(made.client, made.id, made.faces)
     assert (again.new, again.known, again.task_ids) == (0, 12, both.task_ids)
     assert tasks_per_face(made.client, made.id) == Counter(made.face_ids)
 
 
-def test_a_task_holds_what_the_page_needs_and_no_prediction(board: MakeBoard) -> None:
+def test_push__task_data_without_prediction(board: MakeBoard) -> None:
     made = board(1)
     (number,) = push(made.client, made.id, made.faces).task_ids.values()
     task = api(made.client, "GET", f"/api/tasks/{number}/")
@@ -60,7 +60,7 @@ def test_a_task_holds_what_the_page_needs_and_no_prediction(board: MakeBoard) ->
     assert task["overlap"] == 3
 
 
-def test_no_faces_and_repeated_faces(board: MakeBoard) -> None:
+def test_push__no_faces_and_repeated_faces(board: MakeBoard) -> None:
     made = board(3)
     assert push(made.client, made.id, made.faces.clear()) == PushResult(tasks={made.id: 0})
     twice = pl.concat([made.faces, made.faces.with_columns(reason=pl.lit("audit"))])
@@ -69,7 +69,7 @@ def test_no_faces_and_repeated_faces(board: MakeBoard) -> None:
     assert [task["data"]["reason"] for task in tasks] == ["coverage"] * 3
 
 
-def test_tasks_made_by_hand_do_not_disturb(board: MakeBoard) -> None:
+def test_push__ignores_manual_tasks(board: MakeBoard) -> None:
     made = board(2)
     empty = {"crop": "", "context": ""}
     by_hand = [{"data": empty}, {"data": empty | {"face_id": 7}}]
@@ -78,7 +78,7 @@ def test_tasks_made_by_hand_do_not_disturb(board: MakeBoard) -> None:
     assert push(made.client, made.id, made.faces).new == 0
 
 
-def test_two_pushes_at_once_make_no_twins(board: MakeBoard, studio: Studio) -> None:
+def test_push__two_at_once_make_no_duplicates(board: MakeBoard, studio: Studio) -> None:
     made = board(150)
 
     def run(_: int) -> PushResult:
@@ -92,7 +92,7 @@ def test_two_pushes_at_once_make_no_twins(board: MakeBoard, studio: Studio) -> N
     assert tasks_per_face(made.client, made.id) == Counter(made.face_ids)
 
 
-def test_a_lost_answer_is_looked_up_not_repeated(board: MakeBoard, studio: Studio) -> None:
+def test_push__lost_response_is_not_repeated(board: MakeBoard, studio: Studio) -> None:
     """The server stores the tasks, the answer never arrives."""
     made = board(20)
     with (
@@ -108,7 +108,7 @@ def test_a_lost_answer_is_looked_up_not_repeated(board: MakeBoard, studio: Studi
     assert push(made.client, made.id, made.faces).task_ids == pushed.task_ids
 
 
-def test_a_deleted_project_is_named(board: MakeBoard) -> None:
+def test_push__names_a_deleted_project(board: MakeBoard) -> None:
     made = board(1)
     api(made.client, "DELETE", f"/api/projects/{made.id}/")
     with pytest.raises(StudioError, match=r"HTTP 404.*risorius label push"):
@@ -116,7 +116,7 @@ def test_a_deleted_project_is_named(board: MakeBoard) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_killed_amid_an_import_ends_with_each_face_once(fresh_home: Home) -> None:
+def test_push__server_killed_in_an_import(fresh_home: Home) -> None:
     """KILL while the second chunk is on its way; up again, push again."""
     address = server.up(fresh_home.studio, fresh_home.media)
     family = [psutil.Process(address.pid), *psutil.Process(address.pid).children(recursive=True)]

@@ -1,4 +1,4 @@
-"""What the real server gives out: pictures of the media folder, to people with an account."""
+"""The server gives media files to accounts and nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ESCAPES = (
 )
 
 
-def test_no_address_leads_out_of_the_media_folder(
+def test_server__no_address_leaves_the_media_folder(
     studio: Studio, board: Callable[[int], Board]
 ) -> None:
     made = board(1)
@@ -53,14 +53,14 @@ def test_no_address_leads_out_of_the_media_folder(
     assert stranger.status_code in (301, 302, 401, 403)
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "nowhere"])
-def test_a_media_folder_with_a_link_is_not_served(tmp_path: Path, kind: str) -> None:
-    """The server follows links; so it is not started, nor found, over a folder that holds one."""
+@pytest.mark.parametrize("kind", ["file", "folder", "missing"])
+def test_server__refuses_a_media_folder_with_a_link(tmp_path: Path, kind: str) -> None:
+    """The server follows links, so it is not started over a folder of one."""
     media = tmp_path / "media"
     (media / "crops" / "aa").mkdir(parents=True)
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "file").write_text("secret")
-    target = {"file": "secrets/file", "folder": "secrets", "nowhere": "absent"}[kind]
+    target = {"file": "secrets/file", "folder": "secrets", "missing": "absent"}[kind]
     (media / "crops" / "aa" / "link.png").symlink_to(tmp_path / target)
     with pytest.raises(StudioError, match=r"which Label Studio would follow: .*aa/link\.png"):
         server.up(tmp_path / "studio", media)
@@ -81,5 +81,5 @@ def test_a_media_folder_with_a_link_is_not_served(tmp_path: Path, kind: str) -> 
         ("http://10.0.0.7:8080", True),
     ],
 )
-def test_a_server_that_others_can_listen_in_on_is_warned_of(url: str, warned: bool) -> None:
+def test_server__warns_without_https(url: str, warned: bool) -> None:
     assert (Address(url, "token").warning is not None) == warned

@@ -1,4 +1,4 @@
-"""The local server starts once, is recognised, moves off a taken port, and says why it fails."""
+"""Start, recognise and stop the local server; report why it fails."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Healthy(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(b'{"status": "UP", "email": "someone@else.org"}')
+        self.wfile.write(b'{"status": "UP", "email": "user@else.org"}')
 
     def log_message(self, *_: object) -> None:
         return
@@ -55,7 +55,7 @@ def remember(home: Home, *, port: int, pid: int) -> None:
     (home.studio / "server.json").write_text(json.dumps(record))
 
 
-def test_up_twice_is_one_server(studio: Studio) -> None:
+def test_up__second_call_finds_the_first_server(studio: Studio) -> None:
     again = studio.up()
     assert again.url == studio.address.url
     assert again.pid == studio.address.pid
@@ -64,7 +64,7 @@ def test_up_twice_is_one_server(studio: Studio) -> None:
     assert server.running(studio.home.studio) == again
 
 
-def test_it_listens_on_loopback_only(studio: Studio) -> None:
+def test_up__listens_on_loopback_only(studio: Studio) -> None:
     family = [psutil.Process(studio.address.pid)]
     family += family[0].children(recursive=True)
     bound = {
@@ -76,7 +76,7 @@ def test_it_listens_on_loopback_only(studio: Studio) -> None:
     assert bound == {"127.0.0.1"}
 
 
-def test_the_shell_does_not_leak_into_it(studio: Studio) -> None:
+def test_up__ignores_variables_of_the_shell(studio: Studio) -> None:
     names = psutil.Process(studio.address.pid).environ()
     assert not {"DEBUG", "PORT", "HOST", "PASSWORD", "DJANGO_DB", "OTHER_PROGRAMS_SECRET"} & {
         *names
@@ -84,7 +84,7 @@ def test_the_shell_does_not_leak_into_it(studio: Studio) -> None:
     assert names["LABEL_STUDIO_COLLECT_ANALYTICS"] == "false"
 
 
-def test_secrets_are_their_owners_only(studio: Studio) -> None:
+def test_up__secrets_are_readable_by_the_owner_only(studio: Studio) -> None:
     path = studio.home.studio / "credentials.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(studio.home.studio.stat().st_mode) == 0o700
@@ -92,7 +92,7 @@ def test_secrets_are_their_owners_only(studio: Studio) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_at_once_start_one_server(fresh_home: Home) -> None:
+def test_up__two_processes_start_one_server(fresh_home: Home) -> None:
     program = (
         "import sys; from pathlib import Path; from annotation.label_studio import server\n"
         "found = server.up(Path(sys.argv[1]), Path(sys.argv[2]))\n"
@@ -111,10 +111,13 @@ def test_two_processes_at_once_start_one_server(fresh_home: Home) -> None:
 
 
 @pytest.mark.slow
-def test_a_port_lost_to_another_program_is_noticed(
+def test_up__port_lost_to_another_program(
     fresh_home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other program takes the port after we looked: the server then moves on silently."""
+    """Another program takes the port after the check.
+
+    The server then moves to another port without a message.
+    """
     with foreign_server() as port:
         remember(fresh_home, port=port, pid=os.getpid())
         monkeypatch.setattr(server, "_is_free", lambda _: True)
@@ -126,7 +129,7 @@ def test_a_port_lost_to_another_program_is_noticed(
         assert httpx.get(f"http://127.0.0.1:{port}/health").is_success
 
 
-def test_a_port_that_is_taken_is_left_alone_or_refused(fresh_home: Home) -> None:
+def test_up__port_in_use(fresh_home: Home) -> None:
     with foreign_server() as port:
         assert server._free_port(port) != port
         with pytest.raises(StudioError, match=f"Port {port} .* is taken") as refused:
@@ -136,7 +139,7 @@ def test_a_port_that_is_taken_is_left_alone_or_refused(fresh_home: Home) -> None
     assert server.status(fresh_home.studio) == server.Status("down")
 
 
-def test_a_pid_that_was_given_to_another_program_is_no_server(fresh_home: Home) -> None:
+def test_find__reused_process_id(fresh_home: Home) -> None:
     with foreign_server() as port:
         remember(fresh_home, port=port, pid=os.getpid())
         assert server.status(fresh_home.studio) == server.Status("down")
@@ -144,15 +147,13 @@ def test_a_pid_that_was_given_to_another_program_is_no_server(fresh_home: Home) 
         assert not server.down(fresh_home.studio)
 
 
-def test_a_copied_home_does_not_take_the_first_ones_server(
-    studio: Studio, fresh_home: Home
-) -> None:
+def test_find__copied_home_has_no_server(studio: Studio, fresh_home: Home) -> None:
     port = int(studio.address.url.rsplit(":", 1)[1])
     remember(fresh_home, port=port, pid=studio.address.pid or 0)
     assert server.status(fresh_home.studio) == server.Status("down")
 
 
-def test_a_server_that_dies_says_its_last_words(fresh_home: Home) -> None:
+def test_up__reports_the_log_of_a_server_that_dies(fresh_home: Home) -> None:
     (fresh_home.studio / "data" / installation.DATABASE).write_bytes(b"no database at all" * 99)
     with pytest.raises(StudioError, match="file is not a database") as died:
         server.up(fresh_home.studio, fresh_home.media)
@@ -163,8 +164,11 @@ def test_a_server_that_dies_says_its_last_words(fresh_home: Home) -> None:
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_only_a_first_start_that_never_ended_begins_anew(tmp_path: Path, ended: bool) -> None:
-    """Killed among its migrations the server never starts again; afterwards nothing is wiped."""
+def test_up__wipes_only_an_interrupted_first_start(tmp_path: Path, ended: bool) -> None:
+    """A server killed in its migrations never starts again.
+
+    After a complete first start nothing is deleted.
+    """
     file = tmp_path / "data" / installation.DATABASE
     installation.prepare_sqlite(tmp_path)
     with closing(sqlite3.connect(file)) as connection, connection:
@@ -179,21 +183,21 @@ def test_only_a_first_start_that_never_ended_begins_anew(tmp_path: Path, ended: 
 
 
 @pytest.mark.parametrize(
-    ("url", "key", "told"),
+    ("url", "key", "message"),
     [("label.example.org", "k" * 40, "Set LABEL_STUDIO_URL"), ("https://x.org", " ", "no token")],
 )
-def test_an_external_server_needs_address_and_key(url: str, key: str, told: str) -> None:
-    with pytest.raises(StudioError, match=told) as refused:
+def test_address__needs_url_and_key(url: str, key: str, message: str) -> None:
+    with pytest.raises(StudioError, match=message) as refused:
         external(url, key)
     assert key.strip() == "" or key not in str(refused.value)
 
 
-def test_secrets_are_masked_in_what_is_shown() -> None:
+def test_address__repr_masks_secrets() -> None:
     text = f"got {'a1' * 20} and eyJhbGci.eyJzdWIi.c2ln from https://me:pw@host/x with s3cret"
     assert installation.mask(text, "s3cret") == ("got *** and *** from https://***@host/x with ***")
 
 
-def test_the_pins_name_no_place(tmp_path: Path) -> None:
+def test_pins__name_no_registry(tmp_path: Path) -> None:
     lines = installation.CONSTRAINTS.read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert f"label-studio=={installation.VERSION}" in pins

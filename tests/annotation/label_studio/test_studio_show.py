@@ -1,4 +1,4 @@
-"""Three people at the real page: keys only, then one edits, one deletes, one skips."""
+"""Three annotators use the page by keys; votes are edited and deleted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def press(chrome: Chrome, *keys: str) -> None:
-    """Keys one after the other; Control, where it is among them, is held all the while."""
+    """Press keys one after the other; hold Control if it is among them."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -77,7 +77,7 @@ def sitting(url: str, person: Account, link: str) -> Iterator[Chrome]:
 
 
 def answer(chrome: Chrome, client: LabelStudioClient, number: int, *keys: str) -> int:
-    """Press keys for the face on the page; its task, once the server has one annotation more."""
+    """Press keys for the face on the page; return its task once stored."""
     task = int(browser.until(chrome, lambda: chrome.execute_script(NUMBER)))
     _, before = client.counts(number)
     press(chrome, *keys)
@@ -95,7 +95,7 @@ def answer(chrome: Chrome, client: LabelStudioClient, number: int, *keys: str) -
     return task
 
 
-def test_three_people_vote_one_edits_one_deletes_one_skips(
+def test_page__vote_edit_delete_and_skip(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     from selenium.webdriver.common.by import By
@@ -129,7 +129,7 @@ def test_three_people_vote_one_edits_one_deletes_one_skips(
         made.pull()
         ben.get(f"{client.url}/projects/{number}/data?task={gone}")
         browser.until(ben, lambda: loaded(ben) and ben.execute_script(TICKED) >= 1)
-        # The page offers to delete anybody's: the menu of the tab with the own name is meant.
+        # The page offers to delete every vote: use the menu of the tab with the own name.
         own = f"//*[@data-annotation-id and contains(., '{voters[1].email}')]"
         menu = f"{own}//*[contains(@class, 'annotation-button__trigger')]"
         (opener,) = browser.until(ben, lambda: ben.find_elements(By.XPATH, menu))
@@ -170,7 +170,7 @@ PAGES = {
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_kind_of_page_loads_and_stores_what_is_pressed(
+def test_page__every_kind_stores_the_keys_pressed(
     name: str, studio: Studio, client: LabelStudioClient, voters: list[Account], pictures: Path
 ) -> None:
     from selenium.webdriver.common.by import By
@@ -185,7 +185,7 @@ def test_every_kind_of_page_loads_and_stores_what_is_pressed(
     if page.clip:
         tasks = tasks.with_columns(clip=pl.lit(_clip(studio)))
     push(client, made.id, tasks)
-    (link,) = annotator_links(client, made.id, ["somebody"]).values()
+    (link,) = annotator_links(client, made.id, ["annotator"]).values()
     with sitting(client.url, voters[0], link) as chrome:
         assert len(chrome.execute_script(PICTURES)) == shown
         if page.clip:

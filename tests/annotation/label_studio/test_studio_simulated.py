@@ -1,4 +1,4 @@
-"""Simulated raters: deterministic, fallible in known ways, and only ever themselves."""
+"""Simulated raters are deterministic and err at known rates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def share(rater: SimulatedRater, answer: str, truth: tuple[float, ...] | None) -
     return sum(answer in given.expressions for given in answers) / len(FACES)
 
 
-def test_the_same_rater_says_the_same_of_a_face_in_any_order() -> None:
+def test_rater__independent_of_the_order_of_faces() -> None:
     rater = simulated.panel(3, seed=7)[1]
     forward = {face: simulated.decide(rater, face, TORN) for face in FACES}
     backward = {face: simulated.decide(rater, face, TORN) for face in reversed(FACES)}
@@ -36,7 +36,7 @@ def test_the_same_rater_says_the_same_of_a_face_in_any_order() -> None:
     assert len(set(forward.values())) > 10
 
 
-def test_raters_differ_and_a_bigger_panel_keeps_the_first_ones() -> None:
+def test_panel__extends_a_smaller_one() -> None:
     three, five = simulated.panel(3), simulated.panel(5)
     assert five[:3] == three
     assert len({rater.name for rater in five}) == 5
@@ -45,7 +45,7 @@ def test_raters_differ_and_a_bigger_panel_keeps_the_first_ones() -> None:
     assert one != two
 
 
-def test_a_reliable_rater_is_right_more_often_and_a_biased_one_leans() -> None:
+def test_rater__reliability_and_bias() -> None:
     careful = SimulatedRater("careful", reliability=0.97, bias="anger")
     careless = SimulatedRater("careless", reliability=0.4, bias="anger")
     assert share(careful, "happiness", HAPPY) > 0.8
@@ -54,7 +54,7 @@ def test_a_reliable_rater_is_right_more_often_and_a_biased_one_leans() -> None:
     assert share(careless, "anger", HAPPY) > 2 * share(careless, "disgust", HAPPY)
 
 
-def test_all_kinds_of_answers_occur() -> None:
+def test_rater__every_kind_of_answer_occurs() -> None:
     rater = SimulatedRater("one", reliability=0.9, bias="neutral")
     torn = [simulated.decide(rater, face, TORN) for face in FACES]
     assert any(set(given.expressions) == {"fear", "surprise"} for given in torn)
@@ -66,7 +66,7 @@ def test_all_kinds_of_answers_occur() -> None:
     assert share(rater, "unknown", None) > 0.8
 
 
-def test_truth_is_a_distribution_over_all_answers() -> None:
+def test_truth__is_a_distribution() -> None:
     even = [1 / 8] * 8
     ratings = pl.DataFrame(
         {
@@ -82,7 +82,7 @@ def test_truth_is_a_distribution_over_all_answers() -> None:
     assert truth["over"] == pytest.approx((*[0.0] * 8, 0.6, 0.4))
 
 
-def test_every_face_is_given_to_as_many_raters_as_wanted() -> None:
+def test_assign__wanted_raters_per_face() -> None:
     raters = simulated.panel(6)
     shares = [simulated.assigned(raters, face, 4) for face in FACES]
     assert {len(set(given)) for given in shares} == {4}
@@ -94,9 +94,7 @@ def test_every_face_is_given_to_as_many_raters_as_wanted() -> None:
 
 @pytest.mark.studio
 @pytest.mark.slow
-def test_votes_over_http_are_cast_once_by_whoever_casts_them(
-    studio: Studio, board: Callable[[int], Board]
-) -> None:
+def test_simulate__votes_over_http_once(studio: Studio, board: Callable[[int], Board]) -> None:
     made = board(3)
     push(made.client, made.id, made.faces)
     raters = simulated.panel(4)
@@ -116,9 +114,9 @@ def test_votes_over_http_are_cast_once_by_whoever_casts_them(
 
     with pytest.raises(PulledThePlugError):
         simulate(progress=stop_after_five)
-    told: list[tuple[int, int]] = []
-    assert simulate(progress=lambda *n: told.append(n)) == VoteCounts(new=4, known=5)
-    assert told[-1] == (9, 9)
+    reported: list[tuple[int, int]] = []
+    assert simulate(progress=lambda *n: reported.append(n)) == VoteCounts(new=4, known=5)
+    assert reported[-1] == (9, 9)
     assert simulate() == VoteCounts(new=0, known=9)
 
     salted = users.rater_of(Workspace(studio.home))

@@ -1,4 +1,4 @@
-"""``label pull --watch`` in a process of its own: a vote cast while it waits comes in."""
+"""``label pull --watch`` as a process: new votes are pulled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND = [sys.executable, "-u", "-c", "from pipeline.cli import main; main()"]
 
 @contextmanager
 def watching(made: Office) -> Iterator[subprocess.Popen[str]]:
-    """The command at work on an office's home; killed if it has not ended by itself."""
+    """Run the command on an office's home; kill it if it has not ended."""
     given = {f"RISORIUS_{name.upper()}": str(value) for name, value in made.given.items()}
     process = subprocess.Popen(
         [*COMMAND, "label", "pull", "--watch", "--home", str(made.home.root)],
@@ -47,7 +47,7 @@ def standing(process: subprocess.Popen[str]) -> int:
     raise AssertionError(process.communicate()[1])
 
 
-def test_a_vote_cast_while_it_waits_comes_in_and_ctrl_c_ends_it(
+def test_pull_watch__pulls_a_new_vote_and_ends_on_ctrl_c(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
     made = office(2)

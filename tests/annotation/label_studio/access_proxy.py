@@ -1,4 +1,6 @@
-"""A door before the S3 server of the tests, which itself asks nobody for a key: who may read what.
+"""Proxy before the S3 server of the tests that checks access keys.
+
+The server itself accepts any key.
 
 It knows access keys by name, each with the prefixes it may read and list, as a policy would say.
 """
@@ -18,7 +20,7 @@ _KEY = re.compile(r"Credential=([^/&]+)/")
 
 
 @dataclass
-class Door:
+class AccessProxy:
     """Where it is, and who may read below which paths (``bucket/prefix/``)."""
 
     url: str = ""
@@ -28,9 +30,9 @@ class Door:
 
 
 @contextmanager
-def door(target_url: str) -> Iterator[Door]:
-    """A door to ``target_url`` that lets nobody in yet."""
-    target, told = urlsplit(target_url), Door()
+def access_proxy(target_url: str) -> Iterator[AccessProxy]:
+    """Yield a proxy to ``target_url`` that refuses every key at first."""
+    target, proxy = urlsplit(target_url), AccessProxy()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -41,11 +43,11 @@ def door(target_url: str) -> Iterator[Door]:
             asked = unquote(parts.path).lstrip("/")
             if "/" not in asked.rstrip("/"):
                 asked = f"{asked.rstrip('/')}/{parse_qs(parts.query).get('prefix', [''])[0]}"
-            below = told.readers.get(who[1]) if who else None
+            below = proxy.readers.get(who[1]) if who else None
             if below is None or not asked.startswith(below):
                 self._answer(403, {"Content-Type": "application/xml"}, _REFUSAL)
                 return
-            told.passed.append(asked)
+            proxy.passed.append(asked)
             link = http.client.HTTPConnection(target.hostname or "", target.port, timeout=30)
             wanted = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
             link.request("GET", self.path, headers=wanted)
@@ -54,7 +56,7 @@ def door(target_url: str) -> Iterator[Door]:
                 name: value
                 for name, value in came.getheaders()
                 if name.lower() not in ("connection", "content-length", "transfer-encoding")
-                and (told.cross_origin or not name.lower().startswith("access-control"))
+                and (proxy.cross_origin or not name.lower().startswith("access-control"))
             }
             self._answer(came.status, kept, came.read())
             link.close()
@@ -73,9 +75,9 @@ def door(target_url: str) -> Iterator[Door]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    told.url = f"http://127.0.0.1:{server.server_address[1]}"
+    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
-        yield told
+        yield proxy
     finally:
         server.shutdown()
         server.server_close()
