@@ -25,7 +25,7 @@ OBJECTS = {
     "settings": "pipeline.settings:Settings",
     "audit settings": "pipeline.settings:AuditSettings",
     "tables": "warehouse.storage.schema:TABLES",
-    "release folders": "warehouse.releases.shards:CONFIGS",
+    "release folders": "warehouse.releases.schema:CONFIGS",
     "release default": "warehouse.releases.schema:features",
     "release votes": "warehouse.releases.schema:vote_features",
     "release clips": "warehouse.releases.clips:features",
