@@ -188,7 +188,8 @@ def _metadata(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
         "dataset_info": [info for _, info in configs],
     }
     # Indented continuation lines keep a `---` inside a value from ending the block.
-    return yaml.safe_dump(block, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.safe_dump(block, sort_keys=False, allow_unicode=True, width=100)
+    return text
 
 
 def _configs(
