@@ -202,7 +202,7 @@ def test_ingest__changed_file_retires_old_video(home: Home, tmp_path: Path) -> N
     gone = tables.read(home, "faces", batch=name)
     assert gone.height == faces.height
     assert set(gone["verdict"]) == {"dropped"}
-    # The old bytes come back: so do their faces, and nothing stands twice.
+    # The old bytes return: so do their faces, without duplicate rows.
     (folder / "people.jpg").write_bytes(SIX_PEOPLE.read_bytes())
     register(home, name)
     batch.find_faces(home, name, batch.FaceOptions(), workers=1)

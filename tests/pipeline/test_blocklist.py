@@ -38,7 +38,7 @@ def clips(tmp_path: Path, **subjects: str | None) -> Path:
 
 
 def taken_in(home: Home, folder: Path, *, batch: str = "one") -> dict[str, dict]:
-    """What the asset raw_videos does; file name to row."""
+    """Do what the asset raw_videos does; return file name to row."""
     batches.create(home, [str(folder)], batch=batch)
     blocklist.readmit(home, batch)
     stage.register(home, batch, workers=1)
@@ -53,7 +53,7 @@ def test_ingest__erased_subject_refused(home: Home, tmp_path: Path) -> None:
     before = taken_in(home, folder)
     assert {row["verdict"] for row in before.values()} == {"kept"}
     erase.forget(home, "subject", "ann")
-    # Now one of the two no longer says who is in it; its bytes do.
+    # One of the two no longer declares its subject; its bytes identify it.
     (folder / "videos.csv").write_text("file_name,subject_id\nmine.png,ann\nother.png,bob\n")
     for batch in ("one", "two"):
         again = taken_in(home, folder, batch=batch)

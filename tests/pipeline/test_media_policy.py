@@ -36,7 +36,7 @@ def test_policy__media_only(action: str, resource: str, allowed: bool) -> None:
     policy = IAMPolicy(text.replace("BUCKET", "faces").replace("PREFIX", "home"))
     found = policy.is_action_permitted(action, resource)
     assert (found == PermissionResult.PERMITTED) == allowed
-    # Listing is held to the same folder by a condition, which this judge does not weigh.
+    # A condition limits listing to the same folder; this evaluator ignores it.
     listing = json.loads(text)["Statement"][1]
     assert listing["Condition"]["StringLike"]["s3:prefix"] == "PREFIX/media/*"
 

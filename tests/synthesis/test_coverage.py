@@ -113,7 +113,7 @@ def test_plan__prototype_strengths() -> None:
 
 
 def test_plan__gaps_are_independent() -> None:
-    """Else a single new vote would have every synthetic face drawn again."""
+    """Otherwise one new vote would change every planned face."""
     before = three_faces()
     after = before.with_columns(
         missing=pl.when(pl.col("name") == "fear").then(0.0).otherwise("missing")

@@ -253,7 +253,7 @@ def test_call__strength_of_reference(pipeline: FaceAUPipeline, layout: str) -> N
 
 
 def test_call__inversion_reconstructs_the_reference(pipeline: FaceAUPipeline) -> None:
-    """Without guidance and without a request, down the way that it came up."""
+    """Invert and sample without guidance and without a request."""
     options = {
         "reference": _picture(),
         "layout": "invert",
@@ -262,7 +262,7 @@ def test_call__inversion_reconstructs_the_reference(pipeline: FaceAUPipeline) ->
     }
     back = _draw(pipeline, {}, strength=0.6, **options)
     assert np.abs(back[0].astype(int) - _picture()).max() <= 3
-    # The seed has no say: no noise is drawn.
+    # The seed has no effect: no noise is drawn.
     assert np.array_equal(back, _draw(pipeline, {}, strength=0.6, generator=99, **options))
 
 

@@ -97,7 +97,7 @@ def test_sampling_schedule__perfect_denoiser(kind: type, strength: float) -> Non
     target = torch.linspace(-0.8, 0.8, 16).view(1, 1, 4, 4)
     schedule = sampling_schedule(scheduler, 10, strength=strength)
     assert len(schedule.timesteps) == steps_for_strength(10, strength, most=1000)
-    # Where the course begins, in the scheduler's own scale.
+    # The first timestep, in the scheduler's own scale.
     drawn = random_noise(seeded_generators([1]), (1, 4, 4))
     share = float(schedule.scale_model_input(torch.ones(1), 0))
     sample = levels.add_noise(target, drawn, round(schedule.timesteps[0])) / share
@@ -119,7 +119,7 @@ def test_sampling_schedule__scheduler_unchanged() -> None:
 
 @pytest.mark.parametrize(
     ("prediction", "strength"),
-    # Where epsilon leaves next to nothing of the picture the iteration converges slowly.
+    # At nearly pure noise the iteration converges slowly.
     [("epsilon", 0.3), ("epsilon", 0.7), ("v_prediction", 0.3), ("v_prediction", 1.0)],
 )
 def test_invert__denoising_leads_back(prediction: str, strength: float) -> None:

@@ -62,7 +62,7 @@ class InvertedGuide(Guide):
 
 
 def drawn(folder: Path | None = None, *, n: int = 96) -> TrainingFaces:
-    """Draw faces whose lower half is as bright as AU12; every tenth row knows no unit."""
+    """Draw faces with a lower half as bright as AU12; every tenth without AUs."""
     rng = np.random.default_rng(0)
     smile = rng.random(n).astype(np.float32)
     gray = rng.integers(100, 130, (n, SIDE, SIDE)).astype(np.uint8)
@@ -77,7 +77,7 @@ def drawn(folder: Path | None = None, *, n: int = 96) -> TrainingFaces:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Add a tier for tests; use one thread, because two mostly wait for each other."""
+    """Add a tier for tests; use one thread, because two mostly wait."""
     monkeypatch.setitem(unet.TIERS, "tiny", TINY)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -178,17 +178,17 @@ def test_batch__timesteps_cover_the_schedule(dataset: FaceDataset) -> None:
 
 def test_batch__conditions_are_dropped_at_the_given_rates(dataset: FaceDataset) -> None:
     recipe = replace(RECIPE, batch=8000)
-    told = dataset.batch(recipe, 0).condition
-    both = (told.null_expression & told.null_au).float().mean()
+    condition = dataset.batch(recipe, 0).condition
+    both = (condition.null_expression & condition.null_au).float().mean()
     # 0.10 for both; one face in ten knows no unit and counts as unconditioned on them.
     no_expression, no_au = 1 - 0.9 * 0.75, 1 - 0.9 * 0.85 * 0.9
-    assert told.null_expression.float().mean() == pytest.approx(no_expression, abs=0.02)
-    assert told.null_au.float().mean() == pytest.approx(no_au, abs=0.03)
+    assert condition.null_expression.float().mean() == pytest.approx(no_expression, abs=0.02)
+    assert condition.null_au.float().mean() == pytest.approx(no_au, abs=0.03)
     assert both == pytest.approx(0.1 + 0.9 * 0.25 * (1 - 0.85 * 0.9), abs=0.02)
-    rows = told.au[~told.null_au][:, [AU_INDEX[4], AU_INDEX[12]]]
+    rows = condition.au[~condition.null_au][:, [AU_INDEX[4], AU_INDEX[12]]]
     assert torch.isnan(rows).float().mean() == pytest.approx((0.15 + 0.5) / 2, abs=0.03)
-    assert torch.isnan(told.au[told.null_au]).all()
-    assert (told.expression[told.null_expression] == 0).all()
+    assert torch.isnan(condition.au[condition.null_au]).all()
+    assert (condition.expression[condition.null_expression] == 0).all()
 
 
 def test_batch__mirrored_face_keeps_its_units() -> None:
@@ -274,7 +274,7 @@ def test_training_faces__malformed(field: str, value: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nowhere:faces", "synthesis.action_units:nothing", "", "synthesis"]
+    "name", ["missing:faces", "synthesis.action_units:nothing", "", "synthesis"]
 )
 def test_load_faces__unknown_name(name: str) -> None:
     with pytest.raises((ModelError, SettingsError), match="--faces"):

@@ -45,7 +45,7 @@ def _unet(**options: Any) -> UNet2DConditionModel:
 
 
 def pixel_pipeline(*, seed: int = 0) -> FaceAUPipeline:
-    """The package's own kind: gray faces of 16 px on a grid of 4 x 8 x 8."""
+    """Make a pixel pipeline: gray faces of 16 px on a grid of 4 x 8 x 8."""
     torch.manual_seed(seed)
     conditioner = AUConditioner(supported=SUPPORTED, width=WIDTH)
     pipeline = FaceAUPipeline(
@@ -114,8 +114,8 @@ class SmallTextEncoder(ModelMixin, ConfigMixin):
 class SmallTokenizer(SchedulerMixin, ConfigMixin):
     """The interface of ``CLIPTokenizer`` that a pipeline uses.
 
-    It inherits from a scheduler because that
-    is the one base without weights which diffusers can save."""
+    It inherits from a scheduler, the only base without weights that diffusers can save.
+    """
 
     config_name = "tokenizer_config.json"
 
@@ -135,7 +135,7 @@ class SmallTokenizer(SchedulerMixin, ConfigMixin):
 
 
 class TinyGuide(nn.Module):
-    """A rater of random weights; knows two units of all."""
+    """Rater of random weights; it rates two units."""
 
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ def faces(n: int = 24, *, side: int = SIDE) -> TrainingFaces:
     ramp = np.linspace(0, 255, side)[:, None] * au[:, UNITS.index(12), None, None]
     gray = np.broadcast_to(ramp, (n, side, side)).astype(np.uint8)
     expression = np.eye(len(EXPRESSIONS), dtype=np.float32)[rng.integers(0, 8, n)]
-    # The first is set aside, the others are learned from.
+    # The first row is held out, the others are training rows.
     digest = np.array([f"{row:02x}" * 32 for row in (0, *range(32, 31 + n))])
     return TrainingFaces(gray, expression, au, digest)
 

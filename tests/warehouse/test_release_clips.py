@@ -137,7 +137,7 @@ def test_clips__subject_left_out(home: Home, inputs: Inputs) -> None:
     release = releases.build(home, **given, sequences=made)
     loaded = releases.load("faces", home=home, config="clips")
     assert {row["subject_id"] for part in loaded.values() for row in part} == {"ann", "cid", "dee"}
-    # Nothing of the one who did not consent moves the release either.
+    # Data of the subject without consent does not change the release either.
     fewer = made.filter(pl.col("subject_id") != "bob")
     assert not releases.build(home, **given, sequences=fewer).created
     assert b"bob" not in (release.path / "manifest.json").read_bytes()
@@ -255,7 +255,7 @@ def test_forget__clips_and_sound(home: Home) -> None:
     mixed, alone = people.video_id("mix-e"), people.video_id("bob-d")
     assert {row["subject_id"] for row in left} == {"bob", "cid"}
     heard_in = {row["video_id"]: (row["audio"], row["words"] or []) for row in left}
-    # Her voice may be in the video that shows them both; his own keeps its sound.
+    # Ann's voice may be in the video that shows both; Bob's own video keeps its sound.
     assert heard_in[mixed] == (None, [])
     assert heard_in[alone][0] is not None
     assert heard_in[alone][1] == WORDS

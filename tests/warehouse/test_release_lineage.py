@@ -33,7 +33,7 @@ def test_lineage__video_time_and_votes(home: Home) -> None:
     ("repeats", "ends"),
     [
         ({0: 1, 1: 2}, {0: 2, 1: 2}),
-        # The face in the middle has no label and is not released: the chain holds all the same.
+        # The face in the middle has no label and is not released. The chain stays one group.
         ({0: "unlabelled", "unlabelled": 2}, {0: 2}),
         ({0: 1, 2: 1}, {0: 1, 2: 1}),
     ],

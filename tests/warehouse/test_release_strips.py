@@ -104,7 +104,7 @@ def test_report__clips(home: Home, inputs: Inputs) -> None:
     part = page.split('<section id="clips">')[1].split("</section>")[0]
     assert "4 of 4 clips" in part
     assert part.count("<svg") == 4
-    # No onset and no offset on a frame: the ends stand there, unless the apex is one of them.
+    # Without an onset or offset frame the clip's ends are used, unless the apex is there.
     assert part.count("first frame of clip") == 4
     assert part.count("last frame of clip") == 3
     assert part.count("on no frame") == 1

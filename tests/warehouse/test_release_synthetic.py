@@ -61,7 +61,7 @@ def test_synthetic__train_only(home: Home, inputs: Inputs, draw: Callable[..., n
     assert len(new) == 3
     assert f"syn-{2:016x}" not in new
     assert {where[face] for face in new} == {"train"}
-    # Those who were there stand where they stood.
+    # Earlier subjects keep their splits.
     earlier = releases.load("faces", "v1", home=home)
     assert {row["face_id"]: name for name, part in earlier.items() for row in part} == {
         face: name for face, name in where.items() if face not in new

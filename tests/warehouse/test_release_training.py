@@ -155,7 +155,7 @@ def test_labels__outside_classes(home: Home, inputs: Inputs) -> None:
 def test_training__soft_labels(home: Home, inputs: Inputs) -> None:
     given = inputs(home, {"ann": 60})
     light = [float(media.load(home, key).mean()) for key in given["rows"]["crop"]]
-    # What the raters say leans on how light the face is: something to be learned.
+    # The label depends on the brightness of the face, so that it can be learned.
     share = np.clip((np.array(light) - np.mean(light)) / (3 * np.std(light)) + 0.5, 0, 1)
     soft = np.zeros((60, 8))
     soft[:, 1], soft[:, 3] = share, 1 - share
@@ -171,7 +171,7 @@ def test_training__soft_labels(home: Home, inputs: Inputs) -> None:
         for batch in loader:
             answer = network(batch["image"].float() / 255 - 0.5).log_softmax(dim=1)
             loss = (-(batch["label"] * answer).sum(dim=1) * batch["weight"]).mean()
-            # By hand: the first use of torch.optim imports for seconds.
+            # Plain gradient descent: the first use of torch.optim imports for seconds.
             weights = list(network.parameters())
             for weight, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight.data -= 0.02 * slope

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Served:
-    """What the server gives and what it was asked.
+    """Content of the server, and the requests it received.
 
     Attributes:
         files: path to bytes.
@@ -33,7 +33,7 @@ class Served:
 
 @contextmanager
 def serving() -> Iterator[Served]:
-    """The server's state and, in it, its address."""
+    """Start the server; yield its state with its URL."""
     served = Served()
 
     class Handler(BaseHTTPRequestHandler):
@@ -75,7 +75,7 @@ def serving() -> Iterator[Served]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    # A client that has seen enough hangs up: no news.
+    # A client may close the connection early.
     server.handle_error = lambda *arguments: None  # type: ignore[method-assign]
     served.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -21,7 +21,7 @@ DEAD = RisoriusError("a worker", got="one that was ended by SIGKILL", hint="watc
 
 
 def footer(*outcomes: Exception, fingerprint: str = "f", limit_s: float | None = 10.0) -> dict:
-    """Of a video's file after these outcomes, one run each."""
+    """Footer of a video's file after these outcomes, one run each."""
     found: dict[str, str] = {}
     for error in outcomes:
         attempt = register.record_attempt(
@@ -91,7 +91,7 @@ def dies(row: dict[str, Any], **_: Any) -> str:
 def test_find_faces__worker_killed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, options = home_with_photo(tmp_path), stage.FaceOptions(sample_fps=1.0)
     with monkeypatch.context() as broken:
-        # Found by its name in a worker of its own: a decoder that kills the process.
+        # The worker finds it by name: a decoder that kills the process.
         broken.setattr(stage, "_extract_one", dies)
         for _ in range(2):
             count = stage.find_faces(home, "b", options, workers=1, limit_s=60.0)

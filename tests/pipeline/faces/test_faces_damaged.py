@@ -19,7 +19,7 @@ from warehouse.storage.home import Home
 EXPECTED = {
     "picture.mp4": ("kept", None),
     "plain.mkv": ("dropped", "no_face"),
-    # Its bytes are those of plain.mkv, whatever it calls itself.
+    # Its bytes are those of plain.mkv.
     "video.jpg": ("dropped", "duplicate"),
     "noise.mp4": ("failed", "not_media"),
     "zeros.mkv": ("failed", "not_media"),
@@ -103,7 +103,7 @@ def test_find_faces__crowd_and_half_faces(ingested: tuple[Home, dict[str, str]])
 
 
 class Crowd:
-    """A detector that sees 300 faces in a grid, everywhere it looks."""
+    """Detector that returns 300 faces in a grid for every image."""
 
     name = "crowd"
 

@@ -48,7 +48,7 @@ def test_time_limit__exceeded(tmp_path: Path) -> None:
     assert found["slow.mkv"]["verdict"] == "failed"
     assert found["slow.mkv"]["reason"].startswith("timeout")
     assert "RISORIUS_VIDEO_LIMIT_S" in found["slow.mkv"]["reason"]
-    # The same again would end the same; without a limit it is tried.
+    # The same limit would end it again; without a limit it is tried.
     same = stage.find_faces(home, "b", options, workers=1, limit_s=limit)
     assert same == stage.StageCount(done=0, skipped=1, left=1)
     assert stage.find_faces(home, "b", options, workers=1).done == 1

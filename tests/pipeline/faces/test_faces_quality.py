@@ -40,9 +40,9 @@ GOOD = Measures(
         ({"blockiness": 1.2}, None),
         ({"pose": Pose(-75.0, 3.0, 0.0)}, "turned_away: yaw -75, pitch 3 degrees"),
         ({"pose": Pose(0.0, 70.0, 0.0)}, "turned_away: yaw 0, pitch 70 degrees"),
-        # Leaning is undone by the alignment.
+        # The alignment removes roll.
         ({"pose": Pose(0.0, 0.0, 80.0)}, None),
-        # The first a person would name is the one that counts.
+        # The first reason in the list counts.
         ({"size_px": 10.0, "sharpness": 0.1}, "too_small: 10 px, at least 32 wanted"),
     ],
 )
@@ -117,7 +117,7 @@ def test_sharpness__noise(share: float, noise: float) -> None:
         measured(soft, box=box, keypoints=points).sharpness
         for box, points in zip(boxes, keypoints, strict=True)
     ]
-    # How much is noise is an estimate from a thousand pixels; one of six may slip through.
+    # The noise estimate uses a thousand pixels; one of six may pass.
     assert sum(value >= Gate().min_sharpness for value in found) <= 1
     assert np.median(found) < 0.7 * Gate().min_sharpness
 
