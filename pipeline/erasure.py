@@ -1,13 +1,12 @@
-"""Somebody leaves: what the warehouse cannot reach is cleared here, then all of it is proved."""
+"""Erase a data subject everywhere: home, Label Studio, run history, Hubs."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from pipeline.settings import Settings
 from warehouse.errors import ReleaseError
 from warehouse.privacy import erase
 from warehouse.privacy.data_subject import DataSubject
-from warehouse.privacy.erase import Forgotten
+from warehouse.privacy.erase import ErasureReport
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 
@@ -31,69 +30,59 @@ if TYPE_CHECKING:
 _LISTED = 10
 
 
-@dataclass(frozen=True)
-class Farewell:
-    """What became of somebody's traces, for people and for machines."""
+def forget(settings: Settings, kind: str, name: str, *, why: str) -> ErasureReport:
+    """Erase a subject or a video from home, Label Studio and run history.
 
-    done: Forgotten
-    hubs: dict[str, str]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return asdict(self.done) | {"proved": self.done.absence.proved, "hubs": self.hubs}
-
-    def show(self, console: Console) -> None:
-        done, found = self.done, self.done.absence
-        console.print(f"[bold]{done.what}[/] is forgotten")
-        for what, n in sorted(done.removed.items()):
-            console.print(f"  {n:>6}  {what} removed")
-        for old, new in sorted(done.releases.items()):
-            console.print(f"  {old} is withdrawn; {new or 'nothing'} takes its place")
-        console.print(
-            f"searched {found.files} files and {found.pictures} pictures of the home: "
-            + ("no id, address, hash or picture of theirs" if found.proved else "TRACES ARE LEFT")
-        )
-        _list(console, "still there", found.traces)
-        _list(console, "faces of others that look the same: the same human?", found.alike)
-        _list(console, "not ours to delete, but yours to look at", done.left)
-        _list(console, "on Hubs", [f"{where}: {told}" for where, told in self.hubs.items()])
-        for note, text in sorted(done.notes.items()):
-            console.print(f"{note}: {text}")
-
-
-def forget(settings: Settings, kind: str, name: str, *, why: str) -> Farewell:
-    """Erase a subject or a video from Label Studio, the home, its releases and its run history.
-
-    Withdrawn versions then leave the Hubs they were published to. A Hub that is away is told in
-    the result, and tried again by ``withdraw``.
+    Withdrawn versions are then deleted from the Hubs they were published to. An unreachable Hub
+    is named in the report; ``withdraw`` tries it again.
 
     Raises:
-        SettingsError: nobody of that name is there.
-        StudioError: Label Studio is away or refuses; nothing was touched.
-        ReleaseError: a trace is left; names where.
+        SettingsError: the id is unknown.
+        StudioError: Label Studio is unreachable or refuses; nothing was changed.
+        ReleaseError: a trace remains; names the files.
     """
     home = settings.place
-    done = erase.forget(
+    report = erase.forget(
         home,
         kind,
         name,
         why=why,
-        before=[partial(_tasks, settings)],
-        after=[partial(_studio_files, settings), partial(_history, home)],
+        before=[partial(_delete_tasks, settings)],
+        after=[partial(_purge_label_studio_files, settings), partial(_delete_run_history, home)],
     )
-    if not done.absence.proved:
+    if not report.verification.complete:
         raise ReleaseError(
-            "no trace of who left",
-            got="; ".join(done.absence.traces[:_LISTED]),
-            hint="see to these files by hand; everything else is done and the tombstone is written",
+            "The erasure is incomplete: files still contain data of the subject",
+            got="; ".join(report.verification.traces[:_LISTED]),
+            hint="delete these files; all other steps are done and the tombstone is written",
         )
-    return Farewell(done, hubs=withdraw(settings))
+    return replace(report, hubs=withdraw(settings))
+
+
+def show(report: ErasureReport, console: Console) -> None:
+    """Print a report."""
+    found = report.verification
+    console.print(f"[bold]{report.what}[/] is forgotten")
+    for what, n in sorted(report.removed.items()):
+        console.print(f"  {n:>6}  {what} removed")
+    for old, new in sorted(report.releases.items()):
+        console.print(f"  {old} is withdrawn; replaced by {new or 'nothing'}")
+    console.print(
+        f"searched {found.files} files and {found.pictures} images of the home: "
+        + ("no id, address or hash found" if found.complete else "TRACES REMAIN")
+    )
+    _print_list(console, "traces", found.traces)
+    _print_list(console, "similar faces of other subjects: the same human?", found.alike)
+    _print_list(console, "not deleted, outside this home; check it", report.left)
+    _print_list(console, "on Hubs", [f"{place}: {what}" for place, what in report.hubs.items()])
+    for note, text in sorted(report.notes.items()):
+        console.print(f"{note}: {text}")
 
 
 def withdraw(settings: Settings) -> dict[str, str]:
-    """Take withdrawn versions off every Hub they were published to; what was done, by place.
+    """Delete withdrawn versions from all Hubs; return the result per place.
 
-    The line of a Hub that is away begins with ``still there``.
+    The result for an unreachable Hub starts with ``still there``.
     """
     rows = tables.read(settings.place, "releases")
     if rows.filter(pl.col("withdrawn_at").is_not_null())["published"].list.len().sum() == 0:
@@ -103,10 +92,10 @@ def withdraw(settings: Settings) -> dict[str, str]:
     return releases.withdraw_all(settings.place)
 
 
-def _tasks(settings: Settings, leaver: DataSubject) -> dict[str, int]:
-    """Delete their tasks, with every vote on them; blank frames that show them in tasks of others.
+def _delete_tasks(settings: Settings, subject: DataSubject) -> dict[str, int]:
+    """Delete the subject's tasks and votes; blank its frames in other tasks.
 
-    A home whose Label Studio never ran has none.
+    Does nothing if Label Studio never ran in this home.
     """
     own = not settings.label_studio_url
     if own and not (settings.place.studio / "data").is_dir():
@@ -116,18 +105,18 @@ def _tasks(settings: Settings, leaver: DataSubject) -> dict[str, int]:
     with workspace.connect() as client:
         present = {project.id for project in sync.all_projects(workspace, client)}
         for number in sorted(present | set(_projects(settings.place))):
-            for task in _there(client, number):
+            for task in _existing_tasks(client, number):
                 data = task.get("data") or {}
-                if data.get("face_id") in leaver.faces:
+                if data.get("face_id") in subject.faces:
                     client.sdk.tasks.delete(str(task["id"]))
                     removed += 1
-                elif any(str(data.get("context")).endswith(key) for key in leaver.contexts):
+                elif any(str(data.get("context")).endswith(key) for key in subject.contexts):
                     client.sdk.tasks.update(str(task["id"]), data=data | {"context": ""})
     return {"labelling tasks": removed}
 
 
-def _there(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:
-    """The tasks of a project; none of one that was deleted."""
+def _existing_tasks(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:
+    """Return the tasks of a project; none if it was deleted."""
     from annotation.label_studio.client import NotFoundError
 
     try:
@@ -141,11 +130,11 @@ def _projects(home: Home) -> list[int]:
     return tables.read(home, "annotations")["project_id"].drop_nulls().unique().to_list()
 
 
-def _studio_files(settings: Settings, leaver: DataSubject) -> dict[str, Any]:
-    """What the local server's files keep of deleted rows: pages of its database, logs, exports."""
+def _purge_label_studio_files(settings: Settings, subject: DataSubject) -> dict[str, Any]:
+    """Remove deleted rows from database pages, logs and exports of the server."""
     folder = settings.place.studio
     if settings.label_studio_url:
-        return {"Label Studio": "rows are deleted; its backups and logs are its keeper's"}
+        return {"Label Studio": "rows are deleted; its operator has to purge backups and logs"}
     if not (folder / "data").is_dir():
         return {}
     was_up = settings.label_studio.down()
@@ -158,10 +147,10 @@ def _studio_files(settings: Settings, leaver: DataSubject) -> dict[str, Any]:
     return {"Label Studio": "stopped; `risorius studio up` starts it"} if was_up else {}
 
 
-def _history(home: Home, leaver: DataSubject) -> dict[str, int]:
-    """Delete the records of past runs: they hold contact sheets and file names.
+def _delete_run_history(home: Home, subject: DataSubject) -> dict[str, int]:
+    """Delete records of past runs, which hold contact sheets and file names.
 
-    Batches stay known, so nothing finished is done again.
+    Batches stay registered, so no finished work is repeated.
     """
     if not (home.dagster / "history").is_dir():
         return {}
@@ -173,9 +162,9 @@ def _history(home: Home, leaver: DataSubject) -> dict[str, int]:
     running = RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])
     if instance.get_runs(running):
         raise ReleaseError(
-            "no run at work while its records are deleted",
-            got="a run that is going on",
-            hint="wait for it or stop it in the Dagster UI, and run the same command again",
+            "Run records cannot be deleted",
+            got="a run is in progress",
+            hint="wait for it or stop it in the Dagster UI, then run the same command again",
         )
     runs = instance.get_runs()
     for run in runs:
@@ -184,17 +173,13 @@ def _history(home: Home, leaver: DataSubject) -> dict[str, int]:
     for folder in (home.dagster / "storage").glob("*"):
         shutil.rmtree(folder, ignore_errors=True)
     instance.dispose()
-    for database in _databases(home.dagster):
+    for database in sorted(home.dagster.rglob("*.db")):
         _vacuum(database)
     return {"records of runs": len(runs)}
 
 
-def _databases(folder: Path) -> Iterator[Path]:
-    yield from sorted(folder.rglob("*.db"))
-
-
 def _vacuum(path: Path) -> None:
-    """Rewrite a SQLite file without its deleted rows, and empty its write-ahead log."""
+    """Rewrite a SQLite file without deleted rows; truncate its log."""
     with closing(sqlite3.connect(path, timeout=30)) as connection:
         try:
             connection.execute("PRAGMA secure_delete = ON")
@@ -202,15 +187,15 @@ def _vacuum(path: Path) -> None:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:
             raise ReleaseError(
-                f"{path.name} free to be rewritten",
+                f"The database {path.name} cannot be rewritten",
                 got=str(error),
-                hint="stop `risorius dev` and run the same command again",
+                hint="stop `risorius dev`, then run the same command again",
             ) from error
     with contextlib.suppress(OSError):
         path.with_name(path.name + "-journal").unlink()
 
 
-def _list(console: Console, title: str, lines: list[str]) -> None:
+def _print_list(console: Console, title: str, lines: list[str]) -> None:
     from rich.markup import escape
 
     if lines:

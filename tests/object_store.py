@@ -1,4 +1,4 @@
-"""S3-compatible server on loopback, and a proxy that fails some calls."""
+"""An S3-compatible server on loopback, and a proxy that injects failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing-secret-key",
     "AWS_DEFAULT_REGION": "us-east-1",
-    # Else a profile of the account that runs the tests would have a say.
+    # Ignore AWS profiles of the account that runs the tests.
     "AWS_CONFIG_FILE": "/dev/null",
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -27,7 +27,7 @@ KEYS = {
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """URL of a server in this process, with one empty bucket."""
+    """Yield the URL of a server in this process, with one empty bucket."""
     import logging
 
     import boto3
@@ -55,7 +55,7 @@ def s3_server() -> Iterator[str]:
 
 @dataclass
 class Faults:
-    """What a proxy did: calls that came, and of those it failed, by kind."""
+    """Calls received by a proxy, and failures injected by kind."""
 
     calls: int = 0
     failed: dict[str, int] = field(default_factory=dict)
@@ -66,15 +66,12 @@ class Faults:
 
 
 KINDS = ("503", "500", "cut before", "cut after")
-"""Refused unheard, refused unheard, connection cut unheard, heard and the answer lost."""
+"""Refused, refused, connection cut before the call, response lost after the call."""
 
 
 @contextmanager
 def failing(url: str, *, share: float, seed: int = 0) -> Iterator[tuple[str, Faults]]:
-    """Yield the URL of a proxy that fails some calls, and its counts.
-
-    ``share`` is the fraction of calls to ``url`` that fail.
-    """
+    """Yield the URL of a proxy that fails a share of calls, and its counts."""
     target, chance, lock = urlsplit(url), random.Random(seed), threading.Lock()
     faults = Faults()
 
@@ -85,7 +82,7 @@ def failing(url: str, *, share: float, seed: int = 0) -> Iterator[tuple[str, Fau
             body = self._body()
             with lock:
                 faults.calls += 1
-                # When is chance; how goes round, so that a short run meets every kind.
+                # Random times, kinds in turn, so that a short run has every kind.
                 kind = KINDS[faults.total % len(KINDS)] if chance.random() < share else None
                 if kind:
                     faults.failed[kind] = faults.failed.get(kind, 0) + 1
@@ -99,7 +96,7 @@ def failing(url: str, *, share: float, seed: int = 0) -> Iterator[tuple[str, Fau
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = handle_any  # noqa: N815
 
         def _body(self) -> bytes:
-            # Else a client that asks first waits a second for leave to send.
+            # Otherwise the client waits a second before it sends the body.
             if self.headers.get("Expect", "").lower() == "100-continue":
                 self.send_response_only(100)
                 self.end_headers()
@@ -161,7 +158,7 @@ def failing(url: str, *, share: float, seed: int = 0) -> Iterator[tuple[str, Fau
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            return  # connections that were cut on purpose
+            return  # connections cut on purpose
 
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,8 +70,9 @@ def forget(
         typer.confirm("Erase all of it permanently?", abort=True, err=True)
     from pipeline import erasure
 
-    done = erasure.forget(settings, kind, name, why=why)
-    session.answer(done.facts, done.show)
+    report = erasure.forget(settings, kind, name, why=why)
+    facts = asdict(report) | {"proved": report.verification.complete}
+    session.answer(facts, partial(erasure.show, report))
 
 
 def _withdraw(session: Session) -> None:

@@ -247,7 +247,7 @@ def test_forget__downloads_of_one_subject(home: Home, tmp_path: Path) -> None:
     register(home, "day")
     batch.find_faces(home, "day", batch.FaceOptions(), workers=1)
     done = erase.forget(home, "subject", "ann-lee")
-    assert done.absence.proved, done.absence.traces
+    assert done.verification.complete, done.verification.traces
     assert done.left == []
     assert not (folder / "p.zip").exists()
     assert [path.name for path in folder.rglob("*.mp4")] == ["bob.mp4"]

@@ -1,4 +1,4 @@
-"""A small drawn world: faces are ellipses, subjects are colours, votes come from three raters."""
+"""Drawn test data: faces are ellipses, votes come from three raters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 @pytest.fixture(autouse=True, scope="session")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No Hub and no cache of the account; set before anything imports ``datasets``."""
+    """Disable the Hub and user caches before ``datasets`` is imported."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("huggingface")))
         patch.setenv("HF_HUB_OFFLINE", "1")
@@ -39,12 +39,12 @@ def draw() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def inputs() -> Callable[..., dict[str, Any]]:
-    """A function ``(home, people={"ann": 8, …})`` that gives the arguments of ``build``."""
+    """Return ``release_inputs``: ``(home, people={"ann": 8, …})``."""
     return release_inputs
 
 
 def drawn_face(seed: int, size: int = 48) -> np.ndarray:
-    """uint8[size, size, 3] RGB: an ellipse with eyes and a mouth on noise; no real person."""
+    """Draw an ellipse with eyes and mouth; uint8[size, size, 3], RGB."""
     random = np.random.default_rng(seed)
     image = random.integers(0, 60, (size, size, 3), dtype=np.uint8)
     centre = (size // 2, size // 2)
@@ -60,7 +60,7 @@ def drawn_face(seed: int, size: int = 48) -> np.ndarray:
 
 
 def release_inputs(home: Home, people: dict[str, int] | None = None) -> dict[str, Any]:
-    """Arguments of ``build``: one video per person, ``people[name]`` faces, three votes each."""
+    """Return arguments of ``build``: one video per person, 3 votes per face."""
     people = people or {"ann": 8, "bob": 6, "cid": 4, "dee": 2}
     faces = [(name, index) for name, count in sorted(people.items()) for index in range(count)]
     rows, votes = [], []
@@ -88,7 +88,7 @@ def release_inputs(home: Home, people: dict[str, int] | None = None) -> dict[str
 
 
 def _vote(face: str, number: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Three simulated raters: they agree on even faces, and differ on odd ones."""
+    """Return three votes that agree on even faces and differ on odd ones."""
     counts, votes = np.zeros(len(EXPRESSIONS)), []
     for rater in range(3):
         answer = (number + (rater if number % 2 else 0)) % len(EXPRESSIONS)
@@ -112,7 +112,7 @@ def _vote(face: str, number: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
 
 def _row(home: Home, face: str, name: str, number: int, counts: np.ndarray) -> dict[str, Any]:
     shares = counts / counts.sum()
-    held = shares[shares > 0]
+    positive = shares[shares > 0]
     return {
         "face_id": face,
         "video_id": f"video-{name}",
@@ -123,7 +123,7 @@ def _row(home: Home, face: str, name: str, number: int, counts: np.ndarray) -> d
         "soft_label": shares.tolist(),
         "open_set_share": 0.0,
         "n_votes": 3,
-        "entropy": float(-(held * np.log(held)).sum()),
+        "entropy": float(-(positive * np.log(positive)).sum()),
         "au": np.linspace(0, 1, len(ACTION_UNITS)).round(3).tolist(),
         "valence": 0.5,
         "arousal": None,

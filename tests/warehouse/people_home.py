@@ -1,4 +1,4 @@
-"""A home with three drawn people: tables, media, inbox, releases, as the pipeline leaves them."""
+"""A home with three drawn people, as the pipeline writes it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def face_id(clip: str, who: str, number: int) -> str:
 
 
 def people_home(home: Home) -> Home:
-    """Fill ``home``; the same every time. ``cid``'s first crop has the very pixels of ``ann``'s."""
+    """Fill ``home``; the first crops of ``cid`` and ``ann`` are equal."""
     (home.inbox / "day").mkdir(parents=True)
     listing, sidecar = [], ["file_name,subject_id,licence,consent,source"]
     labels, identities, votes, audits = [], [], [], []
     for clip, people in FACES.items():
         path = home.inbox / "day" / f"{clip}.mp4"
-        path.write_bytes(clip.encode())  # what its id says
+        path.write_bytes(clip.encode())  # its id is their hash
         listing.append(json.dumps({"uri": str(path), "file_name": path.name}))
         alone = people[0] if len(people) == 1 else None
         sidecar.append(f"{path.name},{alone or ''},CC-BY-4.0,yes,")
@@ -58,7 +58,7 @@ def people_home(home: Home) -> Home:
                 audits.append(
                     {"face_id": face, "audit": "label_noise", "score": 0.9, "flag": False}
                 )
-    # One of cid's faces repeats one of ann's: the row stays, its mention of her must go.
+    # A face of cid duplicates one of ann: the row stays, its mention of ann is erased.
     twin = {"face_id": face_id("cid-f", "cid", 2), "detail": face_id("ann-b", "ann", 2)}
     audits.append({"audit": "near_duplicates", "score": 0.1, "flag": True} | twin)
     atomic.write_text(home.inbox / "day" / "sources.jsonl", "\n".join(listing) + "\n")
@@ -70,7 +70,7 @@ def people_home(home: Home) -> Home:
 
 
 def release(home: Home, *, name: str = "faces", only: str | None = None) -> releases.Release:
-    """The next version, of everybody or of one subject."""
+    """Build the next version, of all subjects or of one."""
     rows = views.query(home, "SELECT * FROM curated_faces")
     votes = views.query(
         home,

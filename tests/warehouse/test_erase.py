@@ -1,4 +1,4 @@
-"""A person leaves a home of three: nothing of theirs is left, nothing of the others is lost."""
+"""Erase one of three data subjects without a trace or other losses."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ def everything(home: Home) -> dict[str, bytes]:
 
 
 def traces(home: Home, *words: str) -> list[str]:
-    """Files that hold a word: in their bytes, or in a Parquet column once decoded. Our own search,
-    so that the search under test is not its own witness."""
+    """Return files with a word in their bytes or decoded Parquet columns.
+
+    Independent of the search under test.
+    """
     pattern = re.compile(
         "|".join(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])" for word in words)
     )
@@ -42,8 +44,8 @@ def traces(home: Home, *words: str) -> list[str]:
         text = path.read_bytes().decode("latin-1")
         if path.suffix == ".parquet":
             frame = pl.read_parquet(path, glob=False)
-            held = frame.drop("image") if "image" in frame.columns else frame
-            text = path.name + held.write_ndjson()
+            texts = frame.drop("image") if "image" in frame.columns else frame
+            text = path.name + texts.write_ndjson()
         elif path.suffix in (".png", ".jpg"):
             text = path.name
         if pattern.search(text) or pattern.search(path.name):
@@ -52,7 +54,7 @@ def traces(home: Home, *words: str) -> list[str]:
 
 
 def pixels(home: Home) -> list[np.ndarray]:
-    """Every crop-sized picture anywhere: media files and released rows."""
+    """Return every crop: media files and images in released rows."""
     found = [np.asarray(Image.open(path)) for path in home.media.rglob("*.png")]
     for path in home.releases.rglob("data/*.parquet"):
         for image in pl.read_parquet(path, glob=False)["image"]:
@@ -66,7 +68,7 @@ def crops_of(home: Home, who: str) -> list[np.ndarray]:
     return [media.load(home, key) for key in mine["crop"]]
 
 
-def test_nothing_of_them_is_left_and_the_rest_still_loads(home: Home) -> None:
+def test_forget__no_trace_remains_and_releases_load(home: Home) -> None:
     people_home(home)
     release(home)
     others = crops_of(home, "bob") + crops_of(home, "cid")
@@ -79,14 +81,14 @@ def test_nothing_of_them_is_left_and_the_rest_still_loads(home: Home) -> None:
     ids = [video_id(clip) for clip in ANNS] + [f"{video_id('mix-e')}-0000"]
     assert traces(home, *ids)
     done = erase.forget(home, "subject", "ann")
-    assert done.absence.proved, done.absence.traces
+    assert done.verification.complete, done.verification.traces
     assert traces(home, *ids, "ann") == []
     kept = pixels(home)
     assert not any(np.array_equal(crop, other) for crop in hers for other in kept)
     for crop in others:
         assert any(np.array_equal(crop, other) for other in kept)
-    # cid's first crop is alike to one of hers, pixel for pixel, and a person is told so.
-    assert done.absence.alike
+    # cid's first crop equals one of ann's, which is reported.
+    assert done.verification.alike
     loaded = releases.load("faces", home=home)
     faces = {face for part in loaded.values() for face in part["face_id"]}
     people = {who for part in loaded.values() for who in part["subject_id"]}
@@ -98,7 +100,7 @@ def test_nothing_of_them_is_left_and_the_rest_still_loads(home: Home) -> None:
     assert releases.leaks(home.releases / "faces/v1.1") == []
 
 
-def test_tables_keep_every_row_of_the_others(home: Home) -> None:
+def test_forget__keeps_rows_of_other_subjects(home: Home) -> None:
     people_home(home)
     before = {name: tables.read(home, name) for name in ("faces", "soft_labels", "annotations")}
     done = erase.forget(home, "subject", "ann")
@@ -108,7 +110,7 @@ def test_tables_keep_every_row_of_the_others(home: Home) -> None:
         drop = [column for column in ("context",) if column in now.columns]
         assert now.drop(drop).equals(stay.drop(drop)), name
     assert done.removed["rows of tables"] >= 3 * len(gone)
-    # Frames of the clip she shared show her too: those of bob's faces in it go, his crops stay.
+    # Frames of the shared clip show ann too: frames of bob's faces are erased, his crops stay.
     faces = tables.read(home, "faces")
     shared = faces.filter(pl.col("video_id") == video_id("mix-e"))
     assert shared["context"].null_count() == shared.height == PER_TRACK
@@ -123,11 +125,11 @@ def test_tables_keep_every_row_of_the_others(home: Home) -> None:
     assert len((home.inbox / "day" / "videos.csv").read_text().splitlines()) == 3
 
 
-def test_every_version_that_knew_them_is_replaced_and_no_other(home: Home) -> None:
+def test_forget__replaces_exactly_the_affected_versions(home: Home) -> None:
     people_home(home)
     release(home)
     release(home, name="bobs", only="bob")
-    # v2 holds nobody but cid, yet remembers in which split ann was.
+    # v2 contains only cid, but its manifest lists the split of ann.
     release(home, only="cid")
     alone = everything(home)
     done = erase.forget(home, "subject", "ann", why="request of 3 March")
@@ -149,8 +151,8 @@ def test_every_version_that_knew_them_is_replaced_and_no_other(home: Home) -> No
         kept = next(row for row in facts["counts"] if row["reason"] is None)
         assert kept["n"] == facts["rows"]
     rows = tables.read(home, "releases").sort("name", "version", "patch")
-    told = rows.select("name", "version", "patch", "replaced_by").rows()
-    assert told == [
+    found = rows.select("name", "version", "patch", "replaced_by").rows()
+    assert found == [
         ("bobs", 1, 0, None),
         ("faces", 1, 0, "v1.1"),
         ("faces", 1, 1, None),
@@ -172,7 +174,7 @@ def test_every_version_that_knew_them_is_replaced_and_no_other(home: Home) -> No
     assert earlier.items() <= placed.items()
 
 
-def test_a_release_of_them_alone_is_withdrawn_without_successor(home: Home) -> None:
+def test_forget__withdraws_a_release_of_the_subject_alone(home: Home) -> None:
     people_home(home)
     release(home, name="anns", only="ann")
     done = erase.forget(home, "subject", "ann")
@@ -181,19 +183,19 @@ def test_a_release_of_them_alone_is_withdrawn_without_successor(home: Home) -> N
     assert tables.read(home, "releases")["withdrawn_at"].is_not_null().all()
 
 
-def test_one_video_leaves_and_its_people_stay(home: Home) -> None:
+def test_forget__one_video(home: Home) -> None:
     people_home(home)
     release(home)
     clip = video_id("ann-b")
     done = erase.forget(home, "video", clip)
-    assert done.absence.proved, done.absence.traces
+    assert done.verification.complete, done.verification.traces
     assert traces(home, clip) == []
     loaded = releases.load("faces", home=home)
     assert {who for part in loaded.values() for who in part["subject_id"]} == {"ann", "bob", "cid"}
     assert tables.read(home, "videos").height == len(FACES) - 1
 
 
-def test_clips_of_their_tracks_go_and_those_of_others_stay(home: Home) -> None:
+def test_forget__clips_of_the_subject(home: Home) -> None:
     people_home(home)
     clips = home.media / "clips"
     clips.mkdir()
@@ -201,14 +203,14 @@ def test_clips_of_their_tracks_go_and_those_of_others_stay(home: Home) -> None:
         for who in people:
             track = face_id(clip, who, 0).rpartition("-")[0]
             (clips / f"{track}.webm").write_bytes(b"moving pictures of " + who.encode())
-    assert erase.forget(home, "subject", "ann").absence.proved
+    assert erase.forget(home, "subject", "ann").verification.complete
     left = {path.stem.split("-")[0] for path in clips.iterdir()}
     assert left == {video_id("bob-d"), video_id("cid-f")}
 
 
-def test_who_is_not_there_is_said_and_so_is_who_left(home: Home) -> None:
+def test_forget__unknown_or_already_erased(home: Home) -> None:
     people_home(home)
-    with pytest.raises(SettingsError, match="a subject 'zoe'"):
+    with pytest.raises(SettingsError, match="There is no subject 'zoe'"):
         erase.forget(home, "subject", "zoe")
     before = everything(home)
     assert erase.plan(home, "subject", "bob").name == "bob"
@@ -218,57 +220,57 @@ def test_who_is_not_there_is_said_and_so_is_who_left(home: Home) -> None:
         erase.forget(home, "subject", "bob")
 
 
-def test_when_an_outside_system_refuses_nothing_is_touched(home: Home) -> None:
+def test_forget__failing_outside_system_changes_nothing(home: Home) -> None:
     people_home(home)
     release(home)
     before = everything(home)
 
-    def refuse(leaver: data_subject.DataSubject) -> dict[str, int]:
-        raise SettingsError("Label Studio", got="nothing", hint="start it")
+    def refuse(subject: data_subject.DataSubject) -> dict[str, int]:
+        raise SettingsError("Label Studio is down", got="no answer", hint="start it")
 
     with pytest.raises(SettingsError, match="Label Studio"):
         erase.forget(home, "subject", "ann", before=[refuse])
     now = everything(home)
     assert {path: now.get(path) for path in before} == before
     assert erase.pending(home) == [("subject", "ann")]
-    done = erase.forget(home, "subject", "ann", before=[lambda leaver: {"labelling tasks": 9}])
+    done = erase.forget(home, "subject", "ann", before=[lambda subject: {"labelling tasks": 9}])
     assert done.removed["labelling tasks"] == 9
     assert erase.pending(home) == []
-    assert done.absence.proved
+    assert done.verification.complete
 
 
-def test_the_search_finds_what_an_erasure_would_have_missed(home: Home) -> None:
+def test_search__finds_ids_paths_and_similar_images(home: Home) -> None:
     people_home(home)
     release(home)
-    leaver = data_subject.find(home, "subject", "ann")
-    found = verify.search(home, leaver)
-    assert not found.proved
-    told = "\n".join(found.traces)
+    subject = data_subject.find(home, "subject", "ann")
+    found = verify.search(home, subject)
+    assert not found.complete
+    listed = "\n".join(found.traces)
     for part in ("tables/faces", "tables/annotations", "releases/faces/v1/data", "inbox/day"):
-        assert part in told, part
-    # A small JPEG of a crop, as a cache might keep it, has other bytes; the pixels tell.
+        assert part in listed, part
+    # A small JPEG of a crop has other bytes but a similar perceptual hash.
     erase.forget(home, "subject", "bob")
     copy = home.root / "left" / "thumb.jpg"
     copy.parent.mkdir()
-    crop = media.load(home, leaver.crops[0])
+    crop = media.load(home, subject.crops[0])
     Image.fromarray(crop).resize((112, 112)).save(copy, quality=88)
-    assert any("left/thumb.jpg" in line for line in verify.search(home, leaver).alike)
+    assert any("left/thumb.jpg" in line for line in verify.search(home, subject).alike)
 
 
-def test_the_address_of_a_shared_video_is_no_trace_and_that_of_their_own_is(home: Home) -> None:
+def test_search__path_of_a_shared_video_is_no_trace(home: Home) -> None:
     people_home(home)
     for clip in ("mix-e", "ann-b"):
         path = tables.path_of(home, "videos", part=video_id(clip), batch="day")
-        # As it is for short addresses, which Parquet also keeps beside its compressed pages.
+        # Short strings also appear uncompressed in Parquet statistics.
         pl.read_parquet(path, glob=False).write_parquet(path, compression="uncompressed")
-    leaver = erase.plan(home, "subject", "ann")
-    traces = verify.search(home, leaver).traces
+    subject = erase.plan(home, "subject", "ann")
+    traces = verify.search(home, subject).traces
     assert any("/ann-b.mp4" in trace and "tables/videos" in trace for trace in traces)
     assert not any("/mix-e.mp4" in trace and "tables/videos" in trace for trace in traces)
-    assert erase.forget(home, "subject", "ann").absence.proved
+    assert erase.forget(home, "subject", "ann").verification.complete
 
 
-def test_a_video_without_faces_leaves_too(home: Home) -> None:
+def test_forget__video_without_faces(home: Home) -> None:
     people_home(home)
     place = {"part": video_id("cid-f"), "batch": "day"}
     for name in ("faces", "tracks"):
@@ -276,6 +278,6 @@ def test_a_video_without_faces_leaves_too(home: Home) -> None:
     for name in ("identities", "soft_labels", "annotations", "audits"):
         stay = ~pl.col("face_id").str.starts_with(video_id("cid-f"))
         tables.write(home, name, tables.read(home, name).filter(stay), part="current")
-    assert erase.forget(home, "subject", "cid").absence.traces == []
+    assert erase.forget(home, "subject", "cid").verification.traces == []
     assert not list(home.tables.glob(f"*/*/{video_id('cid-f')}*"))
     assert tables.read(home, "faces").height == 5 * PER_TRACK

@@ -1,4 +1,4 @@
-"""A home on an object store, seen from two working folders as from two machines."""
+"""A home on an object store, mirrored in two folders as on two machines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server() -> Iterator[str]:
 def machine(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Home]]:
-    """``machine("a")``: the one home of this test as machine ``a`` sees it."""
+    """Return a function that opens the home as a named machine."""
     for name, value in (KEYS | {"AWS_ENDPOINT_URL": server}).items():
         monkeypatch.setenv(name, value)
     prefix = f"{request.node.name[:40]}-{time.time_ns()}"
@@ -52,7 +52,7 @@ def bucket_of(home: Home) -> ObjectStore:
     return ObjectStore((home.root / ".store" / "url").read_text())
 
 
-def look(*homes: Home) -> None:
+def sync(*homes: Home) -> None:
     for home in homes:
         for folder in (home.root, home.media):
             mirror.sync(folder, force=True)
@@ -85,11 +85,11 @@ def files(home: Home) -> dict[str, bytes]:
         ("C:/home", None),
     ],
 )
-def test_a_url_is_known_even_when_pathlib_took_a_slash(text: str, url: str | None) -> None:
+def test_url_of__accepts_one_slash(text: str, url: str | None) -> None:
     assert url_of(text) == url
 
 
-def test_rows_pictures_and_salt_of_one_machine_are_there_on_another(machine) -> None:
+def test_sync__rows_images_and_salt_on_another_machine(machine) -> None:
     a, b = machine("a"), machine("b")
     assert a.root != b.root
     assert a.salt() == b.salt()
@@ -99,35 +99,35 @@ def test_rows_pictures_and_salt_of_one_machine_are_there_on_another(machine) -> 
     assert tables.read(b, "tombstones")["what"].to_list() == ["subject-1"]
     assert (media.load(b, key) == media.load(a, key)).all()
     tables.write(b, "tombstones", tombstone(2), part="one")
-    look(a)
+    sync(a)
     assert views.query(a, "SELECT what FROM tombstones").item() == "subject-2"
     tables.remove(a, "tombstones", part="one")
-    look(b)
+    sync(b)
     assert tables.read(b, "tombstones").is_empty()
     assert not list(b.tables.rglob("*.parquet"))
 
 
-def test_pictures_are_brought_before_a_server_reads_them(machine) -> None:
+def test_ensure_local__downloads_images(machine) -> None:
     a, b = machine("a"), machine("b")
     keys = [media.store(a, "crops", drawn_face(number)) for number in range(3)]
-    media.ensure_local(b, [*keys, None, "crops/aa/nowhere.png"])
+    media.ensure_local(b, [*keys, None, "crops/aa/missing.png"])
     assert all((b.media / key).is_file() for key in keys)
     assert len([path for path in b.media.rglob("*") if path.is_file()]) == 3
 
 
-def test_what_stays_on_the_machine_stays_there(machine) -> None:
+def test_find__local_folders_are_not_shared(machine) -> None:
     a = machine("a")
     for place in (a.studio / "credentials.json", a.dagster / "x.yaml", a.cache / "copy"):
         atomic.write_text(place, "local")
     assert bucket_of(a).list() == {}
 
 
-def test_a_lost_working_folder_costs_a_download(machine) -> None:
+def test_sync__restores_a_lost_folder(machine) -> None:
     a, b = machine("a"), machine("b")
     people_home(a)
-    for path in (a.inbox / "day").glob("*.mp4"):  # as somebody would put them into the bucket
+    for path in (a.inbox / "day").glob("*.mp4"):  # as a user would upload them
         bucket_of(a).upload(path, str(path.relative_to(a.root)))
-    look(a, b)
+    sync(a, b)
     assert files(b) == files(a)
     assert len(files(b)) > 30
 
@@ -149,9 +149,7 @@ for number in range(int(sys.argv[3])):
 """
 
 
-def test_processes_on_several_machines_lose_no_write_and_see_their_own(
-    machine, tmp_path: Path, server: str
-) -> None:
+def test_write__processes_on_two_machines(machine, tmp_path: Path, server: str) -> None:
     a = machine("a")
     url = bucket_of(a).url
     workers = []
@@ -160,27 +158,27 @@ def test_processes_on_several_machines_lose_no_write_and_see_their_own(
         words = [sys.executable, "-c", WRITER, url, str(number), "8"]
         workers.append(subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True))
     for worker in workers:
-        _, said = worker.communicate(timeout=120)
-        assert worker.returncode == 0, said
+        _, errors = worker.communicate(timeout=120)
+        assert worker.returncode == 0, errors
     for home in (a, machine("b"), machine("new")):
-        look(home)
+        sync(home)
         rows = tables.read(home, "tombstones")
         assert sorted(rows["what"]) == sorted(f"{w}-{n}" for w in range(4) for n in range(8))
         assert rows["why"].unique().to_list() == [home.salt()]
 
 
-def test_a_process_killed_between_there_and_here_leaves_what_is_there(machine) -> None:
+def test_upload__killed_before_the_local_rename(machine) -> None:
     a = machine("a")
     tables.write(a, "tombstones", tombstone(1), part="one")
     path = tables.path_of(a, "tombstones", part="one")
     newer = a.root / "newer"
     tombstone(2).write_parquet(newer)
     bucket_of(a).upload(newer, str(path.relative_to(a.root)))  # and then the process died
-    look(a)
+    sync(a)
     assert tables.read(a, "tombstones")["what"].to_list() == ["subject-2"]
 
 
-def test_a_fetch_that_comes_late_does_not_undo_a_newer_write(machine) -> None:
+def test_fetch__late_download_keeps_a_newer_write(machine) -> None:
     a = machine("a")
     tables.write(a, "tombstones", tombstone(1), part="one")
     path = tables.path_of(a, "tombstones", part="one")
@@ -189,11 +187,11 @@ def test_a_fetch_that_comes_late_does_not_undo_a_newer_write(machine) -> None:
     before = path.read_bytes()
     with shared.index() as index:
         seen = index.etag(key)
-    atomic.write_bytes(path, b"newer, written while somebody listed")
+    atomic.write_bytes(path, b"newer, written after the listing")
     shared.objects.upload(_aside(a, before), key)
     shared._fetch(key, seen, etag="of an older listing")
-    assert path.read_bytes() == b"newer, written while somebody listed"
-    look(a)  # the bucket has the last word
+    assert path.read_bytes() == b"newer, written after the listing"
+    sync(a)  # the store is the truth
     assert path.read_bytes() == before
 
 
@@ -203,19 +201,21 @@ def _aside(home: Home, data: bytes) -> Path:
     return path
 
 
-def test_keys_that_would_leave_the_folder_are_left_alone(machine, tmp_path: Path) -> None:
+def test_sync__ignores_keys_outside_the_folder(machine, tmp_path: Path) -> None:
     a = machine("a")
     evil = _aside(a, b"evil")
     bucket = bucket_of(a)
     for name in ("tables/../../../evil", "media//etc/evil", "tables/.draft-x", "dagster/x.yaml"):
         bucket.upload(evil, name)
     bucket.upload(evil, "media/crops/aa/good.png")
-    look(a)
-    held = [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"evil"]
-    assert sorted(held) == sorted([evil, a.media / "crops/aa/good.png"])
+    sync(a)
+    written = [
+        path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"evil"
+    ]
+    assert sorted(written) == sorted([evil, a.media / "crops/aa/good.png"])
 
 
-def test_a_release_is_seen_whole_or_not_at_all_and_withdrawn_everywhere(machine) -> None:
+def test_publish__version_is_complete_or_missing(machine) -> None:
     a, b = machine("a"), machine("b")
     built = releases.build(a, **release_inputs(a))
     again = releases.build(b, **release_inputs(b))
@@ -224,18 +224,18 @@ def test_a_release_is_seen_whole_or_not_at_all_and_withdrawn_everywhere(machine)
     assert releases.verify(again.path) == []
     bucket, half = bucket_of(a), "releases/faces/v2/data/train-00000-of-00001.parquet"
     bucket.upload(_aside(a, b"half"), half)
-    look(b)
+    sync(b)
     assert [found.version for found in releases.list_releases(b)] == ["v1"]
     with releases.versions.locked(b, "faces") as folder:
-        # Nobody claims it, so a publisher died there.
+        # It has no lock, so its publisher was killed.
         assert half not in bucket.list()
         releases.versions.delete(folder / "v1")
-    look(a)
+    sync(a)
     assert releases.list_releases(a) == []
     assert not any("/v1/" in key for key in bucket.list("releases"))
 
 
-def test_of_two_publishers_of_one_number_one_is_told_to_try_again(machine) -> None:
+def test_publish__locked_by_another_publisher(machine) -> None:
     a = machine("a")
     bucket, claim = bucket_of(a), "releases/faces/.claim-v1"
     host = locks.process_tag().split("-")[0]
@@ -256,17 +256,17 @@ def test_of_two_publishers_of_one_number_one_is_told_to_try_again(machine) -> No
         assert not [key for key in bucket.list() if ".claim" in key]
 
 
-def test_somebody_forgotten_on_one_machine_is_gone_from_bucket_and_other_machines(machine) -> None:
+def test_forget__deletes_from_the_store_and_other_machines(machine) -> None:
     a, b = machine("a"), machine("b")
     people_home(a)
     for path in (a.inbox / "day").glob("*.mp4"):
         bucket_of(a).upload(path, str(path.relative_to(a.root)))
     release(a)
-    look(a, b)
+    sync(a, b)
     atomic.write_text(b.cache / "copy", "of ann")
     done = erase.forget(b, "subject", "ann")
-    assert done.absence.proved, done.absence.traces
-    look(a)
+    assert done.verification.complete, done.verification.traces
+    sync(a)
     gone = (video_id("ann-b"), "ann-b.mp4")
     assert not [key for key in bucket_of(a).list() if any(word in key for word in gone)]
     assert not [name for name in files(a) if any(word in name for word in gone)]
@@ -277,38 +277,34 @@ def test_somebody_forgotten_on_one_machine_is_gone_from_bucket_and_other_machine
     assert not (b.cache / "copy").exists()
 
 
-def test_a_store_that_fails_one_call_in_ten_loses_nothing(
-    machine, server: str, monkeypatch
-) -> None:
-    with failing(server, share=0.1, seed=3) as (url, told):
+def test_sync__ten_percent_failing_calls(machine, server: str, monkeypatch) -> None:
+    with failing(server, share=0.1, seed=3) as (url, faults):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         a, b = machine("a"), machine("b")
         people_home(a)
-        look(b)
+        sync(b)
         mirror._open.cache_clear()
         assert files(b).keys() >= {name for name in files(a) if not name.endswith(".mp4")}
         tables.remove(a, "soft_labels", part="current")
-        look(b)
+        sync(b)
         assert tables.read(b, "soft_labels").is_empty()
-    assert told.total > 5
-    assert len(told.failed) > 2
+    assert faults.total > 5
+    assert len(faults.failed) > 2
 
 
-def test_a_store_that_is_away_or_refuses_is_named_once_and_clearly(
-    machine, tmp_path: Path, monkeypatch
-) -> None:
+def test_write__unreachable_store_or_missing_bucket(machine, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("warehouse.storage.object_store._ATTEMPTS", 2)
     machine("a")
-    nowhere = Home.at("s3://no-such-bucket/home")
+    missing = Home.at("s3://no-such-bucket/home")
     with pytest.raises(StoreError, match="Create it, or name another"):
-        tables.write(nowhere, "tombstones", tombstone(1), part="one")
+        tables.write(missing, "tombstones", tombstone(1), part="one")
     mirror._open.cache_clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     away = Home.at(f"s3://{BUCKET}/away")
     with pytest.raises(StoreError, match="run the same command") as refused:
         tables.write(away, "tombstones", tombstone(1), part="one")
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in str(refused.value)
-    # What did not get there does not count here either.
+    # A failed upload leaves no local file.
     assert not tables.path_of(away, "tombstones", part="one").exists()
     with pytest.raises(SettingsError):
         Home.at("s3://user:word@bucket/home")

@@ -247,7 +247,7 @@ def test_forget__clips_and_sound(home: Home) -> None:
         sequences=made,
     )  # fmt: skip
     done = erase.forget(home, "subject", "ann")
-    assert done.absence.proved, done.absence.traces
+    assert done.verification.complete, done.verification.traces
     assert done.releases == {"faces v1": "v1.1"}
     left = [
         row for part in releases.load("faces", home=home, config="clips").values() for row in part

@@ -1,4 +1,4 @@
-"""Somebody who leaves: everything in a home that is theirs, found before anything is removed."""
+"""Find everything a home stores about a data subject or a video."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ SIGNATURE_SIDE = 16
 
 @dataclass(frozen=True)
 class DataSubject:
-    """One subject or video and all that is theirs; every field sorted.
+    """A subject or a video and everything stored about it; every field sorted.
 
     Attributes:
         kind: ``subject`` or ``video``.
-        name: the id that was asked for.
-        faces: face ids; ``tracks`` and ``videos`` likewise. A video is theirs when nobody else
-            is known in it.
-        shared: videos in which others are seen too: their frames show the leaver as well.
-        crops: media keys of their crops; ``contexts`` of frames that show them.
-        sources: addresses of their videos, the shared ones too, and where those came from.
-        signatures: what their crops look like, as ``signature`` gives it.
+        name: the subject's or video's id.
+        faces: ids of its faces.
+        tracks: ids of its tracks.
+        videos: ids of videos in which no other subject is known.
+        shared: ids of videos that show other subjects too; their frames show this one as well.
+        crops: media keys of its crops.
+        contexts: media keys of frames that show it.
+        sources: paths and URLs of its videos, shared ones included, and their origins.
+        signatures: perceptual hashes of its crops, see ``difference_hash``.
     """
 
     kind: str
@@ -48,66 +50,67 @@ class DataSubject:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Ids long enough to be searched for anywhere."""
+        """Return the ids that are long enough to search for in any file."""
         return (*self.videos, *self.tracks, *self.faces)
 
-    def text(self) -> str:
+    def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> DataSubject:
-        told: dict[str, Any] = json.loads(text)
-        lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
-        return cls(**(told | lists))
+        fields: dict[str, Any] = json.loads(text)
+        lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        return cls(**(fields | lists))
 
 
 def find(home: Home, kind: str, name: str) -> DataSubject:
-    """Look a subject or a video up in tables and releases.
+    """Collect a subject's or a video's data from tables and releases.
 
     Raises:
-        SettingsError: nobody of that name is anywhere.
+        SettingsError: the id is unknown.
     """
     known = _known(home)
     column = f"{kind}_id"
     if kind not in KINDS:
-        raise SettingsError("subject or video", got=repr(kind), hint="name one of them")
-    mine = known.filter(pl.col(column) == name)
-    if mine.is_empty() and not _remembered(home, kind, name):
         raise SettingsError(
-            f"a {kind} {name!r} in {home.root}",
-            got=f"none in its tables and releases ({known[column].n_unique()} others)",
-            hint=f'look it up: risorius sql "SELECT DISTINCT {column} FROM '
+            "Unknown kind of data subject", got=repr(kind), hint="use subject or video"
+        )
+    declared = known.filter(pl.col(column) == name)
+    if declared.is_empty() and not _in_manifest(home, kind, name):
+        raise SettingsError(
+            f"There is no {kind} {name!r} in {home.root}",
+            got=f"{known[column].n_unique()} others in its tables and releases",
+            hint=f'list the ids: risorius sql "SELECT DISTINCT {column} FROM '
             f'{"identities" if kind == "subject" else "videos"}"',
         )
     others = known.filter(pl.col(column) != name)["video_id"]
-    seen_in = set(mine["video_id"].drop_nulls())
+    seen_in = set(declared["video_id"].drop_nulls())
     shared = seen_in & set(others.drop_nulls()) if kind == "subject" else set()
     whole = seen_in - shared
     faces = tables.read(home, "faces").filter(
         pl.col("video_id").is_in(sorted(whole))
-        | pl.col("track_id").is_in(mine["track_id"].drop_nulls().unique().implode())
-        | pl.col("face_id").is_in(mine["face_id"].drop_nulls().unique().implode())
+        | pl.col("track_id").is_in(declared["track_id"].drop_nulls().unique().implode())
+        | pl.col("face_id").is_in(declared["face_id"].drop_nulls().unique().implode())
     )
     frames = tables.read(home, "faces").filter(pl.col("video_id").is_in(sorted(shared)))
     videos = tables.read(home, "videos").filter(pl.col("video_id").is_in(sorted(seen_in)))
-    theirs = pl.concat([mine.select("face_id", "track_id"), faces.select("face_id", "track_id")])
+    own = pl.concat([declared.select("face_id", "track_id"), faces.select("face_id", "track_id")])
     return DataSubject(
         kind=kind,
         name=name,
-        faces=_sorted(theirs["face_id"]),
-        tracks=_sorted(theirs["track_id"]),
+        faces=_sorted(own["face_id"]),
+        tracks=_sorted(own["track_id"]),
         videos=tuple(sorted(whole)),
         shared=tuple(sorted(shared)),
         crops=_sorted(faces["crop"]),
         contexts=_sorted([*faces["context"], *frames["context"]]),
         sources=_sorted([*videos["uri"], *_origins(home, videos["uri"])]),
-        signatures=_sorted(_signature_of(home, key) for key in _sorted(faces["crop"])),
+        signatures=_sorted(_hash_of(home, key) for key in _sorted(faces["crop"])),
     )
 
 
-def here(home: Home, uri: str) -> Path:
-    """Where the file that a row names lies on this machine: in a shared home the row may have been
-    written on another one, whose inbox lies elsewhere."""
+def local_path(home: Home, uri: str) -> Path:
+    """Return the local path of a ``uri`` written on any machine."""
     path = Path(uri)
     if home.inbox in path.parents or mirror.find(home.inbox / "any") is None:
         return path
@@ -119,10 +122,11 @@ def here(home: Home, uri: str) -> Path:
     return path
 
 
-def signature(data: bytes) -> str | None:
-    """64 hex digits that change little when a picture is scaled or compressed; None for no picture.
+def difference_hash(data: bytes) -> str | None:
+    """Return the dHash of an encoded image as 64 hex digits, or None.
 
-    Gray, 16 x 17 pixels, one bit per pixel: darker than its neighbour to the right or not.
+    The image is scaled to 16 x 17 gray pixels. Each bit says whether a pixel is darker than its
+    right neighbour, so scaling and compression change few bits.
     """
     import cv2
     import numpy as np
@@ -135,7 +139,7 @@ def signature(data: bytes) -> str | None:
 
 
 def _known(home: Home) -> pl.DataFrame:
-    """``face_id, track_id, video_id, subject_id`` wherever they stand together, with repeats."""
+    """Return all known combinations of the four ids, with repeats."""
     names = ("face_id", "track_id", "video_id", "subject_id")
     faces = tables.scan(home, "faces").select("face_id", "track_id", "video_id")
     identities = tables.scan(home, "identities").select("face_id", "subject_id")
@@ -148,7 +152,7 @@ def _known(home: Home) -> pl.DataFrame:
             face_id=pl.lit(None, dtype=pl.String), track_id=pl.lit(None, dtype=pl.String)
         ).select(names),
     ]
-    for folder in _folders(home):
+    for folder in _versions(home):
         for split in SPLITS:
             files = sorted((folder / "data").glob(f"{split}-*.parquet"))
             if files:
@@ -157,18 +161,18 @@ def _known(home: Home) -> pl.DataFrame:
 
 
 def _origins(home: Home, uris: Iterable[str]) -> set[str]:
-    return downloads.origins(str(here(home, uri)) for uri in uris)
+    return downloads.origins(str(local_path(home, uri)) for uri in uris)
 
 
-def _remembered(home: Home, kind: str, name: str) -> bool:
-    """Whether a release keeps a place for somebody who is in none of its rows."""
+def _in_manifest(home: Home, kind: str, name: str) -> bool:
+    """Return whether a manifest lists the id, even without rows."""
     return any(
         name in manifest.read(folder)["splits"].get("members", {}).get(kind, {})
-        for folder in _folders(home)
+        for folder in _versions(home)
     )
 
 
-def _folders(home: Home) -> Iterable[Path]:
+def _versions(home: Home) -> Iterable[Path]:
     for entry in sorted(home.releases.iterdir()) if home.releases.is_dir() else []:
         for number in versions.numbers(entry):
             yield entry / str(number)
@@ -178,8 +182,8 @@ def _sorted(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted({value for value in values if value}))
 
 
-def _signature_of(home: Home, key: str) -> str | None:
+def _hash_of(home: Home, key: str) -> str | None:
     try:
-        return signature(media.path_of(home, key).read_bytes())
+        return difference_hash(media.path_of(home, key).read_bytes())
     except (OSError, MediaError):
         return None

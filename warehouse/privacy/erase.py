@@ -1,4 +1,4 @@
-"""Take one subject or video out of a home: tasks, releases, tables, media, inbox, copies."""
+"""Erase a data subject or a video from a home and its releases."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from warehouse.errors import SettingsError
+import polars as pl
+
+from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import sha256_of
-from warehouse.privacy import data_subject, inbox, removal, tombstones
-from warehouse.privacy import verify as absence
+from warehouse.privacy import data_subject, inbox, tombstones, verify
 from warehouse.privacy.data_subject import DataSubject
-from warehouse.privacy.verify import Absence
-from warehouse.storage import atomic, mirror
+from warehouse.privacy.verify import Verification
+from warehouse.storage import atomic, media, mirror, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
@@ -26,57 +27,58 @@ JOURNAL = "forgetting"
 _DAY_S = 86_400.0
 
 Step = Callable[[DataSubject], Mapping[str, Any]]
-"""Removes a leaver from an outside system and returns what it did, as counts; may be repeated."""
+"""Erase a data subject from an outside system; return counts and notes. Must be repeatable."""
 
 
 @dataclass(frozen=True)
-class Forgotten:
-    """What was done.
+class ErasureReport:
+    """Result of an erasure.
 
     Attributes:
-        what: the tombstone's name for them: kind and a keyed hash, no personal data.
-        removed: counts by place.
-        releases: ``<name> <version>`` to what replaced it, None for nothing.
-        left: ``<where>: <why>`` of what shows them, or may, and is not ours to delete.
-        absence: what a search of the home for them found afterwards; its traces name what stays
-            in the inbox too.
+        what: name of the tombstone: kind and a keyed hash, no personal data.
+        removed: counts of deleted items by place.
+        releases: ``<name> <version>`` to its replacement; None if it has none.
+        left: ``<where>: <why>`` for data that shows the subject, or may, and is not deleted.
+        verification: search of the home after the erasure, with files that stay in the inbox.
+        notes: messages of outside systems.
+        hubs: what was done on each Hub.
     """
 
     what: str
     removed: dict[str, int]
     releases: dict[str, str | None]
     left: list[str]
-    absence: Absence
+    verification: Verification
     notes: dict[str, Any] = field(default_factory=dict)
+    hubs: dict[str, str] = field(default_factory=dict)
 
 
 def plan(home: Home, kind: str, name: str) -> DataSubject:
-    """Who would leave and with what; an erasure that was cut short is found as it began.
+    """Return what would be erased, or the plan of an interrupted erasure.
 
     Raises:
-        SettingsError: nobody of that name is there; says so when they have left already.
+        SettingsError: the id is unknown, or was erased already.
     """
-    entry = _entry(home, kind, name)
-    if entry.exists():
-        return DataSubject.from_json(json.loads(entry.read_text())["leaver"])
+    journal = _journal_path(home, kind, name)
+    if journal.exists():
+        return _read_plan(journal)
     try:
         return data_subject.find(home, kind, name)
     except SettingsError as error:
-        if last := tombstones.last(home, kind, name):
+        if when := tombstones.erased_at(home, kind, name):
             raise SettingsError(
-                f"a {kind} that is still there",
-                got=f"{tombstones.name_of(home, kind, name)}, forgotten on {last:%Y-%m-%d}",
-                hint="there is nothing left to do",
+                f"The {kind} was erased already",
+                got=f"{tombstones.name_of(home, kind, name)}, forgotten on {when:%Y-%m-%d}",
+                hint="nothing remains to be done",
             ) from error
         raise
 
 
 def pending(home: Home) -> list[tuple[str, str]]:
-    """Kind and name of erasures that were cut short."""
+    """Return kind and name of interrupted erasures."""
     folder = home.root / JOURNAL
-    entries = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    leavers = [DataSubject.from_json(json.loads(entry.read_text())["leaver"]) for entry in entries]
-    return [(leaver.kind, leaver.name) for leaver in leavers]
+    plans = [_read_plan(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+    return [(subject.kind, subject.name) for subject in plans]
 
 
 def forget(
@@ -87,124 +89,216 @@ def forget(
     why: str = "asked to",
     before: Sequence[Step] = (),
     after: Sequence[Step] = (),
-) -> Forgotten:
-    """Erase somebody, or finish an erasure that was cut short; then prove it.
+) -> ErasureReport:
+    """Erase a data subject, or finish an interrupted erasure; then verify it.
 
-    Releases that held them are written anew without them and the old versions withdrawn; see
-    ``releases.rewrite``. A journal in the home keeps the plan until all is done; then a row of
-    ``tombstones`` says what was erased, when, why, and which releases held it, and ingest refuses
-    their files from then on.
+    Releases that contain the subject are replaced by versions without it, see
+    ``releases.redact``. A journal in the home keeps the plan until the end. Then a row of
+    ``tombstones`` records what was erased, when, why, and in which releases it was, and ingest
+    refuses its files.
 
     Args:
-        why: kept in the tombstone; must not name the person.
-        before: outside systems to clear first (labelling tasks): when one refuses, nothing has
-            been touched. ``after``: those that may hold copies of what the tables said.
+        why: stored in the tombstone; must not name the person.
+        before: outside systems to erase first (labelling tasks). If one fails, nothing has been
+            changed.
+        after: outside systems that may hold copies of the tables.
 
     Raises:
-        SettingsError: nobody of that name is there.
+        SettingsError: the id is unknown.
         ReleaseError, StudioError, TableError: a step failed; run the same command again.
     """
     from warehouse.releases import redact
 
-    with _alone(home):
+    with _exclusive(home):
         mirror.sync(home.root, force=True)
-        leaver = plan(home, kind, name)
-        journal = _Journal.begin(_entry(home, kind, name), leaver)
+        subject = plan(home, kind, name)
+        journal = _Journal.open(_journal_path(home, kind, name), subject)
         for step in before:
-            journal.note(step(leaver))
-        # Before a row is gone, because a replaced version says here what it replaced.
-        for old, new in redact.remove_subject(home, leaver).items():
-            journal.replaced(old, new)
-        journal.add("rows of tables", removal.from_tables(home, leaver))
-        _drop_parts(home, leaver)
-        journal.add("pictures", removal.from_media(home, leaver))
-        cleared = inbox.clear(home, leaver)
-        journal.add("files of the inbox", cleared.removed)
+            journal.add(step(subject))
+        # Releases before rows, because the journal records which version replaced which.
+        for old, new in redact.remove_subject(home, subject).items():
+            journal.releases[old] = new
+            journal.save()
+        journal.add({"rows of tables": delete_rows(home, subject)})
+        _delete_empty_parts(home, subject)
+        journal.add({"pictures": delete_media(home, subject)})
+        cleared = inbox.clear(home, subject)
+        journal.add({"files of the inbox": cleared.removed})
         shutil.rmtree(home.cache, ignore_errors=True)
-        # What a killed process left half written may hold their rows, and no table reads it.
+        # Drafts of killed processes may hold rows of the subject.
         atomic.delete_stale_drafts(home.root, older_than_s=_DAY_S, now=time.time)
         for step in after:
-            journal.note(step(leaver))
-        # What is left on an object store is fetched, so that the search sees it too.
+            journal.add(step(subject))
+        # Download what remains on an object store, so that the search covers it.
         for folder in (home.root, home.media):
             mirror.sync(folder, force=True)
-        # An address under which something else lies by now is no trace of theirs.
-        gone = replace(leaver, sources=tuple(sorted(set(leaver.sources) - cleared.kept)))
-        found = absence.search(home, gone, skip=home.root / JOURNAL)
-        stone = _tombstone(home, leaver, journal, why=why)
-        journal.end()
-    return Forgotten(
+        # A path that holds other data by now is no trace.
+        wanted = replace(subject, sources=tuple(sorted(set(subject.sources) - cleared.kept)))
+        found = verify.search(home, wanted, skip=home.root / JOURNAL)
+        replaced = [
+            f"{old} -> {new or 'withdrawn'}" for old, new in sorted(journal.releases.items())
+        ]
+        stone = tombstones.write(home, subject, why=why, releases=replaced)
+        journal.delete()
+    return ErasureReport(
         what=stone,
         removed=journal.removed,
         releases=journal.releases,
         left=cleared.left,
-        absence=replace(found, traces=[*found.traces, *cleared.stays]),
+        verification=replace(found, traces=[*found.traces, *cleared.stays]),
         notes=journal.notes,
     )
 
 
-def _drop_parts(home: Home, leaver: DataSubject) -> None:
-    """Delete files without rows that bear the id of their video: it had no face, or no track."""
+def delete_rows(home: Home, subject: DataSubject) -> int:
+    """Delete the rows of a data subject; null other mentions; count rows."""
+    removed = 0
+    for table in TABLES.values():
+        pattern = "batch=*/*.parquet" if table.by_batch else "*.parquet"
+        for path in sorted((home.tables / table.name).glob(pattern)):
+            frame = pl.read_parquet(path, glob=False)
+            stay = _redacted(frame.filter(~_of_subject(frame, subject)), subject)
+            if stay.equals(frame):
+                continue
+            removed += frame.height - stay.height
+            if stay.is_empty():
+                atomic.remove(path)
+                continue
+            footer = dict(pl.read_parquet_metadata(path))
+            footer.pop("ARROW:schema", None)
+            with atomic.replace_file(path) as draft:
+                stay.write_parquet(draft, compression="zstd", statistics=True, metadata=footer)
+    return removed
+
+
+def _of_subject(frame: pl.DataFrame, subject: DataSubject) -> pl.Expr:
+    ids = {
+        "face_id": subject.faces,
+        "track_id": subject.tracks,
+        "video_id": subject.videos,
+        "subject_id": (subject.name,) if subject.kind == "subject" else (),
+    }
+    matches = [
+        pl.col(name).is_in(pl.Series(values, dtype=pl.String).implode()).fill_null(False)
+        for name, values in ids.items()
+        if name in frame.columns
+    ]
+    # The row of a shared video stays for the other subjects; its mention is nulled.
+    if "uri" in frame.columns:
+        matches = [expr & ~pl.col("video_id").is_in(subject.shared) for expr in matches]
+    return pl.any_horizontal(matches) if matches else pl.lit(False)
+
+
+def _redacted(frame: pl.DataFrame, subject: DataSubject) -> pl.DataFrame:
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
+    blank = {"context": list(subject.contexts)}
+    if subject.kind == "subject":
+        blank["subject_id"] = [subject.name]
+    changed = []
+    if "sound" in frame.columns:
+        # Sound and words of a shared video may be the data subject's.
+        shared = pl.col("video_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
+        texts.remove("sound")
+        changed += [pl.when(~shared).then(pl.col(name)).alias(name) for name in ("sound", "words")]
+    for name in texts:
+        value = pl.col(name)
+        mentions = value.str.contains_any(list(subject.ids)) if subject.ids else pl.lit(False)
+        if name in blank:
+            mentions = mentions | value.is_in(blank[name])
+        # Keys of remaining rows never match: ids of others do not contain these ids.
+        changed.append(pl.when(mentions.fill_null(False)).then(None).otherwise(value).alias(name))
+    return frame.with_columns(changed)
+
+
+def delete_media(home: Home, subject: DataSubject) -> int:
+    """Delete images, clips and sounds, except crops that other faces share."""
+    used: set[str] = set()
+    for table in ("faces", "synthetic_faces"):
+        names = [name for name in ("crop", "context") if name in TABLES[table].columns]
+        rows = tables.scan(home, table).select(names).collect()
+        used.update(key for name in names for key in rows[name].drop_nulls())
+    removed = 0
+    for key in sorted({*subject.crops, *subject.contexts} - used):
+        try:
+            path = media.path_of(home, key)
+        except MediaError:
+            continue
+        removed += path.exists()
+        atomic.remove(path)
+    # Clips and sounds are named after their track. Those of a shared video show others and the
+    # data subject.
+    heads = {*subject.tracks, *subject.videos, *subject.shared}
+    for folder in ("clips", "sound"):
+        mirror.sync(home.media / folder, force=True)
+        for path in sorted((home.media / folder).glob("*")):
+            video, _, rest = path.stem.partition("-")
+            if heads & {path.stem, video, f"{video}-{rest.partition('-')[0]}"}:
+                removed += 1
+                atomic.remove(path)
+    return removed
+
+
+def _delete_empty_parts(home: Home, subject: DataSubject) -> None:
+    """Delete files without rows that are named after a video of the subject."""
     for table in TABLES.values():
         for path in sorted((home.tables / table.name).glob("batch=*/*.parquet")):
-            if path.name.partition(".")[0] in leaver.videos:
+            if path.name.partition(".")[0] in subject.videos:
                 atomic.remove(path)
 
 
 @dataclass
 class _Journal:
-    """What is to be done and what was; a file until the end."""
+    """Plan and progress of an erasure, in a file until the end."""
 
     path: Path
-    leaver: DataSubject
+    subject: DataSubject
     removed: dict[str, int] = field(default_factory=dict)
     releases: dict[str, str | None] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, path: Path, leaver: DataSubject) -> _Journal:
-        journal = cls(path, leaver)
+    def open(cls, path: Path, subject: DataSubject) -> _Journal:
+        journal = cls(path, subject)
         if path.exists():
-            told = json.loads(path.read_text())
-            journal.removed, journal.releases = told["removed"], told["releases"]
-        journal.keep()
+            entry = json.loads(path.read_text())
+            journal.removed, journal.releases = entry["removed"], entry["releases"]
+        journal.save()
         return journal
 
-    def keep(self) -> None:
-        told = {"removed": self.removed, "releases": self.releases, "leaver": self.leaver.text()}
-        atomic.write_text(self.path, json.dumps(told))
+    def save(self) -> None:
+        entry = {
+            "removed": self.removed,
+            "releases": self.releases,
+            "subject": self.subject.to_json(),
+        }
+        atomic.write_text(self.path, json.dumps(entry))
 
-    def add(self, what: str, n: int) -> None:
-        self.removed[what] = self.removed.get(what, 0) + n
-        self.keep()
-
-    def replaced(self, old: str, new: str | None) -> None:
-        self.releases[old] = new
-        self.keep()
-
-    def note(self, told: Mapping[str, Any]) -> None:
-        for what, value in told.items():
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Add the counts of a step; other values are notes."""
+        for what, value in result.items():
             if isinstance(value, int):
-                self.add(what, value)
+                self.removed[what] = self.removed.get(what, 0) + value
+                self.save()
             else:
                 self.notes[what] = value
 
-    def end(self) -> None:
+    def delete(self) -> None:
         atomic.remove(self.path)
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
-def _tombstone(home: Home, leaver: DataSubject, journal: _Journal, *, why: str) -> str:
-    held = [f"{old} -> {new or 'withdrawn'}" for old, new in sorted(journal.releases.items())]
-    return tombstones.write(home, leaver, why=why, releases=held)
+def _read_plan(path: Path) -> DataSubject:
+    # The plan is the entry's only string; its key differs in journals of earlier versions.
+    entry = json.loads(path.read_text())
+    return DataSubject.from_json(next(text for text in entry.values() if isinstance(text, str)))
 
 
-def _entry(home: Home, kind: str, name: str) -> Path:
+def _journal_path(home: Home, kind: str, name: str) -> Path:
     return home.root / JOURNAL / f"{sha256_of([kind.encode(), b' ', name.encode()])[:16]}.json"
 
 
 @contextmanager
-def _alone(home: Home) -> Iterator[None]:
+def _exclusive(home: Home) -> Iterator[None]:
     home.root.mkdir(parents=True, exist_ok=True)
     with open(home.root / ".forgetting-lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Somebody leaves the inbox: their files go, wherever they lie, or a person is told why not."""
+"""Erase a data subject's files from the inbox, or report why one stays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from warehouse.ids import file_sha256, unreadable_video_id, video_id
-from warehouse.privacy.data_subject import DataSubject, here
+from warehouse.privacy.data_subject import DataSubject, local_path
 from warehouse.storage import atomic, downloads, tables
 from warehouse.storage.home import Home
 
@@ -18,14 +18,14 @@ _SIDECAR, _LISTING = "videos.csv", "sources.jsonl"
 
 
 @dataclass
-class Cleared:
-    """What became of somebody's files.
+class InboxErasure:
+    """Result of erasing a data subject's files from the inbox.
 
     Attributes:
-        removed: files deleted.
-        left: ``<where>: <why>`` for each thing that shows them, or may, and is not ours to delete.
-        stays: the same for files of the inbox, which hold something of others too, or may.
-        kept: addresses of theirs under which something lies that is not, or not only, theirs.
+        removed: number of files deleted.
+        left: ``<where>: <why>`` for data outside the home, which is not deleted.
+        stays: ``<path>: <why>`` for files of the inbox that may hold data of others too.
+        kept: sources of the data subject whose files stay.
     """
 
     removed: int = 0
@@ -34,86 +34,86 @@ class Cleared:
     kept: set[str] = field(default_factory=set)
 
 
-def clear(home: Home, leaver: DataSubject) -> Cleared:
-    """Delete their videos with transcripts and archives, and their lines in listings and sidecars.
+def clear(home: Home, subject: DataSubject) -> InboxErasure:
+    """Delete videos, transcripts, archives and lines of a data subject.
 
-    A file goes only when it holds the bytes that were ingested. An archive goes as a whole, for
-    what it held of others was unpacked and stands on its own; one with entries that never came in
-    stays, and is told. So is whatever lies outside the inbox. May be called again after a crash.
+    A file is deleted only if it still holds the ingested bytes. An archive is deleted as a whole:
+    its other entries were unpacked and stay. An archive with entries that were not imported stays
+    and is reported, as is everything outside the inbox. Can be repeated after a crash.
     """
-    done, gone = Cleared(), set[Path]()
+    done, gone = InboxErasure(), set[Path]()
     ingested = set(tables.read(home, "videos")["video_id"])
-    for uri in leaver.sources:
+    for uri in subject.sources:
         if "://" in uri:
-            told = "what came from there is deleted here; whoever keeps it may still give it out"
-            done.left.append(f"{downloads.redact_url(uri)}: {told}")
+            note = "the download was deleted here; its publisher may still distribute it"
+            done.left.append(f"{downloads.redact_url(uri)}: {note}")
             continue
-        path = here(home, uri)
-        why = _why_not(home, leaver, path, uri, ingested) if os.path.lexists(path) else None
+        path = local_path(home, uri)
+        why = _reason_to_keep(home, subject, path, uri, ingested) if os.path.lexists(path) else None
         if home.inbox not in path.parents:
-            there = _with_words(path) if os.path.lexists(path) else []
-            done.left += [f"{one}: {_outside(one)}" for one in there]
+            outside = _with_transcripts(path) if os.path.lexists(path) else []
+            done.left += [f"{one}: {_outside(one)}" for one in outside]
         elif why is not None:
             done.kept.add(uri)
             done.stays += [f"{path}: {why}"] if why else []
         else:
             gone.add(path)
             _delete(home, path, done)
-    downloads.forget(home.inbox, set(leaver.sources) - done.kept)
-    named = _from_listings(home, leaver, done, ingested)
-    _from_sidecars(home, leaver, done, ingested, gone=gone, named=named)
+    downloads.forget(home.inbox, set(subject.sources) - done.kept)
+    named = _from_listings(home, subject, done, ingested)
+    _from_sidecars(home, subject, done, ingested, gone=gone, named=named)
     return done
 
 
-def _why_not(
-    home: Home, leaver: DataSubject, path: Path, uri: str, ingested: set[str]
+def _reason_to_keep(
+    home: Home, subject: DataSubject, path: Path, uri: str, ingested: set[str]
 ) -> str | None:
-    """Why a file of the inbox stays; empty when it is known to be somebody else's."""
+    """Return why a file stays; empty if it is known to show others."""
     if home.inbox not in path.parents:
         return None
     batch = home.inbox / path.relative_to(home.inbox).parts[0]
-    if path.is_file() and (arrival := downloads.read(batch, uri)) is not None:
+    if path.is_file() and (download := downloads.read(batch, uri)) is not None:
         stat = path.stat()
-        # On another machine than the one that unpacked it, the same file has another time.
-        if str(path) == uri and arrival.marks.get("") != f"{stat.st_size} {stat.st_mtime_ns}":
-            return "this archive changed since it was unpacked; see whether it holds theirs"
-        if arrival.refused:
-            never = sorted(arrival.refused)[0]
+        # The path differs on machines that did not unpack it, and so does the file time.
+        if str(path) == uri and download.marks.get("") != f"{stat.st_size} {stat.st_mtime_ns}":
+            return "this archive changed after it was unpacked; check whether it holds their data"
+        if download.refused:
+            first = sorted(download.refused)[0]
             return (
-                f"this archive holds theirs, and what never came in ({never}, of "
-                f"{len(arrival.refused)}); take theirs out of it, or delete it"
+                f"this archive holds their data and {len(download.refused)} entries that were not "
+                f"imported ({first}); remove their data from it, or delete it"
             )
         return None
-    theirs = {*leaver.videos, *leaver.shared}
-    if unreadable_video_id(uri) in theirs:
+    videos = {*subject.videos, *subject.shared}
+    if unreadable_video_id(uri) in videos:
         return None
     found = video_id(file_sha256(str(path))) if path.is_file() else ""
-    if not found or found in theirs:
+    if not found or found in videos:
         return None
     if found in ingested:
         return ""
-    return "it changed since it was ingested; see whether it shows them"
+    return "it changed after it was ingested; check whether it shows them"
 
 
 def _outside(path: Path) -> str:
     if path.suffix.lower() == ".zip":
         return "an archive outside this home; it may hold videos of others too"
-    return "it lies outside this home"
+    return "it is outside this home"
 
 
-def _with_words(path: Path) -> list[Path]:
-    """A video and the transcripts beside it, those that are there."""
+def _with_transcripts(path: Path) -> list[Path]:
+    """Return a video and its transcripts, those that exist."""
     beside = [one for one in sorted(path.parent.glob("*")) if one != path]
     words = [one for one in beside if one.suffix.lower() in downloads.TRANSCRIPTS]
-    # Of a name that another video bears too, nobody knows whose words they are.
+    # If another video has the same stem, the owner of the transcript is unknown.
     others = {one.stem for one in beside if one not in words}
     heads = {path.name} | ({path.stem} - others)
     spoken = [] if path.suffix.lower() == ".zip" else words
     return [one for one in [path, *spoken] if one == path or one.stem in heads]
 
 
-def _delete(home: Home, path: Path, done: Cleared) -> None:
-    for one in _with_words(path):
+def _delete(home: Home, path: Path, done: InboxErasure) -> None:
+    for one in _with_transcripts(path):
         target = one.resolve()
         if not os.path.lexists(one):
             continue
@@ -121,7 +121,7 @@ def _delete(home: Home, path: Path, done: Cleared) -> None:
             done.left.append(f"{target}: {_outside(target)}")
         done.removed += 1
         atomic.remove(one)
-    # Folders are often named after who is seen in them.
+    # Delete empty folders, because folders are often named after a person.
     for folder in path.parents:
         if len(folder.relative_to(home.inbox).parts) < 2 or any(folder.glob("*")):
             return
@@ -130,24 +130,24 @@ def _delete(home: Home, path: Path, done: Cleared) -> None:
 
 
 def _from_listings(
-    home: Home, leaver: DataSubject, done: Cleared, ingested: set[str]
+    home: Home, subject: DataSubject, done: InboxErasure, ingested: set[str]
 ) -> dict[Path, set[str]]:
-    """Drop their lines; returns what the dropped ones were called, by folder."""
+    """Drop the data subject's lines; return their file names by folder."""
     named: dict[Path, set[str]] = {}
-    gone = set(leaver.sources) - done.kept
+    gone = set(subject.sources) - done.kept
     for listing in sorted(home.inbox.glob(f"*/{_LISTING}")):
         lines = listing.read_text(encoding="utf-8").splitlines()
         stay = []
         for text in lines:
             line = _parsed(text)
             uri = _address(listing, str(line.get("uri") or ""))
-            declared = leaver.kind == "subject" and line.get("subject_id") == leaver.name
+            declared = subject.kind == "subject" and line.get("subject_id") == subject.name
             if not (declared or uri in gone):
                 stay.append(text)
                 continue
             last = Path(urlsplit(uri).path if "://" in uri else uri).name
             named.setdefault(listing.parent, set()).add(str(line.get("file_name") or last))
-            if declared and uri not in leaver.sources:
+            if declared and uri not in subject.sources:
                 _declared(home, Path(uri), listing, done, ingested)
         _put(listing, lines, stay)
     return named
@@ -155,8 +155,8 @@ def _from_listings(
 
 def _from_sidecars(
     home: Home,
-    leaver: DataSubject,
-    done: Cleared,
+    subject: DataSubject,
+    done: InboxErasure,
     ingested: set[str],
     *,
     gone: set[Path],
@@ -166,7 +166,7 @@ def _from_sidecars(
         try:
             lines = sidecar.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError):
-            done.left.append(f"{sidecar}: nobody can read it; see whether it names them")
+            done.left.append(f"{sidecar}: it cannot be read; check whether it names them")
             continue
         head, stay = next(csv.reader(lines[:1]), []), lines[:1]
         for text in lines[1:]:
@@ -174,28 +174,30 @@ def _from_sidecars(
             row = dict(zip(head, cells, strict=False))
             name = row.get("file_name") or ""
             path = Path(os.path.abspath(sidecar.parent / name))
-            declared = leaver.kind == "subject" and leaver.name in cells
+            declared = subject.kind == "subject" and subject.name in cells
             if not (declared or path in gone or name in named.get(sidecar.parent, ())):
                 stay.append(text)
-            elif declared and name and path not in gone and str(path) not in leaver.sources:
+            elif declared and name and path not in gone and str(path) not in subject.sources:
                 _declared(home, path, sidecar, done, ingested)
         _put(sidecar, lines, stay)
 
 
-def _declared(home: Home, path: Path, where: Path, done: Cleared, ingested: set[str]) -> None:
-    """Delete a file that was said to be theirs and never ingested as such."""
+def _declared(home: Home, path: Path, where: Path, done: InboxErasure, ingested: set[str]) -> None:
+    """Delete a file declared as theirs that was never ingested as such."""
     if not os.path.lexists(path):
         return
     if home.inbox not in path.parents:
         done.left.append(f"{path}: {_outside(path)}")
     elif path.is_file() and video_id(file_sha256(str(path))) in ingested:
-        done.left.append(f"{path}: {where.name} called it theirs, and it was ingested as another's")
+        done.left.append(
+            f"{path}: {where.name} declares it as theirs, but it was ingested as another subject's"
+        )
     else:
         _delete(home, path, done)
 
 
 def _parsed(text: str) -> dict[str, object]:
-    """A line of a listing; nothing for one that is none, which ingest will tell."""
+    """Parse a line of a listing; empty if it is invalid, which ingest reports."""
     try:
         line = json.loads(text)
     except ValueError:
@@ -203,9 +205,9 @@ def _parsed(text: str) -> dict[str, object]:
     return line if isinstance(line, dict) else {}
 
 
-def _address(listing: Path, told: str) -> str:
-    """What a line of a listing names, as ``videos`` and ``arrivals`` have it."""
-    return told if "://" in told or not told else os.path.abspath(listing.parent / told)
+def _address(listing: Path, uri: str) -> str:
+    """Return a listed path or URL as ``videos`` and ``downloads`` store it."""
+    return uri if "://" in uri or not uri else os.path.abspath(listing.parent / uri)
 
 
 def _put(path: Path, before: list[str], after: list[str]) -> None:

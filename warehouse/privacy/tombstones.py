@@ -1,4 +1,4 @@
-"""Who was forgotten, by keyed hashes alone, so that ingest can refuse them without knowing them."""
+"""Tombstones: keyed hashes of erased data subjects, for ingest to refuse."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
 LIFTED = "let back in"
-"""Why of a row by which a person comes back; the older rows stay."""
+"""Value of ``why`` in the row that lifts a tombstone; older rows stay."""
 
 _OF = re.compile(r"(of|shared with) ((?:subject|video)-[0-9a-f]{8})")
 
 
 @dataclass(frozen=True)
 class Blocklist:
-    """Tombstones that bar somebody now.
+    """Tombstones in force.
 
     Attributes:
-        blocked: names of subjects and videos that must not come in.
-        shared: names of videos in which somebody who left is seen beside others: what is known
-            of the others stays, and the video is not searched for faces again.
+        blocked: tombstone names of subjects and videos that ingest refuses.
+        shared: tombstone names of videos that show an erased subject beside others. Data of the
+            others stays, and faces are not detected in the video again.
     """
 
     salt: str
@@ -37,24 +37,24 @@ class Blocklist:
     shared: frozenset[str]
 
     def find(self, *, video: str, subject: str | None) -> str | None:
-        """The tombstone that keeps a file out, the person's before the video's, or None."""
+        """Return the tombstone that blocks a file, the subject's first; or None."""
         person = pseudonym("subject", self.salt, subject) if subject else None
         names = (person, pseudonym("video", self.salt, video))
         return next((name for name in names if name in self.blocked), None)
 
     def find_shared(self, *, video: str) -> str | None:
-        """The tombstone of a video that shows somebody who left beside others, or None."""
+        """Return the tombstone of a shared video; or None."""
         name = pseudonym("video", self.salt, video)
         return name if name in self.shared else None
 
 
 def name_of(home: Home, kind: str, name: str) -> str:
-    """``<kind>-<8 hex>``, which nobody turns back into a name without the home's salt."""
+    """Return ``<kind>-<8 hex>``, a hash keyed with the home's salt."""
     return pseudonym(kind, home.salt(), name)
 
 
 def blocklist(home: Home) -> Blocklist:
-    """Who is barred; a video stays barred as long as the person for whom it went is."""
+    """Return the tombstones in force; a video's depends on its subject's."""
     rows = tables.read(home, "tombstones").sort("when", "what")
     newest: dict[str, str] = {}
     parts: list[tuple[str, str, str]] = []
@@ -63,21 +63,21 @@ def blocklist(home: Home) -> Blocklist:
             parts.append((what, *found.groups()))
         else:
             newest[what] = why
-    gone = {what for what, why in newest.items() if why != LIFTED}
-    held = [(what, how) for what, how, owner in parts if owner in gone]
-    whole = gone | {what for what, how in held if how == "of"}
+    blocked = {what for what, why in newest.items() if why != LIFTED}
+    related = [(what, how) for what, how, owner in parts if owner in blocked]
+    whole = blocked | {what for what, how in related if how == "of"}
     return Blocklist(
         salt=home.salt() if newest else "",
         blocked=frozenset(whole),
-        shared=frozenset(what for what, _ in held) - whole,
+        shared=frozenset(what for what, _ in related) - whole,
     )
 
 
-def write(home: Home, leaver: DataSubject, *, why: str, releases: Sequence[str]) -> str:
-    """One row for who left and one for each of their videos; returns the name of the first."""
-    stone = name_of(home, leaver.kind, leaver.name)
+def write(home: Home, subject: DataSubject, *, why: str, releases: Sequence[str]) -> str:
+    """Write one row for the data subject and one per video; return its name."""
+    stone = name_of(home, subject.kind, subject.name)
     rows: list[dict[str, object]] = [{"what": stone, "why": why, "releases": list(releases)}]
-    for how, videos in (("of", leaver.videos), ("shared with", leaver.shared)):
+    for how, videos in (("of", subject.videos), ("shared with", subject.shared)):
         names = (name_of(home, "video", video) for video in videos)
         rows += [
             {"what": name, "why": f"{how} {stone}", "releases": []}
@@ -88,8 +88,8 @@ def write(home: Home, leaver: DataSubject, *, why: str, releases: Sequence[str])
     return stone
 
 
-def last(home: Home, kind: str, name: str) -> datetime | None:
-    """When somebody was forgotten, if they were and have not come back."""
+def erased_at(home: Home, kind: str, name: str) -> datetime | None:
+    """Return the time of the erasure in force; None if there is none."""
     stone = name_of(home, kind, name)
     rows = tables.read(home, "tombstones").filter(pl.col("what") == stone)
     when = rows.filter(pl.col("why") != LIFTED)["when"].max()
@@ -97,22 +97,24 @@ def last(home: Home, kind: str, name: str) -> datetime | None:
 
 
 def lift(home: Home, kind: str, name: str) -> str:
-    """Let somebody come back: ingest takes their files again. What was erased stays erased.
+    """Lift a tombstone, so that ingest accepts the files again.
+
+    Erased data is not restored.
 
     Raises:
-        SettingsError: nobody of that name is barred, or a video is so for the sake of a person.
+        SettingsError: there is no such tombstone, or a video's depends on its subject's.
     """
     stone = name_of(home, kind, name)
     if stone not in blocklist(home).blocked:
         raise SettingsError(
-            f"a {kind} that was forgotten", got=stone, hint="nothing keeps its files out"
+            f"The {kind} has no tombstone", got=stone, hint="ingest its files; they are not refused"
         )
     rows = tables.read(home, "tombstones").filter(pl.col("what") == stone)
     if all(_OF.fullmatch(why or "") for why in rows["why"]):
         raise SettingsError(
-            f"a {kind} that left on its own account",
-            got=f"{stone}, which went with a person",
-            hint="let the person back in with --subject",
+            f"The {kind} was erased together with its subject",
+            got=stone,
+            hint="lift the subject's tombstone with --subject",
         )
     _append(home, [{"what": stone, "why": LIFTED, "releases": []}], stone)
     return stone

@@ -1,4 +1,4 @@
-"""Proof that somebody is gone: a search of a whole home for their ids and their pictures."""
+"""Verify an erasure: search a home for ids and images of a data subject."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from warehouse.privacy.data_subject import DataSubject, signature
+from warehouse.privacy.data_subject import DataSubject, difference_hash
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
 NEAR_BITS = 24
-"""Of 256. Measured on FER+ valid, 48 px: a face as a JPEG of 112 px lies within 14 bits of itself,
-one of 40 px at quality 70 within 23 in 99 of 100 cases; of 1,500 faces the nearest other one lies
-35 or more away in 99 of 100, and the median 78 (FER2013 itself holds repeats)."""
+"""Maximum distance in bits, of 256, between images of one crop.
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
+Measured on FER+ valid, 48 px. A JPEG of 112 px differs by at most 14 bits from its face, one of
+40 px at quality 70 by at most 23 in 99 of 100 cases. The nearest other of 1,500 faces differs by
+at least 35 in 99 of 100 cases, median 78 (FER2013 holds repeats)."""
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 _INLINE = re.compile(rb"data:image/[a-z]+;base64,([A-Za-z0-9+/=]+)")
-_SHORTEST, _CERTAIN = 3, 6
-"""Shorter words are looked for in columns alone; up to the second, in text but not in noise."""
+_MIN_TEXT, _MIN_BINARY = 3, 6
+"""Shortest word to search for in text files, and in binary files, which match by chance.
+Shorter words are searched for in Parquet columns only."""
 
 _CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Absence:
-    """What a search found.
+class Verification:
+    """Result of a search.
 
     Attributes:
-        files: files read, every one below the home; ``pictures`` decoded in them.
-        traces: ``<file>: <what>`` for every id, address, hash or picture still there.
-        alike: faces of others so like an erased crop that a person should look: perhaps the same
+        files: number of files read, all below the home.
+        pictures: number of images decoded in them.
+        traces: ``<file>: <what>`` for every id, address or hash that was found.
+        alike: images similar to an erased crop, to be checked by a person: possibly the same
             human under another id.
     """
 
@@ -47,21 +51,20 @@ class Absence:
     alike: list[str]
 
     @property
-    def proved(self) -> bool:
+    def complete(self) -> bool:
         return not self.traces
 
 
-def search(home: Home, leaver: DataSubject, *, skip: Path | None = None) -> Absence:
-    """Read every file of a home: as bytes, decoded Parquet columns too, and as pictures.
+def search(home: Home, subject: DataSubject, *, skip: Path | None = None) -> Verification:
+    """Search the bytes, Parquet columns and images of every file of a home.
 
-    Short ids (a subject called ``ann``) count as traces only where they stand as a whole word, or
-    as a whole value of a column.
+    An id counts as a trace only as a whole word, or as a whole value of a column.
 
     Args:
-        skip: a folder not to look into: the journal of the erasure itself.
+        skip: folder to exclude: the journal of the erasure.
     """
-    needles = _needles(home, leaver)
-    wanted = np.array([list(bytes.fromhex(text)) for text in leaver.signatures], dtype=np.uint8)
+    patterns = _search_patterns(home, subject)
+    wanted = np.array([list(bytes.fromhex(text)) for text in subject.signatures], dtype=np.uint8)
     files = pictures = 0
     traces: list[str] = []
     alike: list[str] = []
@@ -70,51 +73,50 @@ def search(home: Home, leaver: DataSubject, *, skip: Path | None = None) -> Abse
             continue
         files += 1
         name = str(path.relative_to(home.root))
-        traces += [f"{name}: {what}" for what in _words(path, needles)]
+        traces += [f"{name}: {what}" for what in _find_words(path, patterns)]
         if path.suffix == ".parquet":
-            traces += [f"{name}: {what}" for what in _columns(path, leaver)]
-        for what, data in _pictures(path):
+            traces += [f"{name}: {what}" for what in _find_in_columns(path, subject)]
+        for what, data in _images(path):
             pictures += 1
-            found = signature(data)
+            found = difference_hash(data)
             if found is None or not len(wanted):
                 continue
             bits = np.unpackbits(wanted ^ np.frombuffer(bytes.fromhex(found), np.uint8), axis=1)
             nearest = int(bits.sum(axis=1).min())
             if nearest <= NEAR_BITS:
                 alike.append(f"{name}{what}: {nearest} of 256 bits from an erased crop")
-    return Absence(files=files, pictures=pictures, traces=traces, alike=alike)
+    return Verification(files=files, pictures=pictures, traces=traces, alike=alike)
 
 
 @dataclass(frozen=True)
-class _Needles:
-    """What to look for in bytes: ``anywhere``, and ``in_text`` what noise would match too often."""
+class _Patterns:
+    """Patterns for any file, and for text files only (short words)."""
 
     anywhere: re.Pattern[bytes] | None
     in_text: re.Pattern[bytes] | None
 
 
-def _needles(home: Home, leaver: DataSubject) -> _Needles:
+def _search_patterns(home: Home, subject: DataSubject) -> _Patterns:
     used: set[str] = set()
     for table in ("faces", "synthetic_faces"):
         names = [name for name in ("crop", "context") if name in TABLES[table].columns]
         rows = tables.scan(home, table).select(names).collect()
         used.update(key for name in names for key in rows[name].drop_nulls())
-    hashes = {Path(key).stem for key in {*leaver.crops, *leaver.contexts} - used}
-    # The id of a video begins those of its tracks and faces, that of a track those of its faces.
-    known = {*leaver.videos, *leaver.tracks}
-    heads = [one for one in leaver.ids if not any(one.startswith(f"{head}-") for head in known)]
-    words = {*heads, *hashes, *set(leaver.sources) - _shared(home, leaver), leaver.name}
-    return _Needles(
-        anywhere=_pattern(word for word in words if len(word) >= _CERTAIN),
-        in_text=_pattern(word for word in words if _SHORTEST <= len(word) < _CERTAIN),
+    hashes = {Path(key).stem for key in {*subject.crops, *subject.contexts} - used}
+    # A video id is a prefix of its track ids, and a track id of its face ids.
+    known = {*subject.videos, *subject.tracks}
+    heads = [one for one in subject.ids if not any(one.startswith(f"{head}-") for head in known)]
+    words = {*heads, *hashes, *set(subject.sources) - _shared(home, subject), subject.name}
+    return _Patterns(
+        anywhere=_pattern(word for word in words if len(word) >= _MIN_BINARY),
+        in_text=_pattern(word for word in words if _MIN_TEXT <= len(word) < _MIN_BINARY),
     )
 
 
-def _shared(home: Home, leaver: DataSubject) -> set[str]:
-    """Addresses of videos whose rows stay for the others who are seen in them, and the archives
-    and addresses that videos of others came from too."""
+def _shared(home: Home, subject: DataSubject) -> set[str]:
+    """Return paths and origins that other data subjects need as well."""
     rows = tables.scan(home, "videos").select("video_id", "uri", "source").collect()
-    shared = rows.filter(pl.col("video_id").is_in(leaver.shared))
+    shared = rows.filter(pl.col("video_id").is_in(subject.shared))
     return {*shared["uri"], *rows["source"].drop_nulls()}
 
 
@@ -124,50 +126,50 @@ def _pattern(words: Iterable[str]) -> re.Pattern[bytes] | None:
     return re.compile(whole) if any_of else None
 
 
-def _words(path: Path, needles: _Needles) -> list[str]:
+def _find_words(path: Path, patterns: _Patterns) -> list[str]:
     found: set[str] = set()
     tail = b""
     try:
         with open(path, "rb") as handle:
             while chunk := handle.read(_CHUNK):
                 window = tail + chunk
-                for pattern in (needles.anywhere, None if b"\0" in chunk else needles.in_text):
+                for pattern in (patterns.anywhere, None if b"\0" in chunk else patterns.in_text):
                     found |= (
                         {match.decode() for match in pattern.findall(window)} if pattern else set()
                     )
                 tail = window[-512:]
     except OSError as error:
         found.add(f"unreadable ({error.strerror})")
-    for pattern in (needles.anywhere, needles.in_text):
+    for pattern in (patterns.anywhere, patterns.in_text):
         found |= (
             set(map(bytes.decode, pattern.findall(str(path.name).encode()))) if pattern else set()
         )
     return sorted(found)
 
 
-def _columns(path: Path, leaver: DataSubject) -> Iterator[str]:
-    """Ids in text columns, decoded: compressed pages hide them from a search for bytes."""
-    names = {leaver.name, *leaver.ids}
+def _find_in_columns(path: Path, subject: DataSubject) -> Iterator[str]:
+    """Yield ids in text columns; compression hides them in the bytes."""
+    names = {subject.name, *subject.ids}
     try:
         frame = pl.scan_parquet(path, glob=False)
         kinds = frame.collect_schema()
         texts = [name for name, kind in kinds.items() if kind in (pl.String, pl.List(pl.String))]
         rows = frame.select(texts).collect()
     except (pl.exceptions.PolarsError, OSError):
-        yield "a Parquet file nobody can read"
+        yield "an unreadable Parquet file"
         return
     for name in texts:
         values = rows[name].explode() if rows[name].dtype != pl.String else rows[name]
-        held = values.drop_nulls().unique()
-        exact = held.is_in(list(names))
-        within = held.str.contains_any(list(leaver.ids)) if leaver.ids else exact
-        for value in held.filter(exact | within).sort().head(3):
+        texts_found = values.drop_nulls().unique()
+        exact = texts_found.is_in(list(names))
+        within = texts_found.str.contains_any(list(subject.ids)) if subject.ids else exact
+        for value in texts_found.filter(exact | within).sort().head(3):
             yield f"{value} in column {name}"
 
 
-def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Pictures of a file: itself, those inlined in a page, those in ``image`` and ``frames``."""
-    if path.suffix in _PICTURES:
+def _images(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield encoded images: the file, inline in HTML, or in Parquet columns."""
+    if path.suffix in _SUFFIXES:
         yield "", path.read_bytes()
     elif path.suffix == ".html":
         for number, text in enumerate(_INLINE.findall(path.read_bytes())):
@@ -181,7 +183,7 @@ def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
         file = pq.ParquetFile(path)
         for column in {"image", "frames"} & set(file.schema_arrow.names):
             for batch in file.iter_batches(batch_size=64, columns=[column]):
-                for number, held in enumerate(batch.column(0).to_pylist()):
-                    for image in held if isinstance(held, list) else [held]:
+                for number, cell in enumerate(batch.column(0).to_pylist()):
+                    for image in cell if isinstance(cell, list) else [cell]:
                         if image and image["bytes"]:
                             yield f" row {number} of a batch", image["bytes"]

@@ -165,7 +165,7 @@ def test_find_clips__videos_without_erased_subjects(home: Home) -> None:
     names = {path.name for path in (home.media / "clips").iterdir()}
     assert names == {f"{track}.webm" for track in TRACKS}
     done = erase.forget(home, "subject", "ann")
-    assert done.absence.proved, done.absence.traces
+    assert done.verification.complete, done.verification.traces
     # The video shows her beside the others: what would show or let hear her is gone for good.
     assert not list((home.media / "clips").iterdir())
     assert not list((home.media / "sound").iterdir())

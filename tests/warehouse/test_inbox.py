@@ -1,4 +1,4 @@
-"""Somebody is forgotten: none of their videos stays in the inbox, and none of others goes."""
+"""Erase a data subject's files from the inbox and no others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from warehouse.storage.downloads import Download
 from warehouse.storage.home import Home
 
 ANNS = (b"ann-b", b"ann-c", b"mix-e")
-"""Bytes of the videos that show her, the shared one too."""
+"""Bytes of the videos that show ann, the shared one included."""
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def day(home: Home) -> Path:
 
 
 def moved(home: Home, clip: str, path: Path | str) -> Path:
-    """Have a clip's row name another file, and move the file there; its lists never knew it."""
+    """Move a clip's file, update its row, and drop it from the listings."""
     for listed in (home.inbox / "day" / name for name in ("sources.jsonl", "videos.csv")):
         lines = listed.read_text().splitlines(keepends=True)
         listed.write_text("".join(line for line in lines if f"{clip}.mp4" not in line))
@@ -43,8 +43,8 @@ def moved(home: Home, clip: str, path: Path | str) -> Path:
     return path
 
 
-def held(folder: Path) -> set[bytes]:
-    """Which of her videos lie below a folder, as files or inside archives."""
+def videos_in(folder: Path) -> set[bytes]:
+    """Return which of ann's videos are below a folder, archives included."""
     bodies = []
     for path in folder.rglob("*"):
         if path.is_file():
@@ -55,19 +55,17 @@ def held(folder: Path) -> set[bytes]:
     return {body for body in bodies if body in ANNS}
 
 
-def test_a_file_in_a_folder_goes_with_its_words_its_line_and_the_folder(
-    home: Home, day: Path
-) -> None:
+def test_clear__file_with_transcripts_line_and_folder(home: Home, day: Path) -> None:
     clip = moved(home, "ann-b", day / "ann" / "clip.mp4")
-    clip.with_suffix(".srt").write_text("words of hers")
+    clip.with_suffix(".srt").write_text("words of ann")
     clip.with_name("clip.mp4.json").write_text("more")
     other = moved(home, "cid-f", day / "cid" / "clip.mp4")
-    other.with_suffix(".srt").write_text("words of his")
+    other.with_suffix(".srt").write_text("words of cid")
     for folder in (clip.parent, other.parent):
         (folder / "videos.csv").write_text("file_name,licence\nclip.mp4,CC0-1.0\n")
     done = erase.forget(home, "subject", "ann")
-    assert done.absence.proved, done.absence.traces
-    assert held(home.inbox) == set()
+    assert done.verification.complete, done.verification.traces
+    assert videos_in(home.inbox) == set()
     assert (clip.parent / "videos.csv").read_text() == "file_name,licence\n"
     assert (other.parent / "videos.csv").read_text().endswith("clip.mp4,CC0-1.0\n")
     assert sorted(path.name for path in clip.parent.iterdir()) == ["videos.csv"]
@@ -75,28 +73,28 @@ def test_a_file_in_a_folder_goes_with_its_words_its_line_and_the_folder(
     assert other.with_suffix(".srt").exists()
 
 
-def test_words_beside_two_videos_of_one_name_stay(home: Home, day: Path) -> None:
+def test_clear__keeps_an_ambiguous_transcript(home: Home, day: Path) -> None:
     (day / "ann-b.mov").write_bytes(b"another")
     (day / "ann-b.srt").write_text("whose?")
     erase.forget(home, "subject", "ann")
     assert (day / "ann-b.srt").exists()
-    assert held(home.inbox) == set()
+    assert videos_in(home.inbox) == set()
 
 
-def test_a_file_that_holds_something_else_by_now_stays(home: Home, day: Path) -> None:
+def test_clear__keeps_a_file_that_changed(home: Home, day: Path) -> None:
     one, two = (moved(home, clip, day / name / f"{name}.mp4")
                 for clip, name in (("ann-b", "one"), ("ann-c", "two")))  # fmt: skip
-    one.write_bytes(b"bob-d")  # his, and ingested as such under this name too
-    two.write_bytes(b"nobody knows")
+    one.write_bytes(b"bob-d")  # bob's, ingested under this name too
+    two.write_bytes(b"changed")
     done = erase.forget(home, "subject", "ann")
     assert one.read_bytes() == b"bob-d"
     assert two.exists()
-    (told,) = done.absence.traces
-    assert told.startswith(f"{two}: it changed since it was ingested")
+    (line,) = done.verification.traces
+    assert line.startswith(f"{two}: it changed after it was ingested")
 
 
 def packed(home: Home, day: Path, *, refused: dict[str, str]) -> Path:
-    """An archive of ann's and cid's videos, as if unpacked."""
+    """Create an archive of ann's and cid's videos and its unpacked files."""
     path, folder = day / "p.zip", downloads.folder_of(day, str(day / "p.zip"))
     folder.mkdir(parents=True)
     with zipfile.ZipFile(path, "w") as archive:
@@ -104,23 +102,21 @@ def packed(home: Home, day: Path, *, refused: dict[str, str]) -> Path:
             archive.writestr(f"{clip}.mp4", clip.encode())
             moved(home, clip, folder / f"{clip}.mp4")
     stat = path.stat()
-    arrival = Download(
+    download = Download(
         str(path), "p.zip", single=False, refused=refused,
         marks={"": f"{stat.st_size} {stat.st_mtime_ns}"},
     )  # fmt: skip
-    downloads.write(day, arrival)
+    downloads.write(day, download)
     return path
 
 
-def test_an_archive_goes_and_what_it_held_of_others_stands_on_its_own(
-    home: Home, day: Path
-) -> None:
+def test_clear__archive_but_not_files_of_others(home: Home, day: Path) -> None:
     path = packed(home, day, refused={})
     (day / "p.json").write_text("no words: an archive has none")
-    assert b"ann-b" in held(home.inbox)
+    assert b"ann-b" in videos_in(home.inbox)
     done = erase.forget(home, "subject", "ann")
-    assert done.absence.proved, done.absence.traces
-    assert held(home.inbox) == set()
+    assert done.verification.complete, done.verification.traces
+    assert videos_in(home.inbox) == set()
     assert (downloads.folder_of(day, str(path)) / "cid-f.mp4").exists()
     assert (day / "p.json").exists()
 
@@ -128,11 +124,11 @@ def test_an_archive_goes_and_what_it_held_of_others_stands_on_its_own(
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ("refused", "this archive holds theirs, and what never came in (eve.mp4, of 1)"),
-        ("touched", "this archive changed since it was unpacked"),
+        ("refused", "this archive holds their data and 1 entries that were not imported (eve.mp4)"),
+        ("touched", "this archive changed after it was unpacked"),
     ],
 )
-def test_an_archive_that_holds_more_is_named_and_stays(
+def test_clear__keeps_and_names_an_archive_with_more(
     home: Home, day: Path, change: str, why: str
 ) -> None:
     refused = {"eve.mp4": "encrypted: it needs a password"} if change == "refused" else {}
@@ -141,16 +137,16 @@ def test_an_archive_that_holds_more_is_named_and_stays(
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("eve.mp4", b"eve")
     done = erase.forget(home, "subject", "ann")
-    assert not done.absence.proved
-    (told,) = done.absence.traces
-    assert told.startswith(f"{path}: {why}")
+    assert not done.verification.complete
+    (line,) = done.verification.traces
+    assert line.startswith(f"{path}: {why}")
     assert path.exists()
-    # Its arrival is remembered, so that nothing unpacks it again.
+    # Its record stays, so that ingest does not unpack it again.
     assert downloads.read(day, str(path)) is not None
     assert not (downloads.folder_of(day, str(path)) / "ann-b.mp4").exists()
 
 
-def test_of_what_was_fetched_nothing_stays_and_its_address_is_told(home: Home, day: Path) -> None:
+def test_clear__downloads_and_reports_the_url(home: Home, day: Path) -> None:
     address = "https://example.org/ann.mp4?key=secret"
     folder = downloads.folder_of(day, address)
     folder.mkdir(parents=True)
@@ -160,15 +156,15 @@ def test_of_what_was_fetched_nothing_stays_and_its_address_is_told(home: Home, d
     (folder / ".fetched" / "whole.zip").write_bytes(b"ann-b")
     downloads.write(day, Download(address, "ann.mp4", marks={"ann.mp4": "1"}))
     done = erase.forget(home, "subject", "ann")
-    assert done.absence.proved, done.absence.traces
-    assert held(home.inbox) == set()
+    assert done.verification.complete, done.verification.traces
+    assert videos_in(home.inbox) == set()
     assert not clip.exists()
     assert downloads.read(day, address) is None
-    (told,) = done.left
-    assert told.startswith("https://example.org/ann.mp4: what came from there is deleted here")
+    (line,) = done.left
+    assert line.startswith("https://example.org/ann.mp4: the download was deleted here")
 
 
-def test_what_lies_outside_is_told_and_left_alone(home: Home, day: Path, tmp_path: Path) -> None:
+def test_clear__reports_files_outside_the_home(home: Home, day: Path, tmp_path: Path) -> None:
     films = tmp_path / "films"
     films.mkdir()
     clip = moved(home, "ann-b", films / "in" / "ann.mp4")
@@ -177,16 +173,16 @@ def test_what_lies_outside_is_told_and_left_alone(home: Home, day: Path, tmp_pat
     (day / "ann-c.mp4").unlink()
     (day / "ann-c.mp4").symlink_to(films / "linked.mp4")
     done = erase.forget(home, "subject", "ann")
-    assert done.absence.proved, done.absence.traces
-    assert held(home.inbox) == set()
+    assert done.verification.complete, done.verification.traces
+    assert videos_in(home.inbox) == set()
     assert sorted(done.left) == [
-        f"{path}: it lies outside this home"
+        f"{path}: it is outside this home"
         for path in sorted((clip, clip.with_suffix(".srt"), films / "linked.mp4"))
     ]
     assert clip.exists()
 
 
-def test_a_video_declared_theirs_and_never_ingested_goes_too(home: Home, day: Path) -> None:
+def test_clear__declared_but_never_ingested(home: Home, day: Path) -> None:
     (day / "late.mp4").write_bytes(b"never read")
     (day / "listed.mp4").write_bytes(b"never read either")
     with open(day / "videos.csv", "a") as sidecar:
@@ -194,12 +190,13 @@ def test_a_video_declared_theirs_and_never_ingested_goes_too(home: Home, day: Pa
     with open(day / "sources.jsonl", "a") as listing:
         listing.write('\n{"uri": "listed.mp4", "subject_id": "ann"}\nno json\n')
     done = erase.forget(home, "subject", "ann")
-    assert done.absence.proved, done.absence.traces
+    assert done.verification.complete, done.verification.traces
     assert not (day / "late.mp4").exists()
     assert not (day / "listed.mp4").exists()
     assert (day / "bob-d.mp4").exists()
     assert done.left == [
-        f"{day / 'bob-d.mp4'}: videos.csv called it theirs, and it was ingested as another's"
+        f"{day / 'bob-d.mp4'}: videos.csv declares it as theirs, "
+        "but it was ingested as another subject's"
     ]
     assert (day / "sources.jsonl").read_text().endswith("no json\n")
 
@@ -214,8 +211,8 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
         mirror._open.cache_clear()
 
 
-def test_rows_of_another_machine_lead_to_the_files_of_this_one(shared: Home) -> None:
-    """Nested, unpacked, and with a folder called inbox above the other machine's home."""
+def test_clear__rows_written_on_another_machine(shared: Home) -> None:
+    """Nested and unpacked files; the other home is below a folder ``inbox``."""
     people_home(shared)
     day, there = shared.inbox / "day", "/mnt/inbox/work/inbox/day"
     folder = downloads.folder_of(day, f"{there}/p.zip")
@@ -226,7 +223,7 @@ def test_rows_of_another_machine_lead_to_the_files_of_this_one(shared: Home) -> 
     (day / "p.zip").write_bytes(b"ann-c")
     mirror.find(day).upload(day / "p.zip", day / "p.zip")
     downloads.write(day, Download(f"{there}/p.zip", "p.zip", single=False))
-    # A file of others that lies where her row's other machine had a file of its own.
+    # A file of another subject at the path that the row names on the other machine.
     moved(shared, "mix-e", "/mnt/inbox/day/bob-d.mp4")
     done = erase.forget(shared, "subject", "ann")
     left = [
@@ -238,4 +235,4 @@ def test_rows_of_another_machine_lead_to_the_files_of_this_one(shared: Home) -> 
     keys = mirror.find(day).objects.list("inbox")
     assert not [key for key in keys if "ann" in key or "p.zip" in key]
     assert hashlib.sha256((day / "bob-d.mp4").read_bytes()).hexdigest()[:16] == video_id("bob-d")
-    assert done.absence.proved, done.absence.traces
+    assert done.verification.complete, done.verification.traces

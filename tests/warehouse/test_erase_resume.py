@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of an erasure: the next run ends where an undisturbed one would."""
+"""SIGKILL during an erasure: the next run ends like an undisturbed one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def everything(home: Home) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "step", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 9, 14, 20, 26, 32))]
 )
-def test_killed_anywhere_the_next_run_finishes(home: Home, tmp_path: Path, step: int) -> None:
+def test_forget__resumes_after_sigkill(home: Home, tmp_path: Path, step: int) -> None:
     people_home(home)
     release(home)
     other = people_home(Home.at(tmp_path / "other"))
@@ -53,9 +53,9 @@ def test_killed_anywhere_the_next_run_finishes(home: Home, tmp_path: Path, step:
         [sys.executable, "-c", KILLED, str(home.root), str(step)], check=False, timeout=120
     )
     assert done.returncode == -signal.SIGKILL
-    # Whoever reads meanwhile finds whole versions only.
+    # Meanwhile readers find complete versions only.
     assert all(not releases.verify(one.path) for one in releases.list_releases(home))
-    assert erase.forget(home, "subject", "ann").absence.proved
+    assert erase.forget(home, "subject", "ann").verification.complete
     erase.forget(other, "subject", "ann")
     names = ("faces", "tracks", "videos", "soft_labels", "annotations", "identities", "audits")
     for name in names:
