@@ -1,4 +1,4 @@
-"""Machine raters: expression, open-set mass, AU proxies and a feature of aligned faces."""
+"""Machine raters: expression, open set, AU proxies and feature of faces."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Ratings:
 
     @property
     def answers(self) -> np.ndarray:
-        """float32[n, 10]: one distribution over ``vocabulary.ANSWERS``; each row sums to 1."""
+        """Distributions float32[n, 10] over ``vocabulary.ANSWERS``."""
         closed = 1 - self.open_set.sum(axis=1, keepdims=True)
         return np.concatenate([self.expression * closed, self.open_set], axis=1)
 
     @property
     def plurality(self) -> np.ndarray:
-        """float32[n, 8]: probability that each expression is the plurality of ten votes.
+        """Probability float32[n, 8] of being the plurality of ten votes.
 
         ``expression`` holds expected shares of votes: 0.6 anger means six votes of ten. The
         probability that anger is the plurality is calibrated separately.
@@ -165,7 +165,7 @@ class CallableRater:
         unknown: bool = False,
         share: bool = True,
     ) -> np.ndarray:
-        """Return one part of an answer as float32[n, width], or raise a ModelError."""
+        """Check one part of an answer and return it as float32[n, width]."""
         try:
             array = np.asarray(getattr(answer, part), dtype=np.float32)
         except (AttributeError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Rate the faces of a batch: one part file of ``ratings`` per video, rewritten if it changed."""
+"""Rate the faces of a batch; one part file of ``ratings`` per video."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rate_batch(
     each: ForEach | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Rate the kept faces of a batch that this rater has not rated yet; return how many.
+    """Rate the kept faces of a batch that are unrated; return their number.
 
     A face whose crop is missing or damaged stays unrated; the asset's check counts it.
 

@@ -1,4 +1,4 @@
-"""Network of the rater: a small convolutional trunk, one feature, two heads.
+"""Network of the rater: a convolutional trunk, a feature, two heads.
 
 About 1.7 million parameters. A 64 px gray face is folded into four channels of 32 px
 (PixelUnshuffle, which saves the costly full-size layers) and passes four stages of residual
@@ -69,7 +69,10 @@ class RaterNetwork(nn.Module):
         self.au = nn.Linear(shape.feature, shape.units)
 
     def forward(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map float[n, 1, side, side] in 0..255 to logits [n, 10], AU logits [n, K], feature."""
+        """Map float[n, 1, side, side] in 0..255 to the three outputs.
+
+        The outputs are logits [n, 10], AU logits [n, K] and the feature.
+        """
         x = self.trunk(standardise(gray).contiguous(memory_format=torch.channels_last))
         feature = self.embed(functional.relu(self.places(x)).flatten(1))
         hidden = self.dropout(functional.relu(feature))
@@ -77,7 +80,10 @@ class RaterNetwork(nn.Module):
 
 
 class Served(nn.Module):
-    """Exported form: uint8 faces to calibrated answers, averaged over face and mirror."""
+    """Exported form of the network, calibrated.
+
+    The outputs of a face and its mirror are averaged.
+    """
 
     def __init__(self, network: RaterNetwork, temperature: float) -> None:
         super().__init__()
@@ -85,7 +91,10 @@ class Served(nn.Module):
         self.temperature = temperature
 
     def forward(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map uint8[n, side, side] to answers [n, 10], au [n, K] and feature [n, 256]."""
+        """Map uint8[n, side, side] to answers, AU proxies and feature.
+
+        Their shapes are [n, 10], [n, K] and [n, 256].
+        """
         logits, au, feature = self.raw(gray.unsqueeze(1).float())
         return torch.softmax(logits / self.temperature, dim=1), torch.sigmoid(au), feature
 
@@ -97,7 +106,10 @@ class Served(nn.Module):
 
 
 def standardise(gray: Tensor) -> Tensor:
-    """Scale each face to zero mean and unit deviation; removes exposure and contrast."""
+    """Scale each face to zero mean and unit deviation.
+
+    This removes exposure and contrast.
+    """
     centred = gray - gray.mean(dim=(2, 3), keepdim=True)
     deviation = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
     return centred / (deviation + _CONTRAST_FLOOR)

@@ -111,7 +111,7 @@ def _unpickle(name: str, threads: int) -> OnnxRater:
 
 
 def read_card(weights: Path) -> dict[str, Any]:
-    """Read the JSON beside the weights and compare the weights with its checksum.
+    """Read the JSON beside the weights and check their SHA-256.
 
     Raises:
         ModelError: a file is missing, or the weights are not those that were exported.

@@ -15,7 +15,9 @@ SMALLEST_SIDE = 16
 
 
 def check_faces(crops: object) -> np.ndarray:
-    """Return ``crops`` if it is uint8[n, h, w, 3] with sides of at least 16 px; n may be 0.
+    """Return ``crops`` if it is uint8[n, h, w, 3], sides at least 16 px.
+
+    ``n`` may be 0.
 
     Raises:
         ModelError: it is anything else.
@@ -56,7 +58,10 @@ def to_gray(crops: np.ndarray, side: int) -> np.ndarray:
 
 
 def resize(gray: np.ndarray, side: int) -> np.ndarray:
-    """Resize uint8[h, w] to uint8[side, side], by area if it shrinks, else linearly."""
+    """Resize uint8[h, w] to uint8[side, side].
+
+    Shrinking averages over areas; enlarging is linear.
+    """
     import cv2
 
     shrinks = min(gray.shape) >= side

@@ -1,4 +1,6 @@
-"""Simulated raters for the demo and for tests; their votes are stored as ``simulated``.
+"""Simulated raters for the demo and for tests.
+
+Their votes are stored as ``simulated``.
 
 Each has an account and a token of its own and votes over HTTP, as an annotator's browser does. An
 answer depends on the rater's name and the face only, not on order, time or earlier runs.
@@ -132,7 +134,7 @@ def decide(rater: SimulatedRater, face_id: str, truth: Sequence[float] | None) -
 def assigned(
     raters: Sequence[SimulatedRater], face_id: str, wanted_votes: int
 ) -> list[SimulatedRater]:
-    """Choose ``wanted_votes`` raters for a face; the choice differs between faces."""
+    """Choose ``wanted_votes`` raters for a face, depending on its id."""
     order = sorted(
         raters, key=lambda rater: Random(f"{rater.seed}|{face_id}|{rater.name}").random()
     )
@@ -142,7 +144,7 @@ def assigned(
 def vote_on_project(
     workspace: Workspace, *, n_raters: int, progress: Callable[[int, int], None] | None = None
 ) -> int:
-    """Let simulated raters label the home's project; return the number of new votes.
+    """Let simulated raters label the project; return the new votes.
 
     Each answers by the machine rater's reading of a face, with its own bias and carelessness.
     """
@@ -205,7 +207,7 @@ def vote_over_http(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> VoteCounts:
-    """Cast a rater's answers with its own token, except for faces answered before.
+    """Cast a rater's answers with its token, except those cast before.
 
     Idempotent, also after a kill. The server sets ``completed_by`` from the token.
 
@@ -253,7 +255,10 @@ def _result(answer: Answer) -> list[dict[str, object]]:
 
 
 def _distribution(rater: SimulatedRater, truth: Sequence[float]) -> list[float]:
-    """Mix the truth with the rater's bias and a uniform part, half of the rest each."""
+    """Mix the truth with the rater's bias and a uniform part.
+
+    Both parts have half of what reliability leaves.
+    """
     rest = 1 - rater.reliability
     return [
         rater.reliability * share

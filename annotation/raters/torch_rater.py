@@ -52,7 +52,7 @@ class TorchRater(nn.Module):
 
 
 def load(name: str = "default") -> TorchRater:
-    """Load ``default``, ``judge`` or an ``.onnx`` file that this package exported.
+    """Load ``default``, ``judge`` or an exported ``.onnx`` file.
 
     Raises:
         ModelError: the weights are missing, damaged, or of another network.

@@ -1,4 +1,4 @@
-"""Training data and guidance rater for synthesis, from FER+ and the machine rater.
+"""Training data and guidance rater for synthesis.
 
 ``python -m synthesis.training.train`` names these functions, because ``synthesis`` may not import
 ``annotation``.
@@ -31,7 +31,7 @@ def faces(
     workers: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> TrainingFaces:
-    """Read FER+ training faces, without the validation file's, in the pipeline's alignment.
+    """Read aligned FER+ training faces, without the validation file's.
 
     Pictures without a found face are left out, and those whose most frequent answer is not one of
     the eight expressions. AU proxies are on the machine rater's scale.
@@ -56,7 +56,7 @@ def faces(
 
 
 def from_rater_dataset(dataset: RaterDataset, *, side: int) -> TrainingFaces:
-    """Convert a rater's training and held-out faces to training faces of the generator."""
+    """Convert a rater's faces to training faces of the generator."""
     from synthesis.training.dataset import TrainingFaces
 
     parts = (dataset.train, dataset.held_out)
@@ -76,7 +76,7 @@ def from_rater_dataset(dataset: RaterDataset, *, side: int) -> TrainingFaces:
 
 
 def outvoted(votes: np.ndarray) -> np.ndarray:
-    """Select rows where no expression has more votes than the open set: bool[n]."""
+    """Select rows in which no expression outvotes the open set: bool[n]."""
     classes = len(EXPRESSIONS)
     return votes[:, :classes].max(axis=1) <= votes[:, classes:].max(axis=1)
 
@@ -90,7 +90,10 @@ def shrink(gray: np.ndarray, *, side: int) -> np.ndarray:
 
 
 def guide() -> TorchRater:
-    """Load the guidance rater, ``default``; the evaluation rater is another network."""
+    """Load the guidance rater, ``default``.
+
+    The evaluation rater is another network.
+    """
     from annotation.raters import torch_rater
 
     return torch_rater.load("default")

@@ -1,4 +1,4 @@
-"""Training faces of the generator, its recipe, and its batches of faces, noise and conditions."""
+"""Training faces of the generator, its recipe and its batches."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def is_held_out(faces: TrainingFaces) -> np.ndarray:
 
 
 def load_faces(name: str, folder: Path, **options: Any) -> TrainingFaces:
-    """Call the function that ``--faces`` names, with the options that it accepts.
+    """Call the function of ``--faces`` with the options that it accepts.
 
     Raises:
         SettingsError, ModelError: there is no such function.
@@ -188,7 +188,7 @@ class FaceDataset:
         return _make_batch(self.train.take(rows), recipe, rng, dropouts=True)
 
     def validation_batches(self, recipe: Recipe) -> list[Batch]:
-        """Make batches of the held-out faces, with fixed noise and full conditions."""
+        """Make batches of held-out faces, with fixed noise and full conditions."""
         rng = np.random.default_rng(recipe.seed)
         every = np.arange(len(self.held_out))
         return [

@@ -1,4 +1,7 @@
-"""Export a trained generator: ``python -m synthesis.training.export --run DIR``."""
+"""Export a trained generator as a pipeline.
+
+Run ``python -m synthesis.training.export --run DIR``.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ RECORD = "training.json"
 
 
 def export(run: Path, folder: Path, *, unfinished: bool = False) -> dict[str, Any]:
-    """Write the pipeline of a finished run to ``folder``; return the record beside it.
+    """Write the pipeline of a run to ``folder``; return its record.
 
     The written pipeline is read back and must give the same faces before ``folder`` is replaced.
 
@@ -59,7 +62,7 @@ def export(run: Path, folder: Path, *, unfinished: bool = False) -> dict[str, An
 
 
 def assemble(run: Path) -> tuple[FaceAUPipeline, dict[str, Any]]:
-    """Build a pipeline of a run's averaged weights; return it with the run's facts."""
+    """Build a pipeline of a run's averaged weights; add the run's facts."""
     denoiser, about = trained(run)
     pipeline = FaceAUPipeline(
         unet=denoiser.unet,

@@ -1,4 +1,6 @@
-"""Write the generator's card: ``python -m synthesis.training.model_card --benchmark FILE``.
+"""Write the model card of the generator.
+
+Run ``python -m synthesis.training.model_card --benchmark FILE``.
 
 Every number comes from the record beside the weights or from the benchmark's results file. Both
 must be about the same weights.

@@ -1,4 +1,6 @@
-"""Train the face generator: ``python -m synthesis.training.train --data DIR --out DIR``.
+"""Train the face generator.
+
+Run ``python -m synthesis.training.train --data DIR --out DIR``.
 
 Steps: the function of ``--faces`` returns aligned faces with votes and AU proxies; 2 % of them are
 held out. Faces are sampled with rare expressions more often and half of them mirrored. The
@@ -62,7 +64,7 @@ class Denoiser(nn.Module):
 
 
 class DiffusionLoss:
-    """Velocity loss of a batch, with AU consistency if there is a guidance rater.
+    """Velocity loss of a batch, with AU consistency if there is a guide.
 
     Args:
         guide: guidance rater; unused if the recipe gives it no weight or share.
@@ -110,7 +112,10 @@ class DiffusionLoss:
         return loss, figures
 
     def guided_rows(self, alphas: Tensor) -> Tensor:
-        """Select the rows the guidance rater sees: little noise, and a limited number."""
+        """Select the rows that the guidance rater sees.
+
+        They have little noise, and their number is limited.
+        """
         clear = torch.nonzero(alphas > self.recipe.guide_above).squeeze(1)
         return clear[: round(self.recipe.guide_share * len(alphas))]
 
@@ -158,7 +163,7 @@ def train(
 def open_run(
     out: Path, recipe: Recipe, *, supported_units: tuple[int, ...], precision: str = "fp32"
 ) -> Run:
-    """Open the run in ``out`` with a new denoiser, or with that of its checkpoint."""
+    """Open a run with a new denoiser, or continue that in ``out``."""
     torch.manual_seed(recipe.seed)
     denoiser = Denoiser(recipe.tier, supported_units=supported_units).to(checkpoint.device())
     denoiser = denoiser.to(memory_format=torch.channels_last)
@@ -284,7 +289,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where faces come from and where the run is written."""
+    """Add the options for the source of faces and the folder of the run."""
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder passed to the function of --faces")
     add("--out", type=Path, required=True, help="folder of the run; a run in it is continued")

@@ -1,4 +1,6 @@
-"""Train an AU adapter for Stable Diffusion: ``python -m synthesis.training.train_adapter --help``.
+"""Train an AU adapter for Stable Diffusion.
+
+See ``python -m synthesis.training.train_adapter --help``.
 
 Needs a Stable Diffusion 1 or 2 in diffusers layout whose licence permits the use, and
 ``transformers``. On a GPU (tested only with small networks of random weights; the options below
@@ -47,7 +49,7 @@ NO_TEXT = 0.05
 
 
 class AdapterLoss:
-    """Mean squared error of the scheduler's prediction type, as in SynFER's stage 2.
+    """Mean squared error of the prediction, as in SynFER's stage 2.
 
     Args:
         run: its step seeds the noise and the empty prompts.
@@ -103,7 +105,7 @@ class AdapterLoss:
 def open_run(
     pipeline: FaceAUPipeline, recipe: Recipe, out: Path, *, precision: str = "fp32"
 ) -> Run:
-    """Freeze the pipeline but its adapter, and open the run in ``out`` that trains it."""
+    """Freeze all but the adapter, and open the run that trains it."""
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False)
     branches = (branch for _, branch in au_adapter.branches(pipeline.unet))
@@ -149,7 +151,10 @@ def train(
 
 
 def adapter_recipe(*, steps: int, batch: int, rate: float, seed: int = 0) -> Recipe:
-    """Make a recipe for the adapter: last weights, fewer faces without condition."""
+    """Make a recipe for the adapter.
+
+    It uses the last weights and fewer faces without condition.
+    """
     return Recipe(
         tier="adapter",
         minutes=0,

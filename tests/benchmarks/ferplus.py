@@ -26,11 +26,7 @@ def valid(parser: argparse.ArgumentParser) -> Path:
 
 
 def crops_of(parquet: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Crop every image as the pipeline does.
-
-    Returns:
-        Crops uint8[n, 224, 224, 3], and which were found bool[n].
-    """
+    """Crop images as the pipeline does: uint8[n, 224, 224, 3], bool[n]."""
     import cv2
 
     images = pl.read_parquet(parquet, columns=["image"])["image"]

@@ -1,8 +1,8 @@
-"""How good the machine raters are: ``python -m tests.benchmarks.rater``.
+"""Benchmark of the machine raters: ``python -m tests.benchmarks.rater``.
 
-Every image of the FER+ validation file takes the path of a real one: the pipeline's face finder,
-its aligned crop, the rater in ONNX Runtime. Rater A is ``default``, judge B is ``judge``. Writes
-``results/rater.json`` and ``results/rater.md``; misses stay in the table.
+Every image of the FER+ validation file passes the pipeline's face finder, its alignment and the
+rater in ONNX Runtime. Writes ``results/rater.json`` and ``results/rater.md``; missed targets stay
+in the table.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 def with_interval(
     name: str, of: Callable[[np.ndarray], dict[str, float]], n: int
 ) -> dict[str, dict[str, float]]:
-    """Return each figure with its 2.5 and 97.5 percentiles.
-
-    Images are drawn with replacement.
-    """
+    """Bootstrap the 2.5 and 97.5 percentiles of each figure."""
     rng = np.random.default_rng(0)
     whole = of(np.arange(n))
     draws = [of(rng.integers(0, n, n)) for _ in track(range(RESAMPLES), f"resampling {name}")]
@@ -71,10 +68,7 @@ def per_class(answers: np.ndarray, votes: np.ndarray) -> list[dict[str, Any]]:
 
 
 def speed(rater: OnnxRater, crops: np.ndarray) -> dict[str, float]:
-    """Return faces per second of the rater and of a plain ResNet-18.
-
-    They run in turns; the best round of each counts.
-    """
+    """Measure faces per second of the rater and of a ResNet-18, in turns."""
     batch = np.ascontiguousarray(crops[:SPEED_BATCH])
     with tempfile.TemporaryDirectory() as folder:
         session = _resnet18(Path(folder) / "resnet18.onnx", threads=2)
@@ -99,10 +93,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _resnet18(path: Path, *, threads: int) -> Any:
-    """Write a ResNet-18 (He et al., 2016) at 224 px with random weights.
-
-    Speed does not depend on the weights.
-    """
+    """Make a ResNet-18 (He et al., 2016) at 224 px with random weights."""
     import onnxruntime
     import torch
     from torch import nn
@@ -136,7 +127,7 @@ def _resnet18(path: Path, *, threads: int) -> Any:
 
 
 def measured(name: str, parquet: Path, *, crops: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """Everything about one rater, as it goes into the JSON."""
+    """Measure one rater; return its entry of the JSON."""
     rater = raters.load(name, threads=2)
     assert isinstance(rater, OnnxRater)
     votes, units, proxies = votes_and_proxies(parquet)
@@ -180,10 +171,7 @@ def measured(name: str, parquet: Path, *, crops: np.ndarray, found: np.ndarray) 
 
 
 def speed_again(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the results in ``path`` with speeds measured again.
-
-    A busy machine changes speeds and nothing else.
-    """
+    """Measure the speeds again and keep the other results in ``path``."""
     results = json.loads(path.read_text())
     crops = np.random.default_rng(0).integers(0, 256, (SPEED_BATCH, 224, 224, 3), dtype=np.uint8)
     for name, one in results.items():

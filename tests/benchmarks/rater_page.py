@@ -1,7 +1,4 @@
-"""Write the page of ``tests.benchmarks.rater``.
-
-It shows figures, curves, and the faces with the largest errors.
-"""
+"""Page of ``tests.benchmarks.rater``: figures, curves, worst faces."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ WANTED = {
 
 
 def page(results: dict[str, dict[str, Any]]) -> str:
-    """The Markdown of all raters' numbers, side by side."""
+    """Write the Markdown of all raters' figures."""
     some = next(iter(results.values()))
     lines = [
         "# Machine raters on FER+ valid",
@@ -42,7 +39,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "",
         *(
             f"- `{name}` is `{one['rater_id']}`: {one['architecture']}, "
-            f"{one['parameters'] / 1e6:.2f} million parameters, learned from "
+            f"{one['parameters'] / 1e6:.2f} million parameters, trained on "
             f"{one['learned_from']} images (part {one['part']})"
             for name, one in results.items()
         ),
@@ -50,18 +47,18 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "Protocol of Barsoum et al. (2016): plurality of ten votes; ties, `unknown` and "
         f"`not_a_face` left out, which leaves {some['images_of_the_protocol']} of "
         f"{some['images']} images. The pipeline finds a face in {some['face_found']:.1%} of "
-        "them; the others enter as full frames and count. In brackets 95 % intervals, "
+        "them; of the others the whole frame is rated. Brackets hold 95 % intervals, "
         f"{RESAMPLES} bootstrap resamples of images.",
         "",
         *_table("figure | wanted", results, [_wanted(key, results) for key in WANTED]),
         "",
-        f"The votes' own entropy is {some['vote_entropy']:.3f} nats: cross-entropy cannot fall "
-        "below it, and KL counts from it. Ten votes sample an opinion, so even a perfect rater "
-        "keeps some KL. `expression` expects shares of votes, `plurality` the chance to be the "
-        "plurality; each is held against what it speaks of.",
+        f"The entropy of the votes is {some['vote_entropy']:.3f} nats. Cross-entropy cannot be "
+        "lower, and KL is the rest. Ten votes are a sample, so even a perfect rater has some KL. "
+        "`expression` predicts shares of votes and is compared with them; `plurality` predicts "
+        "the probability of being the plurality and is compared with that.",
         "",
-        f"Speed, best of {SPEED_ROUNDS} rounds taken in turns, from 224 px crops, graying and "
-        "resizing included, beside a plain ResNet-18 at 224 px in the same run: "
+        f"Speed, best of {SPEED_ROUNDS} alternating rounds, from 224 px crops, with graying and "
+        "resizing, and a ResNet-18 at 224 px in the same run: "
         + "; ".join(
             f"`{name}` {one['faces_per_s']:.0f} faces/s (median {one['faces_per_s_median']:.0f}) "
             f"to {one['resnet18_per_s']:.0f}, ratio {one['ratio']:.1f}"
@@ -126,10 +123,10 @@ def _unit(unit: str, results: dict[str, dict[str, Any]]) -> str:
 
 
 def gallery(name: str, results_of: Path, *, crops: np.ndarray, parquet: Path) -> None:
-    """Draw the faces with the largest errors of a rater; do not commit it.
+    """Write a sheet of a rater's worst faces; it must not be committed.
 
-    One row per expression: of the faces that at least seven of ten people call so, the twelve to
-    which the rater gives it least.
+    One row per expression: of the faces with at least seven of ten votes for it, the twelve to
+    which the rater gives the lowest probability.
     """
     import cv2
 

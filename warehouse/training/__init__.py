@@ -1,1 +1,1 @@
-"""Training shared by the rater and the face generator: loop, checkpoints, model cards."""
+"""Training shared by raters and generator: loop, checkpoint, card."""

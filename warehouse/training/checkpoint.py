@@ -120,7 +120,7 @@ class Run:
             torch.save(state, handle)
 
     def write_results(self, **results: Any) -> dict[str, Any]:
-        """Write ``results.json`` for the export: the run's own facts, then ``results``."""
+        """Write ``results.json``: the run's facts and ``results``."""
         content = {
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "device": self.device,

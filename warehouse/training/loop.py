@@ -1,4 +1,4 @@
-"""Training loop shared by all networks; the caller gives the batches and the loss."""
+"""Training loop; the caller gives the batches and the loss."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def fit(
 
 
 def prefetch(make: Callable[[int], Batch], first: int, *, workers: int = 1) -> Iterator[Batch]:
-    """Yield ``make(first)``, ``make(first + 1)`` and so on, made ahead in threads."""
+    """Yield ``make(first)``, ``make(first + 1)`` and so on, from threads."""
     with ThreadPoolExecutor(workers) as pool:
         steps = count(first)
         ahead = deque(pool.submit(make, next(steps)) for _ in range(workers))
@@ -133,7 +133,7 @@ def train_step(
     *,
     rate: float,
 ) -> dict[str, float]:
-    """Make one step with the learning rate ``rate``; return the figures of the loss."""
+    """Make one step with learning rate ``rate``; return its figures."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.model.train()

@@ -38,7 +38,7 @@ def check_same_weights(
 
 
 def table(columns: dict[str, dict[str, str]]) -> list[str]:
-    """Write a Markdown table, one column per network; all columns have the same rows."""
+    """Write a Markdown table of columns with the same rows."""
     first = next(iter(columns.values()))
     return [
         "| | " + " | ".join(columns) + " |",

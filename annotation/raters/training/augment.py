@@ -16,19 +16,22 @@ _HALF = (SIDE - 1) / 2
 
 
 def batch(faces: Faces, rows: np.ndarray, *, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Change each row at random; half are mirrored. Return uint8[len(rows), side, side]."""
+    """Augment rows at random; return uint8[len(rows), side, side]."""
     pairs = zip(faces.gray[rows], faces.transform[rows], strict=True)
     return np.stack([resize(_degrade(_move(*pair, rng=rng), rng), side) for pair in pairs])
 
 
 def as_served(faces: Faces, *, side: int) -> np.ndarray:
-    """Crop faces as the pipeline does, black outside the image: uint8[n, side, side]."""
+    """Crop faces as the pipeline does; return uint8[n, side, side].
+
+    Pixels outside the image are black.
+    """
     pairs = zip(faces.gray, faces.transform, strict=True)
     return np.stack([resize(np.where(_inside(at), gray, 0), side) for gray, at in pairs])
 
 
 def _inside(transform: np.ndarray) -> np.ndarray:
-    """Select the pixels of a cached face that are inside the image: bool[112, 112]."""
+    """Select a cached face's pixels inside the image: bool[112, 112]."""
     import cv2
 
     whole = np.full((ENLARGED, ENLARGED), 255, dtype=np.uint8)
@@ -36,7 +39,10 @@ def _inside(transform: np.ndarray) -> np.ndarray:
 
 
 def _move(gray: np.ndarray, transform: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
-    """Imitate an error of the detector; mirror half, paint outside the image black in half."""
+    """Imitate an error of the detector and mirror half of the faces.
+
+    In half of them, paint the pixels outside the image black.
+    """
     import cv2
 
     if rng.random() < 0.5:
@@ -91,7 +97,7 @@ def _blur(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _sharpen(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sharpen, because faces in films are finer than the 48 px training images."""
+    """Sharpen; faces in films are finer than the 48 px training images."""
     import cv2
 
     amount = rng.uniform(0.3, 1.5)
@@ -113,7 +119,7 @@ def _compress(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _occlude(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Cover one rectangle with flat grey or noise, as a hand, a cup or a caption would."""
+    """Cover a rectangle with grey or noise, as a hand or a caption would."""
     height, width = rng.integers(SIDE // 8, SIDE // 2, size=2)
     top, left = rng.integers(0, SIDE - height), rng.integers(0, SIDE - width)
     patch = rng.integers(0, 256) if rng.random() < 0.5 else rng.integers(0, 256, (height, width))

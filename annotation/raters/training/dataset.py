@@ -1,4 +1,4 @@
-"""Training and held-out faces of a rater, its fold of FER+, and its batches.
+"""Training and held-out faces of a rater, folds of FER+, and batches.
 
 FER+ repeats pictures, often cropped a little differently. Folds are therefore drawn by group of
 near duplicates: no picture of one fold has a near copy in another, nor in the validation file.
@@ -90,7 +90,10 @@ def build_dataset(train: Faces, valid: Faces, *, part: str = "1/1") -> RaterData
 
 
 def duplicate_groups(faces: Faces) -> np.ndarray:
-    """Group near duplicates; return str[n], the smallest pixel digest of each face's group."""
+    """Group near duplicates; return the group of each face, str[n].
+
+    A group is named by the smallest pixel digest in it.
+    """
     import imagehash
     import polars as pl
     from PIL import Image
@@ -128,5 +131,8 @@ def in_fold(groups: np.ndarray, part: str) -> np.ndarray:
 
 
 def is_held_out(groups: np.ndarray) -> np.ndarray:
-    """Select the rows held out for calibration by the hash of their group; return bool[n]."""
+    """Select the rows held out for calibration; return bool[n].
+
+    The hash of the group decides.
+    """
     return np.array([int(digest[:8], 16) / 2**32 for digest in groups.tolist()]) < HELD_OUT

@@ -1,4 +1,7 @@
-"""Export a trained rater to ONNX: ``python -m annotation.raters.training.export --run DIR``."""
+"""Export a trained rater to ONNX.
+
+Run ``python -m annotation.raters.training.export --run DIR``.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ TOLERANCE = 1e-4
 
 
 def export(run: Path, weights: Path, *, model: str = "risorius") -> dict[str, Any]:
-    """Write ``weights`` and the JSON beside it from a finished run; return the JSON's content.
+    """Write ``weights`` and the JSON beside it; return the JSON's content.
 
     Args:
         model: name in the rater's id.
@@ -110,7 +113,10 @@ def _remove_metadata(path: Path) -> None:
 
 
 def _compare(served: Served, path: Path) -> None:
-    """Compare PyTorch with ONNX Runtime on noise and a flat face, alone and in a batch."""
+    """Compare PyTorch with ONNX Runtime on noise and a flat face.
+
+    Both are compared for one face and for several.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -1,8 +1,9 @@
-"""FER+ images as aligned faces with votes and AU proxies; cached and resumable.
+"""FER+ images as aligned faces with votes and AU proxies.
 
 Every image is enlarged and given to the pipeline's face finder. Its five points are mapped to
 ArcFace's as the pipeline does, so that training and use share one geometry. An image without a
-found face is mapped by the median points of the data set.
+found face is mapped by the median points of the data set. Alignments are cached in shards, so an
+interrupted call continues.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _BY_ROW = ("names", "gray", "transform", "found", "votes", "shares", "proxies", 
 
 @dataclass(frozen=True)
 class Faces:
-    """Aligned faces with the annotators' votes and the landmarker's AU proxies.
+    """Aligned faces with votes and AU proxies.
 
     Attributes:
         names: the images' names.
@@ -181,7 +182,7 @@ def warp(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
 
 
 def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Fit rotation, scale and shift float32[2, 3] by least squares (Umeyama, 1991)."""
+    """Fit a similarity transform float32[2, 3] (Umeyama, 1991)."""
     a, b = source - source.mean(axis=0), target - target.mean(axis=0)
     u, d, vt = np.linalg.svd(b.T @ a)
     sign = np.diag([1.0, np.sign(np.linalg.det(u @ vt))])

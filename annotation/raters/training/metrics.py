@@ -40,7 +40,10 @@ def accuracy(table: np.ndarray) -> float:
 
 
 def f1(table: np.ndarray) -> np.ndarray:
-    """Return float[8]; NaN if neither the votes nor the rater ever chose the expression."""
+    """Return F1 per class, float[8].
+
+    NaN if neither the votes nor the rater ever chose the expression.
+    """
     hits, chosen, real = np.diag(table), table.sum(axis=0), table.sum(axis=1)
     with np.errstate(invalid="ignore"):
         return 2 * hits / (chosen + real)
@@ -60,7 +63,7 @@ def divergence(shares: np.ndarray, answers: np.ndarray) -> np.ndarray:
 def calibration(
     confidence: np.ndarray, right: np.ndarray, *, bins: int = BINS
 ) -> list[dict[str, float]]:
-    """Compare confidence with accuracy in equal-width bins; one row per bin with a face.
+    """Compare confidence with accuracy; one row per non-empty bin.
 
     Args:
         confidence: [n] in [0, 1].
@@ -88,7 +91,10 @@ def calibration_error(rows: list[dict[str, float]]) -> float:
 
 
 def correlations(units: list[int], guess: np.ndarray, target: np.ndarray) -> dict[int, float]:
-    """Return Pearson r per unit over known targets; NaN if either side is constant."""
+    """Return Pearson r per unit over known targets.
+
+    NaN if either side is constant.
+    """
     answer = {}
     for column, unit in enumerate(units):
         known = np.isfinite(target[:, column])
@@ -99,7 +105,9 @@ def correlations(units: list[int], guess: np.ndarray, target: np.ndarray) -> dic
 
 
 def plurality(expression: np.ndarray, power: float) -> np.ndarray:
-    """Return the probability float[n, 8] that each expression is the plurality of ten votes.
+    """Return the probability of being the plurality of ten votes.
+
+    float[n, 8], rows sum to 1.
 
     Args:
         expression: expected shares of the votes [n, 8], rows sum to 1.
@@ -111,7 +119,7 @@ def plurality(expression: np.ndarray, power: float) -> np.ndarray:
 
 
 def figures(answers: np.ndarray, votes: np.ndarray, *, power: float = 1.0) -> dict[str, float]:
-    """Compute the headline metrics of answers float[n, 10] against votes [n, 10].
+    """Compute the metrics of answers float[n, 10] against votes [n, 10].
 
     Both calibration errors are over the rows of the protocol. ``calibration_votes`` compares the
     expected share of the first choice with the share of votes for it. ``calibration_plurality``
@@ -141,7 +149,7 @@ def mean_reliable(by_unit: dict[int, float]) -> float:
 
 
 def best_temperature(logits: np.ndarray, shares: np.ndarray) -> float:
-    """Fit the temperature that brings the logits closest to the shares of votes.
+    """Fit the temperature that brings the logits closest to the votes.
 
     Temperature scaling (Guo et al., 2017, arXiv:1706.04599) against the distribution of votes
     instead of one label.

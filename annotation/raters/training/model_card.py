@@ -1,4 +1,6 @@
-"""Write the raters' card: ``python -m annotation.raters.training.model_card --benchmark FILE``.
+"""Write the model card of the raters.
+
+Run ``python -m annotation.raters.training.model_card --benchmark FILE``.
 
 Every number comes from the JSON beside the weights or from the benchmark's results file. Both
 must be about the same weights.
@@ -32,7 +34,7 @@ plug in another rater (`RISORIUS_RATER=package.module:name`).
 
 ## What it must not be used for
 
-Not for decisions about people: hiring, schooling, policing, borders, insurance, health, lie
+Not for decisions about people: recruitment, schooling, policing, borders, insurance, health, lie
 detection, attention at work. It predicts what ten viewers might call a picture of a face, not what
 the person feels. Not for identifying anyone. Its probabilities are for ordering the work of
 annotators.

@@ -88,7 +88,7 @@ def _fold_of(rater: OnnxRater) -> str:
 
 
 def _scatter(ratings: Ratings, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Spread over n rows: answers [n, 10] and features [n, 256], NaN in the other rows."""
+    """Scatter answers [n, 10] and features [n, 256] to ``rows``, else NaN."""
     answers = np.full((n, ratings.answers.shape[1]), np.nan, dtype=np.float32)
     feature = np.full((n, ratings.feature.shape[1]), np.nan, dtype=np.float32)
     answers[rows], feature[rows] = ratings.answers, ratings.feature

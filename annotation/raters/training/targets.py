@@ -81,7 +81,7 @@ def au_proxies(shapes: np.ndarray, names: list[str]) -> tuple[list[int], np.ndar
 
 
 def robust_scale(units: list[int], proxies: np.ndarray) -> dict[int, float]:
-    """Return each unit's 99th percentile over the faces, without units below ``SILENT``."""
+    """Return each unit's 99th percentile, without units below ``SILENT``."""
     known = proxies[np.isfinite(proxies).all(axis=1)]
     if not len(known):
         return {}
@@ -90,7 +90,10 @@ def robust_scale(units: list[int], proxies: np.ndarray) -> dict[int, float]:
 
 
 def rescale(units: list[int], proxies: np.ndarray, scale: dict[int, float]) -> np.ndarray:
-    """Divide the units of ``scale`` by their maximum: float32[n, len(scale)] in [0, 1]."""
+    """Divide the units of ``scale`` by their maximum.
+
+    Returns float32[n, len(scale)] in [0, 1].
+    """
     kept = [units.index(unit) for unit in scale]
     tops = np.array(list(scale.values()), dtype=np.float32)
     return np.clip(proxies[:, kept] / tops, 0, 1).astype(np.float32)

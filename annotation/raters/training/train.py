@@ -1,4 +1,6 @@
-"""Train a machine rater: ``python -m annotation.raters.training.train --data DIR --out DIR``.
+"""Train a machine rater.
+
+Run ``python -m annotation.raters.training.train --data DIR --out DIR``.
 
 Steps: align FER+, drop duplicates and pictures of the validation file, hold out 6 %, train on
 soft labels and AU proxies with a one-cycle schedule and averaged weights, fit the temperature on
@@ -137,7 +139,7 @@ def train(
 
 
 def rater_loss(logits: Tensor, au_logits: Tensor, shares: Tensor, au: Tensor) -> Tensor:
-    """Add cross-entropy with the shares of votes and that of the known AU proxies.
+    """Add the cross-entropies of shares of votes and known AU proxies.
 
     Args:
         logits, shares: float[n, 10].
@@ -164,7 +166,10 @@ def trained(folder: Path) -> RaterNetwork:
 
 
 def predict(network: RaterNetwork, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rate uint8[n, side, side]: logits float32[n, 10] and AU float32[n, K], mirrors averaged."""
+    """Rate uint8[n, side, side], averaged with its mirror.
+
+    Returns logits float32[n, 10] and AU proxies float32[n, K].
+    """
     served = Served(network.eval(), temperature=1.0)
     device = next(network.parameters()).device
     parts = []
@@ -191,7 +196,7 @@ def held_out_figures(run: Run, dataset: RaterDataset) -> dict[str, float]:
 
 
 def finish(run: Run, dataset: RaterDataset, valid: Faces) -> dict[str, Any]:
-    """Calibrate, evaluate once on the validation faces, write and return ``results.json``."""
+    """Calibrate, evaluate on the validation faces, write ``results.json``."""
     network: Any = run.averaged.module
     side, held_out = network.shape.side, dataset.held_out
     logits, _ = predict(network, augment.as_served(held_out, side=side))

@@ -24,7 +24,7 @@ SHAPES = (
 
 
 def drawn_face(smile: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw eyes and a mouth whose corners rise with ``smile`` in -1..1: uint8[48, 48].
+    """Draw a face uint8[48, 48] whose mouth corners rise with ``smile``.
 
     Random shading keeps two drawings from being near duplicates.
     """
@@ -47,7 +47,7 @@ def find_drawn(image: np.ndarray) -> list[SimpleNamespace]:
 
 
 def write_ferplus(folder: Path, split: str, n: int, *, seed: int) -> Path:
-    """Write ``ferplus-<split>.parquet``: happy drawings have happy votes and AU12."""
+    """Write ``ferplus-<split>.parquet``; smiles have happy votes and AU12."""
     rng = np.random.default_rng(seed)
     rows = []
     for index in range(n):

@@ -220,7 +220,7 @@ def test_callable_rater__not_ratings() -> None:
         ("no_such_module:rate", ModelError, "cannot be imported"),
         ("json:no_such", ModelError, "cannot be imported"),
         ("annotation.raters:FEATURES", ModelError, "not callable: int"),
-        ("nowhere.onnx", ModelError, "no such file"),
+        ("missing.onnx", ModelError, "no such file"),
     ],
 )
 def test_load__unknown_name(name: str, error: type[Exception], said: str) -> None:

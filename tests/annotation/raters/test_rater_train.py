@@ -22,7 +22,7 @@ from annotation.raters.training.ferplus import Faces
 from annotation.raters.training.train import Recipe, finish, predict, train
 from tests.annotation.raters import drawn_ferplus
 from warehouse.errors import ModelError, SettingsError
-from warehouse.training import checkpoint, loop
+from warehouse.training import checkpoint
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
 TINY = Recipe(minutes=0, steps=6, batch=32, widths=(8, 8, 16, 16), average=0.5)
@@ -119,12 +119,6 @@ def test_batch__depends_on_seed_and_step_alone(dataset: RaterDataset) -> None:
     assert np.array_equal(pixels, same_pixels)
     assert not np.array_equal(rows, dataset.batch(4, **options)[0])
     assert not np.array_equal(rows, dataset.batch(5, **{**options, "seed": 1})[0])
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_prefetch__keeps_the_order(workers: int) -> None:
-    batches = loop.prefetch(lambda step: 10 * step, 2, workers=workers)
-    assert [next(batches) for _ in range(4)] == [20, 30, 40, 50]
 
 
 def test_build_dataset__silent_units_are_left_out(dataset: RaterDataset) -> None:
