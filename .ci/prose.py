@@ -52,8 +52,6 @@ ALLOWED = (
     r"white house",
     r"\"taught\"",  # a key of saved weights
     r"film grain",
-    r"\bowed AS missing",  # column of the view votes_owed
-    r"sum\(owed\)|owed FROM votes_owed",
     r"--reuid=nobody|\"nobody\", \"nogroup\"",  # system user
 )
 """Phrases of the field in which a word of the glossary has its plain meaning."""

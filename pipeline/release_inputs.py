@@ -55,7 +55,7 @@ def rows(home: Home) -> pl.DataFrame:
     """Return curated faces, then kept synthetic ones with their licence."""
     seen = views.query(home, "SELECT * FROM curated_faces")
     seen = seen.join(near_groups(home, seen["face_id"]), on="face_id", how="left")
-    made = views.query(home, "SELECT * FROM made_faces")
+    made = views.query(home, "SELECT * FROM curated_synthetic_faces")
     models = {name: model_terms(name).licence for name in made["licence"].unique().drop_nulls()}
     licence = pl.col("licence").replace_strict(models, default="unknown", return_dtype=pl.String)
     return pl.concat([seen, made.with_columns(licence)], how="diagonal_relaxed")
@@ -110,7 +110,7 @@ def facts(home: Home, *, detector: str = "centerface") -> dict[str, Any]:
            FROM stages GROUP BY ALL ORDER BY stage DESC, verdict DESC, n DESC, reason""",
     )
     labels = views.query(home, "SELECT * FROM labelled ORDER BY verdict DESC, n DESC, reason")
-    made = views.query(home, "SELECT * FROM made ORDER BY verdict DESC, n DESC, reason")
+    made = views.query(home, "SELECT * FROM synthetic_stages ORDER BY verdict DESC, n DESC, reason")
     audits = views.query(
         home,
         """SELECT audit, count(*) AS n, count(*) FILTER (flag) AS flagged

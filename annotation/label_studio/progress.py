@@ -19,8 +19,8 @@ def votes_missing(workspace: Workspace) -> pl.DataFrame:
     """Return ``face_id, n_votes, missing`` of every face in question."""
     home, options = workspace.home, workspace.options
     if options.label_set == "expressions":
-        return views.query(home, "SELECT face_id, n_votes, owed AS missing FROM votes_owed")
-    counted = views.query(home, "SELECT * FROM coarse_owed ORDER BY face_id")
+        return views.query(home, "SELECT face_id, n_votes, missing FROM votes_missing")
+    counted = views.query(home, "SELECT * FROM coarse_answers ORDER BY face_id")
     return counted.with_columns(missing=(options.wanted_votes - pl.col("n_votes")).clip(0))
 
 
@@ -85,7 +85,7 @@ def summary(workspace: Workspace) -> dict[str, Any]:
         ),
         "faces with a vote": one("SELECT count(DISTINCT face_id) FROM current_votes"),
         "votes": one("SELECT count(*) FROM current_votes"),
-        "votes missing": one("SELECT coalesce(sum(owed), 0)::BIGINT FROM votes_owed"),
+        "votes missing": one("SELECT coalesce(sum(missing), 0)::BIGINT FROM votes_missing"),
         "skips": one("SELECT count(*) FROM standing_annotations WHERE was_cancelled"),
         "self-reports": one("SELECT count(*) FROM self_reports"),
         "malformed answers": one(

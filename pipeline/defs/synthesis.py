@@ -110,7 +110,7 @@ def synthetic_labels(
             "dagster/row_count": made.height,
             "raters": ", ".join(rater.rater_id for rater in raters),
             **jobs.action_counts(home),
-            "reasons": md(reporting.table(views.query(home, "SELECT * FROM made"))),
+            "reasons": md(reporting.table(views.query(home, "SELECT * FROM synthetic_stages"))),
             "contact_sheet": md(_sheet(home, made, reasons)),
         }
     )

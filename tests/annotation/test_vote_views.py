@@ -97,11 +97,11 @@ def test_answers_given__per_label_set(tmp_path: Path) -> None:
         home, "SELECT label_set, n_answers, n_raters FROM answers_given ORDER BY ALL"
     )
     assert found.rows() == [("coarse", 1, 1), ("expressions", 3, 2)]
-    for reason, owed in (("coverage", 2), ("audit", 1)):
+    for reason, missing in (("coverage", 2), ("audit", 1)):
         queue = [("f", 1, 0.5, reason, 4)]
         frame = pl.DataFrame(queue, schema=TABLES["queue"].schema, orient="row")
         tables.write(home, "queue", frame, part="current")
-        assert views.query(home, "SELECT owed FROM votes_owed").rows() == [(owed,)]
+        assert views.query(home, "SELECT missing FROM votes_missing").rows() == [(missing,)]
 
 
 def test_views__read_tables_of_older_version(tmp_path: Path) -> None:

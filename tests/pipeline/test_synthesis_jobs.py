@@ -40,7 +40,7 @@ def test_generate_faces__empty_home(home: Home, generator: FaceGenerator) -> Non
     assert made["model"].str.starts_with("risorius-face-").all()
     assert media.load(home, made["crop"][0]).shape == (224, 224, 3)
     assert made["action"].null_count() == 9
-    assert views.query(home, "SELECT * FROM made_faces").is_empty()
+    assert views.query(home, "SELECT * FROM curated_synthetic_faces").is_empty()
 
 
 def test_generate_faces__repeated(home: Home, generator: FaceGenerator) -> None:
@@ -110,8 +110,8 @@ def test_label_faces__once(home: Home, generator: FaceGenerator) -> None:
     assert np.allclose(read["soft_label"].to_numpy().sum(axis=1), 1, atol=1e-3)
     # A network of random weights draws noise, in which no finder finds a face.
     assert (read["reason"] == "not_a_face: none is found").all()
-    assert views.query(home, "SELECT * FROM made_faces").is_empty()
-    assert views.query(home, "SELECT sum(n) FROM made").item() == 6
+    assert views.query(home, "SELECT * FROM curated_synthetic_faces").is_empty()
+    assert views.query(home, "SELECT sum(n) FROM synthetic_stages").item() == 6
 
 
 def test_face_id__depends_on_every_setting(

@@ -46,7 +46,7 @@ def with_made(home: Home, given: dict[str, Any], rows: pl.DataFrame) -> dict[str
     tables.write(
         home, "synthetic_faces", rows.select(list(TABLES["synthetic_faces"].columns)), part="x"
     )
-    found = views.query(home, "SELECT * FROM made_faces").with_columns(
+    found = views.query(home, "SELECT * FROM curated_synthetic_faces").with_columns(
         licence=pl.lit("research-only")
     )
     return given | {"rows": pl.concat([given["rows"], found], how="diagonal_relaxed")}

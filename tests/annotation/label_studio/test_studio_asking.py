@@ -127,7 +127,7 @@ def test_push__full_project_begins_a_new_round(
     assert {number: p.n_standing for number, p in pulled.items()} == dict(
         zip(asked.tasks, (2, 1, 1), strict=True)
     )
-    assert made.ask("SELECT count(*), sum(owed)::INT FROM votes_owed") == [(10, 16)]
+    assert made.ask("SELECT count(*), sum(missing)::INT FROM votes_missing") == [(10, 16)]
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_push__closes_complete_faces_and_reopens_others(
     made.queue(dict.fromkeys(made.face_ids[:2], "coverage"))
     made.push()
     assert set(offered(client, number).values()) == {two}
-    assert made.ask("SELECT owed FROM votes_owed ORDER BY face_id") == [(0,), (2,)]
+    assert made.ask("SELECT missing FROM votes_missing ORDER BY face_id") == [(0,), (2,)]
 
 
 def test_push__audit_adds_one_second_task(
@@ -184,7 +184,7 @@ def test_push__audit_adds_one_second_task(
         vote(person, client, again, "disgust")
     made.pull()
     assert offered(client, number) == {}
-    assert made.ask("SELECT owed FROM votes_owed") == [(0,)]
+    assert made.ask("SELECT missing FROM votes_missing") == [(0,)]
     assert made.push().new == 0 or offered(client, number) == {}
     labels = "SELECT label, count(*) FROM votes GROUP BY ALL ORDER BY ALL"
     assert made.ask(labels) == [("anger", 2), ("disgust", 2)]
@@ -362,7 +362,7 @@ def test_push__subjects_get_their_own_faces(
     assert made.ask("SELECT face_id, label FROM votes") == [(other, "neutral")]
     said = made.ask("SELECT face_id, answer.expressions FROM self_reports ORDER BY face_id")
     assert said == [(mine, ["contempt"]), (other, ["anger"])]
-    missing = made.ask("SELECT face_id, owed FROM votes_owed ORDER BY face_id")
+    missing = made.ask("SELECT face_id, missing FROM votes_missing ORDER BY face_id")
     assert missing == [(mine, 2), (also_mine, 2), (other, 1), (of_no_subject, 2)]
     # After a change of the subject they are served that one's faces alone.
     users.add(client, made.home, "filmed@example.org", kind="self", subject="s-2")
@@ -416,7 +416,7 @@ def test_pull__deleted_project_keeps_its_votes(
     assert made.ask("SELECT count(*) FROM votes") == [(4,)]
     # What was missing there is asked in a new project; what was answered there is not forgotten.
     assert sum(made.push().tasks.values()) == 4
-    assert made.ask("SELECT sum(owed)::INT FROM votes_owed") == [(4,)]
+    assert made.ask("SELECT sum(missing)::INT FROM votes_missing") == [(4,)]
 
 
 def test_push__order_differs_by_annotator(

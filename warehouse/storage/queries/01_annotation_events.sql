@@ -1,4 +1,4 @@
--- One row per event of an annotation, with the columns that files of older homes do not have.
+-- One row per annotation event, with columns that files of older schemas lack.
 SELECT * FROM annotations
 UNION ALL BY NAME
 SELECT

@@ -1,4 +1,4 @@
--- One row per annotation that the server still holds, skips included: its newest event.
+-- One row per annotation that exists on the server, skips included: its newest event.
 SELECT *
 FROM (
     SELECT *
@@ -8,7 +8,7 @@ FROM (
         ORDER BY
             coalesce(updated_at, pulled_at) DESC NULLS LAST,
             pulled_at DESC NULLS LAST,
-            -- Two events of one pull may bear one time: the later kind is the later event.
+            -- Two events of one pull can have the same time: order them by kind.
             CASE event WHEN 'deleted' THEN 2 WHEN 'updated' THEN 1 ELSE 0 END DESC
     ) = 1
 )

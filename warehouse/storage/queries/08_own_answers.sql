@@ -1,5 +1,5 @@
--- One row per annotation that stands and that its rater gave with their own hand: the newest such
--- event. What another account changed or submitted in the rater's name is no answer of the rater's.
+-- One row per existing annotation: the newest event by its own rater. Edits and submissions by
+-- another account are excluded.
 SELECT own.*
 FROM (
     SELECT *

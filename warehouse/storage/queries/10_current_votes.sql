@@ -1,6 +1,5 @@
--- One row per face and rater: the newest answer that still stands, to the question of expressions.
--- An annotation that was deleted, or skipped, is no vote; a rater who answered twice has one.
--- People who judge their own face are in self_reports.
+-- One row per face and rater: the newest existing answer about expressions. Deleted and skipped
+-- annotations are excluded, as are self-reports (view self_reports).
 SELECT *
 FROM own_answers
 WHERE NOT coalesce(was_cancelled, false)

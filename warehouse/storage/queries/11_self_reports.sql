@@ -1,4 +1,4 @@
--- One row per face and person who says what they themselves showed: never mixed with observers.
+-- One row per face, subject and label set: the newest self-report. Never mixed with observers.
 SELECT *
 FROM own_answers
 WHERE NOT coalesce(was_cancelled, false) AND face_id IS NOT NULL AND rater_kind = 'self'

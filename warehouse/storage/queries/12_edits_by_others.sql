@@ -1,4 +1,4 @@
--- One row per event in which one account wrote into another's annotation, or submitted in its name.
+-- One row per event in which one account edited another's annotation or submitted in its name.
 SELECT
     project_id,
     annotation_id,

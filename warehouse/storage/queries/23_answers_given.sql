@@ -1,4 +1,4 @@
--- One row per face and label set: how many answers of observers stand, and of how many raters.
+-- One row per face and label set: number of answers by observers, and of their raters.
 SELECT
     face_id,
     coalesce(label_set, 'expressions') AS label_set,

@@ -1,5 +1,4 @@
--- One row per kept face of a declared subject that repeats no other: what that person can be asked
--- about themselves.
+-- One row per kept face of a declared subject, near duplicates excluded: faces for self-reports.
 SELECT faces.face_id, tracks.subject_id, faces.crop, faces.context
 FROM faces
 JOIN tracks ON tracks.track_id = faces.track_id

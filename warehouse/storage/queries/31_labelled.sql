@@ -1,4 +1,4 @@
--- What became of the kept faces on their way to a label, one row per verdict and reason.
+-- One row per verdict and reason: kept faces with and without a label.
 SELECT
     'labels' AS stage,
     CASE WHEN soft_labels.face_id IS NULL THEN 'dropped' ELSE 'kept' END AS verdict,

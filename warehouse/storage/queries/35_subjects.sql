@@ -1,5 +1,5 @@
--- One row per kept face: whose face it is. Until faces are recognised, a subject is the one
--- declared beside the video, else the video itself: its people must never be parted by a split.
+-- One row per kept face: its subject. Without face recognition this is the declared subject, else
+-- the video itself, so that no split separates the faces of a video.
 SELECT
     faces.face_id,
     coalesce(tracks.subject_id, 'video-' || faces.video_id) AS subject_id,

@@ -1,13 +1,12 @@
--- One row per face that people voted on, with what the audits said of it: a release in waiting.
--- A flag is null where its audit has not looked at the face.
+-- One row per face with votes, with its audit results: candidates for a release.
+-- A flag is null if its audit has not covered the face.
 WITH RECURSIVE repeats AS (
     SELECT face_id, max(detail) AS original
     FROM audits
     WHERE audit = 'near_duplicates' AND flag AND detail IS NOT NULL
     GROUP BY face_id
 ),
--- A face may repeat one that repeats another, which is not released: its end ties them all.
--- A circle ends by its length.
+-- Duplicates can form chains, whose end stands for all of them. The length limit ends cycles.
 chains AS (
     SELECT face_id, original, 1 AS length FROM repeats
     UNION ALL
@@ -29,7 +28,7 @@ audited AS (
     FROM audits
     GROUP BY face_id
 ),
--- Action units of one machine rater; two of them must not make two rows of a face.
+-- Action units of one machine rater, so that two raters do not double a face.
 one_rating AS (
     SELECT face_id, au
     FROM ratings

@@ -1,7 +1,6 @@
--- One row per curated face with what to do about it: keep, review or drop, and why.
--- Dropped is what shows nothing new or nothing known: a repeat, or a face of which three people or
--- more mostly say that it shows no expression. What only a machine doubts is looked at again, never
--- dropped: four in ten flags of the label audit are good labels.
+-- One row per curated face with a decision (keep, review or drop) and its reasons.
+-- Drop: near duplicates, and faces that most of at least three votes call open-set. Flags by audits
+-- alone lead to review, because 4 of 10 flags of the label audit are correct labels.
 WITH judged AS (
     SELECT
         *,

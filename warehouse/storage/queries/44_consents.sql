@@ -1,4 +1,4 @@
--- What the people in the videos of curated faces agreed to, in the words of videos.csv.
+-- One row per consent text in videos.csv: number of videos with curated faces.
 SELECT consent, count(DISTINCT video_id) AS n
 FROM curated_faces
 GROUP BY ALL

@@ -1,4 +1,4 @@
--- One row per clip whose video is kept, with the kept faces in its time: frames of a moving face.
+-- One row per clip of a kept video, with its kept faces in order of time.
 WITH one_rating AS (
     SELECT face_id, au
     FROM ratings

@@ -1,4 +1,4 @@
--- What became of the synthetic faces, one row per verdict and reason.
+-- One row per verdict and reason: counts of synthetic faces.
 SELECT
     'synthetic faces' AS stage,
     CASE WHEN action IN ('kept', 'relabelled') THEN 'kept' ELSE 'dropped' END AS verdict,

@@ -1,5 +1,5 @@
--- One row per kept face that repeats no other: its answers to the coarse question. Nothing queues
--- that question; it follows the kept faces.
+-- One row per kept face, near duplicates excluded: answers with the coarse label set. That label
+-- set has no queue; all kept faces are asked.
 SELECT faces.face_id, coalesce(answers_given.n_raters, 0) AS n_votes
 FROM faces
 LEFT JOIN answers_given

@@ -1,7 +1,7 @@
--- One row per queued face: the votes it has and those people still owe it.
--- A face asked again counts every answer, for the same people may be asked twice; any other face
--- counts people.
-WITH heard AS (
+-- One row per queued face: votes received and votes missing.
+-- A face queued by an audit counts answers, because a rater may annotate it twice. Other faces
+-- count raters.
+WITH counted AS (
     SELECT
         queue.*,
         CASE
@@ -18,5 +18,5 @@ SELECT
     reason,
     wanted_votes,
     n_votes,
-    greatest(wanted_votes - n_votes, 0) AS owed
-FROM heard
+    greatest(wanted_votes - n_votes, 0) AS missing
+FROM counted

@@ -1,5 +1,5 @@
--- One row per synthetic face whose label was kept or mended, in the columns of curated_faces. It
--- shows nobody: no video, no track, no subject, no vote. Its licence follows from its model.
+-- One row per synthetic face whose label was kept or corrected, in the columns of curated_faces.
+-- It has no video, track, subject or vote. Its licence depends on its model.
 SELECT
     face_id,
     NULL::VARCHAR AS video_id,
