@@ -1,4 +1,4 @@
-"""The files for several machines: pinned as we are, closed by default, and no secret inside."""
+"""Deployment files: pinned, closed by default, without secrets."""
 
 from __future__ import annotations
 
@@ -127,8 +127,10 @@ def test_the_cluster_says_what_kuberay_needs() -> None:
 
 
 def tool(name: str, package: str) -> list[str]:
-    """How to run what no lock file holds: as it is installed, or out of a package. The test is
-    skipped where neither can be had."""
+    """Return the command of a tool, installed or run from a package.
+
+    Skips the test if neither is available.
+    """
     if name != "python" and (path := shutil.which(name)):
         return [path]
     uv = shutil.which("uv") or shutil.which("uv", path=".venv/bin")
@@ -169,7 +171,7 @@ except Exception as error:
 
 @pytest.mark.slow
 def test_compose_means_what_the_specification_allows() -> None:
-    """More than its schema: volumes that are defined, durations, conditions, ports."""
+    """Check what the schema does not: volumes, durations, conditions, ports."""
     words = [*tool("python", package="compose-spec==0.2.1"), "-c", _COMPOSE_SPEC]
     text = (DEPLOY / "compose.yaml").read_text()
     done = run(words, text)
@@ -195,8 +197,8 @@ COMPOSE_COMMANDS = (["docker", "compose"], ["docker-compose"])
 def test_compose_itself_takes_the_file() -> None:
     """Its own reader, where it is installed; it needs no daemon for that."""
     for words in COMPOSE_COMMANDS:
-        told = run([*words, "version", "--short"]) if shutil.which(words[0]) else None
-        if told is not None and told.returncode == 0 and not told.stdout.startswith("1."):
+        version = run([*words, "version", "--short"]) if shutil.which(words[0]) else None
+        if version is not None and version.returncode == 0 and not version.stdout.startswith("1."):
             break
     else:
         pytest.skip("neither `docker compose` nor docker-compose 2 is here")

@@ -1,4 +1,4 @@
-"""One demo home, made once by the very command of the README, that several tests look at."""
+"""Run the demo once, by the command of the README, for several tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What two homes must agree on to be in the same end state."""
+"""Compare the end state of two homes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FACTS = {
 
 
 def end_state(root: Path) -> dict[str, Any]:
-    """Rows that do not depend on the hour or on the random parts of an account."""
+    """Return the rows that do not depend on time or random account names."""
     connection = warehouse.connect(Home.at(root))
     state = {name: connection.execute(query).fetchall() for name, query in _FACTS.items()}
     state["pictures"] = sorted(

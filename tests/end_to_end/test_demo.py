@@ -1,4 +1,4 @@
-"""The loop as a newcomer, a data engineer and a trainer see it after one command."""
+"""The loop as each role sees it after one command."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ def test_several_people_voted_and_all_votes_were_simulated(demo: DemoHome) -> No
     )
     assert row["raters"] >= 3
     assert row["kinds"] == ["simulated"]
-    (owed,) = demo.sql("select min(n_votes) as fewest from soft_labels")
-    assert owed["fewest"] >= 1
+    (labels,) = demo.sql("select min(n_votes) as fewest from soft_labels")
+    assert labels["fewest"] >= 1
     card = (release(demo) / "README.md").read_text()
     assert "simulated" in card
 

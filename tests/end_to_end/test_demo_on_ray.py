@@ -1,4 +1,4 @@
-"""The demo on a Ray cluster of two nodes: the faces and labels of local processes, to the bit."""
+"""The demo on two Ray nodes equals the demo on local processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo with its home in a bucket: the end it has in a folder, seen from another machine too."""
+"""The demo with its home in a bucket ends as with a local home."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of work: one line, no traceback, and the next run goes on."""
+"""Ctrl-C prints one line without traceback; the next run continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killing the demo at random moments of each phase and running it again ends like one clean run."""
+"""A demo killed at random points and run again ends like a clean run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_five_kills_and_a_last_run_end_like_a_clean_run(demo: DemoHome, tmp_path
 
 
 def _killed(home: Path, *, line: str, seconds: float) -> bool:
-    """Start the demo in a process group of its own; SIGKILL the group so long after ``line``."""
+    """Start the demo; SIGKILL its process group ``seconds`` after ``line``."""
     process = subprocess.Popen(
         [*RISORIUS, "demo", "--home", str(home)],
         stdout=subprocess.PIPE,

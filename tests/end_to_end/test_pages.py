@@ -1,4 +1,4 @@
-"""The two pages people sit in front of, in a real browser: Dagster's graph, a labeling task."""
+"""Dagster's asset graph and a labeling task in a real browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New video after a release: pushed once, voted on, released as v2, with v1 untouched.
+"""New video after a release becomes v2; v1 stays as it is.
 
 Last of its folder by name: it adds to the home that the others look at.
 """
@@ -36,7 +36,7 @@ def test_new_faces_become_a_second_version(
     portrait = package_file("insightface", "data/images/Tom_Hanks_54745.png")
     (folder / portrait.name).write_bytes(portrait.read_bytes())
     (folder / "videos.csv").write_text(
-        f"file_name,subject_id,licence\n{portrait.name},somebody-else,CC0-1.0\n"
+        f"file_name,subject_id,licence\n{portrait.name},another-subject,CC0-1.0\n"
     )
     first = demo.root / "releases" / "faces" / "v1"
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
@@ -60,10 +60,10 @@ def test_new_faces_become_a_second_version(
 
 
 def test_label_status_counts_what_the_tables_hold(demo: DemoHome) -> None:
-    told = json.loads(demo.run("label", "status", "--json").stdout)
+    status = json.loads(demo.run("label", "status", "--json").stdout)
     (votes,) = demo.sql("select count(*) as n from current_votes")
-    assert told["votes"] == votes["n"]
-    assert sum(name.startswith("votes of simulated-") for name in told) == 5
+    assert status["votes"] == votes["n"]
+    assert sum(name.startswith("votes of simulated-") for name in status) == 5
 
 
 def test_release_show_says_that_it_is_intact_until_a_byte_changes(demo: DemoHome) -> None:

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def run(*command: str | Path, cwd: Path, timeout_s: float) -> str:
-    """Run a command without the variables and paths of this environment; return its output."""
+    """Run a command without this environment's variables; return its output."""
     passed = ("PATH", "HOME", "LANG", "PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_FIND_LINKS")
     done = subprocess.run(
         [str(part) for part in command],
