@@ -190,14 +190,14 @@ def at_once(*, runs: int, partitions: int) -> dict[str, Any]:
 _AT_ONCE = """
 import sys
 import polars as pl
-from pipeline.faces import batch
+from pipeline.ingest import register
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 home, run, runs, partitions = Home.at(sys.argv[1]), *map(int, sys.argv[2:])
 table = TABLES["tombstones"]
 for number in range(run, partitions, runs):
-    batch.register(home, f"b{number}", workers=1)
+    register.register(home, f"b{number}", workers=1)
     row = dict.fromkeys(table.columns) | {"what": f"b{number}", "why": str(run)}
     tables.write(home, "tombstones", pl.DataFrame([row], schema=table.schema), part=f"b{number}")
 """

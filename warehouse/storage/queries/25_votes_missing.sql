@@ -1,14 +1,7 @@
-<<<<<<< HEAD:warehouse/storage/queries/25_votes_missing.sql
 -- One row per queued face: votes received and votes missing.
 -- A face queued by an audit counts answers, because a rater may annotate it twice. Other faces
 -- count raters.
 WITH counted AS (
-=======
--- One row per queued face: votes given and votes missing (column owed).
--- A face queued by an audit counts answers, because a rater may answer twice. Any other face counts
--- raters.
-WITH heard AS (
->>>>>>> 522d558 (Plain prose in end-to-end tests, deploy tests and queries):warehouse/storage/queries/25_votes_owed.sql
     SELECT
         queue.*,
         CASE

@@ -1,10 +1,5 @@
-<<<<<<< HEAD:warehouse/storage/queries/42_curated_synthetic_faces.sql
 -- One row per synthetic face whose label was kept or corrected, in the columns of curated_faces.
 -- It has no video, track, subject or vote. Its licence depends on its model.
-=======
--- One row per synthetic face whose label was kept or corrected, in the columns of curated_faces. It
--- has no video, track, subject or votes. Its licence follows from its model.
->>>>>>> 522d558 (Plain prose in end-to-end tests, deploy tests and queries):warehouse/storage/queries/42_made_faces.sql
 SELECT
     face_id,
     NULL::VARCHAR AS video_id,
