@@ -49,7 +49,7 @@ def fuzz(kind: str, count: int, *, seed: int = 0) -> Fuzzed:
         worker = _Worker(kind, folder)
         try:
             for number, data in enumerate(payloads(kind, count, seed=seed, folder=folder)):
-                said = worker.check(data)
+                said = worker.judge(data)
                 if said is None:
                     (found.hangs if worker.alive else found.crashes).append(f"{kind} {number}")
                     worker.kill()
