@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
 import numpy as np
@@ -281,3 +282,14 @@ def test_forget__video_without_faces(home: Home) -> None:
     assert erase.forget(home, "subject", "cid").verification.traces == []
     assert not list(home.tables.glob(f"*/*/{video_id('cid-f')}*"))
     assert tables.read(home, "faces").height == 5 * PER_TRACK
+
+
+def test_plan__reads_the_journal_of_an_earlier_version(home: Home) -> None:
+    people_home(home)
+    subject = erase.plan(home, "subject", "ann")
+    path = erase._journal_path(home, "subject", "ann")
+    path.parent.mkdir()
+    entry = {"removed": {}, "releases": {}, "plan of an earlier version": subject.to_json()}
+    path.write_text(json.dumps(entry))
+    assert erase.plan(home, "subject", "ann") == subject
+    assert erase.forget(home, "subject", "ann").verification.complete
