@@ -9,7 +9,6 @@ point group ``risorius.speech``; ``RISORIUS_SPEECH`` selects it.
 from __future__ import annotations
 
 import html
-import importlib
 import importlib.metadata
 import json
 import math
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from warehouse import plugins
 from warehouse.errors import MediaError, ModelError, SettingsError
 
 ENTRY_POINTS = "risorius.speech"
@@ -102,8 +102,7 @@ def load_recogniser(name: str) -> Recogniser:
         if name in registered:
             found = registered[name].load()
         elif ":" in name:
-            module, _, attribute = name.partition(":")
-            found = getattr(importlib.import_module(module), attribute)
+            found = plugins.resolve(name, hint="correct RISORIUS_SPEECH, or fix its package")
         else:
             raise SettingsError(
                 "The speech recogniser is not installed "

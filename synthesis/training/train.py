@@ -232,14 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU (no GPU found)"
     print(f"device {device}, {options.threads} threads; precision {precision}: {reason}")
     with Progress() as bar:
-        task = bar.add_task("training", total=1.0)
-
-        def progress(event: str, figures: dict[str, float]) -> None:
-            if event == "step":
-                bar.update(task, completed=figures["progress"])
-            else:
-                print(event, loop.summary(figures), flush=True)
-
+        progress = loop.report_to(bar)
         run = train(
             dataset, recipe, options.out, guide=guide, precision=precision, progress=progress
         )

@@ -186,14 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
     pipeline.to(checkpoint.device())
     print(f"{len(dataset.train)} faces; {checkpoint.device()}, {options.precision}")
     with Progress() as bar:
-        task = bar.add_task("training", total=1.0)
-
-        def progress(event: str, figures: dict[str, float]) -> None:
-            if event == "step":
-                bar.update(task, completed=figures["progress"])
-            else:
-                print(event, loop.summary(figures), flush=True)
-
+        progress = loop.report_to(bar)
         run = train(
             pipeline, dataset, recipe, options.out, precision=options.precision, progress=progress
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from warehouse.errors import SettingsError
 from warehouse.training.checkpoint import Run
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as ProgressBar
 
 Batch = TypeVar("Batch")
 Progress = Callable[[str, dict[str, float]], None]
@@ -124,6 +127,19 @@ def prefetch(make: Callable[[int], Batch], first: int, *, workers: int = 1) -> I
 def summary(figures: dict[str, float]) -> str:
     """Write figures as one line for a log."""
     return "  ".join(f"{name} {value:.5g}" for name, value in figures.items())
+
+
+def report_to(bar: ProgressBar) -> Progress:
+    """Return a callback that advances ``bar`` and prints other events."""
+    task = bar.add_task("training", total=1.0)
+
+    def progress(event: str, figures: dict[str, float]) -> None:
+        if event == "step":
+            bar.update(task, completed=figures["progress"])
+        else:
+            print(event, summary(figures), flush=True)
+
+    return progress
 
 
 def train_step(

@@ -245,14 +245,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
         precision, reason = _precision(recipe)
         print(f"precision {precision}: {reason}")
-        task = bar.add_task("training", total=1.0)
-
-        def progress(event: str, figures: dict[str, float]) -> None:
-            if event == "step":
-                bar.update(task, completed=figures["progress"])
-            else:
-                print(f"{event} {loop.summary(figures)}", flush=True)
-
+        progress = loop.report_to(bar)
         run = train(
             dataset,
             recipe,
