@@ -72,7 +72,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
 def faces(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
     """Find, align, track and gate the faces of a batch.
 
-    One row per sampled face of every readable video. Dropped faces keep crop and reason.
+    One row per sampled, aligned face of every readable video. Dropped faces keep crop and reason.
     Alignment is InsightFace's, 224 px.
     """
     settings, home = workplace.settings(), workplace.home()

@@ -74,12 +74,12 @@ def test_trace__run_of_version(home: Home) -> None:
         first = runs.materialize(home, "release_create")["release"]
         again = runs.materialize(home, "release_create")["release"]
         assert (first["created"], again["created"]) == (True, False)
-        found = trace(settings, version="latest", face=ANN)
+        traced = trace(settings, version="latest", face=ANN)
         instance = open_instance(home)
-        found, made = instance.get_runs()
-    assert made.run_id != found.run_id
-    assert found["runs"] == {"release": made.run_id}
-    assert [model["name"] for model in found["models"]] == ["centerface"]
+        unchanged, made = instance.get_runs()
+    assert made.run_id != unchanged.run_id
+    assert traced["runs"] == {"release": made.run_id}
+    assert [model["name"] for model in traced["models"]] == ["centerface"]
     # Made by a script, without a run.
     release(home, name="other")
     assert (

@@ -62,7 +62,7 @@ def test_pull_watch__pulls_a_new_vote_and_ends_on_ctrl_c(
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.strip().splitlines()[-1] == "stopped; run the same command again to go on"
+    assert said.strip().splitlines()[-1] == "stopped; run the same command again to continue"
     assert [
         hook for hook in api(client, "GET", "/api/webhooks/") if hook["project"] == number
     ] == []
