@@ -132,6 +132,7 @@ def test_no_machine_prediction_reached_the_annotators(demo: DemoHome) -> None:
     assert row["n"] == 0
 
 
+@pytest.mark.slow
 def test_running_it_again_changes_nothing(demo: DemoHome) -> None:
     before = end_state(demo.root)
     again = demo.run("demo")

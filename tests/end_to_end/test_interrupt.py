@@ -6,10 +6,13 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.conftest import RISORIUS, risorius
 from tests.media_files import CARPHONE
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_with_one_line_and_the_next_run_finishes(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()

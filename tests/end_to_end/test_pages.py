@@ -60,6 +60,7 @@ def dagster(demo: DemoHome) -> Iterator[str]:
         server.wait(timeout=30)
 
 
+@pytest.mark.slow
 def test_the_asset_graph_shows_every_stage(dagster: str, pictures: Path) -> None:
     from selenium.webdriver.common.by import By
 
@@ -82,6 +83,7 @@ def test_the_asset_graph_shows_every_stage(dagster: str, pictures: Path) -> None
         page.save_screenshot(str(pictures / "dagster-annotation.png"))
 
 
+@pytest.mark.slow
 def test_the_faces_asset_shows_its_contact_sheet(dagster: str, pictures: Path) -> None:
     from selenium.webdriver.common.by import By
 

@@ -20,6 +20,7 @@ from warehouse.releases import verify
 pytestmark = [pytest.mark.studio, pytest.mark.timeout(600)]
 
 
+@pytest.mark.slow
 def test_bad_files_end_as_verdicts_and_the_command_ends_well(tmp_path: Path) -> None:
     expected = damaged_batch(tmp_path / "mixed")
     done = risorius("ingest", str(tmp_path / "mixed"), home=tmp_path / "home")
@@ -28,6 +29,7 @@ def test_bad_files_end_as_verdicts_and_the_command_ends_well(tmp_path: Path) -> 
     assert "6" in next(line for line in done.stdout.splitlines() if line.startswith("faces"))
 
 
+@pytest.mark.slow
 def test_new_faces_become_a_second_version(
     demo: DemoHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

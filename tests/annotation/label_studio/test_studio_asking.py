@@ -111,6 +111,7 @@ def vote(
         return api(own, "POST", f"/api/tasks/{task}/annotations/", body)["id"]
 
 
+@pytest.mark.slow
 def test_push__full_project_begins_a_new_round(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
@@ -191,6 +192,7 @@ def test_push__audit_adds_one_second_task(
     assert made.ask("SELECT count(*) FROM standing_annotations") == [(6,)]
 
 
+@pytest.mark.slow
 def test_push__new_page_is_a_new_project(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
@@ -419,6 +421,7 @@ def test_pull__deleted_project_keeps_its_votes(
     assert made.ask("SELECT sum(missing)::INT FROM votes_missing") == [(4,)]
 
 
+@pytest.mark.slow
 def test_push__order_differs_by_annotator(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:

@@ -25,7 +25,7 @@ from warehouse.storage.object_store import ObjectStore as Objects
 
 __all__ = ["s3_url"]
 
-pytestmark = pytest.mark.studio
+pytestmark = [pytest.mark.studio, pytest.mark.slow]
 
 ROWS = "/api/storages/s3/"
 TYPES = {"crop": "image/png", "context": "image/jpeg", "clip": "video/webm"}

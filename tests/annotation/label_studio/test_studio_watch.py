@@ -18,7 +18,7 @@ from tests.annotation.label_studio.test_studio_asking import Office, offered, of
 
 __all__ = ["office"]
 
-pytestmark = [pytest.mark.studio]
+pytestmark = [pytest.mark.studio, pytest.mark.slow]
 
 COMMAND = [sys.executable, "-u", "-c", "from pipeline.cli import main; main()"]
 
