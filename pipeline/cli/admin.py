@@ -27,7 +27,7 @@ def sql(
     """Query the tables in DuckDB's SQL.
 
     Every table of the home is a view, and so are current_votes, votes, stages and
-    curated_faces. A query cannot change a table.
+    curated_faces. A query reads the tables and nothing else: no other file, no address.
     """
     import duckdb
     import polars as pl
@@ -40,7 +40,7 @@ def sql(
     except duckdb.Error as error:
         raise SettingsError(
             "DuckDB rejects the query",
-            got=str(error).strip().splitlines()[0],
+            got=views.reason(error),
             hint='list the tables with: risorius sql "show tables"',
         ) from None
     if session.json:

@@ -6,16 +6,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 
 import warehouse
-from warehouse.errors import TableError
+from warehouse.errors import SettingsError, TableError
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+QUEUE = pl.DataFrame(
+    {"face_id": ["f"], "round": 0, "priority": 0.5, "reason": "audit", "wanted_votes": 3}
+)
 
 
 def rating(face: str, batch: str) -> pl.DataFrame:
@@ -138,5 +142,88 @@ def test_connect__names_the_damaged_file(home: Home) -> None:
         views.connect(home)
 
 
-def test_query__statement_without_result(home: Home) -> None:
-    assert views.query(home, "SET threads = 1").is_empty()
+WRITES = {
+    "copy": "COPY (SELECT 1 AS x) TO '{file}' (FORMAT parquet)",
+    "copy to another folder": "COPY queue TO '{folder}/stolen.csv'",
+    "copy by the name of the views": "COPY (SELECT 1) TO 'tables://queue/one.parquet'",
+    "copy in a table expression": "WITH x AS (COPY queue TO '{folder}/a.csv') FROM x",
+    "copy in a table expression to a table": (
+        "WITH x AS (COPY (SELECT 1) TO 'tables://queue/one.parquet') FROM x"
+    ),
+    "copy in explain": "EXPLAIN ANALYZE COPY queue TO '{folder}/a.csv'",
+    "copy in explain to a table": "EXPLAIN ANALYZE COPY queue TO 'tables://queue/one.parquet'",
+    "prepared copy": "PREPARE p AS COPY queue TO '{folder}/a.csv'",
+    "second statement": "SELECT 1; COPY queue TO '{folder}/a.csv'",
+    "export": "EXPORT DATABASE '{folder}/all'",
+    "attach": "ATTACH '{folder}/a.db'",
+    "install": "INSTALL httpfs",
+    "load": "LOAD '{folder}/a.duckdb_extension'",
+    "setting": "SET enable_external_access = true",
+    "reset": "RESET lock_configuration",
+    "pragma": "PRAGMA enable_profiling = 'json'",
+    "logging": "FROM enable_logging(storage = 'file', storage_path = '{folder}')",
+    "secret": "CREATE SECRET s (TYPE s3, KEY_ID 'a', SECRET 'b')",
+    "insert": "INSERT INTO queue SELECT * FROM queue",
+    "view": "CREATE OR REPLACE VIEW queue AS SELECT 1",
+    "nothing": "",
+}
+
+READS = {
+    "text": "FROM read_text('{folder}/people.json')",
+    "bytes": "FROM read_blob('{folder}/people.json')",
+    "csv": "FROM read_csv('{folder}/people.json')",
+    "name as a table": "FROM '{folder}/people.json'",
+    "other tables": "FROM read_parquet('{file}')",
+    "folder": "FROM glob('{folder}/*')",
+    "csv dialect": "FROM sniff_csv('{folder}/people.json')",
+    "through the tables": "FROM read_text('tables://queue/../../people.json')",
+    "version of the tables": "FROM read_text('tables://version')",
+    "every file of the tables": "FROM glob('tables://**')",
+    "query in a query": "FROM query('FROM read_text(''{folder}/people.json'')')",
+    "address": "FROM read_csv('http://127.0.0.1:9/a.csv')",
+    "environment": "SELECT getenv('HOME')",
+    "variable of this program": "FROM sql",
+    "variable of the caller": "FROM statements",
+}
+
+
+@pytest.mark.parametrize("statements", [WRITES, READS], ids=["writes", "reads"])
+def test_query__tables_alone_and_only_read(
+    home: Home, statements: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tables.write(home, "queue", QUEUE, part="one")
+    (home.root / "people.json").write_text("[]")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    # One connection for all: none of them may change what the next one can do.
+    connection = views.connect(home)
+    monkeypatch.setattr(views, "connect", lambda home: connection)
+    for name, sql in statements.items():
+        with pytest.raises((SettingsError, duckdb.Error)) as refused:
+            views.query(home, sql.format(file=path, folder=home.root))
+        if isinstance(refused.value, duckdb.Error):
+            assert "Traceback" not in views.reason(refused.value), name
+        after = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+        assert after == before, name
+
+
+def test_connect__locked_for_callers_of_the_library(home: Home) -> None:
+    connection = warehouse.connect(home)
+    with pytest.raises(duckdb.Error):
+        connection.execute(f"COPY (SELECT 1) TO '{home.root}/a.csv'")
+    with pytest.raises(duckdb.Error, match="locked"):
+        connection.execute("SET enable_external_access = true")
+    secrets = connection.execute("SELECT count(*) FROM duckdb_secrets()").fetchall()
+    assert secrets == [(0,)]
+
+
+def test_query__statements_that_read(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables.write(home, "queue", QUEUE, part="one")
+    connection = views.connect(home)
+    monkeypatch.setattr(views, "connect", lambda home: connection)
+    for sql in (
+        "SELECT * FROM queue", "FROM queue", "DESCRIBE queue", "SUMMARIZE queue", "SHOW TABLES",
+        "EXPLAIN FROM queue", "PIVOT queue ON reason USING count(*)", "-- all\nTABLE queue;",
+        "WITH q AS (FROM queue) FROM q",
+    ):  # fmt: skip
+        assert views.query(home, sql).height > 0, sql
