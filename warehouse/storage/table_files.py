@@ -1,4 +1,4 @@
-"""File system for DuckDB that reads Parquet files of the tables and nothing else."""
+"""Give DuckDB a file system of table files that are only read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NAME = re.compile(r"[^/]+(/batch=[^/]+)?/[^/.][^/]*\.parquet")
 
 
 class TableFiles(AbstractFileSystem):
-    """Files below a folder ``tables``, named ``tables://<table>/[batch=<batch>/]<part>.parquet``.
+    """Files of the folder ``tables``, open for reading.
 
-    Any other name, and any mode but reading, raises ``PermissionError``. DuckDB opens each file
+    They are named ``tables://<table>/[batch=<batch>/]<part>.parquet``. Any other name, and any mode but reading, raises ``PermissionError``. DuckDB opens each file
     several times per query, so the methods it calls are overridden with direct ones: fsspec's own
     took three times as long on 1,500 files.
     """
