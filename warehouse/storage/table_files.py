@@ -16,9 +16,10 @@ _NAME = re.compile(r"[^/]+(/batch=[^/]+)?/[^/.][^/]*\.parquet")
 class TableFiles(AbstractFileSystem):
     """Files of the folder ``tables``, open for reading.
 
-    They are named ``tables://<table>/[batch=<batch>/]<part>.parquet``. Any other name, and any mode but reading, raises ``PermissionError``. DuckDB opens each file
-    several times per query, so the methods it calls are overridden with direct ones: fsspec's own
-    took three times as long on 1,500 files.
+    They are named ``tables://<table>/[batch=<batch>/]<part>.parquet``. Any other name, and any mode
+    but reading, raises ``PermissionError``. DuckDB opens each file several times per query, so the
+    methods it calls are overridden with direct ones: fsspec's own took three times as long on
+    1,500 files.
     """
 
     protocol = "tables"

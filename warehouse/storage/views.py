@@ -45,8 +45,9 @@ _LOCK = (
 def connect(home: str | Home) -> duckdb.DuckDBPyConnection:
     """Open an in-memory connection with all views.
 
-    It reads the tables and no other file. Views are named after the tables. A table without files is an empty view with its columns.
-    Each ``queries/<number>_<name>.sql`` becomes the view ``<name>``.
+    It reads the tables and no other file. Views are named after the tables. A table without files
+    is an empty view with its columns. Each ``queries/<number>_<name>.sql`` becomes the view
+    ``<name>``.
     """
     import duckdb
 
