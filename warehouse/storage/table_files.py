@@ -23,7 +23,8 @@ class TableFiles(AbstractFileSystem):
     """
 
     protocol = "tables"
-    cachable = False  # fsspec would keep instances, of other homes too
+    # fsspec would keep instances, of other homes too.
+    cachable = False  # codespell:ignore cachable
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
