@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _SCHEME = "tables"
 
-_CONFIG = {
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # Secrets and extensions that the user's own DuckDB keeps in the home folder.
     "allow_persistent_secrets": "false",
     "autoinstall_known_extensions": "false",
