@@ -172,6 +172,8 @@ def _annotations(
             "annotation_id": int(sha256_of(["|".join(key).encode()])[:15], 16),
             "project_id": project,
             "face_id": faces.get(str(folder / vote.file_name)),
+            "item_kind": "face",
+            "item_id": faces.get(str(folder / vote.file_name)),
             "rater_id": _rater_id(vote, salt=salt, batch=batch),
             "rater_kind": "person",
             "answer": {

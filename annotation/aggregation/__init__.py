@@ -62,6 +62,7 @@ def soft_labels(
       several answers agree by their common part. Null with fewer than two raters.
     - ``valence``, ``arousal``: means over raters, null without a value. ``au``: null.
     - ``method``: the method with its settings.
+    - ``item_kind, item_id, label_set, distribution``: the same, as for any other item.
 
     Args:
         votes: ``face_id, rater_id, label`` and optionally ``weight, valence, arousal``. See
@@ -98,7 +99,14 @@ def soft_labels(
         }
     )
     columns = TABLES["soft_labels"].schema
-    frame = frame.with_columns(au=pl.lit(None, columns["au"]), method=pl.lit(aggregator.method))
+    frame = frame.with_columns(
+        au=pl.lit(None, columns["au"]),
+        method=pl.lit(aggregator.method),
+        item_kind=pl.lit("face"),
+        item_id="face_id",
+        label_set=pl.lit("expressions8"),
+        distribution=pl.col("expression").arr.to_list(),
+    )
     return frame.select(pl.col(name).cast(dtype) for name, dtype in columns.items())
 
 

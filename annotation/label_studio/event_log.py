@@ -269,6 +269,8 @@ class EventLog:
             "task_id": task["id"],
             "project_id": self.project_id,
             "face_id": storable(face) if isinstance(face, str) else None,
+            "item_kind": "face",
+            "item_id": storable(face) if isinstance(face, str) else None,
             **answer,
             "lead_time_s": annotation.get("lead_time"),
             "was_cancelled": cancelled,

@@ -39,7 +39,7 @@ def identify(home: Home, recogniser: Path | None = None) -> pl.DataFrame:
     Raises:
         ModelError: the pack cannot be used.
     """
-    subjects = views.query(home, "SELECT * FROM subjects")
+    subjects = views.query(home, "SELECT * FROM face_subjects")
     if recogniser is None:
         frame = subjects.with_columns(embedding=pl.lit(None, dtype=_EMBEDDING))
         metadata: dict[str, str] = {}

@@ -125,3 +125,21 @@ def test_schema_version__refuses_newer_or_unreadable(old: Home, text: str, messa
         with pytest.raises(TableError, match=message):
             ask()
     assert sorted(os.listdir(old.tables / "queue")) == before
+
+
+def test_migrate__labels_name_their_item(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    table = TABLES["soft_labels"]
+    shares = [0.5, 0.5, 0, 0, 0, 0, 0, 0]
+    row = {"face_id": "v-t1-f1", "expression": shares, "n_votes": 2}
+    frame = pl.DataFrame([row], schema_overrides=dict(table.columns)).select(row)
+    (home.tables / "soft_labels").mkdir(parents=True)
+    frame.write_parquet(
+        home.tables / "soft_labels" / "current.parquet", metadata={"risorius.schema": "2"}
+    )
+    (home.tables / "version").write_text("2\n")
+    assert tables.read(home, "soft_labels")["item_id"].to_list() == [None]
+    assert migrate(home) == (2, tables.SCHEMA_VERSION, 1, 0)
+    named = tables.read(home, "soft_labels").row(0, named=True)
+    assert (named["item_kind"], named["item_id"]) == ("face", "v-t1-f1")
+    assert (named["label_set"], named["distribution"]) == ("expressions8", shares)

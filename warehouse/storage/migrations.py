@@ -70,7 +70,7 @@ def _rewrite(name: str, path: Path) -> bool:
     footer = dict(pl.read_parquet_metadata(path))
     if tables.file_schema_version(footer) >= tables.SCHEMA_VERSION:
         return False
-    frame = tables.scan_files([path], TABLES[name]).collect()
+    frame = _name_items(name, tables.scan_files([path], TABLES[name]).collect())
     own = {key: text for key, text in footer.items() if not key.startswith("ARROW:")}
     try:
         with atomic.replace_file(path) as draft:
@@ -80,6 +80,22 @@ def _rewrite(name: str, path: Path) -> bool:
     except _ReplacedError:
         return False
     return True
+
+
+def _name_items(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Name the item of rows that know only their face."""
+    if name not in ("annotations", "soft_labels"):
+        return frame
+    of_face = pl.col("item_kind").is_null() & pl.col("face_id").is_not_null()
+    named = {
+        "item_kind": pl.when(of_face).then(pl.lit("face")).otherwise("item_kind"),
+        "item_id": pl.when(of_face).then("face_id").otherwise("item_id"),
+    }
+    if name == "soft_labels":
+        named["label_set"] = pl.when(of_face).then(pl.lit("expressions8")).otherwise("label_set")
+        as_list = pl.col("expression").arr.to_list()
+        named["distribution"] = pl.when(of_face).then(as_list).otherwise("distribution")
+    return frame.with_columns(**named)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -113,6 +113,64 @@ _TABLES = (
         by_batch=True,
     ),
     Table(
+        "segments",
+        {
+            "segment_id": TEXT, "video_id": TEXT, "batch": TEXT, "kind": TEXT, "start_s": FLOAT,
+            "end_s": FLOAT, "dialogue_id": TEXT, "turn": INT, "speaker": TEXT, "role": TEXT,
+            "transcript": TEXT, "language": TEXT, "subject_ids": pl.List(TEXT), "source": TEXT,
+            "video": TEXT, "sound": TEXT, "verdict": TEXT, "reason": TEXT,
+        },
+        ("segment_id",),
+        by_batch=True,
+    ),
+    Table(
+        "sensors",
+        {
+            "sensor_id": TEXT, "video_id": TEXT, "batch": TEXT, "kind": TEXT,
+            "channels": pl.List(TEXT), "rate_hz": FLOAT, "media": TEXT, "offset_s": FLOAT,
+            "start_s": FLOAT, "end_s": FLOAT, "sha256": TEXT, "verdict": TEXT, "reason": TEXT,
+        },
+        ("sensor_id",),
+        by_batch=True,
+    ),
+    Table(
+        "texts",
+        {
+            "item_kind": TEXT, "item_id": TEXT, "kind": TEXT, "text": TEXT,
+            "words": pl.List(TEXT), "language": TEXT, "author_kind": TEXT, "rater_id": TEXT,
+            "position": INT,
+        },
+        ("item_kind", "item_id", "kind", "rater_id", "position"),
+    ),
+    Table(
+        "spans",
+        {
+            "item_kind": TEXT, "item_id": TEXT, "label_set": TEXT, "label": TEXT,
+            "start_s": FLOAT, "end_s": FLOAT, "cues": pl.List(TEXT), "rater_id": TEXT,
+            "rater_kind": TEXT, "position": INT,
+        },
+        ("item_kind", "item_id", "label_set", "rater_id", "position"),
+    ),
+    Table(
+        "traces",
+        {
+            "item_kind": TEXT, "item_id": TEXT, "dimension": TEXT, "rater_id": TEXT,
+            "rater_kind": TEXT, "time_s": pl.List(pl.Float64), "value": pl.List(pl.Float64),
+            "lag_s": FLOAT, "source": TEXT,
+        },
+        ("item_kind", "item_id", "dimension", "rater_id"),
+    ),
+    Table(
+        "subjects",
+        {"subject_id": TEXT, "field": TEXT, "value": TEXT, "stated_by": TEXT, "batch": TEXT},
+        ("subject_id", "field", "stated_by", "batch"),
+    ),
+    Table(
+        "sessions",
+        {"video_id": TEXT, "field": TEXT, "value": TEXT, "stated_by": TEXT, "batch": TEXT},
+        ("video_id", "field", "stated_by", "batch"),
+    ),
+    Table(
         "identities",
         {
             "face_id": TEXT, "embedding": pl.Array(pl.Float16, 512), "subject_id": TEXT,
@@ -139,6 +197,8 @@ _TABLES = (
             # not missing struct fields.
             "label_set": TEXT, "labels": pl.List(TEXT), "compounds": pl.List(TEXT),
             "free_label": TEXT, "au": INTENSITIES, "edited_by": TEXT,
+            # What the answer is about; `answers` holds those to typed questions as JSON.
+            "item_kind": TEXT, "item_id": TEXT, "answers": TEXT,
         },
         ("project_id", "annotation_id", "event", "updated_at"),
     ),
@@ -148,8 +208,11 @@ _TABLES = (
             "face_id": TEXT, "expression": EXPRESSION, "open_set_share": FLOAT, "n_votes": INT,
             "entropy": FLOAT, "agreement": FLOAT, "valence": FLOAT, "arousal": FLOAT, "au": AU,
             "method": TEXT,
+            # `distribution` follows the order of the label set; faces have `expression` too.
+            "item_kind": TEXT, "item_id": TEXT, "label_set": TEXT,
+            "distribution": pl.List(pl.Float32),
         },
-        ("face_id",),
+        ("face_id", "item_kind", "item_id", "label_set"),
     ),
     Table(
         "rater_quality",

@@ -21,8 +21,9 @@ from warehouse.storage import atomic, mirror
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES, Table
 
-SCHEMA_VERSION = 2
-"""1: files without a version. 2: every file has every column and its version."""
+SCHEMA_VERSION = 3
+"""1: files without a version. 2: every file has every column and its version. 3: labels name their
+item, and items other than faces have tables."""
 
 _FOOTER_KEY = "risorius.schema"
 _VERSION_FILE = "version"

@@ -7,5 +7,8 @@ SELECT
     NULL::VARCHAR[] AS compounds,
     NULL::VARCHAR AS free_label,
     NULL::STRUCT(unit BIGINT, intensity DOUBLE)[] AS au,
-    NULL::VARCHAR AS edited_by
+    NULL::VARCHAR AS edited_by,
+    NULL::VARCHAR AS item_kind,
+    NULL::VARCHAR AS item_id,
+    NULL::VARCHAR AS answers
 WHERE false
