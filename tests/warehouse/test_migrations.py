@@ -132,7 +132,7 @@ def test_migrate__labels_name_their_item(tmp_path: Path) -> None:
     table = TABLES["soft_labels"]
     shares = [0.5, 0.5, 0, 0, 0, 0, 0, 0]
     row = {"face_id": "v-t1-f1", "expression": shares, "n_votes": 2}
-    frame = pl.DataFrame([row], schema_overrides=dict(table.columns)).select(row)
+    frame = pl.DataFrame([row], schema_overrides=dict(table.columns)).select(list(row))
     (home.tables / "soft_labels").mkdir(parents=True)
     frame.write_parquet(
         home.tables / "soft_labels" / "current.parquet", metadata={"risorius.schema": "2"}
