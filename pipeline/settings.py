@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     clip_flow: Literal["dis", "farneback"] | None = Field(
         None, description="add optical flow to released clips; default: none"
     )
-    release_use: Literal["commercial", "research"] | None = Field(
+    release_use: Literal["commercial", "research", "public"] | None = Field(
         None, description="refuse a release whose licences forbid this use"
     )
     drop_forbidden: bool = Field(

@@ -19,6 +19,7 @@ class Licence:
         attribution: the authors must be named.
         rank: strictness; the licence of the highest rank decides.
         note: one sentence for the card.
+        public: the work may be passed on to anyone.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Licence:
     attribution: bool
     rank: int
     note: str
+    public: bool = True
 
 
 _REGISTER = (
@@ -53,12 +55,16 @@ _REGISTER = (
     ),
     Licence(
         "InsightFace-non-commercial", "other", False, False, True, 60,
-        "Model packs of InsightFace are for non-commercial research only.",
+        "Model packs of InsightFace are for non-commercial research only.", public=False,
     ),
-    Licence("research-only", "other", False, False, True, 70, "Research only; ask its owner."),
+    Licence(
+        "research-only", "other", False, False, True, 70, "Research only; ask its owner.",
+        public=False,
+    ),
     Licence(
         "unknown", "unknown", False, False, False, 90,
         "No licence was stated: this release grants no right to use it or pass it on.",
+        public=False,
     ),
 )  # fmt: skip
 
@@ -66,8 +72,10 @@ LICENCES = {licence.name.lower(): licence for licence in _REGISTER}
 
 UNKNOWN = LICENCES["unknown"]
 
-USES = ("commercial", "research")
-"""Uses that can be declared for a release."""
+PUBLIC = "public"
+
+USES = ("commercial", "research", PUBLIC)
+"""Uses that can be declared for a release. ``public``: it is passed on to anyone."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +160,13 @@ def model_terms(identifier: str) -> ModelTerms:
 
 
 def permits(name: str | None, use: str) -> bool:
-    """Return whether a licence allows ``use``, ``commercial`` or ``research``.
+    """Return whether a licence allows ``use``, one of ``USES``.
 
-    A licence that is not stated permits neither.
+    A licence that is not stated permits none.
     """
     found = terms(name)
+    if use == PUBLIC:
+        return found.public
     return found.commercial if use == "commercial" else found.name != "unknown"
 
 

@@ -30,7 +30,8 @@ def create(
     use: Annotated[
         str | None,
         typer.Option(
-            "--use", help="commercial or research: refuse a release whose licences forbid this use."
+            "--use",
+            help="commercial, research or public: refuse a release whose licences forbid this use.",
         ),
     ] = None,
     drop_forbidden: Annotated[
@@ -126,15 +127,16 @@ def publish(
     endpoint: Annotated[
         str | None, typer.Option("--endpoint", help="A Hub-compatible server. Default: the Hub.")
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make the repository public.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the files without uploading.")
     ] = False,
 ) -> None:
     """Upload a version to the Hugging Face Hub and tag it.
 
-    The repository is private unless --public. Run the command again to continue an interrupted
-    upload. The token is the one of huggingface_hub.
+    A new repository is private unless --public. A version whose licences or consents do not allow
+    passing it on is not uploaded to a public repository. Run the command again to continue an
+    interrupted upload. The token is the one of huggingface_hub.
     """
     from warehouse import releases
 
@@ -180,12 +182,14 @@ def _print_publication(done: Publication, dry_run: bool, console: Console) -> No
             console.print(f"{size:>12}  {path}", markup=False)
         console.print(
             f"would upload {len(done.files)} files, {total:.1f} MB, to {done.repo} at "
-            f"{done.endpoint}, {'private' if done.private else 'public'}, tag {done.tag}"
+            f"{done.endpoint}, {done.visibility}, tag {done.tag}",
+            markup=False,
         )
         return
     console.print(
         f"{done.tag} is at {done.url}" if done.new else f"{done.tag} existed already: {done.url}"
     )
+    console.print(f"visible   {done.visibility}", markup=False)
     console.print(f'[dim]load_dataset("{done.repo}", revision="{done.tag}")[/]')
 
 

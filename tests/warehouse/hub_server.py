@@ -103,7 +103,8 @@ def application(hub: Hub) -> Starlette:
         body = {"url": f"{hub.url}/datasets/{name}", "name": name}
         if name in hub.repos:
             return JSONResponse(body | {"error": "You already created this repo"}, 409)
-        hub.repos[name] = Repo(private=asked.get("visibility") == "private" or asked.get("private"))
+        private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        hub.repos[name] = Repo(private=private)
         hub.repos[name].commit({".gitattributes": b"*.parquet filter=lfs\n"})
         return JSONResponse(body)
 

@@ -14,13 +14,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.warehouse.hub_server import TOKEN, Hub, serving
+from tests.warehouse.hub_server import TOKEN, Hub, Repo, serving
 from tests.warehouse.people_home import people_home, release, video_id
 from warehouse import releases
 from warehouse.errors import ReleaseError
 from warehouse.privacy import erase
 from warehouse.storage import tables
 from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 Inputs = Callable[..., dict[str, Any]]
 Publish = Callable[..., releases.Publication]
@@ -173,8 +174,134 @@ def test_publish__private_by_default(
     hub: Hub, publish: Publish, home: Home, inputs: Inputs
 ) -> None:
     releases.build(home, **inputs(home, {"ann": 2}))
-    publish(public=True)
+    done = publish(public=True)
     assert not hub.repos[REPO].private
+    assert done.private is False
+    assert "2 of its faces state no consent" in done.visibility
+
+
+def of_videos(home: Home, consents: dict[str, str | None]) -> None:
+    """Write the videos of ``release_inputs`` with these statements of consent."""
+    rows = [
+        {"video_id": f"video-{who}", "batch": "day", "consent": text, "verdict": "kept"}
+        for who, text in consents.items()
+    ]
+    frame = pl.DataFrame(rows, schema=TABLES["videos"].schema)
+    tables.write(home, "videos", frame, part="all", batch="day")
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "already public"])
+@pytest.mark.parametrize(
+    ("licence", "consent", "said"),
+    [
+        ("research-only", "yes", "2 real faces (ann-0000-0, ann-0000-1) under research-only"),
+        (None, "yes", "under no stated licence"),
+        ("our own terms", "yes", "under our own terms"),
+        ("CC-BY-4.0", "no", "whose consent was refused or withdrawn"),
+        ("CC-BY-4.0", "yes until 2020-01-01", "whose consent has expired"),
+        ("CC-BY-4.0", "yes until 2999-01-01", "whose consent ends on a day"),
+        ("CC-BY-4.0", "research", "whose consent is limited to a use"),
+    ],
+)
+def test_publish__public_refused(
+    hub: Hub, publish: Publish, home: Home, inputs: Inputs,
+    licence: str | None, consent: str, said: str, exists: bool,
+) -> None:  # fmt: skip
+    given = inputs(home, {"ann": 2, "bob": 2})
+    own = pl.when(pl.col("subject_id") == "ann").then(pl.lit(licence, dtype=pl.String))
+    given["rows"] = given["rows"].with_columns(licence=own.otherwise("licence"))
+    releases.build(home, **given)
+    of_videos(home, {"ann": consent, "bob": "yes"})
+    if exists:
+        hub.repos[REPO] = Repo(private=False)
+        hub.repos[REPO].commit({})
+    for dry_run in (True, False):
+        with pytest.raises(ReleaseError, match="do not allow passing faces v1 on") as refused:
+            publish(public=not exists, dry_run=dry_run)
+        assert said in str(refused.value)
+        assert "bob-0000" not in str(refused.value)
+        assert "--use public --drop-forbidden" in refused.value.hint
+    assert hub.blobs == {}
+    assert set(hub.repos) == ({REPO} if exists else set())
+    # In private it may go.
+    assert publish(repo="me/closed").private
+
+
+def test_publish__public_without_what_forbids_it(
+    hub: Hub, publish: Publish, home: Home, inputs: Inputs
+) -> None:
+    given = inputs(home, {"ann": 2, "bob": 3, "cid": 4, "dee": 5})
+    licences = {"ann": "research-only"}
+    consents = {"ann": "yes", "bob": "research", "cid": "yes until 2999-01-01", "dee": "yes"}
+
+    def by(words: dict[str, str], default: str) -> pl.Expr:
+        return pl.col("subject_id").replace_strict(words, default=default, return_dtype=pl.String)
+
+    given["rows"] = given["rows"].with_columns(
+        licence=by(licences, "CC-BY-NC-4.0"), consent=by(consents, "yes")
+    )
+    # Weights for research bind the use of what they wrote, not who may have it.
+    given["facts"]["models"] = [
+        {"name": "machine-risorius-0", "role": "rates faces", "licence": "research-only"}
+    ]
+    of_videos(home, consents)
+    releases.build(home, **given)
+    with pytest.raises(ReleaseError) as refused:
+        publish(public=True)
+    assert [text in str(refused.value) for text in ("2 real", "3 real", "4 real")] == [True] * 3
+    release = releases.build(home, **given, use="public", drop_forbidden=True)
+    assert (release.version, release.rows) == ("v2", 5)
+    assert releases.breaches(release.path) == []
+    assert publish(public=True).private is False
+
+
+def test_publish__consent_withdrawn_since(
+    hub: Hub, publish: Publish, home: Home, inputs: Inputs
+) -> None:
+    releases.build(home, **inputs(home, {"ann": 2}))
+    of_videos(home, {"ann": "yes"})
+    assert publish(public=True).new
+    of_videos(home, {"ann": "withdrawn"})
+    with pytest.raises(ReleaseError, match="refused or withdrawn"):
+        publish(repo="me/again", public=True)
+
+
+@pytest.mark.parametrize(
+    ("private", "public", "said", "is_private"),
+    [
+        (None, False, "a new private repository: this token finds none", True),
+        (None, True, "a new public repository: this token finds none", False),
+        (True, False, "a private repository that exists", True),
+        (True, True, "exists; --public does not change it", True),
+        (False, False, "a public repository that exists", False),
+        (False, True, "a public repository that exists", False),
+    ],
+)
+def test_dry_run__visibility(
+    hub: Hub, publish: Publish, home: Home, inputs: Inputs,
+    private: bool | None, public: bool, said: str, is_private: bool,
+) -> None:  # fmt: skip
+    releases.build(home, **inputs(home, {"ann": 2}))
+    if private is not None:
+        hub.repos[REPO] = Repo(private=private)
+        hub.repos[REPO].commit({})
+    planned = publish(public=public, dry_run=True)
+    assert planned.private is is_private
+    assert said in planned.visibility
+    assert hub.blobs == {}
+    done = publish(public=public)
+    assert done.private is hub.repos[REPO].private is is_private
+
+
+def test_dry_run__hub_away(publish: Publish, home: Home, inputs: Inputs) -> None:
+    given = inputs(home, {"ann": 2})
+    given["rows"] = given["rows"].with_columns(licence=pl.lit("research-only"))
+    releases.build(home, **given)
+    planned = publish(endpoint="http://me:word@127.0.0.1:9", dry_run=True)
+    assert planned.private is None
+    assert "its visibility is not known" in planned.visibility
+    assert "into a public one it is refused: 2 real faces" in planned.visibility
+    assert "word" not in planned.url
 
 
 def test_withdraw__deletes_history(hub: Hub, publish: Publish, home: Home, inputs: Inputs) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.licences import USES, model_terms, permits, strictest, terms
+from warehouse.licences import PUBLIC, USES, model_terms, permits, strictest, terms
 from warehouse.releases import manifest
 
 FORBIDDEN = "licence_forbids"
 CONSENT_REASONS = (
-    "consent_withdrawn", "consent_unreadable", "consent_expired", "consent_scope",
+    "consent_withdrawn", "consent_unreadable", "consent_expired", "consent_scope", "consent_ends",
 )  # fmt: skip
 
 REFUSALS = ("no", "withdrawn", "refused", "revoked", "denied")
@@ -48,7 +48,7 @@ class Consent:
         """Return the reason code that excludes a row today, or None.
 
         Args:
-            use: ``commercial``, ``research``, or None if no use is declared.
+            use: one of ``licences.USES``, or None if no use is declared.
         """
         if self.refused:
             return "consent_withdrawn"
@@ -58,6 +58,8 @@ class Consent:
             return "consent_expired"
         if use is not None and self.scopes and use not in self.scopes:
             return "consent_scope"
+        if use == PUBLIC and self.until is not None:
+            return "consent_ends"  # what is public cannot be recalled on that day
         return None
 
 
@@ -183,7 +185,8 @@ def _forbidden(rows: pl.DataFrame, use: str) -> pl.Expr:
 
 
 def _refuse_models(models: Sequence[Mapping[str, Any]], use: str) -> None:
-    bad = [model for model in models if not permits(model.get("licence"), use)]
+    # Terms of weights bind the use of what they wrote, not who may have it.
+    bad = [model for model in models if use != PUBLIC and not permits(model.get("licence"), use)]
     if bad:
         raise ReleaseError(
             f"The licence of a model forbids {use} use",
@@ -257,5 +260,5 @@ def breaches(path: Path) -> list[str]:
         f"{one['name']} of {one['n']} {'faces' if one['from'] == 'rows' else 'by ' + one['from']} "
         f"does not permit {use} use"
         for one in found
-        if not permits(one["name"], use)
+        if not permits(one["name"], use) and (use != PUBLIC or one["from"] == "rows")
     ]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.releases import manifest, versions
+from warehouse.masking import public_url
+from warehouse.releases import manifest, publication, versions
 from warehouse.releases.load import leaks, verify
 from warehouse.releases.schema import CONFIGS
 from warehouse.storage import tables
@@ -29,6 +30,9 @@ class Publication:
 
     Attributes:
         tag: the version, for ``load_dataset(repo, revision=tag)``.
+        private: whether the repository is private, or a new one would be; None if the Hub does
+            not say.
+        visibility: the same as a phrase, with the state of the repository.
         files: path in the repository to bytes.
         commit: of the Hub; None for a dry run.
         new: False if the tag already existed with these files.
@@ -37,7 +41,8 @@ class Publication:
     repo: str
     endpoint: str
     tag: str
-    private: bool
+    private: bool | None
+    visibility: str
     files: dict[str, int]
     commit: str | None = None
     new: bool = True
@@ -70,15 +75,37 @@ def publish(
         endpoint: of a Hub-compatible server; by default ``HF_ENDPOINT``, else the Hub itself.
         token: by default the token of huggingface_hub (``HF_TOKEN`` or its login).
         public: visibility of a new repository; an existing one keeps its own.
-        dry_run: return the plan and upload nothing.
+        dry_run: return the plan, with the visibility that the Hub reports, and upload nothing.
 
     Raises:
-        ReleaseError: the version is damaged or leaks; the Hub is unreachable, refuses, or has
-            another dataset under this tag.
+        ReleaseError: the version is damaged or leaks; the repository is or would be public, and
+            licences or consents do not allow passing the version on; the Hub is unreachable,
+            refuses, or has another dataset under this tag.
+    """
+    return _publish(
+        Home.at(home), name=name, version=version, repo=repo, endpoint=endpoint, token=token,
+        public=public, dry_run=dry_run,
+    )  # fmt: skip
+
+
+def _publish(
+    place: Home,
+    *,
+    name: str,
+    version: str | int,
+    repo: str,
+    endpoint: str | None,
+    token: str | None,
+    public: bool = False,
+    dry_run: bool = False,
+    replaces: bool = False,
+) -> Publication:
+    """Publish a version, or with ``replaces`` one with fewer faces than what is there.
+
+    The latter is not held back: the rows that it removes are public until it is there.
     """
     from huggingface_hub import HfApi, constants
 
-    place = Home.at(home)
     path = versions.resolve(place, name, version)
     problems = [*verify(path), *leaks(path)]
     if problems:
@@ -88,22 +115,36 @@ def publish(
             hint="build a new version and publish that",
         )
     address = (endpoint or constants.ENDPOINT).rstrip("/")
+    api = HfApi(endpoint=address, token=token)
+    private, visibility = _visibility(api, repo, public=public, must_know=not dry_run)
+    terms = publication.terms_of(place, path)
+    if private is None and terms.barriers:
+        visibility += f"; into a public one it is refused: {'; '.join(terms.barriers)}"
+    elif private is False:
+        if not replaces:
+            _check_terms(f"{name} {path.name}", repo, visibility, terms)
+        if terms.unstated:
+            visibility += f"; {terms.unstated} of its faces state no consent"
     files = sorted(item for item in path.rglob("*") if item.is_file())
     planned = Publication(
         repo=repo,
-        endpoint=address,
+        endpoint=public_url(address),
         tag=path.name,
-        private=not public,
+        private=private,
+        visibility=visibility,
         files={str(item.relative_to(path)): item.stat().st_size for item in files},
     )
     if dry_run:
         return planned
-    api = HfApi(endpoint=address, token=token)
     with _hub_errors(address, repo):
+        api.create_repo(repo, repo_type=_TYPE, private=bool(private), exist_ok=True)
+        # It may have become public, or another one, since it was asked.
+        if private and not replaces and not api.dataset_info(repo).private:
+            _check_terms(f"{name} {path.name}", repo, "a public repository", terms)
         commit, new = _upload(api, path, planned)
     with versions.locked(place, name):
         versions.record_rows(place, name)
-        versions.add_published(place, name, path.name, f"{address} {repo}")
+        versions.add_published(place, name, path.name, f"{planned.endpoint} {repo}")
     return replace(planned, commit=commit, new=new)
 
 
@@ -145,7 +186,10 @@ def withdraw(
         if successor is None:
             api.delete_repo(repo, repo_type=_TYPE, missing_ok=True)
             return [*done, f"{repo} deleted: no face is left in it"]
-    publish(home, name=name, version=successor, repo=repo, endpoint=endpoint, token=token)
+    _publish(
+        Home.at(home), name=name, version=successor, repo=repo, endpoint=endpoint, token=token,
+        replaces=True,
+    )  # fmt: skip
     with _hub_errors(endpoint, repo):
         api.super_squash_history(repo, repo_type=_TYPE)
         # The squash created a new commit. Move the tag, or it keeps the old history alive.
@@ -196,7 +240,6 @@ def withdraw_all(home: str | Path | Home, *, token: str | None = None) -> dict[s
 def _upload(api: HfApi, path: Path, planned: Publication) -> tuple[str, bool]:
     """Return the commit that the tag names, and whether the tag is new."""
     repo, tag = planned.repo, planned.tag
-    api.create_repo(repo, repo_type=_TYPE, private=planned.private, exist_ok=True)
     tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo, repo_type=_TYPE).tags}
     if tag in tags:
         published = api.hf_hub_download(repo, manifest.FILE, repo_type=_TYPE, revision=tag)
@@ -218,6 +261,42 @@ def _upload(api: HfApi, path: Path, planned: Publication) -> tuple[str, bool]:
     head = api.dataset_info(repo).sha or info.oid
     api.create_tag(repo, tag=tag, revision=head, repo_type=_TYPE, exist_ok=True)
     return head, True
+
+
+def _visibility(api: HfApi, repo: str, *, public: bool, must_know: bool) -> tuple[bool | None, str]:
+    """Ask the Hub; return whether the repository is private, and a phrase.
+
+    For a dry run an answer is not needed.
+    """
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        with _hub_errors(api.endpoint, repo):
+            try:
+                info = api.dataset_info(repo)
+            except GatedRepoError:
+                return False, "a public repository that exists, with gated access"
+            except RepositoryNotFoundError:
+                kind = "public" if public else "private"
+                return not public, f"a new {kind} repository: this token finds none of this name"
+    except ReleaseError as error:
+        if must_know or "namespace/name" in error.problem:
+            raise
+        return None, f"its visibility is not known: {error.problem}"
+    if not info.private:
+        return False, "a public repository that exists"
+    return True, "a private repository that exists" + (
+        "; --public does not change it, its settings on the Hub do" if public else ""
+    )
+
+
+def _check_terms(version: str, repo: str, visibility: str, terms: publication.Terms) -> None:
+    if terms.barriers:
+        raise ReleaseError(
+            f"Licence or consent do not allow passing {version} on to {repo}, {visibility}",
+            got="; ".join(terms.barriers),
+            hint=publication.HINT,
+        )
 
 
 def _unused_files(api: HfApi, repo: str) -> list[Any]:
