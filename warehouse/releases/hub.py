@@ -100,7 +100,7 @@ def _publish(
     dry_run: bool = False,
     replaces: bool = False,
 ) -> Publication:
-    """Publish a version, or with ``replaces`` one with fewer faces than what is there.
+    """Publish a version; with ``replaces`` one that has fewer faces.
 
     The latter is not held back: the rows that it removes are public until it is there.
     """
