@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from pipeline.faces import anonymize
+from pipeline.faces.box_track import BoxTrack, box_tracks, hide_others
 from pipeline.video import reader
 from warehouse.errors import MediaError
 from warehouse.storage import atomic
@@ -30,10 +30,6 @@ FPS = 25.0
 
 _MARGIN = 1.8
 """The video shows this many times the width and height of the boxes in it."""
-
-_MAX_GAP_S = 1.0
-"""Bridge gaps between two detections of a face up to this length. After its last detection a
-face is hidden in its last place for half of it."""
 
 _TIME_BASE = Fraction(1, 1000)
 
@@ -77,10 +73,7 @@ def write_videos(
     Returns:
         number of files written. A video that breaks midway gives the windows before.
     """
-    tracks = {
-        track: _BoxTrack.of(rows)
-        for (track,), rows in faces.sort("time_s").partition_by("track_id", as_dict=True).items()
-    }
+    tracks = box_tracks(faces)
     waiting = sorted(windows, key=lambda one: (one.start_s, one.track_id))
     running: list[_Encoder] = []
     written = 0
@@ -101,36 +94,10 @@ def write_videos(
     return written + sum(one.save(folder) for one in running)
 
 
-@dataclass(frozen=True)
-class _BoxTrack:
-    """Boxes float[n, 4], ``x1 y1 x2 y2``, of a face at float[n] seconds."""
-
-    times: np.ndarray
-    boxes: np.ndarray
-
-    @classmethod
-    def of(cls, rows: pl.DataFrame) -> _BoxTrack:
-        found = rows["bbox"].to_numpy().astype(float).reshape(-1, 4)
-        return cls(
-            rows["time_s"].to_numpy(), np.hstack([found[:, :2], found[:, :2] + found[:, 2:]])
-        )
-
-    def at(self, now: float) -> np.ndarray | None:
-        """Cover the detections before and after with a box; None if absent."""
-        after = int(np.searchsorted(self.times, now - 1e-3))
-        near = [row for row in (after - 1, after) if 0 <= row < len(self.times)]
-        near = [row for row in near if abs(self.times[row] - now) <= _MAX_GAP_S / 2] or (
-            near if len(near) == 2 and np.diff(self.times[near])[0] <= _MAX_GAP_S else []
-        )
-        if not near:
-            return None
-        return np.concatenate([self.boxes[near, :2].min(axis=0), self.boxes[near, 2:].max(axis=0)])
-
-
 class _Encoder:
     """Encoder of one short video in memory; it takes less than 1 MB."""
 
-    def __init__(self, window: Window, tracks: dict[str, _BoxTrack]) -> None:
+    def __init__(self, window: Window, tracks: dict[str, BoxTrack]) -> None:
         self.window = window
         own = tracks[window.track_id]
         inside = (own.times >= window.start_s - 1e-3) & (own.times <= window.end_s + 1e-3)
@@ -143,7 +110,7 @@ class _Encoder:
         self._stream: VideoStream | None = None
         self._last = -1
 
-    def add(self, frame: reader.Frame, tracks: dict[str, _BoxTrack], *, blur: bool) -> None:
+    def add(self, frame: reader.Frame, tracks: dict[str, BoxTrack], *, blur: bool) -> None:
         import av
         import cv2
 
@@ -177,19 +144,10 @@ class _Encoder:
         return True
 
     def _blurred(
-        self, part: np.ndarray, tracks: dict[str, _BoxTrack], now: float, *, shift: np.ndarray
+        self, part: np.ndarray, tracks: dict[str, BoxTrack], now: float, *, shift: np.ndarray
     ) -> np.ndarray:
-        own = tracks[self.window.track_id].at(now)
-        others = [
-            box
-            for track, boxed in tracks.items()
-            if track != self.window.track_id and (box := boxed.at(now)) is not None
-        ]
-        if not others:
-            return part
-        boxes = np.array([*others, *([own] if own is not None else [])], dtype=float)
-        subject = len(others) if own is not None else -1
-        return anonymize.blur_others(part, boxes=boxes - shift, subject=subject)
+        own = {self.window.track_id}
+        return hide_others(part, tracks, now, subjects=own, shift=shift)
 
     def _open(self, width: int, height: int) -> None:
         import av
