@@ -49,6 +49,10 @@ class GateSettings(BaseModel):
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
 
+SEGMENT_SOURCES = ("sidecar", "transcript", "windows", "shots")
+"""Where segments can come from."""
+
+
 class Settings(BaseSettings):
     """Settings of a home.
 
@@ -94,6 +98,12 @@ class Settings(BaseSettings):
         None,
         description="recogniser for videos without transcript: a name or package.module:object",
     )
+    segments: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("sidecar",),
+        description="where segments come from: sidecar,transcript,windows,shots; empty: none",
+    )
+    segment_window_s: float = Field(5.0, gt=0, le=3600, description="length of a window in seconds")
+    segment_videos: bool = Field(True, description="cut a video per segment")
     project: str = Field("faces", min_length=3, max_length=50, description="Label Studio project")
     wanted_votes: int = Field(5, ge=1, le=100, description="votes wanted per face")
     vote_budget: Annotated[int, Field(ge=0)] | None = Field(
@@ -178,6 +188,20 @@ class Settings(BaseSettings):
             return tuple(unit.number for unit in ACTION_UNITS)
         words = value.replace("[", "").replace("]", "").split(",")
         return tuple(word.strip().upper().removeprefix("AU") for word in words if word.strip())
+
+    @field_validator("segments", mode="before")
+    @classmethod
+    def _segment_sources(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(word.strip().lower() for word in value.split(",") if word.strip())
+
+    @field_validator("segments")
+    @classmethod
+    def _known_segment_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in value if name not in SEGMENT_SOURCES]:
+            raise ValueError(f"{unknown} is not among {list(SEGMENT_SOURCES)}")
+        return value
 
     @field_validator("ask_au")
     @classmethod

@@ -139,7 +139,7 @@ def faces_add_up(workplace: Workplace) -> dg.AssetCheckResult:
 
 
 @dg.sensor(
-    target=dg.AssetSelection.assets("raw_videos", "faces", "ratings", "clips"),
+    target=dg.AssetSelection.assets("raw_videos", "faces", "ratings", "clips", "segments"),
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

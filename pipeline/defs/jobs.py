@@ -10,7 +10,13 @@ def _job(name: str, description: str, *assets: str) -> Any:
 
 
 ingest = _job(
-    "ingest", "Find and rate the faces of a batch.", "raw_videos", "faces", "ratings", "clips"
+    "ingest",
+    "Find and rate the faces of a batch.",
+    "raw_videos",
+    "faces",
+    "ratings",
+    "clips",
+    "segments",
 )
 import_labels = _job(
     "import_labels",

@@ -377,7 +377,7 @@ class _EarlierRows:
 
 def _drop_replaced(home: Home, old: dict[str, Any], successor: str) -> None:
     reason = f"{REPLACED}: the file holds other bytes now, {successor}"
-    for name in ("faces", "clips"):
+    for name in ("faces", "clips", "segments"):
         rows = tables.read(home, name, batch=old["batch"]).filter(
             pl.col("video_id") == old["video_id"]
         )
@@ -434,7 +434,7 @@ class _KnownVideos:
                     continue
                 if reason.startswith(f"{REPLACED}:"):
                     if batch != row["batch"]:
-                        for name in ("faces", "tracks", "ratings", "clips"):
+                        for name in ("faces", "tracks", "ratings", "clips", "segments"):
                             tables.remove(self.home, name, part=row["video_id"], batch=batch)
                 else:
                     original = original or f"{Path(other['uri']).name} in batch {batch}"

@@ -14,6 +14,7 @@ EDGES = {
     "faces": {"raw_videos"},
     "ratings": {"faces"},
     "clips": {"ratings"},
+    "segments": {"faces"},
     "identities": {"ratings"},
     "near_duplicates": {"ratings"},
     "label_queue": {"identities", "near_duplicates"},
@@ -29,12 +30,13 @@ EDGES = {
     "synthetic_labels": {"synthetic_faces"},
     "release": {"curated_faces", "synthetic_labels", "clips"},
 }
-BY_BATCH = {"raw_videos", "faces", "ratings", "clips"}
+BY_BATCH = {"raw_videos", "faces", "ratings", "clips", "segments"}
 CHECKS = {
     "raw_videos:videos_add_up",
     "faces:faces_add_up",
     "ratings:ratings_are_distributions",
     "clips:clips_add_up",
+    "segments:segments_add_up",
     "annotations:no_vote_lost",
     "annotations:votes_are_their_raters_own",
     "soft_labels:soft_labels_sum_to_one",
