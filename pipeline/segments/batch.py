@@ -246,7 +246,7 @@ class _Video:
                 row["video"] = f"{MEDIA}/{path.name}"
 
     def _subjects(self, row: dict[str, Any]) -> frozenset[str]:
-        """Return the tracks that stay visible: of the named subjects, else main ones."""
+        """Return the tracks that stay visible: named subjects', else main ones."""
         named = self.tracks.filter(pl.col("subject_id").is_in(row["subject_ids"]))
         main = self.tracks.filter(pl.col("is_main"))
         chosen = named if named.height else main

@@ -129,7 +129,7 @@ def shots(path: str, duration_s: float) -> list[Segment]:
 
 
 def checked(segments: Iterable[Segment], *, duration_s: float | None) -> list[Segment]:
-    """Return segments by start, with faults and notes for times that cannot be.
+    """Return segments by start, with faults and notes about their times.
 
     A segment that reaches beyond the end of the video is cut there, with a note. Turns that
     overlap stay as they are, with a note: people interrupt each other.

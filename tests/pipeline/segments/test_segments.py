@@ -22,7 +22,7 @@ FPS, SECONDS = 25, 4
 
 
 def gray_video(path: Path, *, cut_at: int | None = None) -> Path:
-    """Write 4 s whose brightness is the frame number, with a tone that starts at 2 s."""
+    """Write 4 s whose brightness counts frames, with a tone from 2 s on."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "1"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
