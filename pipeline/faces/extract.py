@@ -44,13 +44,17 @@ class Extraction:
     Attributes:
         faces: rows of the table ``faces``.
         tracks: rows of the table ``tracks``.
-        verdict: of the video, with ``reason`` unless kept.
+        verdict: of the video, with ``reason`` unless kept without a remark.
+        duration_s: of the video as measured; None if it broke before its first frame.
+        last_s: time of its last sampled frame.
     """
 
     faces: pl.DataFrame
     tracks: pl.DataFrame
     verdict: str
     reason: str | None
+    duration_s: float | None = None
+    last_s: float = 0.0
 
 
 def extract(
@@ -77,12 +81,14 @@ def extract(
         hardware: decode on a device if one is available.
     """
     tracker, rows = Tracker(fps=fps), _Rows()
-    broken, n_frames = None, 0
+    broken, n_frames, last_s = None, 0, 0.0
+    outcome = reader.Outcome()
     try:
-        frames = reader.sample(path, fps=fps, hardware=hardware)
+        frames = reader.sample(path, fps=fps, hardware=hardware, outcome=outcome)
         for found in detect_frames(frames, detector=detector, fps=fps):
             n_frames += 1
             frame, boxes = found.frame, found.boxes
+            last_s = frame.time_s
             if frame.cut:
                 tracker.reset()
             for face, number in enumerate(tracker.update(boxes, time_s=frame.time_s)):
@@ -106,8 +112,14 @@ def extract(
         broken = f"{error.got}; {error.hint}"
     faces = rows.table()
     verdict, reason = _verdict(faces, n_frames=n_frames, broken=broken)
+    # The code of the reason stays in front, because reasons are counted by it.
     return Extraction(
-        faces=faces, tracks=_tracks(faces, subject_id=subject_id), verdict=verdict, reason=reason
+        faces=faces,
+        tracks=_tracks(faces, subject_id=subject_id),
+        verdict=verdict,
+        reason="; ".join(part for part in (reason, outcome.note) if part) or None,
+        duration_s=outcome.duration_s,
+        last_s=last_s,
     )
 
 

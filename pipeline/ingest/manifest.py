@@ -25,6 +25,7 @@ SIDECAR = "videos.csv"
 LISTING = "sources.jsonl"
 
 _DECLARED = ("subject_id", "licence", "consent", "source")
+_PROPERTIES = tuple(one.name for one in fields(video.VideoInfo) if one.name != "note")
 
 
 @dataclass(frozen=True, order=True)
@@ -118,7 +119,7 @@ def describe(source: Source, *, batch: str) -> dict[str, Any]:
         "sha256": None,
         "bytes": None,
         **source.declared,
-        **dict.fromkeys(field.name for field in fields(video.VideoInfo)),
+        **dict.fromkeys(_PROPERTIES),
         "verdict": "failed",
     }
     row["licence"] = row["licence"] or "unknown"
@@ -143,7 +144,8 @@ def describe(source: Source, *, batch: str) -> dict[str, Any]:
         facts = video.probe(source.uri)
     except MediaError as error:
         return {**row, "reason": f"{error.got}; {error.hint}"}
-    return {**row, **vars(facts), "verdict": "kept", "reason": None}
+    found = {name: getattr(facts, name) for name in _PROPERTIES}
+    return {**row, **found, "verdict": "kept", "reason": facts.note}
 
 
 def part_of(row: dict[str, Any]) -> str:

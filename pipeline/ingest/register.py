@@ -204,8 +204,10 @@ def find_faces(
 
 def time_limit(row: dict[str, Any]) -> float:
     """Return the seconds after which a video counts as hung."""
-    # A header may claim ten hours. No video has less than 16 kbit per second.
-    length_s = min(row["duration_s"] or 0.0, (row["bytes"] or 0) / 2000)
+    # A header may claim ten hours, or nothing. No video has less than 16 kbit per second.
+    longest_s = (row["bytes"] or 0) / 2000
+    claimed_s = row["duration_s"]
+    length_s = longest_s if claimed_s is None else min(claimed_s, longest_s)
     return _LIMIT_S + _LIMIT_PER_S * length_s
 
 
@@ -292,7 +294,11 @@ def _extract_one(
     )
     place = {"part": row["video_id"], "batch": row["batch"]}
     tables.write(home, "tracks", found.tracks, **place)
-    _rewrite(home, row, verdict=found.verdict, reason=found.reason)
+    duration_s = row["duration_s"]
+    if duration_s is None or duration_s < found.last_s:
+        duration_s = found.duration_s
+    measured = {**row, "duration_s": duration_s}
+    _rewrite(home, measured, verdict=found.verdict, reason=found.reason)
     # Last: this file marks the video as done.
     stamp = {"fingerprint": options.fingerprint}
     tables.write(home, "faces", found.faces, **place, metadata=stamp)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from pipeline.video import heif
 from warehouse.errors import MediaError
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 MAX_PIXELS = 100_000_000
@@ -19,11 +21,11 @@ MAX_PIXELS = 100_000_000
 MAX_DURATION_S = 24 * 3600
 """Refuse files that claim to last longer; they would block their batch for hours."""
 
+BARE = {"h264", "hevc", "obu", "m4v", "mjpeg", "mpegvideo", "vc1"}
+"""Demuxers of streams without a container, and so without times."""
+
 MIN_SIDE = 16
 """Refuse smaller frames; no readable face fits in."""
-
-# Brands of ISO files that store a still image in tiles, which FFmpeg returns one by one.
-_TILED = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
 
 
 @contextmanager
@@ -70,29 +72,110 @@ def open_container(path: str, *, hwaccel: HWAccel | None = None) -> Iterator[Inp
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """Return the first video stream that is not a cover image.
+    """Return the video stream that a player would show.
+
+    Moving pictures come before thumbnails and still images, then the stream marked as default,
+    then the largest, then the one with the most frames. A cover image is no video.
 
     Raises:
         MediaError: there is none (``no_video_stream``), or its size is out of bounds.
     """
+    candidates = _candidates(container)
+    if not candidates:
+        raise MediaError(
+            "The file has no video",
+            got="no_video_stream: it has sound or data, but no video stream",
+            hint="remove it, or export it with its video",
+        )
+    stream = max(candidates, key=_rank)
+    if stream.codec_context is None:
+        raise decode_error("FFmpeg has no decoder for its codec")
+    check_duration((container.duration or 0) / 1_000_000)
+    check_size(stream.codec_context.width, stream.codec_context.height)
+    if is_still(container) and stream.codec_context.name == "mjpeg":
+        # Otherwise half a JPEG decodes without an error, with a green rest. Other formats fail by
+        # themselves, and some refuse intact images with this option.
+        stream.codec_context.options = {"err_detect": "explode"}
+    return stream
+
+
+def stream_note(container: InputContainer) -> str | None:
+    """Return a remark if nothing tells the video stream from another one."""
+    ranks = sorted((_rank(stream) for stream in _candidates(container)), reverse=True)
+    equal = ranks.count(ranks[0]) if ranks else 0
+    if equal < 2:
+        return None
+    return f"equal_streams: {equal} video streams are alike, the first was read; check it"
+
+
+def frame_rate(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the mean frames per second; None if neither container nor codec says."""
+    # Bare streams have no clock: FFmpeg assumes 25 per second, their own header may say better.
+    coded = stream.codec_context.framerate if container.format.name in BARE else None
+    rate = coded or stream.average_rate or stream.guessed_rate
+    return float(rate) if rate else None
+
+
+def own_duration_s(container: InputContainer) -> float | None:
+    """Return the claimed length of picture and sound; None if unknown.
+
+    A container's length is that of its longest stream, which may be one that is not read.
+    """
+    total = container.duration / 1_000_000 if container.duration else None
+    stream = video_stream(container)
+    read = [stream, *container.streams.audio]
+    others = [
+        one
+        for one in container.streams
+        if one not in read and one.type in ("video", "subtitle", "data")
+        and not _is_cover(one)
+    ]  # fmt: skip
+    if total is None or not others:
+        return total
+    lengths = [_claimed_s(one) for one in read]
+    known = [length for length in lengths if length]
+    return min(total, max(known)) if len(known) == len(lengths) else None
+
+
+def _candidates(container: InputContainer) -> list[VideoStream]:
+    return [stream for stream in container.streams.video if not _is_cover(stream)]
+
+
+def _is_cover(stream: Stream) -> bool:
     from av.stream import Disposition
 
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise decode_error("FFmpeg has no decoder for its codec")
-            check_duration((container.duration or 0) / 1_000_000)
-            check_size(stream.codec_context.width, stream.codec_context.height)
-            if is_still(container) and stream.codec_context.name == "mjpeg":
-                # Otherwise half a JPEG decodes without an error, with a green rest. Other
-                # formats fail by themselves, and some refuse intact images with this option.
-                stream.codec_context.options = {"err_detect": "explode"}
-            return stream
-    raise MediaError(
-        "The file has no video",
-        got="no_video_stream: it has sound or data, but no video stream",
-        hint="remove it, or export it with its video",
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _rank(stream: VideoStream) -> tuple[bool | int, ...]:
+    from av.stream import Disposition
+
+    still = Disposition.timed_thumbnails | Disposition.still_image
+    part = Disposition.dependent
+    context = stream.codec_context
+    return (
+        context is not None,
+        # Matroska and transport streams do not count their frames.
+        not stream.disposition & still and stream.frames != 1,
+        not stream.disposition & part,
+        bool(stream.disposition & Disposition.default),
+        context.width * context.height if context is not None else 0,
+        stream.frames,
+        # An alpha or depth plane has the size and length of its picture.
+        context is None or not (context.pix_fmt or "").startswith("gray"),
     )
+
+
+def _claimed_s(stream: Stream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    # Matroska's statistics tag, "00:00:04.004000000".
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
 
 
 def is_still(container: InputContainer) -> bool:
@@ -151,12 +234,12 @@ def _is_animated_webp(handle: BinaryIO) -> bool:
 
 
 def _open_error(handle: BinaryIO, error: Exception) -> MediaError:
-    boxes = _top_level_boxes(handle)
-    if _TILED & boxes:
+    boxes, _, _ = heif.top_level_boxes(handle)
+    if heif.BRANDS & boxes:
         return MediaError(
             "The image cannot be decoded",
-            got="not_media: an HEIC image, stored in tiles",
-            hint="export it as JPEG or PNG",
+            got="not_media: an HEIC or AVIF image that holds no picture",
+            hint="copy it again, or export it as JPEG or PNG",
         )
     if {b"ftyp", b"mdat"} & boxes and b"moov" not in boxes:
         return MediaError(
@@ -172,24 +255,3 @@ def _open_error(handle: BinaryIO, error: Exception) -> MediaError:
         got=f"not_media: FFmpeg finds no video or image in it ({detail})",
         hint="check that its content matches its name",
     )
-
-
-def _top_level_boxes(handle: BinaryIO) -> set[bytes]:
-    """Return the top-level box names of an MP4 or MOV file, and its brand."""
-    names: set[bytes] = set()
-    position = 0
-    for _ in range(64):
-        handle.seek(position)
-        head = handle.read(16)
-        if len(head) < 8:
-            break
-        size = int.from_bytes(head[:4], "big")
-        names.add(head[4:8])
-        if head[4:8] == b"ftyp":
-            names.add(head[8:12])
-        if size == 1:
-            size = int.from_bytes(head[8:16], "big")
-        if size < 8:
-            break
-        position += size
-    return names

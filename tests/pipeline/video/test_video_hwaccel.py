@@ -77,7 +77,9 @@ def test_sample__device_lost_midway(tmp_path: Path) -> None:
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     real, passes = reader._sampled, []
 
-    def sampled(path: str, *, fps: float, hwaccel: HWAccel | None = None) -> Iterator[reader.Frame]:
+    def sampled(
+        path: str, *, fps: float, hwaccel: HWAccel | None = None, outcome: object = None
+    ) -> Iterator[reader.Frame]:
         passes.append(hwaccel)
         return real(str(half if hwaccel else path), fps=fps)
 
