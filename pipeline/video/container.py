@@ -109,7 +109,7 @@ def stream_note(container: InputContainer) -> str | None:
 
 
 def frame_rate(container: InputContainer, stream: VideoStream) -> float | None:
-    """Return the mean frames per second; None if neither container nor codec says."""
+    """Return the mean frames per second; None if the file does not say."""
     # Bare streams have no clock: FFmpeg assumes 25 per second, their own header may say better.
     coded = stream.codec_context.framerate if container.format.name in BARE else None
     rate = coded or stream.average_rate or stream.guessed_rate

@@ -163,7 +163,7 @@ class StreamDecoder:
         return self._ends.get(stream.index, 0.0)
 
     def _intact(self) -> Iterator[tuple[VideoFrame, int | None]]:
-        """Yield decoded frames that do not depend on damaged packets, with their times."""
+        """Yield frames that depend on no damaged packet, with their times."""
         import av
 
         await_key = False
@@ -297,7 +297,7 @@ class _DisplayOrder:
             self._waiting.pop()
 
     def time_of(self, frame: VideoFrame) -> int | None:
-        """Return the presentation time of the next frame, in units of its time base."""
+        """Return the time of the next frame, in units of its time base."""
         if self.unknown and self._waiting:
             return self._waiting.popleft()
         return frame.pts

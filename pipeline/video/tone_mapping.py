@@ -66,7 +66,7 @@ def to_sdr(rgb: np.ndarray, *, transfer: int, wide: bool = True) -> np.ndarray:
 
 
 def is_wide(frame: VideoFrame) -> bool:
-    """Return whether the colours are BT.2020; HDR without a word about them is."""
+    """Return whether the colours are BT.2020, the default of HDR."""
     return int(frame.color_primaries) in (_BT2020, 2)
 
 
@@ -85,7 +85,7 @@ def _convert(rgb: np.ndarray, transfer: int, wide: bool) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _linear(transfer: int) -> np.ndarray:
-    """Return float32[65536]: light per code; 1 is diffuse white in PQ, the peak in HLG."""
+    """Return float32[65536], light per code; 1 is white in PQ, peak in HLG."""
     code = np.arange(1 << 16, dtype=np.float64) / 65535
     if transfer == PQ:
         m1, m2 = 2610 / 16384, 2523 / 4096 * 128
@@ -100,7 +100,7 @@ def _linear(transfer: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _coded() -> np.ndarray:
-    """Return uint8[65536]: code of BT.1886 per square root of light in [0, _MOST]."""
+    """Return uint8[65536], code of BT.1886 per root of light in [0, _MOST]."""
     light = np.linspace(0, _MOST**0.5, 1 << 16) ** 2
     over = np.maximum(light - _KNEE, 0)
     light = np.minimum(light, _KNEE) + (1 - _KNEE) * (1 - np.exp(-over / (1 - _KNEE)))

@@ -1,4 +1,4 @@
-"""Find what is missing of a video: its end, or packets that its index lists."""
+"""Find what is missing of a video: its end, or packets of its index."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _matroska_is_cut(handle: BinaryIO, size: int) -> bool:
 
 
 def _vint(data: bytes, *, marker: bool) -> tuple[int, int]:
-    """Return the value and size of EBML's variable-length integer; size 0 if it is none."""
+    """Return value and size of an EBML integer; size 0 if it is none."""
     if not data or not data[0]:
         return 0, 0
     size = 9 - data[0].bit_length()

@@ -1,4 +1,4 @@
-"""HDR versions of SDR images, by the formulas of ITU-R BT.2100 and BT.2408."""
+"""HDR versions of SDR images, by ITU-R BT.2100 and BT.2408."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LUMINANCE = np.array([0.2627, 0.6780, 0.0593])
 
 
 def coded_values(image: np.ndarray, *, transfer: int) -> np.ndarray:
-    """Return R'G'B' in [0, 1] of an SDR image whose white is shown at 203 cd/m²."""
+    """Return R'G'B' in [0, 1] of an SDR image with white at 203 cd/m²."""
     shown = (image / 255) ** 2.4 @ _TO_BT2020.T * 203
     if transfer == PQ:
         power = (shown / 10_000) ** (2610 / 16384)

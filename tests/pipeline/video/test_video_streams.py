@@ -1,4 +1,4 @@
-"""The stream that a player shows is read, and its own length is what counts."""
+"""The stream that a player shows is read; its own length counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRAY = {"small": (48, 64, 60), "large": (96, 128, 180), "other": (96, 128, 120)}
 
 
 def muxed(path: Path, streams: list[dict], *, subtitles_s: float | None = None) -> Path:
-    """Write streams of plain gray, given by ``look``, ``frames``, ``codec``, ``mark``."""
+    """Write streams of plain gray: ``look``, ``frames``, ``codec``, ``mark``."""
     with av.open(str(path), "w") as container:
         made = []
         for one in streams:
