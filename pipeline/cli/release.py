@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,6 +102,8 @@ def show(
         return
     facts = releases.show(settings.place, name=settings.release, version=version)
     session.answer(facts, partial(_print_facts, facts))
+    if facts["problems"]:
+        sys.exit(1)
 
 
 @command(app, "diff")
@@ -243,6 +246,7 @@ def _print_facts(facts: dict[str, Any], console: Console) -> None:
         console.print(
             f"checksum  {checksum} of the faces; equal checksums mean equal training data"
         )
-    console.print(f"intact    {'yes' if not facts['problems'] else '; '.join(facts['problems'])}")
+    said = "yes" if not facts["problems"] else f"no: {'; '.join(facts['problems'])}"
+    console.print(f"intact    {said}", markup=False)
     columns = ("stage", "verdict", "reason", "n")
     console.print(stage_table([tuple(row[name] for name in columns) for row in facts["counts"]]))

@@ -11,7 +11,8 @@ from warehouse.releases.evaluation import evaluate
 from warehouse.releases.export import export
 from warehouse.releases.hub import Publication, publish, withdraw, withdraw_all
 from warehouse.releases.lineage import lineage
-from warehouse.releases.load import leaks, list_releases, load, show, verify
+from warehouse.releases.load import leaks, list_releases, load, show
+from warehouse.releases.verification import verify
 from warehouse.releases.versions import Release
 
 if TYPE_CHECKING:

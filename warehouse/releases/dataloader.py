@@ -15,7 +15,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from warehouse.errors import ReleaseError
-from warehouse.releases import versions
+from warehouse.releases import verification, versions
+from warehouse.releases.schema import CONFIGS
 from warehouse.storage.home import Home
 
 LABELS = ("soft", "hard", "sampled")
@@ -43,6 +44,7 @@ def torch_dataset(
     gray: bool = False,
     drop_flagged: bool = False,
     drop_last: bool = False,
+    skip_verification: str | None = None,
 ) -> FaceBatches:
     """Return an iterable dataset of batches of faces and labels.
 
@@ -78,10 +80,12 @@ def torch_dataset(
         size: resize images to this square; if None, all must have one size.
         drop_flagged: leave out label issues and open-set faces.
         drop_last: leave out the last batch of each worker if it is smaller.
+        skip_verification: why checksums are not compared; it is shown in a warning. By default
+            the files of the split are hashed once per process, and again if they change.
 
     Raises:
-        ReleaseError: there is no such release, version or split; images have several sizes or
-            cannot be decoded.
+        ReleaseError: there is no such release, version or split; files were changed, added or
+            removed; images have several sizes or cannot be decoded.
     """
     if labels not in LABELS:
         raise ReleaseError(
@@ -89,15 +93,19 @@ def torch_dataset(
         )
     folder = Path(name) if Path(name).is_dir() else None
     path = folder or versions.resolve(Home.at(home), str(name), version)
-    files = sorted((path / "data").glob(f"{split}-*.parquet"))
+    prefix = f"{CONFIGS['default']}{split}-"
+    contents = verification.check(path, prefix, skip=skip_verification)
+    files = verification.files(path, contents, prefix)
     if not files:
-        existing = sorted({file.name.split("-")[0] for file in (path / "data").glob("*.parquet")})
+        listed = verification.files(path, contents, CONFIGS["default"])
+        existing = sorted({file.name.split("-")[0] for file in listed})
         raise ReleaseError(
             f"{path} has no split {split}", got=f"only {', '.join(existing)}", hint="choose one"
         )
     return FaceBatches(
         files, batch_size=batch_size, labels=labels, shuffle=shuffle, seed=seed, size=size,
         gray=gray, drop_flagged=drop_flagged, drop_last=drop_last,
+        verified=skip_verification is None,
     )  # fmt: skip
 
 
@@ -116,6 +124,7 @@ class FaceBatches(IterableDataset[dict[str, Any]]):
         gray: bool,
         drop_flagged: bool,
         drop_last: bool,
+        verified: bool = False,
     ) -> None:
         self.files, self.batch_size, self.labels = files, batch_size, labels
         self.shuffle, self.seed = shuffle, seed
@@ -123,6 +132,8 @@ class FaceBatches(IterableDataset[dict[str, Any]]):
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self.size, self.gray = size, gray
         self.drop_flagged, self.drop_last = drop_flagged, drop_last
+        self._sums = {file: verification.checksum(file) for file in files if verified}
+        self._identities = {file: verification.identity(file) for file in self._sums}
         self.groups = [
             (number, group)
             for number, file in enumerate(files)
@@ -153,6 +164,7 @@ class FaceBatches(IterableDataset[dict[str, Any]]):
         if worker:
             # One thread per worker: more would compete for the same cores.
             cv2.setNumThreads(0)
+        self._check_unchanged()
         groups = self._group_order()[worker_id::num_workers]
         rng = np.random.default_rng((self.seed, self.epoch, worker_id + 1))
         carried: pa.Table | None = None
@@ -167,6 +179,18 @@ class FaceBatches(IterableDataset[dict[str, Any]]):
             rows, rest = self._row_order(table.num_rows, rng, last=last)
             carried = table.take(pa.array(rest)) if len(rest) else None
             yield from self._batches(_Window(table.combine_chunks()), rows, rng)
+
+    def _check_unchanged(self) -> None:
+        """Hash files again whose size, times or inode differ from those verified."""
+        for file, known in self._identities.items():
+            if verification.identity(file) != known and (
+                verification.checksum(file) != self._sums[file]
+            ):
+                raise ReleaseError(
+                    "The release was changed while it was read",
+                    got=str(file),
+                    hint="restore the files from a copy, or build a new version",
+                )
 
     def _group_order(self) -> list[tuple[int, int]]:
         if not self.shuffle:

@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from warehouse.releases import manifest, versions
-from warehouse.releases.schema import SPLITS
+from warehouse.releases import manifest, verification, versions
+from warehouse.releases.schema import CONFIGS, SPLITS
 from warehouse.releases.statistics import label_shares
 from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
@@ -79,10 +79,12 @@ def diff(
     """Compare the files of two versions.
 
     Raises:
-        ReleaseError: a version does not exist or is damaged.
+        ReleaseError: a version does not exist, or was changed after it was built.
     """
     place = Home.at(home)
     first, second = (versions.resolve(place, name, version) for version in (old, new))
+    for path in (first, second):
+        verification.check(path, CONFIGS["default"])
     before, after = read_faces(first), read_faces(second)
     found = _changes(before, after, left_out=manifest.read(second).get("left_out", {}))
     return Difference(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from warehouse.errors import ReleaseError
-from warehouse.releases import versions
-from warehouse.releases.schema import SPLITS
+from warehouse.releases import verification, versions
+from warehouse.releases.schema import CONFIGS, SPLITS
 from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -43,7 +43,8 @@ def export(
         rows per split.
 
     Raises:
-        ReleaseError: there is no such version or layout, or ``to`` is not empty.
+        ReleaseError: there is no such version or layout, it was changed after it was built, or
+            ``to`` is not empty.
     """
     if layout not in LAYOUTS:
         raise ReleaseError(
@@ -56,6 +57,7 @@ def export(
         raise ReleaseError(
             "The target is not a new or empty folder", got=str(to), hint="empty or rename it"
         )
+    verification.check(path, CONFIGS["default"], "README.md")
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.parent / f".{target.name}-{uuid.uuid4().hex}"
     draft.mkdir()

@@ -13,8 +13,9 @@ import polars as pl
 from warehouse.errors import ReleaseError
 from warehouse.masking import public_url
 from warehouse.releases import manifest, publication, versions
-from warehouse.releases.load import leaks, verify
+from warehouse.releases.load import leaks
 from warehouse.releases.schema import CONFIGS
+from warehouse.releases.verification import verify
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 
@@ -107,7 +108,7 @@ def _publish(
     from huggingface_hub import HfApi, constants
 
     path = versions.resolve(place, name, version)
-    problems = [*verify(path), *leaks(path)]
+    problems = verify(path) or leaks(path)
     if problems:
         raise ReleaseError(
             f"{name} {path.name} is not intact and cannot be published",

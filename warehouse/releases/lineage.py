@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.releases import manifest, versions
-from warehouse.releases.schema import SPLITS
+from warehouse.releases import verification, versions
+from warehouse.releases.schema import CONFIGS, SPLITS
 from warehouse.storage import views
 from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
@@ -53,7 +53,7 @@ def lineage(
     """
     place = Home.at(home)
     path = versions.resolve(place, name, version)
-    contents = manifest.read(path)
+    contents = verification.check(path, CONFIGS["default"], CONFIGS["votes"])
     return {
         "released": _released(path, contents, face),
         "votes": _votes(path, face),

@@ -10,8 +10,9 @@ import polars as pl
 
 from warehouse.errors import ReleaseError
 from warehouse.ids import file_sha256
-from warehouse.releases import manifest, splits, versions
+from warehouse.releases import manifest, splits, verification, versions
 from warehouse.releases.schema import CONFIGS, SPLITS
+from warehouse.releases.verification import verify
 from warehouse.releases.versions import Release
 from warehouse.storage import mirror
 from warehouse.storage.home import Home
@@ -27,6 +28,7 @@ def load(
     home: str | Path | Home | None = None,
     config: str = "default",
     votes: bool = False,
+    skip_verification: str | None = None,
 ) -> DatasetDict:
     """Return one version as a ``DatasetDict`` of its splits.
 
@@ -38,10 +40,12 @@ def load(
         config: ``default`` (faces), ``votes`` (every vote, in one split ``train``) or ``clips``.
         votes: add a column ``votes`` with the answers behind each soft label: a list of
             ``rater_id, rater_kind, expressions`` without skips.
+        skip_verification: why checksums are not compared; it is shown in a warning. By default
+            each file that is read is hashed once per process.
 
     Raises:
-        ReleaseError: there is no such release, version or config, or files are missing or have
-            another size.
+        ReleaseError: there is no such release, version or config, or files were changed, added or
+            removed.
     """
     place = Home.at(home)
     path = versions.resolve(place, name, version)
@@ -52,13 +56,8 @@ def load(
         raise ReleaseError(
             f"{name} {path.name} has no such config", got=repr(config), hint="use 'default'"
         )
-    damage = _wrong_sizes(path, contents)
-    if damage:
-        raise ReleaseError(
-            f"{name} {path.name} was changed after it was built",
-            got="; ".join(damage[:3]),
-            hint="restore the files from a copy, or build a new version",
-        )
+    read = {"README.md", CONFIGS[config], *([CONFIGS["votes"]] if votes else [])}
+    verification.check(path, *sorted(read), complete=True, skip=skip_verification)
 
     import datasets
 
@@ -102,25 +101,6 @@ def show(
     return manifest.read(path) | {"path": str(path), "problems": verify(path)}
 
 
-def verify(path: str | Path) -> list[str]:
-    """List differences from the manifest, one sentence per file.
-
-    Raises:
-        ReleaseError: there is no version at ``path``, or its manifest is damaged.
-    """
-    folder = Path(path)
-    contents = manifest.read(folder)
-    damage = _wrong_sizes(folder, contents)
-    for file, known in sorted(contents["files"].items()):
-        target = folder / file
-        same_size = target.is_file() and target.stat().st_size == known["bytes"]
-        if same_size and file_sha256(str(target)) != known["sha256"]:
-            damage.append(f"{file} was changed")
-    on_disk = {str(item.relative_to(folder)) for item in folder.rglob("*") if item.is_file()}
-    added = on_disk - {manifest.FILE} - contents["files"].keys()
-    return damage + [f"{file} was added" for file in sorted(added)]
-
-
 def leaks(path: str | Path) -> list[str]:
     """List subjects, videos and near duplicates that are in two splits."""
     columns = ("face_id", "subject_id", "video_id", "duplicate_of")
@@ -161,17 +141,6 @@ def _with_votes(faces: DatasetDict, path: Path) -> DatasetDict:
             for split, part in faces.items()
         }
     )
-
-
-def _wrong_sizes(folder: Path, contents: dict[str, Any]) -> list[str]:
-    damage = []
-    for file, known in sorted(contents["files"].items()):
-        target = folder / file
-        if not target.is_file():
-            damage.append(f"{file} is missing")
-        elif (size := target.stat().st_size) != known["bytes"]:
-            damage.append(f"{file} has {size} bytes instead of {known['bytes']}")
-    return damage
 
 
 def _entry(path: Path) -> Release:
