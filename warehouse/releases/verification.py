@@ -87,7 +87,7 @@ def checksum(path: Path) -> str:
 
 
 def identity(path: Path) -> Identity:
-    """Return what changes when a file is written: the change time cannot be set back."""
+    """Return what a write changes; the time of change cannot be set back."""
     stat = os.stat(path)
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
@@ -117,7 +117,7 @@ def _added(folder: Path, contents: dict[str, Any], prefix: str = "") -> list[str
 
 
 def _wrong_manifest(folder: Path, contents: dict[str, Any]) -> str | None:
-    """Compare a manifest with the row that its build wrote, where it is in its home."""
+    """Compare a manifest in its home with the row that its build wrote."""
     root = folder.parents[2] if len(folder.parents) > 2 else None
     if root is None or folder.parents[1].name != "releases":
         return None

@@ -87,7 +87,10 @@ def reason(error: duckdb.Error) -> str:
     lines = str(error).strip().splitlines()
     # An error raised by ``TableFiles`` arrives with its traceback.
     raised = [line for line in lines if line.startswith("PermissionError: ")]
-    return raised[-1].removeprefix("PermissionError: ") if raised else lines[0]
+    if raised:
+        return raised[-1].removeprefix("PermissionError: ")
+    outside = "LocalFileSystem" in lines[0] or lines[0].startswith("Permission Error")
+    return "a query reads the tables and no other file" if outside else lines[0]
 
 
 def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
