@@ -132,14 +132,12 @@ def _shipped() -> list[Pack]:
     from pipeline.faces.detect import shipped_weights
 
     root = Path(__file__).parents[1]
+    weights = root / "annotation" / "raters" / "weights"
     places = (
         ("centerface", shipped_weights(), "finds faces"),
-        ("default", root / "annotation" / "raters" / "weights" / "default.onnx", "rates faces"),
-        (
-            "judge",
-            root / "annotation" / "raters" / "weights" / "judge.onnx",
-            "evaluates synthetic faces",
-        ),
+        ("default", weights / "default.onnx", "rates faces"),
+        ("guide", weights / "guide.onnx", "guides synthesis"),
+        ("judge", weights / "judge.onnx", "evaluates synthetic faces"),
         ("synthesis", root / "synthesis" / "weights" / "default", "generates faces"),
     )
     known = {"centerface": "centerface", "synthesis": "risorius-"}

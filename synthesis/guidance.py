@@ -60,6 +60,24 @@ def guidance_terms(guidance_scale: float, au_guidance_scale: float | None = None
     return [term for term in terms if term.weight]
 
 
+def guidance_interval(start: float, end: float) -> dict[str, float]:
+    """Check the interval in which classifier-free guidance acts.
+
+    Returns:
+        ``guidance_start`` and ``guidance_end``, options of ``Sampler``.
+
+    Raises:
+        SettingsError: not 0 <= start <= end <= 1.
+    """
+    if not 0 <= start <= end <= 1:
+        raise SettingsError(
+            "guidance_start and guidance_end are not shares of the steps in this order",
+            got=f"{start} and {end}",
+            hint="give 0 and 1 to guide every step",
+        )
+    return {"guidance_start": start, "guidance_end": end}
+
+
 @dataclass(frozen=True)
 class SemanticGuidance:
     """Options of semantic guidance.

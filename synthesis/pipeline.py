@@ -20,9 +20,20 @@ from torch import Tensor
 
 from synthesis import img2img
 from synthesis.condition import FaceCondition, face_prompts
-from synthesis.guidance import GuidanceRater, SemanticGuidance, guidance_terms
+from synthesis.guidance import (
+    GuidanceRater,
+    SemanticGuidance,
+    guidance_interval,
+    guidance_terms,
+)
 from synthesis.latents import LatentCodec, to_uint8
-from synthesis.request import FaceRequest, face_requests
+from synthesis.request import (
+    GUIDANCE_END,
+    GUIDANCE_SCALE,
+    GUIDANCE_START,
+    FaceRequest,
+    face_requests,
+)
 from synthesis.sampler import Sampler, seeded_generators
 from synthesis.serialization import DEFAULT, SavedPipeline
 from warehouse.errors import SettingsError
@@ -102,8 +113,10 @@ class FaceAUPipeline(SavedPipeline):
         num_images_per_prompt: int = 1,
         generator: Generator | None = None,
         num_inference_steps: int = 10,
-        guidance_scale: float = 2.0,
+        guidance_scale: float = GUIDANCE_SCALE,
         au_guidance_scale: float | None = None,
+        guidance_start: float = GUIDANCE_START,
+        guidance_end: float = GUIDANCE_END,
         reference: Picture | list[Picture] | None = None,
         strength: float = 0.7,
         layout: str = "sdedit",
@@ -129,6 +142,9 @@ class FaceAUPipeline(SavedPipeline):
             guidance_scale: scale of the whole condition, or of the expression if
                 ``au_guidance_scale`` is set. 1 is no guidance. Otherwise a step evaluates the
                 network twice, or three times with separate scales.
+            guidance_start, guidance_end: share of the steps between which guidance acts
+                (Kynkäänniemi et al., 2024, arXiv:2404.07724). The other steps evaluate the
+                network once.
             reference: an image, or one per face, whose layout is kept.
             strength: share of the noise added to a reference; more keeps less of it.
             layout: ``sdedit`` or ``invert``, see ``synthesis.img2img``.
@@ -170,6 +186,7 @@ class FaceAUPipeline(SavedPipeline):
         sampler = self.sampler(
             num_inference_steps=num_inference_steps,
             terms=guidance_terms(guidance_scale, au_guidance_scale),
+            **guidance_interval(guidance_start, guidance_end),
             strength=1.0 if reference is None else strength,
             layout="sdedit" if reference is None else img2img.check_layout(layout),
             guidance=guide and SemanticGuidance(guide, guide_strength, guide_au),

@@ -23,6 +23,7 @@ with Accelerated Iterative Diffusion Inversion"). One is plain DDIM inversion, w
 back exactly; ``tests/benchmarks/solvers.py`` measures 1, 2, 4 and 8."""
 
 UNCONDITIONAL = Term(1.0, expression=False, au=False)
+CONDITIONAL = Term(1.0, expression=True, au=True)
 
 StepCallback = Callable[[int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 """``(step, timestep, {"latents", "tokens"}) -> replacements by name, or None``."""
@@ -64,6 +65,8 @@ class Sampler:
 
     Attributes:
         terms: evaluations per step, see ``guidance.guidance_terms``.
+        guidance_start, guidance_end: share of the steps between which the terms are evaluated.
+            The other steps evaluate the full condition alone, which is faster.
         strength: share of the steps that run, from a reference image.
         layout: ``sdedit`` or ``invert``, see ``synthesis.img2img``.
         guidance: semantic guidance, or None.
@@ -77,6 +80,8 @@ class Sampler:
     text_encoder: Any = None
     num_inference_steps: int = 10
     terms: list[Term] = field(default_factory=lambda: guidance_terms(2.0))
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
     strength: float = 1.0
     layout: str = "sdedit"
     guidance: SemanticGuidance | None = None
@@ -107,13 +112,17 @@ class Sampler:
         embeddings = [embed(term) for term in self.terms]
         guided = self.guidance if self.terms[-1].expression else None
         latents = self._initial_latents(generators, schedule, levels, references, embed)
+        total = len(schedule.timesteps)
         for step, timestep in enumerate(schedule.timesteps):
             model_input = schedule.scale_model_input(latents, step)
-            if guided is not None and guided.acts(step, len(schedule.timesteps)):
+            if guided is not None and guided.acts(step, total):
                 embeddings = self._moved(
                     embeddings, guided, condition, model_input, timestep, levels
                 )
-            output = self._guided_output(embeddings, model_input, timestep)
+            # Outside the interval the full condition alone is evaluated, with weight 1.
+            inside = self.guidance_start * total <= step < self.guidance_end * total
+            terms, used = (self.terms, embeddings) if inside else ([CONDITIONAL], embeddings[-1:])
+            output = self._guided_output(terms, used, model_input, timestep)
             latents = schedule.step(output, latents, step)
             tensors = {"latents": latents, "tokens": embeddings[-1].tokens}
             changed = callback(step, timestep, tensors) or {}
@@ -178,7 +187,11 @@ class Sampler:
         return mixed / float(scale.flatten()[0])
 
     def _guided_output(
-        self, embeddings: list[Embeddings], model_input: Tensor, timestep: float
+        self,
+        terms: list[Term],
+        embeddings: list[Embeddings],
+        model_input: Tensor,
+        timestep: float,
     ) -> Tensor:
         """Return the weighted sum of the terms' outputs, evaluated in one pass."""
         texts = [one.text for one in embeddings if one.text is not None]
@@ -193,7 +206,7 @@ class Sampler:
         return sum(
             (
                 term.weight * part
-                for term, part in zip(self.terms, outputs.chunk(len(embeddings)), strict=True)
+                for term, part in zip(terms, outputs.chunk(len(embeddings)), strict=True)
             ),
             start=torch.zeros_like(model_input),
         )

@@ -93,9 +93,9 @@ def load(name: str = "default", *, threads: int = 2) -> Rater:
     """Load a rater by name.
 
     Args:
-        name: ``default`` or ``judge`` for a network of this package; a path to an ``.onnx`` file
-            with its ``.json`` beside it; or ``package.module:function`` for any callable
-            ``(faces uint8[n, h, w, 3]) -> Ratings``.
+        name: ``default``, ``guide`` or ``judge`` for a network of this package; a path to an
+            ``.onnx`` file with its ``.json`` beside it; or ``package.module:function`` for any
+            callable ``(faces uint8[n, h, w, 3]) -> Ratings``.
         threads: threads of one inference of the network.
 
     Raises:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHIPPED = ("default", "judge")
-"""``default`` rates faces and may guide synthesis. ``judge`` was trained on other pictures and
-evaluates what ``default`` influenced."""
+SHIPPED = ("default", "guide", "judge")
+"""``default`` learned from all training pictures and rates faces. ``guide`` learned from one half
+of them and guides synthesis. ``judge`` learned from the other half and evaluates what ``guide``
+influenced."""
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _BATCH = 64
@@ -30,7 +31,7 @@ _HINT = "install risorius again, or export the weights again with annotation.rat
 
 
 def weights_of(name: str) -> Path:
-    """Return the ``.onnx`` file of ``default``, ``judge`` or a path."""
+    """Return the ``.onnx`` file of a name in ``SHIPPED`` or of a path."""
     if name in SHIPPED:
         return Path(__file__).parent / "weights" / f"{name}.onnx"
     return Path(name).expanduser()

@@ -51,8 +51,8 @@ class TorchRater(nn.Module):
         return super().train(False)
 
 
-def load(name: str = "default") -> TorchRater:
-    """Load ``default``, ``judge`` or an exported ``.onnx`` file.
+def load(name: str = "guide") -> TorchRater:
+    """Load a shipped rater by name, or an exported ``.onnx`` file.
 
     Raises:
         ModelError: the weights are missing, damaged, or of another network.

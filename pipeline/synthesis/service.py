@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthesis.request import (
+    GUIDANCE_END,
+    GUIDANCE_SCALE,
+    GUIDANCE_START,
     SWEEP_LEVELS,
     FaceRequest,
     au_vector,
@@ -59,7 +62,7 @@ class FaceGenerator:
 
     name: str = "default"
     num_inference_steps: int = 10
-    guidance_scale: float = 2.0
+    guidance_scale: float = GUIDANCE_SCALE
     guided: bool = False
     reference: Path | None = None
     _loaded: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -120,7 +123,7 @@ class FaceGenerator:
             "seed": request.seed,
             "model": self.model,
             "steps": self.num_inference_steps,
-            "guidance": round(self.guidance_scale, _DIGITS),
+            "guidance": [round(self.guidance_scale, _DIGITS), GUIDANCE_START, GUIDANCE_END],
             "reference": file_sha256(str(self.reference)) if self.reference else None,
         }
         return f"syn-{sha256_of([json.dumps(facts, sort_keys=True).encode()])[:16]}"
@@ -188,7 +191,9 @@ class FaceGenerator:
 
 
 def evaluation_raters(rater: str, *, guide_id: str | None = None) -> list[Any]:
-    """Load the home's rater and the judge, without the rater that guided.
+    """Load the home's rater and the judge, if they are independent of the guide.
+
+    The guide itself is left out, and so is a rater that was distilled from it.
 
     Raises:
         SettingsError: no rater is left.
@@ -197,7 +202,7 @@ def evaluation_raters(rater: str, *, guide_id: str | None = None) -> list[Any]:
     from annotation.raters.onnx_rater import weights_of
 
     names = [rater] + ([JUDGE] if weights_of(JUDGE).is_file() and rater != JUDGE else [])
-    found = [one for one in map(raters.load, names) if one.rater_id != guide_id]
+    found = [one for one in map(raters.load, names) if guide_id not in _origins(one)]
     if not found:
         raise SettingsError(
             "Every rater guided the faces it would evaluate",
@@ -205,6 +210,12 @@ def evaluation_raters(rater: str, *, guide_id: str | None = None) -> list[Any]:
             hint="generate with --no-guide, or set RISORIUS_RATER to another rater",
         )
     return found
+
+
+def _origins(rater: Any) -> set[str]:
+    """Return the ids of a rater and of the raters that it learned from."""
+    card = getattr(rater, "card", {})
+    return {rater.rater_id, *card.get("trained_on", {}).get("teachers", [])}
 
 
 def rate(crops: np.ndarray, raters: Iterable[Any]) -> list[Reading]:

@@ -90,10 +90,10 @@ def shrink(gray: np.ndarray, *, side: int) -> np.ndarray:
 
 
 def guide() -> TorchRater:
-    """Load the guidance rater, ``default``.
+    """Load the guidance rater, ``guide``.
 
-    The evaluation rater is another network.
+    The evaluation rater is another network, trained on other pictures.
     """
     from annotation.raters import torch_rater
 
-    return torch_rater.load("default")
+    return torch_rater.load("guide")

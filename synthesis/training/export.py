@@ -22,26 +22,34 @@ from warehouse.ids import file_sha256
 from warehouse.storage import atomic
 from warehouse.training import checkpoint
 
-LARGEST_BYTES = 40_000_000
-"""Weights are part of the wheel, whose size is limited."""
+LARGEST_BYTES = 30_000_000
+"""Largest size of the weights in the package: a wheel of all weights stays below 60 MB."""
 
 RECORD = "training.json"
 """File beside the weights: how they were trained."""
 
 
-def export(run: Path, folder: Path, *, unfinished: bool = False) -> dict[str, Any]:
+def export(
+    run: Path, folder: Path, *, half: bool = True, unfinished: bool = False
+) -> dict[str, Any]:
     """Write the pipeline of a run to ``folder``; return its record.
 
     The written pipeline is read back and must give the same faces before ``folder`` is replaced.
 
     Args:
+        half: store the weights in float16, which halves the files. They are loaded and used in
+            float32.
         unfinished: export the last checkpoint of a run that has not ended.
 
     Raises:
-        ModelError: the run has not ended, its weights are larger than ``LARGEST_BYTES``, or
-            differ after saving. ``folder`` is left unchanged.
+        ModelError: the run has not ended, its weights are larger than ``LARGEST_BYTES`` and
+            ``folder`` is that of the package, or they differ after saving. ``folder`` is left
+            unchanged.
     """
     pipeline, about = assemble(run)
+    parts = (pipeline.unet, pipeline.conditioner)
+    for part in parts if half else ():
+        part.half()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as draft:
         written = Path(draft) / folder.name
@@ -49,10 +57,14 @@ def export(run: Path, folder: Path, *, unfinished: bool = False) -> dict[str, An
         # safetensors makes files unreadable for other users; those of a package must not be.
         for file in written.rglob("*.safetensors"):
             file.chmod(0o644)
-        _check_size(written)
+        if folder.resolve() == DEFAULT.resolve():
+            _check_size(written)
+        for part in parts:
+            part.float()
         _compare(pipeline, FaceAUPipeline.from_pretrained(written))
         record = {
             **about,
+            "storage": "float16" if half else "float32",
             **({} if unfinished else checkpoint.results_of(run)),
             **_contents(written),
         }
@@ -87,7 +99,7 @@ def _check_size(folder: Path) -> None:
         raise ModelError(
             f"The weights are larger than {LARGEST_BYTES} bytes",
             got=f"{size} bytes",
-            hint="train a smaller tier",
+            hint="train a smaller tier, store float16, or export to another folder",
         )
 
 
@@ -128,11 +140,14 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--run", type=Path, required=True, help="folder given to train as --out")
     parser.add_argument("--to", type=Path, default=DEFAULT, help="folder to write")
+    parser.add_argument("--float32", action="store_true", help="store float32 instead of float16")
     parser.add_argument(
         "--unfinished", action="store_true", help="export the last checkpoint of a run"
     )
     options = parser.parse_args(arguments)
-    record = export(options.run, options.to, unfinished=options.unfinished)
+    record = export(
+        options.run, options.to, half=not options.float32, unfinished=options.unfinished
+    )
     print(f"{record['tier']}, {record['step']} steps, {record['bytes'] / 1e6:.1f} MB of weights")
 
 

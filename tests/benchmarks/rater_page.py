@@ -17,14 +17,15 @@ SPEED_BATCH = 64
 SPEED_ROUNDS = 12
 
 WANTED = {
-    "accuracy": ("8-class accuracy", ">=", 0.78),
-    "macro_f1": ("macro-F1", ">=", 0.55),
-    "divergence": ("mean KL(votes ‖ rater), nats, all images, 10 answers", "<=", 0.45),
+    "accuracy": ("accuracy, plurality protocol", ">=", 0.87),
+    "accuracy_official": ("accuracy, official protocol", ">=", 0.89),
+    "macro_f1": ("macro-F1, plurality protocol", ">=", 0.69),
+    "divergence": ("mean KL(votes ‖ rater), nats, all images, 10 answers", "<=", 0.29),
     "calibration_plurality": ("ECE, 15 bins, of `plurality` against the plurality", "<=", 0.03),
     "calibration_votes": ("ECE, 15 bins, of `expression` against shares of votes", "<=", 0.03),
     "au": ("AU proxies: mean Pearson r over reliable units", ">=", 0.65),
     "megabytes": ("weights on disk, MB", "<=", 12),
-    "faces_per_s": (f"faces per second, batch {SPEED_BATCH}, two threads", ">=", 400),
+    "faces_per_s": (f"faces per second, batch {SPEED_BATCH}, two threads, median", ">=", 200),
 }
 
 
@@ -44,27 +45,34 @@ def page(results: dict[str, dict[str, Any]]) -> str:
             for name, one in results.items()
         ),
         "",
-        "Protocol of Barsoum et al. (2016): plurality of ten votes; ties, `unknown` and "
+        "Two protocols. *Plurality*: the answer with the most of ten votes; ties, `unknown` and "
         f"`not_a_face` left out, which leaves {some['images_of_the_protocol']} of "
-        f"{some['images']} images. The pipeline finds a face in {some['face_found']:.1%} of "
-        "them; of the others the whole frame is rated. Brackets hold 95 % intervals, "
-        f"{RESAMPLES} bootstrap resamples of images.",
+        f"{some['images']} images. *Official*: the published reader of FER+ (Barsoum et al., "
+        "2016) drops single votes and wants more than half of the rest, which leaves "
+        f"{some['images_of_the_official_protocol']}, without the hardest. Published figures "
+        "follow the official one. The pipeline finds a face in "
+        f"{some['face_found']:.1%} of the images; of the others the whole frame is rated. Brackets "
+        f"hold 95 % intervals, {RESAMPLES} bootstrap resamples of images.",
         "",
         *_table("figure | wanted", results, [_wanted(key, results) for key in WANTED]),
         "",
-        f"The entropy of the votes is {some['vote_entropy']:.3f} nats. Cross-entropy cannot be "
-        "lower, and KL is the rest. Ten votes are a sample, so even a perfect rater has some KL. "
+        f"The entropy of the votes is {some['vote_entropy']:.3f} nats, against "
+        f"{some['vote_entropy_train']:.3f} in train: **these images are easier than those the "
+        "raters learned from**, and every figure on this page flatters by that much. "
+        "Cross-entropy cannot be lower than the entropy, and KL is the rest. Ten votes are a "
+        "sample, so even a perfect rater has some KL. "
         "`expression` predicts shares of votes and is compared with them; `plurality` predicts "
         "the probability of being the plurality and is compared with that.",
         "",
-        f"Speed, best of {SPEED_ROUNDS} alternating rounds, from 224 px crops, with graying and "
+        f"Speed, median of {SPEED_ROUNDS} alternating rounds, from 224 px crops, with graying and "
         "resizing, and a ResNet-18 at 224 px in the same run: "
         + "; ".join(
-            f"`{name}` {one['faces_per_s']:.0f} faces/s (median {one['faces_per_s_median']:.0f}) "
+            f"`{name}` {one['faces_per_s']:.0f} faces/s (best {one['faces_per_s_best']:.0f}) "
             f"to {one['resnet18_per_s']:.0f}, ratio {one['ratio']:.1f}"
             for name, one in results.items()
         )
         + ".",
+        *_before(results),
     ]
     for name, one in results.items():
         lines += ["", f"## `{name}` by expression", "", *_classes(one), "", *_curve(one)]
@@ -72,6 +80,30 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     lines += ["", "## AU proxies, Pearson r", ""]
     lines += _table("AU proxy", results, [_unit(unit, results) for unit in units])
     return "\n".join(lines) + "\n"
+
+
+def _before(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Compare each rater with the weights that it replaced."""
+    lines = []
+    for name, one in results.items():
+        old = one.get("before")
+        if not old:
+            continue
+        if not lines:
+            lines = ["", "## What changed", "", "| rater | figure | before | now | |"]
+            lines += ["|---|---|---|---|---|"]
+        now = {key: entry["value"] for key, entry in one["figures"].items()}
+        rows = [(WANTED[key][0], WANTED[key][1], old["figures"][key], now[key])
+                for key in WANTED if key in old["figures"] and key in now]  # fmt: skip
+        rows += [("faces per second", ">=", old["faces_per_s"], one["faces_per_s"])]
+        rows += [(f"recall of {row['expression']}", ">=", old["recall"][row["expression"]],
+                  row["recall"]) for row in one["classes"]]  # fmt: skip
+        for title, sense, then, value in rows:
+            worse = value < then if sense == ">=" else value > then
+            form = ".0f" if title == "faces per second" else ".3f"
+            mark = "worse" if worse else ""
+            lines.append(f"| `{name}` | {title} | {then:{form}} | {value:{form}} | {mark} |")
+    return lines
 
 
 def _table(head: str, results: dict[str, Any], rows: list[str]) -> list[str]:
@@ -97,11 +129,16 @@ def _classes(one: dict[str, Any]) -> list[str]:
     lines = [f"| {head} | most often taken for |", "|---|---|---|---|---|---|---|---|"]
     for row in one["classes"]:
         lines.append(
-            f"| {row['expression']} | {row['faces']} | {row['recall']:.2f} "
-            f"| {row['precision']:.2f} | {row['f1']:.2f} | {row['mean_share_votes']:.3f} "
+            f"| {row['expression']} | {row['faces']} | {_with_ends(row, 'recall')} "
+            f"| {row['precision']:.2f} | {_with_ends(row, 'f1')} | {row['mean_share_votes']:.3f} "
             f"| {row['mean_share_rater']:.3f} | {row['taken_for']} |"
         )
     return lines
+
+
+def _with_ends(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_interval"]
+    return f"{row[name]:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _curve(one: dict[str, Any]) -> list[str]:

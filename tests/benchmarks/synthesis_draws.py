@@ -104,7 +104,7 @@ def swapped(easel: Easel, au: np.ndarray, *, pairs: int) -> tuple[np.ndarray, np
 
     def make() -> dict[str, np.ndarray]:
         orders = [
-            FaceRequest(_possible(row), None, SWAP_SEED + at)
+            FaceRequest(possible(row), None, SWAP_SEED + at)
             for at, pair in enumerate(asked)
             for row in pair
         ]
@@ -145,7 +145,7 @@ def pool(easel: Easel, expression: np.ndarray, au: np.ndarray, *, n: int) -> dic
 
         def make(part: range = part) -> dict[str, np.ndarray]:
             orders = [
-                FaceRequest(_possible(au[rows[at]]), expression[rows[at]], POOL_SEED + at)
+                FaceRequest(possible(au[rows[at]]), expression[rows[at]], POOL_SEED + at)
                 for at in part
             ]
             return {"gray": easel.draw(orders, what=f"pool {part.start} of {n}")}
@@ -154,7 +154,7 @@ def pool(easel: Easel, expression: np.ndarray, au: np.ndarray, *, n: int) -> dic
     return {"gray": np.concatenate(gray), "rows": rows}
 
 
-def _possible(row: np.ndarray) -> dict[int, float]:
+def possible(row: np.ndarray) -> dict[int, float]:
     """Convert a measured row to a request without contradictions."""
     au = {
         unit.number: float(np.clip(value, 0, 1))

@@ -144,7 +144,10 @@ def expression(easel: Easel, ceiling: dict[str, Any], *, each: int) -> dict[str,
 def closeness(
     easel: Easel, made: np.ndarray, real: TrainingFaces, test: TrainingFaces
 ) -> dict[str, Any]:
-    """Fréchet ratio, kernel distance and memorisation in the judge's features."""
+    """Fréchet and kernel distance and memorisation, in the judge's features.
+
+    Every distance is between sets of the same size, because its bias depends on it.
+    """
     n = min(len(made), len(test.gray))
     order = np.random.default_rng(0).permutation(len(real.gray))
     feature = {
@@ -161,12 +164,20 @@ def closeness(
     train = feature["train"][:n]
     return {
         "n": n,
-        "frechet_ratio": fidelity.frechet_ratio(feature["made"], train, feature["test"]),
-        "frechet_ratio_blurred": fidelity.frechet_ratio(feature["blurred"], train, feature["test"]),
-        "kernel_distance": fidelity.kernel_distance(feature["made"], feature["test"]),
-        "kernel_distance_train": fidelity.kernel_distance(train, feature["test"]),
+        **{
+            name: {
+                side: asdict(of(rows, feature["test"]))
+                for side, rows in (
+                    ("made", feature["made"]), ("train", train), ("blurred", feature["blurred"])
+                )
+            }
+            for name, of in (
+                ("frechet", fidelity.frechet_interval), ("kernel", fidelity.kernel_interval)
+            )
+        },
+        "variance": {side: float(feature[side].var(axis=0, ddof=1).sum()) for side in feature},
         "memorisation": fidelity.memorisation(feature["made"], feature["train"], feature["test"]),
-    }
+    }  # fmt: skip
 
 
 def speed(easel: Easel) -> dict[str, float]:

@@ -6,24 +6,29 @@ from typing import Any
 
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
+STEEP = 0.3
+"""Slope from which an eye sees that a unit follows its request."""
+
 WANTED = (
-    # title, where the figure lies, sense, CPU tier, GPU tier
-    ("AU response r, mean over reliable units", "au_response", ">=", 0.35, 0.60),
-    ("AU coverage: share of units with r > 0.3, p < 0.01", "au_coverage", ">=", 0.50, 0.80),
-    ("swap accuracy (chance 0.5)", "swaps", ">=", 0.75, 0.90),
-    ("selectivity", "selectivity", ">=", 1.5, 3.0),
-    ("AU alone over AU with its expression, ratio of r", "au_alone_ratio", ">=", 0.6, 0.8),
-    ("expression agreement over the judge's own, no guidance", "expression_off", ">=", 0.65, 0.85),
-    ("expression agreement over the judge's own, guided", "expression_on", ">=", 0.80, 0.95),
-    ("guidance: gain the guide sees less gain the judge sees", "honesty_gap", "<=", 0.10, 0.10),
-    ("train on synthetic, test on real, 1x, asked labels", "asked 1x", ">=", 0.55, 0.75),
-    ("train on synthetic, test on real, 1x, rectified labels", "rectified 1x", ">=", 0.55, 0.75),
-    ("train on synthetic, test on real, 5x, asked labels", "asked 5x", ">=", 0.60, 0.85),
-    ("train on synthetic, test on real, 5x, rectified labels", "rectified 5x", ">=", 0.60, 0.85),
-    ("real and synthetic over real alone, accuracy", "gain", ">=", 0.0, 0.0),
-    ("Fréchet ratio in the judge's features", "frechet", "<=", 10.0, 4.0),
-    ("memorisation ratio", "memorisation", ">=", 0.9, 0.9),
-    ("seconds per image, 10 steps, batch 16", "seconds_per_image", "<=", 1.0, 1.0),
+    # title, key of the figure, sense, bound
+    ("units with slope ≥ 0.3", "steep_units", ">=", 15),
+    ("pooled AU response r, mean over reliable units", "au_response_pooled", ">=", 0.8),
+    ("AU response r within a seed, mean over reliable units", "au_response", ">=", 0.6),
+    ("swap accuracy (chance 0.5)", "swaps", ">=", 0.9),
+    ("selectivity", "selectivity", ">=", 3.0),
+    ("AU alone over AU with its expression, ratio of r", "au_alone_ratio", ">=", 0.8),
+    ("judge agrees with the asked label over its accuracy, unguided", "over_off", ">=", 0.85),
+    ("judge agrees with the asked label over its accuracy, guided", "over_on", ">=", 0.95),
+    ("guidance: gain the guide sees less gain the judge sees", "honesty_gap", "<=", 0.10),
+    ("train on synthetic over as many real, 1x, asked labels", "asked 1x", ">=", 0.75),
+    ("train on synthetic over as many real, 1x, rectified labels", "rectified 1x", ">=", 0.75),
+    ("train on synthetic over as many real, 5x, asked labels", "asked 5x", ">=", 0.92),
+    ("train on synthetic over as many real, 5x, rectified labels", "rectified 5x", ">=", 0.92),
+    ("real and synthetic over real alone, macro-F1", "gain", ">=", 0.015),
+    ("Fréchet distance in the judge's features", "frechet", "<=", 6.0),
+    ("KID in the judge's features", "kernel", "<=", 0.1),
+    ("memorisation ratio", "memorisation", ">=", 0.9),
+    ("seconds per image, 10 steps, batch 16, median", "seconds_per_image", "<=", 1.0),
 )
 
 
@@ -36,14 +41,22 @@ def page(result: dict[str, Any]) -> str:
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of ``WANTED`` by key; None if not measured."""
     arms = {name: arm["accuracy"] for name, arm in result["learning"].items()}
-
-    both = arms.get("real and rectified 1x")
+    rivals = {name: arms.get("real 5x" if name.endswith("5x") else "real 1x") for name in arms}
+    over = result.get("over_accuracy", {})
+    likeness = result["likeness"]
     return {
         **result,
-        **{name: value / arms["real"] if value else None for name, value in arms.items()},
-        "gain": both - arms["real"] if both is not None else None,
-        "frechet": result["likeness"]["frechet_ratio"],
-        "memorisation": result["likeness"]["memorisation"],
+        **{
+            name: value / rivals[name] if value and rivals[name] else None
+            for name, value in arms.items()
+        },
+        "steep_units": sum(row["slope"] >= STEEP for row in result["units"].values()),
+        "over_off": over.get("off"),
+        "over_on": over.get("on"),
+        "gain": result["gain"],
+        "frechet": likeness["frechet"]["made"],
+        "kernel": likeness["kernel"]["made"],
+        "memorisation": likeness["memorisation"],
     }
 
 
@@ -66,18 +79,15 @@ def _head(result: dict[str, Any]) -> list[str]:
 
 def _targets(result: dict[str, Any]) -> list[str]:
     found = figures(result)
-    lines = [
-        "| figure | value | 95 % interval | wanted, CPU tier | met | wanted, GPU tier | met |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for title, key, sense, *bounds in WANTED:
+    lines = ["| figure | value | 95 % interval | wanted | met |", "|---|---|---|---|---|"]
+    for title, key, sense, bound in WANTED:
         entry = found.get(key)
         value = entry["value"] if isinstance(entry, dict) else entry
         interval = f"{entry['low']:.3f} to {entry['high']:.3f}" if isinstance(entry, dict) else ""
         sign = "≥" if sense == ">=" else "≤"
-        cells = [f"{sign} {bound:g} | {_met(value, sense, bound)}" for bound in bounds]
-        shown = "not measured" if value is None else f"{value:.3f}"
-        lines.append(f"| {title} | {shown} | {interval} | {' | '.join(cells)} |")
+        shown = "not measured" if value is None else f"{value:.3f}".removesuffix(".000")
+        met = _met(value, sense, bound)
+        lines.append(f"| {title} | {shown} | {interval} | {sign} {bound:g} | {met} |")
     unbiased = result["swaps_unbiased"]
     return [
         *lines,
@@ -158,11 +168,26 @@ def _learning(result: dict[str, Any]) -> list[str]:
 
 def _likeness(result: dict[str, Any]) -> list[str]:
     row = result["likeness"]
+    names = {"made": "synthetic", "train": "real, of train", "blurred": "real, blurred by 2 px"}
+    lines = [
+        f"| {row['n']} faces against {row['n']} real ones of valid | Fréchet distance "
+        "| 95 % interval | KID | 95 % interval | variance |",
+        "|---|---|---|---|---|---|",
+    ]
+    for side, name in names.items():
+        distance, kernel = row["frechet"][side], row["kernel"][side]
+        lines.append(
+            f"| {name} | {distance['value']:.2f} | {distance['low']:.2f} to {distance['high']:.2f} "
+            f"| {kernel['value']:.4f} | {kernel['low']:.4f} to {kernel['high']:.4f} "
+            f"| {row['variance'][side]:.0f} |"
+        )
     return [
-        f"Likeness over {row['n']} faces each: Fréchet ratio {row['frechet_ratio']:.2f} (real test "
-        f"faces blurred by 2 px: {row['frechet_ratio_blurred']:.2f}), kernel distance "
-        f"{row['kernel_distance']:.4f} (real to real {row['kernel_distance_train']:.4f}), "
-        f"memorisation {row['memorisation']:.3f}."
+        *lines,
+        "",
+        "In the judge's features. The distance is biased upwards by an amount that depends on the "
+        "number of faces, so it compares only at this number; the row of real faces shows how "
+        "much of it is noise. The variance of real faces of valid is "
+        f"{row['variance']['test']:.0f}.",
     ]
 
 

@@ -45,6 +45,6 @@ def _figures(easel: Easel, *, real: TrainingFaces, test: TrainingFaces) -> dict[
         "expression agreement, no guidance": float(
             np.mean(evaluation.agreement(asked["asked"], asked["judge"]))
         ),
-        "Fréchet ratio": near["frechet_ratio"],
+        "Fréchet distance": near["frechet"]["made"]["value"],
         "memorisation": near["memorisation"],
     }

@@ -175,6 +175,7 @@ def test_list__terms_of_shipped_weights(home: Home) -> None:
     assert shown == {
         "centerface": "MIT",
         "default": "research-only",
+        "guide": "research-only",
         "judge": "research-only",
         "synthesis": "research-only",
     }

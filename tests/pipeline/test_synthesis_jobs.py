@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from annotation.raters.onnx_rater import rater_id_of, read_card, weights_of
 from pipeline import runs
 from pipeline.synthesis import jobs
 from pipeline.synthesis.service import FaceGenerator, evaluation_raters
@@ -18,6 +19,7 @@ from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
 TABLE = "synthetic_faces"
+JUDGE = rater_id_of(read_card(weights_of("judge")))
 
 
 @pytest.fixture
@@ -144,8 +146,10 @@ def test_evaluation_raters__without_guide(home: Home, network: Path) -> None:
     assert guided.guide_id not in {rater.rater_id for rater in evaluation_raters("judge")}
     left = evaluation_raters("default", guide_id=guided.guide_id)
     assert guided.guide_id not in {rater.rater_id for rater in left}
+    # The default rater was distilled from the guide, so it is no independent evaluator.
+    assert [rater.rater_id for rater in left] == [JUDGE]
     with pytest.raises(SettingsError, match="guided the faces"):
-        jobs.label_faces(home, guided, evaluation_raters("default"))
+        jobs.label_faces(home, guided, evaluation_raters("guide"))
 
 
 def test_model__no_weights(tmp_path: Path) -> None:

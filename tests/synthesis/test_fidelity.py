@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -45,10 +47,20 @@ def test_frechet__no_covariance(rows: np.ndarray) -> None:
         evaluation.frechet(rows, cloud(9))
 
 
-def test_frechet_ratio__real_and_shifted() -> None:
-    three = [np.random.default_rng(seed).normal(size=(2000, 4)) for seed in range(3)]
-    assert 0.2 < evaluation.frechet_ratio(*three) < 5
-    assert evaluation.frechet_ratio(three[0] + 1, *three[1:]) > 100
+@pytest.mark.parametrize("of", [evaluation.frechet_interval, evaluation.kernel_interval])
+def test_interval__holds_the_value(of: Callable[..., evaluation.Figure]) -> None:
+    one, two = (np.random.default_rng(seed).normal(size=(300, 4)) for seed in (0, 1))
+    near, far = of(one, two, draws=40), of(one + 1, two, draws=40)
+    for found in (near, far):
+        assert found.low <= found.value <= found.high
+    assert near.high < far.low
+
+
+def test_frechet_interval__resamples_repeat_rows() -> None:
+    """Repeated rows raise the distance; the interval does not move with them."""
+    one, two = (np.random.default_rng(seed).normal(size=(60, 16)) for seed in (0, 1))
+    found = evaluation.frechet_interval(one, two, draws=40)
+    assert found.low < evaluation.frechet(one, two) < found.high
 
 
 def test_kernel_distance__within_and_between() -> None:

@@ -111,10 +111,22 @@ def test_call__one_condition_for_all(pipeline: FaceAUPipeline) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scales", "rows"), [((1.0, None), 1), ((2.0, None), 2), ((2.0, 3.0), 3), ((0.0, None), 1)]
+    ("scales", "interval", "rows"),
+    [
+        ((1.0, None), (0, 1), [1, 1, 1]),
+        ((2.0, None), (0, 1), [2, 2, 2]),
+        ((2.0, 3.0), (0, 1), [3, 3, 3]),
+        ((0.0, None), (0, 1), [1, 1, 1]),
+        ((2.0, None), (0.3, 0.6), [1, 2, 1]),
+        ((2.0, None), (1, 1), [1, 1, 1]),
+    ],
 )
 def test_call__evaluations_per_step(
-    pipeline: FaceAUPipeline, monkeypatch: pytest.MonkeyPatch, scales: Any, rows: int
+    pipeline: FaceAUPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    scales: Any,
+    interval: tuple[float, float],
+    rows: list[int],
 ) -> None:
     seen, model_output = [], sampler.model_output
     monkeypatch.setattr(
@@ -128,9 +140,16 @@ def test_call__evaluations_per_step(
         "fear",
         guidance_scale=scales[0],
         au_guidance_scale=scales[1],
+        guidance_start=interval[0],
+        guidance_end=interval[1],
         num_inference_steps=3,
     )
-    assert seen == [rows] * 3
+    assert seen == rows
+
+
+def test_call__no_step_guided_is_scale_one(pipeline: FaceAUPipeline) -> None:
+    outside = _draw(pipeline, {12: 1}, "fear", guidance_scale=4.0, guidance_start=1.0)
+    assert np.array_equal(outside, _draw(pipeline, {12: 1}, "fear", guidance_scale=1.0))
 
 
 def test_guided_output__formula(pipeline: FaceAUPipeline) -> None:
@@ -150,7 +169,7 @@ def test_guided_output__formula(pipeline: FaceAUPipeline) -> None:
         )
         wanted = nothing + 1.5 * (expression - nothing) + 4 * (full - expression)
         embeddings = [ours.embed(condition, term) for term in ours.terms]
-        output = ours._guided_output(embeddings, noisy, 500)
+        output = ours._guided_output(ours.terms, embeddings, noisy, 500)
     assert torch.allclose(output, wanted, atol=1e-4)
     assert (full - expression).abs().max() > 1e-3
 
@@ -301,6 +320,9 @@ def test_call__references_per_face(pipeline: FaceAUPipeline) -> None:
         ({"num_inference_steps": 0}, "1 to 1000"),
         ({"num_inference_steps": 1001}, "1 to 1000"),
         ({"guidance_scale": -1}, "guidance_scale is not"),
+        ({"guidance_start": 0.7, "guidance_end": 0.2}, "in this order"),
+        ({"guidance_end": 1.5}, "in this order"),
+        ({"guidance_start": float("nan")}, "in this order"),
         ({"reference": _picture(), "strength": 0}, "strength is not above 0"),
         ({"reference": _picture(), "layout": "copy"}, "sdedit"),
         ({"output_type": "jpeg"}, "array"),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from synthesis import unet
 from synthesis.pipeline import FaceAUPipeline
+from synthesis.training import export as exporting
 from synthesis.training.dataset import (
     MOST_OFTEN,
     FaceDataset,
@@ -244,12 +245,16 @@ def test_export__same_weights_as_the_run(dataset: FaceDataset, tmp_path: Path) -
         export(tmp_path / "run", tmp_path / "weights")
     assert not (tmp_path / "weights").exists()
     finish(run, dataset, RECIPE, guide="none")
-    for _ in range(2):
-        record = export(tmp_path / "run", tmp_path / "weights")
-    pipeline = FaceAUPipeline.from_pretrained(tmp_path / "weights")
-    mine, _ = trained(tmp_path / "run")
-    for name, value in mine.unet.state_dict().items():
-        assert torch.equal(value, pipeline.unet.state_dict()[name])
+    sizes = {}
+    for half in (False, True, True):
+        record = export(tmp_path / "run", tmp_path / "weights", half=half)
+        pipeline = FaceAUPipeline.from_pretrained(tmp_path / "weights")
+        mine, _ = trained(tmp_path / "run")
+        for name, value in mine.unet.state_dict().items():
+            stored = value.half().float() if half else value
+            assert torch.equal(stored, pipeline.unet.state_dict()[name])
+        sizes[half] = record["bytes"]
+    assert sizes[True] < 0.7 * sizes[False]
     assert tuple(pipeline.conditioner.config.supported) == (4, 12)
     assert json.loads((tmp_path / "weights" / RECORD).read_text()) == record
     assert record["steps"] == RECIPE.steps
@@ -257,6 +262,17 @@ def test_export__same_weights_as_the_run(dataset: FaceDataset, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     texts = [path.read_text() for path in (tmp_path / "weights").rglob("*.json")]
     assert not any(str(tmp_path) in text for text in texts)
+
+
+def test_export__size_is_limited_in_the_package_only(
+    dataset: FaceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(train(dataset, replace(RECIPE, steps=1), tmp_path / "run"), dataset, RECIPE)
+    monkeypatch.setattr(exporting, "LARGEST_BYTES", 1000)
+    export(tmp_path / "run", tmp_path / "mine")
+    monkeypatch.setattr(exporting, "DEFAULT", tmp_path / "mine")
+    with pytest.raises(ModelError, match=r"larger than 1000 bytes.*another folder"):
+        export(tmp_path / "run", tmp_path / "mine")
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def export(run: Path, weights: Path, *, model: str = "risorius") -> dict[str, An
             "split": "train",
             "part": results["recipe"]["part"],
             "rule": RULE,
+            "teachers": results.get("teachers", []),
             **results["images"],
         },
         **{

@@ -2,9 +2,9 @@
 
 ``python -m annotation.raters.training.out_of_sample --data DIR --out FILE`` rates every picture
 of the training file with those of the given raters whose training data held neither it nor a near
-copy. The two shipped raters were trained on disjoint halves, so together they cover all pictures:
-a two-fold cross-fit without further training. For more folds, train one rater per fold with
-``--part '!1/5'``, ``'!2/5'`` … and give them all to ``--raters``.
+copy. ``guide`` and ``judge`` were trained on disjoint halves, so together they cover all pictures:
+a two-fold cross-fit without further training. ``default`` saw every picture. For more folds, train
+one rater per fold with ``--part '!1/5'``, ``'!2/5'`` … and give them all to ``--raters``.
 
 Audits need such ratings: a rater that saw the labels has memorised part of their noise.
 """
@@ -19,7 +19,7 @@ import polars as pl
 from rich.progress import Progress
 
 from annotation.raters import Ratings
-from annotation.raters.onnx_rater import SHIPPED, OnnxRater, weights_of
+from annotation.raters.onnx_rater import OnnxRater, weights_of
 from annotation.raters.training import augment
 from annotation.raters.training.dataset import duplicate_groups, in_fold
 from annotation.raters.training.ferplus import Faces
@@ -103,7 +103,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add_data_options(parser)
     parser.add_argument("--out", type=Path, required=True, help="the Parquet file to write")
-    parser.add_argument("--raters", nargs="+", default=list(SHIPPED), help="names or .onnx files")
+    parser.add_argument(
+        "--raters", nargs="+", default=["guide", "judge"], help="names or .onnx files"
+    )
     options = parser.parse_args(arguments)
     with Progress() as bar:
         train, valid = (read_split(split, options, bar) for split in ("train", "valid"))

@@ -75,7 +75,7 @@ def test_is_held_out__keeps_groups_together(drawn: tuple[Faces, Faces]) -> None:
 
 
 def test_out_of_sample__rated_by_the_rater_of_the_other_fold(drawn: tuple[Faces, Faces]) -> None:
-    raters = [OnnxRater(weights_of(name)) for name in ("default", "judge")]
+    raters = [OnnxRater(weights_of(name)) for name in ("guide", "judge")]
     assert [rater.card["trained_on"]["part"] for rater in raters] == ["1/2", "2/2"]
     train, valid = drawn
     frame = out_of_sample.rate(train, valid, raters)

@@ -22,6 +22,23 @@ def test_truth__leaves_out_ties_and_open_set() -> None:
     assert label[rows].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("votes", "kept"),
+    [
+        ([6, 4, 0, 0, 0, 0, 0, 0, 0, 0], True),
+        ([5, 5, 0, 0, 0, 0, 0, 0, 0, 0], False),  # half is not more than half
+        ([5, 1, 1, 1, 1, 1, 0, 0, 0, 0], True),  # single votes do not count
+        ([4, 2, 2, 2, 0, 0, 0, 0, 0, 0], False),  # a plurality, no majority
+        ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1], False),  # nothing is left
+        ([0, 0, 0, 0, 0, 0, 0, 2, 8, 0], False),  # unknown
+    ],
+)
+def test_official_truth__majority_without_single_votes(votes: list[int], kept: bool) -> None:
+    rows, label = metrics.official_truth(np.array([votes]))
+    assert rows.tolist() == [kept]
+    assert label[0] == np.argmax(votes) or not kept
+
+
 def test_figures__votes_as_answers_are_perfect() -> None:
     figures = metrics.figures(VOTES / 10, VOTES)
     assert figures["accuracy"] == figures["macro_f1"] == 1
@@ -41,6 +58,7 @@ def test_f1__by_hand() -> None:
     table = metrics.confusion(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
     assert metrics.f1(table)[:2].tolist() == pytest.approx([2 / 3, 0.8])
     assert np.isnan(metrics.f1(table)[2:]).all()
+    assert metrics.recall(table)[:2].tolist() == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_shipped_card__is_about_the_shipped_weights(name: str) -> None:
 def test_shipped_raters__trained_on_different_halves(
     served: dict[str, dict[str, Any]],
 ) -> None:
-    one, two = served["default"], served["judge"]
+    one, two = served["guide"], served["judge"]
     assert (one["trained_on"]["part"], two["trained_on"]["part"]) == ("1/2", "2/2")
     assert one["trained_on"]["rule"] == two["trained_on"]["rule"]
     assert one["shape"]["architecture"] != two["shape"]["architecture"]

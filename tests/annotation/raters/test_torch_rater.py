@@ -10,14 +10,14 @@ import torch
 
 from annotation import raters
 from annotation.raters import torch_rater
-from annotation.raters.onnx_rater import weights_of
+from annotation.raters.onnx_rater import SHIPPED, weights_of
 from warehouse.errors import ModelError
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
 HAPPY = EXPRESSIONS.index("happiness")
 
 
-@pytest.mark.parametrize("name", ["default", "judge"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_forward__same_as_onnx(name: str) -> None:
     served, twin = raters.load(name), torch_rater.load(name)
     side = twin.served.network.shape.side
