@@ -191,7 +191,7 @@ class FaceGenerator:
 
 
 def evaluation_raters(rater: str, *, guide_id: str | None = None) -> list[Any]:
-    """Load the home's rater and the judge, if they are independent of the guide.
+    """Load the home's rater and the judge, if independent of the guide.
 
     The guide itself is left out, and so is a rater that was distilled from it.
 
