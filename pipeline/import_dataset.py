@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipeline import runs
-from pipeline.ingest import batches, metadata
+from pipeline.ingest import batches, metadata, names
 from pipeline.ingest.manifest import LISTING
 from pipeline.ingest.metadata import Metadata, SourceVote
 from pipeline.settings import Settings
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SOURCE = "imported"
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_IMAGES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".heic", ".heif",
+    ".avif",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def run(settings: Settings, folder: str, *, name: str | None = None) -> ImportRe
             "pictures without a vote": len(found.files.keys() - labelled)
             + len(_unlisted(place, found)),
         },
-        notes=found.notes,
+        notes=[*found.notes, *_linked_folders(place)],
     )
 
 
@@ -107,7 +110,7 @@ def write_listing(home: Home, folder: Path, found: Metadata, *, batch: str) -> N
         SettingsError: a batch of that name exists and is not an import, or there is no image.
     """
     listing = home.inbox / batch / LISTING
-    before = listing.read_text().splitlines() if listing.exists() else []
+    before = names.json_lines(listing.read_text()) if listing.exists() else []
     if any(f'"source": "{SOURCE}"' not in line for line in before):
         raise SettingsError(
             "Another batch has this name", got=repr(batch), hint="name the import with --name"
@@ -169,7 +172,9 @@ def _annotations(
     for vote in found.votes:
         key = [batch, vote.file_name, vote.rater, *vote.answers]
         yield {
-            "annotation_id": int(sha256_of(["|".join(key).encode()])[:15], 16),
+            "annotation_id": int(
+                sha256_of(["|".join(key).encode("utf-8", "surrogatepass")])[:15], 16
+            ),
             "project_id": project,
             "face_id": faces.get(str(folder / vote.file_name)),
             "item_kind": "face",
@@ -226,3 +231,15 @@ def _unlisted(folder: Path, found: Metadata) -> list[str]:
         and str(path) not in found.files
         and not any(part.startswith(".") for part in path.parts)
     )
+
+
+def _linked_folders(folder: Path) -> list[str]:
+    """Return a note about the links to folders, which are not followed."""
+    links = sorted(
+        names.escaped(str(path.relative_to(folder)))
+        for path in folder.rglob("*")
+        if path.is_symlink() and path.is_dir() and not path.name.startswith(".")
+    )
+    if not links:
+        return []
+    return [f"{len(links)} linked folders were not followed ({', '.join(links)}); copy them here"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.ingest import archive, download, manifest
+from pipeline.ingest import archive, download, manifest, names
 from pipeline.ingest.archive import ArchiveLimits
 from pipeline.ingest.download import FetchLimits
 from pipeline.ingest.manifest import Source
@@ -23,6 +23,9 @@ from warehouse.storage.home import Home
 if TYPE_CHECKING:
     from rich.console import Console
 
+_REPORTED = "reported"
+"""Key of a line whose file cannot be ingested under its name."""
+
 Stage = tuple[str, str, str | None, int]
 """Stage, verdict, reason code, count."""
 
@@ -33,7 +36,8 @@ class Summary:
 
     Attributes:
         stages: counts per stage, verdict and reason code.
-        problems: (file, verdict, reason) of every video without a usable face.
+        problems: (file, verdict, reason) of every video without a usable face, and of those
+            with one that were read in part or not as they are.
     """
 
     batch: str
@@ -105,8 +109,8 @@ def create(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str
     name = check_batch(batch) if batch else batch_from(default)
     folder = home.inbox / name
     listing = folder / manifest.LISTING
-    texts = listing.read_text().splitlines() if listing.exists() else []
-    lines = {line["uri"]: line for line in map(json.loads, texts)}
+    texts = names.json_lines(listing.read_text()) if listing.exists() else []
+    lines = {line["uri"]: line for line in map(json.loads, texts) if not _is_renamed(line)}
     for place in places:
         if isinstance(place, Path) and place == folder.resolve():
             continue
@@ -138,7 +142,8 @@ def summary(home: Home, batch: str) -> Summary:
     ).fetchall()
     problems = connection.execute(
         """SELECT split_part(uri, '/', -1), verdict, reason FROM videos
-           WHERE batch = $batch AND verdict <> 'kept' ORDER BY verdict DESC, uri""",
+           WHERE batch = $batch AND (verdict <> 'kept' OR reason IS NOT NULL)
+           ORDER BY verdict DESC, uri""",
         {"batch": batch},
     ).fetchall()
     return Summary(batch=batch, stages=stages, problems=problems)
@@ -202,9 +207,15 @@ def _lines(place: Path | str) -> Iterator[dict[str, Any]]:
         yield {"uri": place, "file_name": download.name_of(place)}
         return
     only = place.name if place.is_file() else None
-    for source in manifest.list_origins(place.parent if only else place, deep=not only):
+    for source in manifest.list_named(place.parent if only else place, deep=not only):
         if only is None or source.file_name == only:
-            yield {"uri": source.uri, "file_name": source.file_name, **source.declared}
+            line = {"uri": source.uri, "file_name": source.file_name, **source.declared}
+            yield {**line, _REPORTED: True} if names.problem_of(source.uri) else line
+
+
+def _is_renamed(line: dict[str, Any]) -> bool:
+    """Return whether a line names a file with a bad name, or a link, that is gone."""
+    return _REPORTED in line and not os.path.lexists(line["uri"])
 
 
 def _fetch_group(

@@ -11,11 +11,11 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.ingest import archive, download
+from pipeline.ingest import archive, download, names
 from pipeline.video import reader as video
 from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import file_sha256, sha256_of, unreadable_video_id, video_id
@@ -72,11 +72,18 @@ def list_sources(folder: Path) -> list[Source]:
 def list_origins(folder: Path, *, deep: bool = True, trusted: bool = True) -> list[Source]:
     """List the sources of a folder with archives and addresses as themselves.
 
+    A name that is no text, and a link to a folder, is a source that failed.
+
     Args:
         deep: include folders below.
         trusted: a local user filled the folder. Otherwise its sidecars may name files of this
             folder only.
     """
+    return [_readable(source) for source in list_named(folder, deep=deep, trusted=trusted)]
+
+
+def list_named(folder: Path, *, deep: bool = True, trusted: bool = True) -> list[Source]:
+    """List sources as ``list_origins``, whatever their names are."""
     # By address, not by name: two folders may each hold a clip.mp4.
     lines = _read_listing(folder / LISTING) if trusted else ()
     found = {line["uri"]: Source(**line) for line in lines}
@@ -176,6 +183,17 @@ def _downloaded(batch: Path) -> Iterator[Source]:
             yield Source(f"{origin.file_name}/{entry}", uri=uri, failure=reason, **declared)
 
 
+def _readable(source: Source) -> Source:
+    """Return a source that tables can hold; it failed if its own name is no text."""
+    texts: dict[str, Any] = {
+        name: names.escaped(value)
+        for name, value in asdict(source).items()
+        if isinstance(value, str)
+    }
+    failure = source.failure or names.problem_of(source.uri)
+    return replace(source, **texts, failure=failure and names.escaped(failure))
+
+
 def _is_ignored(name: str) -> bool:
     half_copied = name.lower().endswith((".part", ".partial", ".crdownload", ".filepart"))
     return name in (SIDECAR, LISTING) or name.startswith((".", "~$")) or half_copied
@@ -186,13 +204,23 @@ def _folders(top: Path) -> Iterator[Path]:
     yield top
     for path in sorted(top.rglob("*")) if top.is_dir() else []:
         parts = path.relative_to(top).parts
-        if path.is_dir() and parts[0] != downloads.FOLDER and not any(p[0] == "." for p in parts):
+        if (
+            path.is_dir()
+            and not path.is_symlink()
+            and parts[0] != downloads.FOLDER
+            and not any(p[0] == "." for p in parts)
+        ):
             yield path
 
 
 def _files(folder: Path) -> list[Path]:
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    files = [path for path in inside if not path.is_dir() and not _is_ignored(path.name)]
+    # A link to a folder counts as a file, which is then reported.
+    files = [
+        path
+        for path in inside
+        if (path.is_symlink() or not path.is_dir()) and not _is_ignored(path.name)
+    ]
     transcripts = {path for path in files if path.suffix.lower() in downloads.TRANSCRIPTS}
     others = {name for path in files if path not in transcripts for name in (path.stem, path.name)}
     return [path for path in files if not (path in transcripts and path.stem in others)]
@@ -261,7 +289,7 @@ def _read_listing(path: Path) -> Iterator[dict[str, Any]]:
     if not os.path.lexists(path):
         return
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"{path.name} is not UTF-8 text", got=str(error), hint=f"write {path} again"

@@ -160,7 +160,7 @@ def _votes(row: dict[str, Any], *, name: str, path: Path, number: int) -> Iterat
         counts = _counts(row["votes"], path=path, number=number)
         seats = [label for label, count in sorted(counts.items()) for _ in range(count)]
         # Shuffled: otherwise the first seat would prefer labels early in the alphabet.
-        Random(name).shuffle(seats)
+        Random(name.encode("utf-8", "surrogatepass")).shuffle(seats)
         yield from ((f"seat-{seat:02d}", label) for seat, label in enumerate(seats))
     elif label := _text(row.get("label")):
         yield _text(row.get("rater_id")) or "", label

@@ -114,7 +114,11 @@ def register(
     uris = {source.uri for source in listed}
     earlier.clear_failures(
         unchanged=uris - {source.uri for source in pending},
-        resolved={uri for uri in earlier.rows.keys() - uris if manifest.is_resolved(folder, uri)},
+        resolved={
+            uri
+            for uri in earlier.rows.keys() - uris
+            if manifest.is_resolved(folder, uri) or earlier.is_renamed(uri)
+        },
     )
     results = execution.map_items(
         partial(manifest.describe, batch=batch),
@@ -340,6 +344,11 @@ class _EarlierRows:
                         tables.remove(
                             self.home, "videos", part=manifest.part_of(row), batch=self.batch
                         )
+
+    def is_renamed(self, uri: str) -> bool:
+        """Return whether only the name of a file was at fault, or a link."""
+        codes = {(row["reason"] or "").split(":")[0] for row in self.rows[uri]}
+        return codes <= {"unreadable_name", "linked_folder"}
 
     def retire(self, row: dict[str, Any]) -> int:
         """Drop the earlier video of the same address, if the bytes differ.

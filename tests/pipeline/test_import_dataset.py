@@ -12,6 +12,8 @@ from rich.console import Console
 
 from pipeline import import_dataset, runs
 from pipeline.cli import audit as audits
+from pipeline.ingest import metadata
+from pipeline.ingest.manifest import list_sources
 from pipeline.settings import load, thresholds
 from tests.media_files import CARPHONE, SIX_PEOPLE, pattern
 from warehouse.errors import SettingsError
@@ -146,3 +148,27 @@ def test_import__pseudonyms(tmp_path: Path, rater: str) -> None:
 def test_import__missing_folder(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="not a folder"):
         import_dataset.run(load(home=tmp_path), str(tmp_path / "missing"))
+
+
+def test_import__names_that_are_no_text(tmp_path: Path) -> None:
+    """A NUL, a byte that is not UTF-8 and a link are named; the other picture is imported."""
+    folder, home = tmp_path / "set", Home.at(tmp_path / "home")
+    (folder / "away").mkdir(parents=True)
+    (folder / "good.png").write_bytes(b"x")
+    (folder / "link").symlink_to(folder / "away")
+    (folder / "p\udcff.png").write_bytes(b"x")
+    votes = {"happy": 2, "sad": 1}
+    write(folder, ("good.png", votes), ("a\0.png", votes), ("caf\udce9.png", votes))
+    found = metadata.read(folder)
+    import_dataset.write_listing(home, folder, found, batch="set")
+    listed = {source.file_name: source.failure for source in list_sources(home.inbox / "set")}
+    codes = {name: failure and failure.split(":")[0] for name, failure in listed.items()}
+    bad = "unreadable_name"
+    assert codes == {
+        "good.png": None, "a\\x00.png": bad, "caf\\xe9.png": bad, "p\\xff.png": bad
+    }  # fmt: skip
+    events, on_faces = import_dataset.record(home, folder, found, batch="set")
+    assert (events.height, on_faces) == (9, 0)
+    assert import_dataset._linked_folders(folder) == [
+        "1 linked folders were not followed (link); copy them here"
+    ]

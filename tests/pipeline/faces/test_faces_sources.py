@@ -169,3 +169,67 @@ def test_sources__no_local_paths(tmp_path: Path) -> None:
     )
     (good,) = list_sources(batch)
     assert (good.file_name, good.licence, good.source) == ("x.zip/good.mp4", "CC0-1.0", "/x.zip")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a\udce9.mp4", "unreadable_name: a\\xe9.mp4 is not UTF-8 text; rename the file"),
+        ("a\ud800.mp4", "unreadable_name: a\\xed\\xa0\\x80.mp4 is not UTF-8 text; rename the file"),
+        ("a\0.mp4", "unreadable_name: it holds a NUL ("),
+    ],
+)
+def test_sources__name_that_is_no_text(tmp_path: Path, name: str, reason: str) -> None:
+    write(tmp_path, good__mp4="good", sources__jsonl=listing({"uri": name, "subject_id": name}))
+    bad, good = list_sources(tmp_path)
+    assert good == Source("good.mp4", str(tmp_path / "good.mp4"))
+    row = describe(bad, batch="b")
+    assert row["verdict"] == "failed"
+    assert row["reason"].startswith(reason)
+    for text in (bad.file_name, bad.uri, bad.subject_id or "", row["reason"]):
+        assert "\0" not in text.encode().decode()
+
+
+def test_sources__bytes_that_are_no_text(tmp_path: Path) -> None:
+    write(tmp_path, good__mp4="good")
+    for folder in (os.fsencode(tmp_path), os.fsencode(tmp_path) + b"/caf\xe9"):
+        os.makedirs(folder, exist_ok=True)
+        Path(os.fsdecode(folder + b"/\xff.mp4")).write_bytes(b"x")
+    found = {source.file_name: source.failure for source in list_sources(tmp_path)}
+    assert sorted(found) == ["\\xff.mp4", "caf\\xe9/\\xff.mp4", "good.mp4"]
+    assert [code and code.split(":")[0] for _, code in sorted(found.items())] == [
+        "unreadable_name",
+        "unreadable_name",
+        None,
+    ]
+
+
+def test_sources__linked_folder_is_not_followed(tmp_path: Path) -> None:
+    deep = tmp_path / "away" / "deep"
+    deep.mkdir(parents=True)
+    write(deep.parent, a__mp4="a")
+    write(deep, b__mp4="b")
+    batch = tmp_path / "batch"
+    (batch / "inside").mkdir(parents=True)
+    write(batch, c__mp4="c")
+    (batch / "away").symlink_to(deep.parent)
+    (batch / "inside" / "loop").symlink_to(batch)
+    (batch / "d.mp4").symlink_to(deep / "b.mp4")
+    found = {source.file_name: source.failure for source in list_sources(batch)}
+    assert sorted(found) == ["away", "c.mp4", "d.mp4", "inside/loop"]
+    for name in ("away", "inside/loop"):
+        assert (found[name] or "").startswith("linked_folder: a link to another folder")
+    assert found["c.mp4"] is found["d.mp4"] is None
+    # The batch itself may be a link.
+    (tmp_path / "link").symlink_to(deep.parent)
+    assert [source.file_name for source in list_sources(tmp_path / "link")] == [
+        "a.mp4",
+        "deep/b.mp4",
+    ]
+
+
+def test_sources__unicode_separators_in_a_listing(tmp_path: Path) -> None:
+    line = json.dumps({"uri": "a.mp4", "source": "one\u2028two\x85"}, ensure_ascii=False)
+    write(tmp_path, a__mp4="a", sources__jsonl=line + "\r\n\n")
+    (source,) = list_sources(tmp_path)
+    assert source.source == "one\u2028two\x85"
