@@ -214,7 +214,7 @@ def _lines(place: Path | str) -> Iterator[dict[str, Any]]:
 
 
 def _is_renamed(line: dict[str, Any]) -> bool:
-    """Return whether a line names a file with a bad name, or a link, that is gone."""
+    """Return whether a line names a bad name or a link that is gone."""
     return _REPORTED in line and not os.path.lexists(line["uri"])
 
 

@@ -184,7 +184,7 @@ def _downloaded(batch: Path) -> Iterator[Source]:
 
 
 def _readable(source: Source) -> Source:
-    """Return a source that tables can hold; it failed if its own name is no text."""
+    """Return a source that tables can hold, failed if its name is no text."""
     texts: dict[str, Any] = {
         name: names.escaped(value)
         for name, value in asdict(source).items()

@@ -151,7 +151,7 @@ def test_import__missing_folder(tmp_path: Path) -> None:
 
 
 def test_import__names_that_are_no_text(tmp_path: Path) -> None:
-    """A NUL, a byte that is not UTF-8 and a link are named; the other picture is imported."""
+    """Bad names and links are reported; the other picture is imported."""
     folder, home = tmp_path / "set", Home.at(tmp_path / "home")
     (folder / "away").mkdir(parents=True)
     (folder / "good.png").write_bytes(b"x")
