@@ -132,6 +132,7 @@ def _runs(settings: Settings) -> Finding:
 
 def _verified(home: Home) -> list[Finding]:
     from warehouse.storage.backup import verify
+    from warehouse.storage.checksums import RECORD
 
     found = []
     for kind, checked, wrong in verify(home):
@@ -140,6 +141,8 @@ def _verified(home: Home) -> list[Finding]:
             more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
             said = f"{checked} read, {len(wrong)} wrong: {'; '.join(wrong[:_SHOWN])}{more}"
         hint = "restore them from a backup, or delete them and run their stage again"
+        if kind == "tables":
+            hint += f"; if you removed or put back files yourself, delete {home.root / RECORD}"
         state = "wrong" if wrong else "ok"
         found.append(Finding(kind, state, said, hint if wrong else None))
     return found

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from warehouse.storage import locks, mirror
+from warehouse.storage import checksums, locks, mirror
 
 
 @contextmanager
@@ -21,17 +21,23 @@ def replace_file(path: Path) -> Iterator[Path]:
     """Yield a draft path; move it to ``path`` if the block succeeds.
 
     The draft's name starts with a dot and has no ``.parquet`` suffix, so no glob over a table
-    matches it. ``delete_stale_drafts`` removes what a killed process leaves.
+    matches it. ``delete_stale_drafts`` removes what a killed process leaves. A file of a table gets
+    its checksum here, see ``warehouse.storage.checksums``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_path(path)
     try:
         yield draft
+        is_table = checksums.tables_of(path) is not None
+        sha256 = checksums.stamp(draft) if is_table else ""
         # Flush before the rename: after a power cut a renamed empty file is worse than none.
         with open(draft, "rb") as handle:
             os.fsync(handle.fileno())
         if (shared := mirror.find(path)) is not None:
             shared.upload(draft, path)
+        elif is_table:
+            with checksums.recording(path, sha256):
+                os.replace(draft, path)
         else:
             os.replace(draft, path)
     finally:
@@ -58,7 +64,8 @@ def remove(path: Path) -> None:
     """Delete a file; a missing file is no error."""
     if (shared := mirror.find(path)) is not None:
         shared.delete(path)
-    path.unlink(missing_ok=True)
+    with checksums.forgetting(path):
+        path.unlink(missing_ok=True)
 
 
 def publish(draft: Path, target: Path) -> None:

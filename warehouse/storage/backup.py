@@ -28,7 +28,7 @@ import polars as pl
 
 from warehouse.errors import MediaError, ReleaseError, TableError
 from warehouse.ids import file_sha256
-from warehouse.storage import atomic, media, mirror, tables
+from warehouse.storage import atomic, checksums, media, mirror, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
@@ -116,7 +116,7 @@ def verify(home: Home, *, progress: Callable[[str], None] | None = None) -> list
     """Read every table, image and release; compare checksums; change nothing.
 
     An image's name is its checksum, and a release lists those of its files. A table is sound if
-    all its columns decode and all its images exist.
+    all its columns decode, all its images exist, and its files are those that were written last.
     """
     found = []
     for check in (_verify_tables, _verify_images, _verify_releases):
@@ -133,6 +133,11 @@ def _verify_tables(home: Home) -> Verified:
         damaged = tables.damaged(home, name)
         checked += len(tables.paths(home, name))
         wrong += [f"{path.relative_to(home.root)} cannot be read" for path in damaged]
+    files = [path for name in TABLES for path in tables.paths(home, name)]
+    stamped = tables.schema_version(home.tables) >= tables.CHECKSUMS_SINCE
+    for problem in checksums.problems(home.tables, files, stamped=stamped):
+        if not any(one.startswith(problem.partition(" ")[0] + " ") for one in wrong):
+            wrong.append(problem)
     for name, column in _IMAGE_COLUMNS:
         try:
             keys = tables.scan(home, name).select(pl.col(column).unique().drop_nulls()).collect()

@@ -17,13 +17,16 @@ import polars as pl
 
 from warehouse.errors import TableError
 from warehouse.ids import check_batch
-from warehouse.storage import atomic, mirror
+from warehouse.storage import atomic, checksums, mirror
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES, Table
 
 SCHEMA_VERSION = 3
 """1: files without a version. 2: every file has every column and its version. 3: labels name their
-item, and items other than faces have tables."""
+item, items other than faces have tables, and every file has its checksum."""
+
+CHECKSUMS_SINCE = 3
+"""Schema version since which every file carries its checksum."""
 
 _FOOTER_KEY = "risorius.schema"
 _VERSION_FILE = "version"
@@ -57,8 +60,11 @@ def write(
 
 
 def save(path: Path, frame: pl.DataFrame, *, footer: Mapping[str, str]) -> None:
-    """Write one Parquet file with the current schema version in its footer."""
-    metadata = {**footer, _FOOTER_KEY: str(SCHEMA_VERSION)}
+    """Write one Parquet file with the current schema version in its footer.
+
+    ``atomic.replace_file`` then fills in the checksum.
+    """
+    metadata = {**footer, _FOOTER_KEY: str(SCHEMA_VERSION), checksums.KEY: checksums.BLANK}
     frame.write_parquet(path, compression="zstd", statistics=True, metadata=metadata)
 
 
