@@ -1,4 +1,4 @@
-"""Checksums of table files: one inside each file, one record of the last writes.
+"""Checksum table files: inside each file, and in a record of writes.
 
 The footer of a file holds the SHA-256 of all its bytes, with zeros in its own place: a file that
 another program wrote, or that was cut or damaged, does not match. A record beside the tables,
@@ -6,8 +6,7 @@ another program wrote, or that was cut or damaged, does not match. A record besi
 was added or is an older version is found too. ``risorius doctor --verify`` compares both.
 
 The record belongs to one machine. A mirror of an object store has none, because other machines
-write its files too. Whoever may write to a home may also forge both: this finds mistakes, not
-attackers.
+write its files too. A user who may write to a home can forge both: this finds mistakes, not attackers.
 """
 
 from __future__ import annotations
