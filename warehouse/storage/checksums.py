@@ -6,7 +6,8 @@ another program wrote, or that was cut or damaged, does not match. A record besi
 was added or is an older version is found too. ``risorius doctor --verify`` compares both.
 
 The record belongs to one machine. A mirror of an object store has none, because other machines
-write its files too. A user who may write to a home can forge both: this finds mistakes, not attackers.
+write its files too. A user who may write to a home can forge both: this finds mistakes,
+not attackers.
 """
 
 from __future__ import annotations
