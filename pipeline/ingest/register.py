@@ -379,14 +379,17 @@ class _EarlierRows:
         return freed
 
     def with_search_result(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Add ``searched``, the verdict of a search for faces that is still valid."""
+        """Add ``searched``, what a search for faces found that is still valid."""
         place = {"part": row["video_id"], "batch": self.batch}
         if row["verdict"] == "kept" and "fingerprint" in tables.metadata(
             self.home, "faces", **place
         ):
             for old in self.rows.get(row["uri"], []):
                 if old["video_id"] == row["video_id"]:
-                    return {**row, "searched": {k: old[k] for k in ("verdict", "reason")}}
+                    return {
+                        **row,
+                        "searched": {k: old[k] for k in ("verdict", "reason", "duration_s")},
+                    }
         return row
 
 

@@ -32,6 +32,8 @@ _SKIPPING = {"h264", "hevc"}
 _FIELDS = {2, 3, 4, 5}
 """FFmpeg's field orders of interlaced streams, where two packets may make one frame."""
 
+_STREAMING = {"mpegts", "mpeg", *BARE}
+
 
 class SampleTimes:
     """The sampled times: the first at or after each multiple of ``1 / fps`` s."""
@@ -85,7 +87,7 @@ class StreamDecoder:
         self._last_dts: int | None = None
         # How often the packets' clock went back; None if they have none.
         self._restarts: int | None = None
-        self._order = _DisplayOrder(stream)
+        self._order = _DisplayOrder(container, stream)
         self.frames_seen = 0
         self.duration_s: float | None = None
 
@@ -268,9 +270,11 @@ class _DisplayOrder:
         reorders: whether the decoder returns frames in another order than their packets.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         context = stream.codec_context
-        self.reorders = bool(context.has_b_frames) and context.field_order not in _FIELDS
+        # Transport streams may give each field a packet; other containers keep frames whole.
+        in_fields = context.field_order in _FIELDS and container.format.name in _STREAMING
+        self.reorders = bool(context.has_b_frames) and not in_fields
         self._last: int | None = None
         self._written = False
         self._waiting: deque[int] = deque()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _MEASURED = {"mpegts", "mpeg", *BARE}
 """Containers without a length: FFmpeg estimates it from the bytes that are there."""
 
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _EBML_SEGMENT, _EBML_CLUSTER = 0x18538067, 0x1F43B675
 
 
@@ -52,6 +53,8 @@ def ends_early(
             return _avi_is_cut(handle, size)
         if "matroska" in name:
             return short or _matroska_is_cut(handle, size)
+        if name == "asf":
+            return short or _asf_is_cut(handle, size)
     return short
 
 
@@ -106,6 +109,14 @@ def _matroska_is_cut(handle: BinaryIO, size: int) -> bool:
             return True
         position += length
     return False
+
+
+def _asf_is_cut(handle: BinaryIO, size: int) -> bool:
+    """Return whether a WMV file is smaller than its header says."""
+    head = _at(handle, 0, 1 << 16)
+    at = head.find(_ASF_PROPERTIES)
+    # Object id, object size, file id, file size.
+    return at >= 0 and int.from_bytes(head[at + 40 : at + 48], "little") > size
 
 
 def _vint(data: bytes, *, marker: bool) -> tuple[int, int]:

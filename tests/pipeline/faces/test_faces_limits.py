@@ -19,6 +19,7 @@ from warehouse.storage.home import Home
         pytest.param(0.0, 50_000, 300, id="a photo"),
         pytest.param(60.0, 10_000_000, 300 + 20 * 60, id="a minute"),
         pytest.param(36_000.0, 20_000, 300 + 20 * 10, id="a header that lies"),
+        pytest.param(None, 20_000, 300 + 20 * 10, id="a recording without a length"),
     ],
 )
 def test_time_limit__grows_with_size(

@@ -176,7 +176,7 @@ def test_sample__edit_list_hides_frames(tmp_path: Path, faststart: bool) -> None
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.98])
-@pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi"])
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi", "asf"])
 def test_sample__cut_anywhere(tmp_path: Path, suffix: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (60, 48, 64, 3), dtype=np.uint8)
     path = tmp_path / f"a.{suffix}"

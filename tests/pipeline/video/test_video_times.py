@@ -59,12 +59,14 @@ def check(path: Path, timed: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "codec"),
     [("a.avi", "libx264"), ("a.h264", "libx264"), ("a.hevc", "libx265"), ("a.m4v", "mpeg4"),
-     ("b.avi", "mpeg4")],
+     ("b.avi", "mpeg4"), ("laced.avi", "libx264")],
 )  # fmt: skip
 def test_sample__container_without_times(
     tmp_path: Path, images: list[np.ndarray], timed: Path, name: str, codec: str
 ) -> None:
+    laced = {"x264-params": "tff=1:bframes=2:b-adapt=0"}
     options = {"libx264": B_FRAMES, "libx265": {}, "mpeg4": {"bf": "2"}}[codec]
+    options = laced if name == "laced.avi" else options
     path = media_files.coded(tmp_path / name, images, codec=codec, fps=RATE, options=options)
     check(path, timed)
     assert probe(str(path)).fps == pytest.approx(float(RATE))
