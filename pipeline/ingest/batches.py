@@ -16,6 +16,7 @@ from pipeline.ingest.download import FetchLimits
 from pipeline.ingest.manifest import Source
 from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import batch_from, check_batch
+from warehouse.masking import public_url
 from warehouse.storage import atomic, downloads, views
 from warehouse.storage.downloads import HIDDEN, Download
 from warehouse.storage.home import Home
@@ -101,9 +102,11 @@ def create(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str
         The name of the batch.
 
     Raises:
-        SettingsError: a path does not exist, a sidecar cannot be read, or there is no file.
+        SettingsError: a path does not exist, a sidecar cannot be read, there is no file, or two
+            addresses differ in what is not stored: login, token or signature.
     """
     places = [_existing(path) for path in paths]
+    _check_addresses([place for place in places if isinstance(place, str)])
     first = places[0]
     default = first.name if isinstance(first, Path) else download.name_of(first)
     name = check_batch(batch) if batch else batch_from(default)
@@ -114,7 +117,9 @@ def create(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str
     for place in places:
         if isinstance(place, Path) and place == folder.resolve():
             continue
-        lines |= {line["uri"]: line for line in _lines(place)}
+        # An earlier version stored the address with its login: its files belong to that line.
+        stored = {public_url(uri) for uri in lines if uri != public_url(uri)}
+        lines |= {line["uri"]: line for line in _lines(place) if line["uri"] not in stored}
     if not lines and not folder.is_dir():
         raise SettingsError(
             "There is no file to ingest",
@@ -201,10 +206,24 @@ def _existing(path: str) -> Path | str:
     return place.resolve()
 
 
+def _check_addresses(addresses: Sequence[str]) -> None:
+    """Refuse different addresses that would be stored as one."""
+    by_public: dict[str, set[str]] = {}
+    for address in addresses:
+        by_public.setdefault(public_url(address), set()).add(address)
+    for public, given in by_public.items():
+        if len(given) > 1:
+            raise SettingsError(
+                "Addresses differ in nothing but login, token or signature, which is not stored",
+                got=f"{len(given)} times {public}",
+                hint="ingest them one after the other, each with its own --batch",
+            )
+
+
 def _lines(place: Path | str) -> Iterator[dict[str, Any]]:
     """Yield one line of the listing per source at or below a path or address."""
     if isinstance(place, str):
-        yield {"uri": place, "file_name": download.name_of(place)}
+        yield {"uri": downloads.keep_login(place), "file_name": download.name_of(place)}
         return
     only = place.name if place.is_file() else None
     for source in manifest.list_named(place.parent if only else place, deep=not only):
@@ -232,7 +251,7 @@ def _fetch_group(
 def _fetch_one(
     batch: Path, source: Source, fetch: FetchLimits, unpack: ArchiveLimits | None
 ) -> Download:
-    folder = downloads.folder_of(batch, source.uri)
+    folder, address = downloads.folder_of(batch, source.uri), downloads.with_login(source.uri)
     now = downloads.read(batch, source.uri) or Download(source.uri, source.file_name)
     now = replace(now, file_name=source.file_name, declared=source.declared, failure=None)
     try:
@@ -243,9 +262,9 @@ def _fetch_one(
         if archive.is_archive(name := download.name_of(source.uri)):
             # Keep the archive itself, hidden: whether it changed is known from this copy.
             hidden = folder / HIDDEN
-            etags = download.fetch(source.uri, hidden, now.marks, limits=fetch)
+            etags = download.fetch(address, hidden, now.marks, limits=fetch)
             return _unpack(hidden / name, folder, now, etags, unpack)
-        etags = download.fetch(source.uri, folder, now.marks, limits=fetch)
+        etags = download.fetch(address, folder, now.marks, limits=fetch)
         return replace(now, single=len(etags) == 1, marks=etags)
     except MediaError as error:
         failure = f"{error.got}; {error.hint}"

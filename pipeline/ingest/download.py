@@ -127,12 +127,10 @@ def _retry(limits: FetchLimits, address: str, attempt: Callable[[], Result]) -> 
         raise _failed(address, f"unreachable: {last}, {limits.attempts} times") from None
 
 
-def _failed(address: str, got: str) -> MediaError:
-    return MediaError(
-        f"Cannot fetch {redact_url(address)}",
-        got=got,
-        hint="check the address, then ingest it again",
-    )
+def _failed(
+    address: str, got: str, *, hint: str = "check the address, then ingest it again"
+) -> MediaError:
+    return MediaError(f"Cannot fetch {redact_url(address)}", got=got, hint=hint)
 
 
 def _check_limits(size: int, limits: FetchLimits) -> None:
@@ -222,6 +220,11 @@ def _check_status(response: httpx.Response) -> None:
     code = response.status_code
     if code in (408, 416, 425, 429) or code >= 500:
         raise TransientError(f"HTTP {code}")
+    if code in (401, 403):
+        raise _failed(
+            str(response.request.url), f"unreachable: HTTP {code}",
+            hint="ingest the address again with its login or token, which is never stored",
+        )  # fmt: skip
     if code not in (200, 206):
         word = "gone" if code in (404, 410) else "unreachable"
         raise _failed(str(response.request.url), f"{word}: HTTP {code}")

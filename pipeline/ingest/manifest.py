@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,6 +20,7 @@ from pipeline.ingest import archive, download, names
 from pipeline.video import reader as video
 from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import file_sha256, sha256_of, unreadable_video_id, video_id
+from warehouse.masking import public_url
 from warehouse.storage import downloads
 
 SIDECAR = "videos.csv"
@@ -130,7 +132,8 @@ def describe(source: Source, *, batch: str) -> dict[str, Any]:
         "verdict": "failed",
     }
     row["licence"] = row["licence"] or "unknown"
-    row["source"] = row["source"] or "local"
+    # A user may paste an address with its login into a sidecar.
+    row["source"] = re.sub(r"\S+://\S+", lambda one: public_url(one[0]), row["source"] or "local")
     if source.failure:
         return {**row, "reason": source.failure}
     if needs_download(source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import threading
@@ -16,8 +17,11 @@ import pytest
 from pipeline.ingest import batches
 from pipeline.ingest import register as batch
 from pipeline.ingest.download import FetchLimits
+from tests.benchmarks.faults_secrets import held_by
 from tests.media_files import SIX_PEOPLE, video
 from tests.pipeline.faces.file_server import Served, serving
+from warehouse.errors import SettingsError
+from warehouse.masking import mask
 from warehouse.privacy import erase
 from warehouse.storage import downloads, tables
 from warehouse.storage.home import Home
@@ -118,6 +122,72 @@ def test_ingest__inbox_filled_by_hand(home: Home, server: Served, tmp_path: Path
     assert rows(home, "day") == {"x.mp4": ("kept", None), "y.mp4": ("kept", None)}
     bob = tables.read(home, "videos", batch="day").filter(pl.col("subject_id") == "bob")
     assert bob["source"].to_list() == ["the lab"]
+
+
+def with_words(home: Home, *words: str) -> list[str]:
+    """Files of the home that hold one of the words, in their bytes or rows."""
+    return sorted(
+        str(path.relative_to(home.root))
+        for path in home.root.rglob("*")
+        if path.is_file() and any(word.encode() in held_by(path) for word in words)
+    )
+
+
+def test_ingest__login_and_token_are_used_but_not_stored(
+    home: Home, server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "_logins", {})
+    server.files["/x.mp4"] = clip(tmp_path / "x.mp4")
+    host = server.url.removeprefix("http://")
+    secret = f"http://me:swordfish-1@{host}/x.mp4?token=swordfish-2&id=5"
+    name = batches.create(home, [secret], batch="web")
+    register(home, name)
+    login = "Basic " + base64.b64encode(b"me:swordfish-1").decode()
+    assert server.given == [("token=swordfish-2&id=5", login)]
+    assert rows(home, name) == {"x.mp4": ("kept", None)}
+    assert with_words(home, "swordfish", login.removeprefix("Basic ")) == []
+    assert f"http://{host}/x.mp4?id=5" in (home.inbox / name / "sources.jsonl").read_text()
+    assert "swordfish" not in mask("a message with swordfish-1")
+    # A new token is the same source; without one the video stays, and the reason says why.
+    batches.create(home, [secret.replace("fish-2", "fish-3")], batch="web")
+    register(home, name)
+    assert server.given[-1][0] == "token=swordfish-3&id=5"
+    downloads._logins.clear()
+    server.faults = [("status", 403)]
+    register(home, name)
+    found = tables.read(home, "videos", batch=name).sort("verdict")
+    assert found["verdict"].to_list() == ["failed", "kept"]
+    assert "HTTP 403" in found["reason"][0]
+    assert "with its login or token" in found["reason"][0]
+
+
+def test_ingest__addresses_that_differ_in_the_token_alone(home: Home) -> None:
+    given = [f"https://host/x.mp4?token={number}" for number in (1, 2)]
+    with pytest.raises(SettingsError, match="2 times https://host/x"):
+        batches.create(home, given, batch="web")
+    assert not home.inbox.exists()
+
+
+def test_ingest__secrets_in_files_of_the_user(home: Home, server: Served, tmp_path: Path) -> None:
+    """The listing is the user's own; what is derived from it holds no secret."""
+    server.files["/x.mp4"] = clip(tmp_path / "x.mp4")
+    folder = home.inbox / "day"
+    folder.mkdir(parents=True)
+    address = f"{server.url}/x.mp4?token=swordfish-4"
+    (folder / "sources.jsonl").write_text(json.dumps({"uri": address}) + "\n")
+    (folder / "y.mp4").write_bytes(clip(tmp_path / "y.mp4", 6))
+    (folder / "videos.csv").write_text(
+        "file_name,source\ny.mp4,from https://me:swordfish-5@host/y?token=swordfish-6 today\n"
+    )
+    register(home, "day")
+    register(home, "day")
+    assert server.asked[-1][2] == 304
+    own = ["inbox/day/sources.jsonl", "inbox/day/videos.csv"]
+    assert with_words(home, "swordfish") == own
+    found = tables.read(home, "videos", batch="day")
+    assert "from https://host/y today" in found["source"].to_list()
+    erase.forget(home, "video", found.filter(pl.col("uri").str.ends_with("x.mp4"))["video_id"][0])
+    assert with_words(home, "swordfish-4") == []
 
 
 def test_ingest__unavailable_source_keeps_videos(

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from warehouse.ids import file_sha256, unreadable_video_id, video_id
+from warehouse.masking import public_url
 from warehouse.privacy.data_subject import DataSubject, local_path
 from warehouse.storage import atomic, downloads, tables
 from warehouse.storage.home import Home
@@ -207,7 +208,7 @@ def _parsed(text: str) -> dict[str, object]:
 
 def _address(listing: Path, uri: str) -> str:
     """Return a listed path or URL as ``videos`` and ``downloads`` store it."""
-    return uri if "://" in uri or not uri else os.path.abspath(listing.parent / uri)
+    return public_url(uri) if "://" in uri or not uri else os.path.abspath(listing.parent / uri)
 
 
 def _put(path: Path, before: list[str], after: list[str]) -> None:

@@ -2,17 +2,21 @@
 
 Each origin has a folder ``inbox/<batch>/arrived/<key>/`` and a record ``<key>.json`` beside it.
 The files stay if the archive is deleted or the origin is forgotten.
+
+Logins and secret parameters of a URL are never stored. The process that was given them remembers
+them; another one needs them again.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from warehouse.ids import sha256_of
+from warehouse.masking import public_url, remember, secrets_in
 from warehouse.storage import atomic
 
 TRANSCRIPTS = (".srt", ".vtt", ".json")
@@ -28,7 +32,8 @@ class Download:
     """Record of one origin.
 
     Attributes:
-        origin: URL or archive as listed; None after an erasure of something in it.
+        origin: URL, as ``public_url`` returns it, or archive; None after an erasure of something
+            in it.
         file_name: display name.
         single: one file, not a folder; the file has the name ``file_name``.
         declared: declared facts, for each file without its own.
@@ -46,6 +51,24 @@ class Download:
     failure: str | None = None
 
 
+_logins: dict[str, str] = {}
+
+
+def keep_login(address: str) -> str:
+    """Remember a URL in this process; return it as it may be stored."""
+    public = public_url(address)
+    if public != address:
+        _logins[public] = address
+        for secret in secrets_in({"URL": address}):
+            remember(secret)
+    return public
+
+
+def with_login(address: str) -> str:
+    """Return a stored URL with the login that this process was given."""
+    return _logins.get(address, address)
+
+
 def folder_of(batch: Path, origin: str) -> Path:
     """Return the folder for the files of an origin."""
     return batch / FOLDER / sha256_of([origin.encode()])[:16]
@@ -59,7 +82,8 @@ def read(batch: Path, origin: str) -> Download | None:
 def write(batch: Path, download: Download) -> None:
     """Store a record; does nothing if its origin is forgotten."""
     if download.origin is not None:
-        _save(folder_of(batch, download.origin).with_suffix(".json"), download)
+        public = replace(download, origin=public_url(download.origin))
+        _save(folder_of(batch, download.origin).with_suffix(".json"), public)
 
 
 def list_all(batch: Path) -> Iterator[tuple[Path, Download]]:
@@ -117,7 +141,9 @@ def forget(inbox: Path, origins: Iterable[str]) -> None:
 
 def _load(path: Path) -> Download | None:
     try:
-        return Download(**json.loads(path.read_text()))
+        found = Download(**json.loads(path.read_text()))
+        # Earlier versions stored the login.
+        return replace(found, origin=found.origin and public_url(found.origin))
     except (OSError, ValueError, TypeError):
         return None
 

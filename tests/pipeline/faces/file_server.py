@@ -21,6 +21,7 @@ class Served:
         marked: send ETags.
         together: answers wait here for each other.
         asked: per request its path, ``Range`` and the status of the answer.
+        given: per request its query and ``Authorization``.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Served:
     marked: bool = True
     together: threading.Barrier | None = None
     asked: list[tuple[str, str | None, int]] = field(default_factory=list)
+    given: list[tuple[str, str | None]] = field(default_factory=list)
     url: str = ""
 
 
@@ -38,7 +40,8 @@ def serving() -> Iterator[Served]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            path, fault = self.path.partition("?")[0], None
+            (path, _, query), fault = self.path.partition("?"), None
+            served.given.append((query, self.headers.get("Authorization")))
             if served.together is not None:
                 served.together.wait()
             if served.faults:
