@@ -11,7 +11,9 @@ def problem_of(uri: str) -> str | None:
         return f"unreadable_name: it holds a NUL ({escaped(uri)}); correct the list that names it"
     if uri != escaped(uri):
         # Linux names are bytes: old disks, ZIP archives and network shares hold other encodings.
-        name = escaped(os.path.basename(uri))
+        parts = uri.split("/")
+        first = next(number for number, part in enumerate(parts) if part != escaped(part))
+        name = escaped("/".join(parts[first:]))
         return f"unreadable_name: {name} is not UTF-8 text; rename the file or its folder"
     if os.path.islink(uri) and os.path.isdir(uri):
         return (

@@ -197,9 +197,10 @@ def test_sources__bytes_that_are_no_text(tmp_path: Path) -> None:
         Path(os.fsdecode(folder + b"/\xff.mp4")).write_bytes(b"x")
     found = {source.file_name: source.failure for source in list_sources(tmp_path)}
     assert sorted(found) == ["\\xff.mp4", "caf\\xe9/\\xff.mp4", "good.mp4"]
-    assert [code and code.split(":")[0] for _, code in sorted(found.items())] == [
-        "unreadable_name",
-        "unreadable_name",
+    said = [failure and failure.split(";")[0] for _, failure in sorted(found.items())]
+    assert said == [
+        "unreadable_name: \\xff.mp4 is not UTF-8 text",
+        "unreadable_name: caf\\xe9/\\xff.mp4 is not UTF-8 text",
         None,
     ]
 
