@@ -104,6 +104,10 @@ class Settings(BaseSettings):
     )
     segment_window_s: float = Field(5.0, gt=0, le=3600, description="length of a window in seconds")
     segment_videos: bool = Field(True, description="cut a video per segment")
+    pages: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="pages about items other than faces: utterance,clip,dialogue or .toml files",
+    )
     project: str = Field("faces", min_length=3, max_length=50, description="Label Studio project")
     wanted_votes: int = Field(5, ge=1, le=100, description="votes wanted per face")
     vote_budget: Annotated[int, Field(ge=0)] | None = Field(
@@ -189,12 +193,12 @@ class Settings(BaseSettings):
         words = value.replace("[", "").replace("]", "").split(",")
         return tuple(word.strip().upper().removeprefix("AU") for word in words if word.strip())
 
-    @field_validator("segments", mode="before")
+    @field_validator("segments", "pages", mode="before")
     @classmethod
-    def _segment_sources(cls, value: Any) -> Any:
+    def _words(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        return tuple(word.strip().lower() for word in value.split(",") if word.strip())
+        return tuple(word.strip() for word in value.split(",") if word.strip())
 
     @field_validator("segments")
     @classmethod

@@ -12,6 +12,9 @@ below it:
 7. ``answers``: an annotation's result as columns of the table.
 8. ``client``: requests through label-studio-sdk.
 
+Items that are no faces: ``item_page`` is a page of typed questions, ``item_sync`` makes its
+tasks, ``item_answers`` reads its results.
+
 Beside the trip: ``server`` and ``installation`` run the local server, ``labeling_config`` and
 ``guide`` make the page, ``media`` the addresses of pictures, ``webhook`` signals a change, and
 ``progress`` counts votes.

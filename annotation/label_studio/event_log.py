@@ -16,6 +16,7 @@ import polars as pl
 
 from annotation.label_studio.answers import columns_of, storable
 from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.item_answers import item_columns
 from warehouse.errors import StudioError
 from warehouse.storage.schema import TABLES
 
@@ -261,15 +262,18 @@ class EventLog:
         data = task.get("data") or {}
         face = data.get("face_id")
         cancelled = bool(annotation.get("was_cancelled"))
-        answer = columns_of(
-            annotation.get("result"), label_set=self.label_set, was_cancelled=cancelled
+        is_face = data.get("item_kind", "face") == "face"
+        answer = (
+            columns_of(annotation.get("result"), label_set=self.label_set, was_cancelled=cancelled)
+            if is_face
+            else item_columns(annotation.get("result"), data, was_cancelled=cancelled)
         )
         return {
             "annotation_id": annotation["id"],
             "task_id": task["id"],
             "project_id": self.project_id,
             "face_id": storable(face) if isinstance(face, str) else None,
-            "item_kind": "face",
+            "item_kind": "face" if isinstance(face, str) else None,
             "item_id": storable(face) if isinstance(face, str) else None,
             **answer,
             "lead_time_s": annotation.get("lead_time"),
@@ -303,7 +307,8 @@ def frame(events: list[Row]) -> pl.DataFrame:
 def _digest(events: pl.LazyFrame, *more: str) -> pl.LazyFrame:
     """Return the columns of ``EventLog.standing`` and ``more``."""
     # Hashed as text: equal structs of lists need not hash alike. Valid within one process.
-    said = pl.col("answer").struct.json_encode().hash(seed=0)
+    texts = [pl.col("answer").struct.json_encode(), pl.col("answers").fill_null("")]
+    said = pl.concat_str(texts).hash(seed=0)
     names = ("annotation_id", "task_id", "updated_at", "was_cancelled")
     return events.select(*names, *more, said=said)
 

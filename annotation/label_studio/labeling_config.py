@@ -146,8 +146,12 @@ RESERVED_KEYS = frozenset("v")
 """Keys reserved by the image viewer of the server."""
 
 _TAGS = frozenset(
-    ("View", "Style", "Image", "Video", "Header", "Choices", "Choice", "TextArea", "Number")
-)
+    (
+        "View", "Style", "Image", "Video", "Audio", "Header", "Text", "Choices", "Choice",
+        "TextArea", "Number", "Rating", "Taxonomy", "TimelineLabels", "Labels", "Label",
+        "Paragraphs", "ParagraphLabels",
+    )
+)  # fmt: skip
 _MOODS = {
     "valence": "Valence: unpleasant to pleasant",
     "arousal": "Arousal: calm to excited",

@@ -24,7 +24,7 @@ from warehouse.masking import mask
 if TYPE_CHECKING:
     from annotation.label_studio.client import LabelStudioClient
 
-FIELDS = ("crop", "context", "clip")
+FIELDS = ("crop", "context", "clip", "video", "sound", "picture")
 """Fields of a task's data that hold the address of a picture or clip."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

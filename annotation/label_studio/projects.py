@@ -17,6 +17,7 @@ import polars as pl
 
 from annotation.label_studio import guide
 from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.item_page import ItemPage, item_config, item_fingerprint
 from annotation.label_studio.labeling_config import (
     PREDICTIONS_SHOWN,
     Page,
@@ -43,6 +44,9 @@ from warehouse.storage.mirror import SALT
 _FOLDERS = (*KINDS, guide.FOLDER)
 CLIPS = "clips"
 """Folder of the media store with short videos; served only to projects that show them."""
+
+SEGMENTS = "segments"
+"""Folder of the media store with the videos and sound of segments."""
 
 MODEL_VERSION = "risorius"
 """Model version under which predictions are stored and shown."""
@@ -78,7 +82,7 @@ def ensure(
     workspace: Workspace,
     client: LabelStudioClient,
     *,
-    page: Page | None = None,
+    page: Page | ItemPage | None = None,
     round: int = 1,  # noqa: A002
     title: str | None = None,
     votes: int | None = None,
@@ -112,7 +116,7 @@ def ensure_project(
     media_dir: Path,
     owner: str = "",
     avoid: Collection[int] = (),
-    page: Page | None = None,
+    page: Page | ItemPage | None = None,
     round: int = 1,  # noqa: A002
 ) -> Project:
     """Return the project with this title, page, round and owner.
@@ -134,8 +138,8 @@ def ensure_project(
             config was edited by hand.
     """
     page = page or Page()
-    config = labeling_config(page)
-    tag = _Tag(page_fingerprint(page), _owner_hash(owner, title), round)
+    config, asked = _config(page)
+    tag = _Tag(asked, _owner_hash(owner, title), round)
     found = _find(client, tag)
     if found is None:
         found = _create(client, _settings(title, tag, config=config, page=page), tag, avoid=avoid)
@@ -151,7 +155,8 @@ def ensure_project(
         client.sdk.projects.update(found.id, maximum_annotations=wanted_votes)
     guide.write_drawings(media_dir)
     if isinstance(client.media, Folder):
-        folders = (*_FOLDERS, CLIPS) if page.clip else _FOLDERS
+        more = (CLIPS, SEGMENTS) if isinstance(page, ItemPage) else (CLIPS,) if page.clip else ()
+        folders = (*_FOLDERS, *more)
         unlock_folders(client, found.id, media_dir, folders)
     sync_storage(client, found.id, owner=owner)
     return _project(client, found.id, config, tag)
@@ -304,12 +309,24 @@ def _create(
     return _find(client, tag) or made
 
 
-def _settings(title: str, tag: _Tag, *, config: str, page: Page) -> dict[str, Any]:
+def _config(page: Page | ItemPage) -> tuple[str, str]:
+    """Return the labeling config of a page and its fingerprint."""
+    if isinstance(page, ItemPage):
+        return item_config(page), item_fingerprint(page)
+    return labeling_config(page), page_fingerprint(page)
+
+
+def _settings(title: str, tag: _Tag, *, config: str, page: Page | ItemPage) -> dict[str, Any]:
+    item, instruction = "face", ""
+    if isinstance(page, ItemPage):
+        item, instruction = page.item_kind, page.instruction
+    else:
+        instruction = guide.instruction(page)
     return {
         "title": f"{title[:42]} {tag.round}" if tag.round > 1 else title,
-        "description": f"Facial expressions, several votes per face. {tag}",
+        "description": f"Facial expressions, several votes per {item}. {tag}",
         "label_config": config,
-        "expert_instruction": guide.instruction(page),
+        "expert_instruction": instruction,
         "show_instruction": True,
         "show_skip_button": True,
         "enable_empty_annotation": False,

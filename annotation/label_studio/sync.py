@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from annotation.label_studio import event_log, progress, projects, server, users, webhook
+from annotation.label_studio import event_log, item_sync, progress, projects, server, users, webhook
 from annotation.label_studio.client import LabelStudioClient
 from annotation.label_studio.event_log import PullResult
 from annotation.label_studio.labeling_config import page_fingerprint
@@ -122,7 +122,8 @@ def all_projects(workspace: Workspace, client: LabelStudioClient) -> list[Projec
     """Return every project of the home on the server by id."""
     accounts = users.self_report_accounts(workspace, removed=True)
     own = [users.project_title(workspace, account) for account in accounts]
-    return projects.find(workspace, client, [workspace.options.project, *own])
+    titles = [workspace.options.project, *own, *item_sync.item_titles(workspace)]
+    return projects.find(workspace, client, titles)
 
 
 def restore_configs(workspace: Workspace) -> list[int]:

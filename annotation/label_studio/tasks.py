@@ -39,6 +39,10 @@ _SETTLE_S = 2.0
 _LOCK_S = 600
 
 
+TaskOf = Callable[[Mapping[str, Any], Source], dict[str, Any]]
+"""Row and media source to a task as the server imports it."""
+
+
 class Task(NamedTuple):
     """A task on the server; ``done`` if the server no longer hands it out."""
 
@@ -79,6 +83,7 @@ def push(
     cap: int = sys.maxsize,
     lock: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    task_of: TaskOf | None = None,
 ) -> PushResult:
     """Create a task for every face that has none.
 
@@ -98,11 +103,14 @@ def push(
         cap: tasks that a project may hold; larger existing projects stay as they are.
         lock: identifies the home and page for the lock.
         progress: called with faces done and faces in total.
+        task_of: makes the task of a row; by default that of a face. Other items name themselves
+            in the column ``face_id`` and in ``data.item_id``.
 
     Raises:
         StudioError: the server is unreachable or rejects a request. Stored tasks stay and are
             found by the next push.
     """
+    make = task_of or _task
     rows = _rows(tasks)
     with _push_lock(f"{client.url} {lock}", doing=f"pushing to {client.url}"):
         projects = [project(number) for number in range(1, rounds + 1)]
@@ -124,7 +132,7 @@ def push(
                 sizes.append(client.counts(projects[-1])[0])
                 continue
             chunk = missing[done : done + min(_CHUNK, cap - sizes[-1])]
-            there |= _send(client, projects[-1], {face: rows[face] for face in chunk})
+            there |= _send(client, projects[-1], {face: rows[face] for face in chunk}, make)
             done, sizes[-1] = done + len(chunk), sizes[-1] + len(chunk)
             progress(known + done, len(rows))
     return PushResult(
@@ -217,9 +225,14 @@ def annotator_links(
     return links
 
 
+def item_of(data: Mapping[str, Any]) -> Any:
+    """Return the id of a task's item: of a face, or of any other item."""
+    return data.get("face_id") or data.get("item_id")
+
+
 def _rows(tasks: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """Return face id to its row in order; the first row of a face counts."""
-    wanted = ("face_id", "crop", "context", "reason", "clip", "prediction")
+    wanted = ("face_id", "crop", "context", "reason", "clip", "prediction", "data")
     chosen = tasks.select(name for name in wanted if name in tasks.columns)
     return {
         row["face_id"]: row
@@ -235,7 +248,7 @@ def _is_missing(row: Mapping[str, Any], there: Mapping[str, Task]) -> bool:
 def _listing(client: LabelStudioClient, project_id: int) -> list[tuple[str, Task]]:
     """Return face id and task of a project's tasks by rising task id."""
     tasks = client.tasks(project_id, include="id,data,is_labeled", task_only=True, page_size=1000)
-    rows = [((task.get("data") or {}).get("face_id"), task) for task in tasks]
+    rows = [(item_of(task.get("data") or {}), task) for task in tasks]
     return [
         (face, Task(task["id"], bool(task.get("is_labeled"))))
         for face, task in rows
@@ -244,13 +257,16 @@ def _listing(client: LabelStudioClient, project_id: int) -> list[tuple[str, Task
 
 
 def _send(
-    client: LabelStudioClient, project_id: int, rows: Mapping[str, Mapping[str, Any]]
+    client: LabelStudioClient,
+    project_id: int,
+    rows: Mapping[str, Mapping[str, Any]],
+    task_of: TaskOf,
 ) -> dict[str, Task]:
     """Import one chunk.
 
     After a lost answer, import only what is really missing, once.
     """
-    tasks = {face: _task(row, client.media) for face, row in rows.items()}
+    tasks = {face: task_of(row, client.media) for face, row in rows.items()}
     try:
         return _import(client, project_id, tasks)
     except LostAnswerError:

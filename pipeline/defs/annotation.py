@@ -10,8 +10,9 @@ import dagster as dg
 import polars as pl
 
 from annotation import aggregation
-from annotation.aggregation import agreement
-from annotation.label_studio import sync
+from annotation.aggregation import agreement, items
+from annotation.label_studio import item_sync, sync
+from annotation.label_studio.item_answers import spans_of, texts_of
 from annotation.sampling.queue import next_faces
 from pipeline import progress, reporting
 from pipeline.defs.automation import WHEN_SETTLED
@@ -21,6 +22,7 @@ from pipeline.defs.stage import blocking_check, md, stage_asset
 from warehouse.errors import StudioError
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
 _EVENT_S, _POLL_S = 5, 60
@@ -76,11 +78,15 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
     """Create Label Studio tasks for queued faces.
 
     One task per face with crop and context; with a predicted label only if a setting says so. A
-    face with a task gets no second one, unless an audit asks for it.
+    face with a task gets no second one, unless an audit asks for it. Items of the pages that a
+    setting names get tasks in projects of their own.
     """
-    pushed = sync.push_faces(
-        workplace.settings().label_studio, on_progress=partial(progress.report, "studio_tasks", "")
-    )
+    settings, report = workplace.settings(), partial(progress.report, "studio_tasks", "")
+    pushed = sync.push_faces(settings.label_studio, on_progress=report)
+    pages = {
+        page: item_sync.push_items(settings.label_studio, page, on_progress=report)
+        for page in settings.pages
+    }
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": pushed.new + pushed.known,
@@ -91,6 +97,7 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
             "tasks closed": pushed.closed,
             "tasks reopened": pushed.reopened,
             "project": dg.MetadataValue.url(pushed.url),
+            **{f"items of page {page}": _items_pushed(found) for page, found in pages.items()},
             "own order": md(
                 "\n".join(f"- [{who}]({url})" for who, url in sorted(pushed.links.items()))
                 or "_no accounts yet_"
@@ -262,6 +269,7 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
     votes = views.query(home, "SELECT * FROM votes")
     labels = _with_units(aggregation.soft_labels(votes, method=settings.aggregation), home)
     tables.write(home, "soft_labels", labels, part="current")
+    of_items = _write_item_answers(home)
     tables.write(home, "rater_quality", aggregation.rater_quality(votes, labels), part="current")
     shown = labels.join(tables.read(home, "faces").select("face_id", "crop"), on="face_id")
     shown = shown.sort("entropy", "face_id", nulls_last=True)
@@ -269,12 +277,41 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
         metadata={
             "dagster/row_count": labels.height,
             "votes": votes.height,
+            **({"labels of other items": of_items} if of_items else {}),
             "krippendorff_alpha": float(agreement.krippendorff_alpha(votes) or 0.0),
             "alpha by expression": md(reporting.table(agreement.alpha_by_expression(votes))),
             "alpha by rater": md(reporting.table(agreement.alpha_by_rater(votes))),
             "alpha by week": md(reporting.table(agreement.alpha_over_time(votes))),
             "certain_to_disputed": md(reporting.contact_sheet(home, shown, captions=_top(shown))),
         }
+    )
+
+
+def _write_item_answers(home: Home) -> int:
+    """Write soft labels, texts and spans of items other than faces."""
+    votes = views.query(home, "SELECT * FROM item_votes ORDER BY ALL")
+    if votes.is_empty() and not tables.parts(home, "texts") | tables.parts(home, "spans"):
+        return 0
+    labels = items.item_soft_labels(votes)
+    rows = votes.to_dicts()
+    found = {
+        "soft_labels": labels,
+        "texts": pl.DataFrame(
+            [row for vote in rows for row in texts_of(vote)], schema=TABLES["texts"].schema
+        ),
+        "spans": pl.DataFrame(
+            [row for vote in rows for row in spans_of(vote)], schema=TABLES["spans"].schema
+        ),
+    }
+    for name, frame in found.items():
+        tables.write(home, name, frame, part="items")
+    return labels.height
+
+
+def _items_pushed(found: item_sync.ItemPush) -> str:
+    left = [f"{number} {reason}" for reason, number in sorted(found.left.items())]
+    return f"{found.pushed.new} new, {found.pushed.known} known" + "".join(
+        f"; left out: {one}" for one in left
     )
 
 

@@ -1,0 +1,171 @@
+"""Items other than faces: tasks, votes, and what becomes of votes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+
+from annotation.label_studio import item_sync, sync
+from annotation.label_studio.client import LabelStudioClient
+from annotation.label_studio.item_answers import item_result
+from annotation.label_studio.users import Account
+from pipeline.settings import Settings
+from tests.annotation.label_studio.conftest import Studio, api
+from warehouse.errors import SettingsError
+from warehouse.storage import tables, views
+from warehouse.storage.schema import TABLES
+
+pytestmark = pytest.mark.studio
+
+SEGMENTS = ["v-s1", "v-s2", "v-s3"]
+
+
+class Office:
+    """A home with three segments, whose server runs."""
+
+    def __init__(self, running: Studio, title: str) -> None:
+        self.home = running.home
+        self.workspace = Settings(
+            home=self.home.root, project=title, wanted_votes=2
+        ).label_studio  # fmt: skip
+        video = {"video_id": "v", "batch": "b", "fps": 25.0, "verdict": "kept"}
+        self.write("videos", [video], batch="b")
+        rows = []
+        for number, segment in enumerate(SEGMENTS):
+            for suffix in ("mp4", "flac"):
+                path = self.home.media / "segments" / f"{segment}.{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"0")
+            rows.append(
+                {"segment_id": segment, "video_id": "v", "batch": "b", "start_s": 4.0 * number,
+                 "end_s": 4.0 * number + 4, "transcript": f"line {number}", "dialogue_id": "d",
+                 "speaker": "Ann", "video": f"segments/{segment}.mp4",
+                 "sound": f"segments/{segment}.flac" if number else None, "verdict": "kept"}
+            )  # fmt: skip
+        self.write("segments", rows, batch="b")
+
+    def write(self, name: str, rows: list[dict[str, Any]], batch: str | None = None) -> None:
+        frame = pl.DataFrame(rows, schema=TABLES[name].schema)
+        tables.write(self.home, name, frame, part="v", batch=batch)
+
+    def pull(self) -> int:
+        found = [pulled for _, pulled in sync.pull_votes(self.workspace, now=datetime.now(UTC))]
+        assert all(pulled.complete for pulled in found)  # type: ignore[union-attr]
+        return sum(pulled.n_events for pulled in found)  # type: ignore[union-attr]
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        return views.query(self.home, query).rows()
+
+
+@pytest.fixture
+def office(studio: Studio, request: pytest.FixtureRequest) -> Iterator[Callable[[], Office]]:
+    def clean() -> None:
+        shutil.rmtree(studio.home.tables, ignore_errors=True)
+        (studio.home.studio / "item_projects.json").unlink(missing_ok=True)
+
+    clean()
+    yield lambda: Office(studio, request.node.name[-35:])
+    clean()
+
+
+def tasks_of(client: LabelStudioClient, pushed: item_sync.ItemPush) -> dict[str, dict[str, Any]]:
+    """Return item to its task."""
+    (project,) = pushed.pushed.tasks
+    found = client.tasks(project, include="id,data,is_labeled", task_only=True)
+    return {task["data"]["item_id"]: task for task in found}
+
+
+def vote(
+    person: Account, client: LabelStudioClient, task: dict[str, Any], answers: dict[str, Any],
+    **more: Any,
+) -> int:  # fmt: skip
+    body = {"result": item_result(answers, task["data"]), "lead_time": 2.0} | more
+    with LabelStudioClient(person.address(client.url)) as own:
+        return api(own, "POST", f"/api/tasks/{task['id']}/annotations/", body)["id"]
+
+
+def test_segments__answers_of_every_kind_come_back(
+    office: Callable[[], Office], client: LabelStudioClient, voters: list[Account]
+) -> None:
+    made = office()
+    pushed = item_sync.push_items(made.workspace, "utterance")
+    assert (pushed.pushed.new, pushed.left) == (
+        2, {"no_sound: set RISORIUS_KEEP_AUDIO, or use a page without sound": 1}
+    )  # fmt: skip
+    again = item_sync.push_items(made.workspace, "utterance")
+    assert (again.pushed.new, again.pushed.known) == (0, 2)
+    tasks = tasks_of(client, pushed)
+    given = {
+        "label": ["anger", "fear"], "words": ["uneasy"], "rationale": "Brows & voice",
+        "spans": [{"label": "present", "start_s": 0.5, "end_s": 1.5, "cues": ["voice"]}],
+    }  # fmt: skip
+    vote(voters[0], client, tasks["v-s2"], given)
+    vote(voters[1], client, tasks["v-s2"], {"label": ["fear"]})
+    assert made.pull() == 2
+    assert made.ask(
+        "SELECT item_kind, item_id, label_set, labels FROM item_votes ORDER BY rater_id = "
+        f"'{voters[1].rater_id}'"
+    ) == [("segment", "v-s2", "mafw11", ["anger", "fear"]), ("segment", "v-s2", "mafw11", ["fear"])]
+    (stored,) = made.ask("SELECT answers FROM item_votes WHERE len(labels) = 2")
+    assert json.loads(stored[0]) == given
+    assert made.ask("SELECT count(*) FROM current_votes") == [(0,)]
+    third = item_sync.push_items(made.workspace, "utterance")
+    assert third.pushed.new == 0
+    done = {item: task["is_labeled"] for item, task in tasks_of(client, third).items()}
+    assert done == {"v-s2": True, "v-s3": False}
+
+
+def test_segments__no_vote_is_lost_by_edit_skip_delete_copy_or_another_hand(
+    office: Callable[[], Office], client: LabelStudioClient, voters: list[Account]
+) -> None:
+    made, (ada, ben, cem) = office(), voters
+    tasks = tasks_of(client, item_sync.push_items(made.workspace, "utterance"))
+    first = vote(ada, client, tasks["v-s2"], {"label": ["fear"]})
+    second = vote(ben, client, tasks["v-s2"], {"label": ["anger"]})
+    vote(cem, client, tasks["v-s2"], {"label": ["disgust"]}, was_cancelled=True)
+    deleted = vote(ben, client, tasks["v-s3"], {"label": ["anger"]})
+    assert made.pull() == 4
+    edit = {"result": item_result({"label": ["sadness"]}, tasks["v-s2"]["data"])}
+    with LabelStudioClient(ada.address(client.url)) as own:
+        api(own, "PATCH", f"/api/annotations/{first}/", edit)
+        api(own, "PATCH", f"/api/annotations/{second}/", edit)  # another's hand
+    api(client, "DELETE", f"/api/annotations/{deleted}/")
+    assert made.pull() == 3
+    labels = "SELECT rater_id, labels FROM item_votes ORDER BY labels"
+    assert made.ask(labels) == [(ben.rater_id, ["anger"]), (ada.rater_id, ["sadness"])]
+    assert made.ask("SELECT event, count(*) FROM annotations GROUP BY ALL ORDER BY ALL") == [
+        ("created", 4), ("deleted", 1), ("updated", 2)
+    ]  # fmt: skip
+    # A copy of the task is another task about the same item: the rater's newest answer counts.
+    data = tasks["v-s2"]["data"]
+    (project,) = item_sync.push_items(made.workspace, "utterance").pushed.tasks
+    copied = client.import_tasks(project, [{"data": data}])[0]
+    vote(ada, client, {"id": copied, "data": data}, {"label": ["surprise"]})
+    assert made.pull() == 1
+    assert (ada.rater_id, ["surprise"]) in made.ask(labels)
+
+
+def test_dialogue__turns_by_paragraph(
+    office: Callable[[], Office], client: LabelStudioClient, voters: list[Account]
+) -> None:
+    made = office()
+    tasks = tasks_of(client, item_sync.push_items(made.workspace, "dialogue"))
+    assert [turn["text"] for turn in tasks["v-d-d"]["data"]["turns"]] == [
+        "line 0", "line 1", "line 2"
+    ]  # fmt: skip
+    turns = {"turns": [{"label": "anger", "turn": 1, "start": 0, "end": 6}]}
+    vote(voters[0], client, tasks["v-d-d"], turns)
+    assert made.pull() == 1
+    ((stored,),) = made.ask("SELECT answers FROM item_votes WHERE item_kind = 'dialogue'")
+    assert json.loads(stored) == turns
+
+
+def test_push__a_page_whose_items_cannot_be_shown(office: Callable[[], Office]) -> None:
+    with pytest.raises(SettingsError, match="the kind 'picture' cannot be sent"):
+        item_sync.push_items(office().workspace, "picture")
