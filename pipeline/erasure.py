@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from annotation.label_studio import sync
+from annotation.label_studio import marking, sync
 from pipeline.settings import Settings
 from warehouse.errors import ReleaseError
 from warehouse.privacy import erase
@@ -110,9 +110,16 @@ def _delete_tasks(settings: Settings, subject: DataSubject) -> dict[str, int]:
                 if data.get("face_id") in subject.faces:
                     client.sdk.tasks.delete(str(task["id"]))
                     removed += 1
-                elif any(str(data.get("context")).endswith(key) for key in subject.contexts):
+                elif _shows(subject, str(data.get("context"))):
                     client.sdk.tasks.update(str(task["id"]), data=data | {"context": ""})
     return {"labelling tasks": removed}
+
+
+def _shows(subject: DataSubject, context: str) -> bool:
+    """Return whether the context picture of another face's task shows the subject."""
+    return context.endswith(subject.contexts) or any(
+        f"{marking.FOLDER}/{video}-" in context for video in subject.shared
+    )
 
 
 def _existing_tasks(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from pipeline import models as packs
 from pipeline.settings import Settings
+from warehouse.geometry import crop_transforms
 from warehouse.licences import model_terms, terms
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
@@ -58,7 +60,19 @@ def rows(home: Home) -> pl.DataFrame:
     made = views.query(home, "SELECT * FROM curated_synthetic_faces")
     models = {name: model_terms(name).licence for name in made["licence"].unique().drop_nulls()}
     licence = pl.col("licence").replace_strict(models, default="unknown", return_dtype=pl.String)
-    return pl.concat([seen, made.with_columns(licence)], how="diagonal_relaxed")
+    placed = seen.with_columns(transform=_transforms(seen))
+    return pl.concat([placed, made.with_columns(licence)], how="diagonal_relaxed")
+
+
+def _transforms(faces: pl.DataFrame) -> pl.Series:
+    """Return how frame pixels map to pixels of the crop; null where a face has no keypoints."""
+    known = faces["keypoints"].is_not_null().to_numpy()
+    found: list[Any] = [None] * faces.height
+    if known.any():
+        points = np.array(faces["keypoints"].filter(pl.Series(known)).to_list(), dtype=np.float64)
+        for row, transform in zip(np.flatnonzero(known), crop_transforms(points), strict=True):
+            found[row] = transform.tolist() if np.isfinite(transform).all() else None
+    return pl.Series(found, dtype=pl.List(pl.List(pl.Float32)))
 
 
 def clips(home: Home) -> pl.DataFrame:

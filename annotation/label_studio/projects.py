@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from annotation.label_studio import guide
+from annotation.label_studio import guide, marking
 from annotation.label_studio.client import LabelStudioClient
 from annotation.label_studio.item_page import ItemPage, item_config, item_fingerprint
 from annotation.label_studio.labeling_config import (
@@ -41,7 +41,7 @@ from warehouse.storage import tables
 from warehouse.storage.media import KINDS
 from warehouse.storage.mirror import SALT
 
-_FOLDERS = (*KINDS, guide.FOLDER)
+_FOLDERS = (*KINDS, marking.FOLDER, guide.FOLDER)
 CLIPS = "clips"
 """Folder of the media store with short videos; served only to projects that show them."""
 

@@ -15,6 +15,7 @@ from annotation.label_studio import event_log, item_sync, progress, projects, se
 from annotation.label_studio.client import LabelStudioClient
 from annotation.label_studio.event_log import PullResult
 from annotation.label_studio.labeling_config import page_fingerprint
+from annotation.label_studio.marking import mark_contexts
 from annotation.label_studio.projects import CLIPS, Project
 from annotation.label_studio.tasks import PushResult, annotator_links, open_and_close, push
 from annotation.label_studio.users import Account
@@ -44,6 +45,7 @@ def push_faces(
     """
     result, queued = PushResult(), queued_faces(workspace)
     workspace.fetch_media([*queued["crop"], *queued["context"]])
+    queued = mark_contexts(workspace.home, queued)
     with workspace.connect() as client:
         for clip in (False, True):
             faces = queued.filter(pl.col("clip").is_not_null() == clip)
@@ -285,6 +287,7 @@ def _push_self_reports(workspace: Workspace, client: LabelStudioClient) -> dict[
         if faces.is_empty():
             continue
         workspace.fetch_media([*faces["crop"], *faces["context"]])
+        faces = mark_contexts(workspace.home, faces)
         title = users.project_title(workspace, account)
         project = projects.ensure(workspace, client, title=title, votes=1)
         push(client, faces, partial(_same_project, project.id), lock=str(project.id))

@@ -8,17 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from warehouse.errors import MediaError
-
-SIZE = 224
-"""Side of an aligned crop in pixels: twice the 112 px of the ArcFace template."""
+from warehouse.geometry import CROP_SIZE as SIZE
+from warehouse.geometry import context_region
 
 CONTEXT_SIZE = 448
 """Longest side of a context image in pixels."""
-
-CONTEXT_SCALE = 3.0
-"""A context image shows this many times the width and height of the face."""
-
-_BOX_COLOUR = (255, 214, 10)
 
 _TEMPLATE_EYES_PX = 35.2
 """Distance between the eyes of the 112 px ArcFace template."""
@@ -86,7 +80,10 @@ def align(image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
 
 
 def context(image: np.ndarray, bbox: np.ndarray, *, size: int = CONTEXT_SIZE) -> np.ndarray:
-    """Cut the surroundings of a face and draw its box; longest side ``size``.
+    """Cut the surroundings of a face; longest side ``size``.
+
+    Nothing is drawn into the pixels. ``annotation.label_studio.marking`` draws the box of the
+    face for the labelling page.
 
     Args:
         image: uint8[h, w, 3], RGB.
@@ -98,19 +95,12 @@ def context(image: np.ndarray, bbox: np.ndarray, *, size: int = CONTEXT_SIZE) ->
     import cv2
 
     height, width = image.shape[:2]
-    x, y, w, h = (float(value) for value in bbox)
-    reach = CONTEXT_SCALE / 2 * max(w, h)
-    left, right = _clipped(x + w / 2 - reach, x + w / 2 + reach, limit=width)
-    top, bottom = _clipped(y + h / 2 - reach, y + h / 2 + reach, limit=height)
+    left, top, right, bottom = context_region(bbox, width=width, height=height)
     part = image[top:bottom, left:right]
     scale = size / max(part.shape[:2])
     shape = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    resized = cv2.resize(part, shape, interpolation=method)
-    low = (round((x - left) * scale), round((y - top) * scale))
-    high = (round((x + w - left) * scale), round((y + h - top) * scale))
-    cv2.rectangle(resized, low, high, _BOX_COLOUR, thickness=2)
-    return resized
+    return cv2.resize(part, shape, interpolation=method)
 
 
 def pose(keypoints: np.ndarray) -> Pose:
@@ -159,7 +149,3 @@ def _eye_distance(points: np.ndarray) -> float:
     around = np.linalg.norm(points - points.mean(axis=0), axis=1).mean()
     return float(around / np.linalg.norm((_HEAD - _HEAD.mean(axis=0))[:, :2], axis=1).mean())
 
-
-def _clipped(low: float, high: float, *, limit: int) -> tuple[int, int]:
-    first = int(np.clip(np.floor(low), 0, limit - 1))
-    return first, int(np.clip(np.ceil(high), first + 1, limit))

@@ -16,6 +16,7 @@ from pipeline.faces.detect import Detector
 from pipeline.video import reader
 from warehouse import ids
 from warehouse.errors import MediaError
+from warehouse.geometry import CONTEXT_SCALE
 from warehouse.storage.schema import TABLES
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def extract(
                 image = frame.image
                 if blur_bystanders:
                     image = anonymize.blur_others(
-                        frame.image, boxes=boxes, subject=face, reach=align.CONTEXT_SCALE
+                        frame.image, boxes=boxes, subject=face, reach=CONTEXT_SCALE
                     )
                 track = ids.track_id(video_id, number)
                 rows.add(

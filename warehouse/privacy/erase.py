@@ -225,10 +225,10 @@ def delete_media(home: Home, subject: DataSubject) -> int:
             continue
         removed += path.exists()
         atomic.remove(path)
-    # Clips and sounds are named after their track. Those of a shared video show others and the
-    # data subject.
+    # Clips and sounds are named after their track, marked contexts after their face. Those of a
+    # shared video show others and the data subject.
     heads = {*subject.tracks, *subject.videos, *subject.shared}
-    for folder in ("clips", "sound"):
+    for folder in ("clips", "sound", "marked"):
         mirror.sync(home.media / folder, force=True)
         for path in sorted((home.media / folder).glob("*")):
             video, _, rest = path.stem.partition("-")

@@ -15,7 +15,7 @@ from warehouse.releases.schema import CONFIGS
 
 FILE = "manifest.json"
 
-LAYOUT = 2
+LAYOUT = 3
 """Raise it when the same inputs are laid out differently: every release gets a new version."""
 
 _KEYS = {"code_version", "files", "inputs", "parent", "rows", "splits", "version"}

@@ -27,8 +27,16 @@ ROWS: dict[str, pl.DataType | type[pl.DataType]] = {
     "entropy": FLOAT, "au": AU, "valence": FLOAT, "arousal": FLOAT, "label_quality": FLOAT,
     "is_label_issue": BOOL, "open_set_score": FLOAT, "is_open_set": BOOL, "duplicate_of": TEXT,
     "source": TEXT, "licence": TEXT, "consent": TEXT, "near_group": TEXT,
+    "bbox": pl.Array(pl.Float32, 4), "keypoints": pl.Array(pl.Float32, (5, 2)),
+    "yaw": FLOAT, "pitch": FLOAT, "roll": FLOAT, "frame": INT, "frame_size": pl.Array(INT, 2),
+    "transform": pl.Array(pl.Float32, (2, 3)),
 }  # fmt: skip
-"""One row per curated face. ``crop`` is a media key; ``soft_label`` follows ``EXPRESSIONS``."""
+"""One row per curated face. ``crop`` is a media key; ``soft_label`` follows ``EXPRESSIONS``.
+``bbox`` (x y w h) and ``keypoints`` are pixels of the upright frame, ``frame_size`` is its width
+and height, ``transform`` maps its pixels to those of the crop. Angles are degrees."""
+
+GEOMETRY = ("bbox", "keypoints", "yaw", "pitch", "roll", "frame", "frame_size", "transform")
+"""Columns of ``ROWS`` that say where in the frame a face is; null for a synthetic face."""
 
 UNRELEASED = ("consent", "near_group")
 """Columns of ``ROWS`` that are not released. ``consent`` decides eligibility. ``near_group`` names
@@ -53,7 +61,7 @@ _FACT_LISTS = {
 }
 """Lists among the facts, and the keys that each entry needs."""
 
-_OPTIONAL_ROWS = {"consent", "near_group"}
+_OPTIONAL_ROWS = {"consent", "near_group", *GEOMETRY}
 _OPTIONAL_VOTES = {
     "validity", "note", "saw_prediction", "created_at", "compounds", "free_label", "au",
 }  # fmt: skip
@@ -81,6 +89,7 @@ def features() -> Features:
     from datasets import ClassLabel, Features, Image, List, Value
 
     text, number, yes = Value("string"), Value("float64"), Value("bool")
+    pixels = Value("float32")
     return Features(
         {
             "image": Image(),
@@ -93,6 +102,10 @@ def features() -> Features:
             "valence": number, "arousal": number, "label_quality": number,
             "is_label_issue": yes, "open_set_score": number, "is_open_set": yes,
             "duplicate_of": text, "source": text, "licence": text,
+            "bbox": List(pixels, length=4), "keypoints": List(List(pixels, length=2), length=5),
+            "yaw": number, "pitch": number, "roll": number, "frame": Value("int64"),
+            "frame_size": List(Value("int64"), length=2),
+            "transform": List(List(pixels, length=3), length=2),
         }
     )  # fmt: skip
 

@@ -132,6 +132,7 @@ def test_ensure_project__finds_and_hides_votes(studio: Studio, client: LabelStud
         "serve contexts",
         "serve crops",
         "serve guide",
+        "serve marked",
     ]
     assert client.last_change(first.id) is None
 

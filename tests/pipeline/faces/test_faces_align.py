@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.faces import align
 from warehouse.errors import MediaError
+from warehouse.geometry import TEMPLATE, box_in_crop, crop_transforms
 
 TEMPLATE = 2 * np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655),
@@ -82,13 +83,13 @@ def test_align__degenerate_keypoints(points: np.ndarray) -> None:
     [(300, 200, 60, 80), (0, 0, 60, 80), (600, 440, 40, 40), (-20, -20, 60, 60), (0, 0, 640, 480),
      (10, 10, 1, 1)],
 )  # fmt: skip
-def test_context__draws_box(bbox: tuple[int, int, int, int]) -> None:
+def test_context__plain_pixels(bbox: tuple[int, int, int, int]) -> None:
     image = np.full((480, 640, 3), 50, np.uint8)
     before = image.copy()
     picture = align.context(image, np.array(bbox, np.float32))
     assert max(picture.shape[:2]) == align.CONTEXT_SIZE
     assert picture.dtype == np.uint8
-    assert (picture != 50).any()
+    assert (picture == 50).all()  # no box is painted
     assert np.array_equal(image, before)
 
 
@@ -99,7 +100,22 @@ def test_context__scale() -> None:
     assert picture.shape == (300, 300, 3)
     assert picture[150, 150].tolist() == [200, 200, 200]
     assert picture[150, 90].tolist() == [0, 0, 0]
-    assert picture[100, 150].tolist() != picture[150, 150].tolist()
+
+
+def test_crop_transforms__equal_norm_crop() -> None:
+    from insightface.utils.face_align import estimate_norm
+
+    random = np.random.default_rng(1)
+    points = TEMPLATE + random.normal(0, 6, (4, 5, 2))
+    found = crop_transforms(points)
+    for one, transform in zip(points, found, strict=True):
+        assert transform == pytest.approx(estimate_norm(one, 224), abs=1e-3)
+    assert np.isnan(crop_transforms(np.ones((1, 5, 2)))).all()
+
+
+def test_box_in_crop__template() -> None:
+    transform = crop_transforms(TEMPLATE[None] * 2 + 10)[0]
+    assert box_in_crop(transform, (10, 10, 448, 448)) == pytest.approx((0, 0, 224, 224), abs=1e-6)
 
 
 def seen(*, yaw: float, pitch: float, roll: float) -> np.ndarray:

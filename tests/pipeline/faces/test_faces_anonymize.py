@@ -10,6 +10,7 @@ from pipeline.faces import align, detect, find
 from pipeline.faces.anonymize import blur_others
 from pipeline.video import reader
 from tests.media_files import SIX_PEOPLE
+from warehouse.geometry import CONTEXT_SCALE
 
 
 def noise(height: int = 200, width: int = 300) -> np.ndarray:
@@ -72,7 +73,7 @@ def test_blur_others__context_shows_one_face() -> None:
     assert len(boxes) == 6
     crowd = 0
     for subject, box in enumerate(boxes):
-        seen = blur_others(image, boxes=boxes, subject=subject, reach=align.CONTEXT_SCALE)
+        seen = blur_others(image, boxes=boxes, subject=subject, reach=CONTEXT_SCALE)
         around = np.array([box[0], box[1], box[2] - box[0], box[3] - box[1]])
         open_to_all = align.context(image, around)
         hidden = align.context(seen, around)

@@ -55,7 +55,15 @@ SELECT
     duplicates.duplicate_of,
     CASE videos.source WHEN 'imported' THEN 'imported' ELSE 'real' END AS source,
     videos.licence,
-    videos.consent
+    videos.consent,
+    faces.bbox,
+    faces.keypoints,
+    faces.yaw,
+    faces.pitch,
+    faces.roll,
+    faces.frame,
+    CASE WHEN videos.width > 0 AND videos.height > 0 THEN [videos.width, videos.height] END
+        AS frame_size
 FROM faces
 JOIN videos ON videos.video_id = faces.video_id AND videos.batch = faces.batch
 JOIN soft_labels ON soft_labels.face_id = faces.face_id
