@@ -116,7 +116,7 @@ def _delete_tasks(settings: Settings, subject: DataSubject) -> dict[str, int]:
 
 
 def _shows(subject: DataSubject, context: str) -> bool:
-    """Return whether the context picture of another face's task shows the subject."""
+    """Return whether a task's context picture shows the subject."""
     return context.endswith(subject.contexts) or any(
         f"{marking.FOLDER}/{video}-" in context for video in subject.shared
     )

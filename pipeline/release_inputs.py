@@ -65,7 +65,7 @@ def rows(home: Home) -> pl.DataFrame:
 
 
 def _transforms(faces: pl.DataFrame) -> pl.Series:
-    """Return how frame pixels map to pixels of the crop; null where a face has no keypoints."""
+    """Return how frame pixels map to the crop; null without keypoints."""
     known = faces["keypoints"].is_not_null().to_numpy()
     found: list[Any] = [None] * faces.height
     if known.any():

@@ -1,4 +1,4 @@
-"""Relate a frame, the face in it, its aligned crop and its context picture."""
+"""Relate a frame, its face, the aligned crop and the context picture."""
 
 from __future__ import annotations
 

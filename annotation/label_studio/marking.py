@@ -1,7 +1,7 @@
-"""Draw the box of a face into a copy of its context, for the labelling page.
+"""Draw the box of a face into a copy of its context.
 
-Stored contexts hold plain pixels, so that a release can use them. A frame with several faces must
-still say which one is asked about.
+The labelling page shows the copy. Stored contexts hold plain pixels, so that
+a release can use them. A frame with several faces must still say which one is asked about.
 """
 
 from __future__ import annotations

@@ -162,14 +162,86 @@ def export(
     to: Annotated[str, typer.Option("--to", help="A folder that is new or empty.")],
     name: NameArgument = None,
     version: VersionOption = "latest",
-    layout: Annotated[str, typer.Option("--layout", help="folder or webdataset.")] = "folder",
+    layout: Annotated[
+        str, typer.Option("--layout", help="A published layout; docs/layouts.md lists them.")
+    ] = "folder",
+    dialect: Annotated[
+        str | None, typer.Option("--dialect", help="A variant of the layout. Default: its first.")
+    ] = None,
+    label_set: Annotated[
+        str | None,
+        typer.Option("--label-set", help="SET or SET:ORDER: other classes than the layout's own."),
+    ] = None,
+    map_file: Annotated[
+        str | None,
+        typer.Option("--map", help="A file from expression to class (TOML, JSON or CSV)."),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Side of the pictures in pixels.")
+    ] = None,
+    folds: Annotated[
+        str | None, typer.Option("--folds", help="A number of folds by subject, or loso.")
+    ] = None,
+    test_split: Annotated[
+        str | None,
+        typer.Option("--test-split", help="validation or test, where a layout has two sets."),
+    ] = None,
+    all_classes: Annotated[
+        bool, typer.Option("--all-classes", help="Write empty folders for missing classes.")
+    ] = False,
+    min_votes: Annotated[
+        int, typer.Option("--min-votes", help="Leave out faces with fewer votes.")
+    ] = 0,
+    need: Annotated[
+        list[str] | None, typer.Option("--need", help="A column that must hold a value.")
+    ] = None,
+    landmarks: Annotated[
+        str | None,
+        typer.Option("--landmarks", help="package.module:function that finds 68 landmarks."),
+    ] = None,
+    crops: Annotated[
+        bool, typer.Option("--crops", help="boxes: use aligned crops, not whole frames.")
+    ] = False,
+    use: Annotated[
+        str | None,
+        typer.Option("--use", help="commercial or research: refuse rows that forbid this use."),
+    ] = None,
+    drop_forbidden: Annotated[
+        bool, typer.Option("--drop-forbidden", help="Leave forbidden rows out instead of refusing.")
+    ] = False,
 ) -> None:
-    """Export the faces of a version as image files or WebDataset shards."""
+    """Export a version as the files that a published reader opens.
+
+    Writes source.json (what went in, out and why) and licences.csv beside the data. Run the command
+    again to continue an interrupted export.
+    """
     from warehouse import releases
 
     settings = session.settings(release=name)
+    frames = None
+    if layout == "boxes" and not crops:
+        from pipeline.faces.whole_frames import reader_of
+
+        frames = reader_of(settings)
     counts = releases.export(
-        settings.place, name=settings.release, version=version, to=to, layout=layout
+        settings.place,
+        name=settings.release,
+        version=version,
+        to=to,
+        layout=layout,
+        dialect=dialect,
+        frames=frames,
+        label_set=label_set,
+        map_file=map_file,
+        size=size,
+        folds=folds,
+        test_split=test_split,
+        all_classes=all_classes,
+        min_votes=min_votes,
+        need=tuple(need or ()),
+        landmarks=landmarks,
+        use=use,
+        drop_forbidden=drop_forbidden,
     )
     shown = ", ".join(f"{split} {n}" for split, n in counts.items())
     session.answer(

@@ -148,4 +148,3 @@ def _eye_distance(points: np.ndarray) -> float:
     """Estimate the eye distance of the frontal face in pixels."""
     around = np.linalg.norm(points - points.mean(axis=0), axis=1).mean()
     return float(around / np.linalg.norm((_HEAD - _HEAD.mean(axis=0))[:, :2], axis=1).mean())
-

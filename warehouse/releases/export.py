@@ -1,25 +1,25 @@
-"""Export a version as a folder of images or as WebDataset shards."""
+"""Export a version as the files that a published reader opens."""
 
 from __future__ import annotations
 
-import io
-import json
+import fcntl
+import re
 import shutil
-import tarfile
-import uuid
-from collections.abc import Iterator
-from functools import partial
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from warehouse.errors import ReleaseError
-from warehouse.releases import verification, versions
-from warehouse.releases.schema import CONFIGS, SPLITS
+from warehouse.releases import layouts, versions
+from warehouse.releases.layouts import classes, folds
+from warehouse.releases.layouts.core import Export, FrameReader, Options
+from warehouse.releases.layouts.files import open_draft, publish
 from warehouse.storage.home import Home
-from warehouse.vocabulary import EXPRESSIONS
 
-LAYOUTS = ("folder", "webdataset")
+LAYOUTS = layouts.names()
+
+_DELICATE = re.compile(r"[^A-Za-z0-9_/-]")
+_LOCK = ".lock"
 
 
 def export(
@@ -29,106 +29,110 @@ def export(
     to: str | Path,
     version: str | int = "latest",
     layout: str = "folder",
-    shard_faces: int = 5000,
+    dialect: str | None = None,
+    frames: FrameReader | None = None,
+    **options: Any,
 ) -> dict[str, int]:
-    """Write the faces and the card of a version into the new folder ``to``.
+    """Write a version into the new folder ``to``, in a published layout.
 
-    ``folder``: ``<split>/<face_id>.<png|jpg>`` and ``<split>/metadata.jsonl``, which `datasets`
-    reads as imagefolder. ``webdataset``: ``<split>-<nnnnn>.tar`` with ``shard_faces`` faces each,
-    an image and a ``.json`` per face. Both hold every column; ``expression`` is a name or null.
+    Files are verified by their checksums while they are read. ``licences.csv`` names subject,
+    source, licence and consent of every file; ``source.json`` states the release, the classes, and
+    the rows in, out and left out with their reasons. An interrupted export is continued by the
+    same call. A failed one leaves nothing.
 
     An erasure does not reach the exported copy. Delete it yourself.
+
+    Args:
+        layout: one of ``LAYOUTS``; ``docs/layouts.md`` describes them.
+        dialect: a variant of the layout.
+        frames: reader of whole frames, for ``boxes``.
+        **options: fields of ``layouts.core.Options``.
 
     Returns:
         rows per split.
 
     Raises:
-        ReleaseError: there is no such version or layout, it was changed after it was built, or
-            ``to`` is not empty.
+        ReleaseError: there is no such version, layout or dialect, ``to`` is not empty, no row
+            fits, a file was changed, or consent or a licence forbids it.
     """
-    if layout not in LAYOUTS:
-        raise ReleaseError(
-            f"The layout is not one of {', '.join(LAYOUTS)}",
-            got=repr(layout),
-            hint="choose one of them",
-        )
-    path, target = versions.resolve(Home.at(home), name, version), Path(to).expanduser()
+    chosen = layouts.load(layout)
+    variant = layouts.dialect_of(chosen, dialect)
+    asked = Options(layout=layout, dialect=variant, **options)
+    _check(asked)
+    labels = classes.read(
+        chosen.orders.get(variant or "", chosen.order),
+        label_set=asked.label_set,
+        map_file=asked.map_file,
+    )
+    place, target = Home.at(home), Path(to).expanduser().absolute()
+    path = versions.resolve(place, name, version)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise ReleaseError(
             "The target is not a new or empty folder", got=str(to), hint="empty or rename it"
         )
-    verification.check(path, CONFIGS["default"], "README.md")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.parent / f".{target.name}-{uuid.uuid4().hex}"
-    draft.mkdir()
+    draft = None
     try:
-        shutil.copy(path / "README.md", draft / "README.md")
-        write = _write_folder if layout == "folder" else partial(_write_tars, size=shard_faces)
-        counts = {split: write(draft, path, split) for split in SPLITS}
-        if target.is_dir():
-            target.rmdir()
-        draft.rename(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = open_draft(target, path, asdict(asked), labels.facts())
+        with open(draft / _LOCK, "w") as lock:
+            _lock(lock, target)
+            made = Export(place, path, target, draft, asked, labels, frames)
+            if delicate := _DELICATE.findall(str(target)):
+                shown = " ".join(sorted(set(delicate)))
+                made.notes.append(f"some readers split paths at {shown!r}: move the folder")
+            chosen.write(made)
+            counts = made.finish()
+            (draft / _LOCK).unlink()
+            publish(draft, target)
     except OSError as error:
+        _discard(draft)
         raise ReleaseError(
             f"{to} cannot be written",
             got=error.strerror or str(error),
             hint="free space or choose another folder; the release is untouched",
         ) from error
-    finally:
+    except Exception:
+        # An interrupt is no Exception: its draft stays for the next call to continue.
+        _discard(draft)
+        raise
+    return counts
+
+
+def _check(options: Options) -> None:
+    folds.check(options.folds)
+    if options.size is not None and not 8 <= options.size <= 4096:
+        raise ReleaseError(
+            "The size is not 8 to 4096 pixels", got=str(options.size), hint="use 224"
+        )
+    if options.test_split not in (None, "validation", "test"):
+        raise ReleaseError(
+            "The test split is neither validation nor test",
+            got=repr(options.test_split),
+            hint="leave --test-split out to use both",
+        )
+    if options.use not in (None, "commercial", "research"):
+        raise ReleaseError(
+            "The use is not one of commercial, research",
+            got=repr(options.use),
+            hint="declare one of them with --use",
+        )
+
+
+def _lock(handle: Any, target: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _BusyError(
+            "Another process exports to this folder", got=str(target), hint="wait until it ends"
+        ) from error
+
+
+class _BusyError(ReleaseError):
+    """The draft belongs to another process and must stay."""
+
+
+def _discard(draft: Path | None) -> None:
+    import sys
+
+    if draft is not None and not isinstance(sys.exc_info()[1], _BusyError):
         shutil.rmtree(draft, ignore_errors=True)
-    return {split: n for split, n in counts.items() if n}
-
-
-def _write_folder(draft: Path, path: Path, split: str) -> int:
-    folder, lines = draft / split, []
-    for file, data, columns in _faces(path, split):
-        folder.mkdir(exist_ok=True)
-        (folder / file).write_bytes(data)
-        lines.append(json.dumps({"file_name": file} | columns))
-    if lines:
-        (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-    return len(lines)
-
-
-def _write_tars(draft: Path, path: Path, split: str, *, size: int) -> int:
-    faces = _faces(path, split)
-    count = 0
-    # One face is read ahead, so that no empty shard is opened.
-    for first in faces:
-        name = draft / f"{split}-{count // size:05d}.tar"
-        with tarfile.open(name, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for file, data, columns in (first, *islice(faces, size - 1)):
-                stem = file.rpartition(".")[0]
-                for member, body in (
-                    (file, data),
-                    (f"{stem}.json", json.dumps(columns).encode()),
-                ):
-                    info = tarfile.TarInfo(member)
-                    info.size = len(body)
-                    tar.addfile(info, io.BytesIO(body))
-                count += 1
-    return count
-
-
-def _faces(path: Path, split: str) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
-    """Yield file name, bytes and columns of each face, in release order.
-
-    Dots in a face id become dashes: a WebDataset reader ends the stem at the first dot.
-    """
-    import pyarrow.parquet as pq
-
-    for file in sorted((path / "data").glob(f"{split}-*.parquet")):
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                image, index = row.pop("image"), row["expression"]
-                row["expression"] = None if index is None else EXPRESSIONS[index]
-                suffix = Path(image["path"]).suffix
-                columns = {name: _without_nan(value) for name, value in row.items()}
-                yield row["face_id"].replace(".", "-") + suffix, image["bytes"], columns
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace NaN, which JSON lacks, by None."""
-    if isinstance(value, list):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and value != value else value

@@ -96,6 +96,24 @@ def check(rows: pl.DataFrame) -> list[str]:
     return leaks
 
 
+def components(rows: pl.DataFrame) -> pl.Series:
+    """Return the connected group of each row.
+
+    Subjects, videos and near duplicates connect rows.
+
+    Args:
+        rows: ``face_id, subject_id, video_id, duplicate_of``. A row without a subject is a group
+            of its own.
+    """
+    real = rows.filter(pl.col("subject_id").is_not_null())
+    groups = _Groups({})
+    for left, right in _edges(real):
+        groups.union(left, right)
+    roots = {subject: groups.find(f"subject {subject}") for subject in real["subject_id"].unique()}
+    named = pl.col("subject_id").replace_strict(roots, default=None, return_dtype=pl.String)
+    return rows.select(group=pl.coalesce(named, "face " + pl.col("face_id"))).to_series()
+
+
 def _assign_real(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> Assignment:
     groups = _Groups(
         {

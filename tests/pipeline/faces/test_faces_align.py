@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.faces import align
 from warehouse.errors import MediaError
-from warehouse.geometry import TEMPLATE, box_in_crop, crop_transforms
+from warehouse.geometry import box_in_crop, crop_transforms
 
 TEMPLATE = 2 * np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655),

@@ -1,0 +1,65 @@
+"""Folder structures that published readers open, one module per layout."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from warehouse.errors import ReleaseError
+from warehouse.releases.layouts.core import Layout
+
+MODULES = {
+    "folder": "folder",
+    "webdataset": "webdataset",
+    "imagefolder": "imagefolder",
+    "list": "list_file",
+    "raf": "raf",
+    "ferplus": "ferplus",
+    "manifest": "manifest_csv",
+    "fer-txt": "fer_txt",
+    "attributes": "attributes",
+    "hdf5": "hdf5",
+    "affectnet": "affectnet",
+    "boxes": "boxes",
+    "labels-csv": "labels_csv",
+}
+"""Layout to its module in this package."""
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all layouts."""
+    return tuple(MODULES)
+
+
+def load(name: str) -> Layout:
+    """Return a layout.
+
+    Raises:
+        ReleaseError: there is no such layout.
+    """
+    if name not in MODULES:
+        raise ReleaseError(
+            f"The layout is not one of {', '.join(MODULES)}",
+            got=repr(name),
+            hint="choose one of them",
+        )
+    layout: Layout = import_module(f"{__name__}.{MODULES[name]}").LAYOUT
+    return layout
+
+
+def dialect_of(layout: Layout, dialect: str | None) -> str | None:
+    """Return the dialect, by default the layout's first.
+
+    Raises:
+        ReleaseError: the layout has no such dialect.
+    """
+    if dialect is None:
+        return layout.dialects[0] if layout.dialects else None
+    if dialect not in layout.dialects:
+        raise ReleaseError(
+            f"The layout {layout.name} has no such dialect",
+            got=repr(dialect),
+            hint=f"use one of {', '.join(layout.dialects)}"
+            if layout.dialects
+            else "leave --dialect out",
+        )
+    return dialect

@@ -1,0 +1,497 @@
+"""Stream a version into a folder: verified, resumable, in little memory.
+
+A layout says which files it wants and what they are called. Reading, verification, encoding,
+refusals, counting and the final rename are here.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from warehouse.errors import ReleaseError
+from warehouse.ids import file_sha256
+from warehouse.licences import permits
+from warehouse.releases import eligibility, manifest
+from warehouse.releases.layouts import classes, folds
+from warehouse.releases.layouts.files import (
+    JOURNAL,
+    cell,
+    read_columns,
+    with_stems,
+    without_nan,
+    write_picture,
+)
+from warehouse.releases.schema import SPLITS
+from warehouse.storage import tables
+from warehouse.storage.home import Home
+
+_THREADS = min(8, (os.cpu_count() or 1) + 1)
+_PENDING = 64
+"""Pictures in flight. With row groups of 16 MB this bounds the memory."""
+
+FrameReader = Callable[[pl.DataFrame], Iterator[tuple[str, int, Any]]]
+"""From rows ``video_id, frame, face_id`` to ``video_id, frame, uint8[h, w, 3] RGB``: each whole,
+unmarked frame that can still be read, with every face but those named hidden if the settings say
+so."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        label_set, map_file: see ``classes.read``.
+        size: side of the pictures in pixels; None for the layout's own.
+        folds: None, a number or ``loso``.
+        test_split: the release's split that becomes the test set where a layout has two sets.
+        all_classes: write empty folders for classes that a split lacks.
+        min_votes: leave out faces with fewer votes.
+        people: add declared facts of the data subjects.
+        machine_text: let machines' texts fill the fields of people's.
+        use, drop_forbidden: as in ``releases.build``.
+        need: columns that must hold a value.
+        landmarks: ``package.module:function`` from uint8[h, w, 3] RGB to float[68, 2] in pixels,
+            iBUG order, or None where it finds no face.
+    """
+
+    layout: str
+    dialect: str | None = None
+    label_set: str | None = None
+    map_file: str | None = None
+    size: int | None = None
+    folds: str | None = None
+    test_split: str | None = None
+    all_classes: bool = False
+    min_votes: int = 0
+    fps: float | None = None
+    people: bool = False
+    machine_text: bool = False
+    use: str | None = None
+    drop_forbidden: bool = False
+    need: tuple[str, ...] = ()
+    landmarks: str | None = None
+    shard_faces: int = 5000
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A published folder structure.
+
+    Attributes:
+        name: name in the command.
+        title: what the folder is, in one line.
+        write: the writer; it names the files and hands rows to the export.
+        order: ``<label set>:<order>`` of its classes.
+        orders: the same by dialect.
+        dialects: variants; the first is the default.
+    """
+
+    name: str
+    title: str
+    write: Callable[[Export], None]
+    order: str = "expressions8:ferplus"
+    orders: Mapping[str, str] = field(default_factory=dict)
+    dialects: tuple[str, ...] = ()
+
+
+@dataclass
+class Export:
+    """One export: what it reads and writes, and what was left out.
+
+    Attributes:
+        source: folder of the version.
+        target: the folder as the user will see it; paths inside files name it.
+        draft: where files are written until the export is complete.
+        left_out: reason to number of rows.
+        notes: sentences for the user.
+    """
+
+    home: Home
+    source: Path
+    target: Path
+    draft: Path
+    options: Options
+    classes: classes.Classes
+    frames: FrameReader | None = None
+    today: date = field(default_factory=lambda: datetime.now(UTC).date())
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    _out: dict[str, dict[str, str]] = field(default_factory=dict)
+    _folders: set[Path] = field(default_factory=set)
+    _plans: int = 0
+
+    @cached_property
+    def contents(self) -> dict[str, Any]:
+        """The manifest of the version."""
+        return manifest.read(self.source)
+
+    # Rows
+
+    @cached_property
+    def faces(self) -> pl.DataFrame:
+        """All columns of ``default`` but the pixels, with ``split, suffix, stem``.
+
+        Rows that consent or licence refuse, and rows with too few votes, are left out and counted.
+        """
+        parts = [
+            read_columns(file).with_columns(split=pl.lit(split))
+            for split in SPLITS
+            for file in self.files("data", split)
+        ]
+        if not parts:
+            raise ReleaseError(
+                "The version has no faces", got=str(self.source), hint="choose another version"
+            )
+        rows = pl.concat(parts, how="diagonal_relaxed")
+        self._counts_in = dict(rows.group_by("split").len().iter_rows())
+        rows = self._without_consent(rows)
+        rows = self._without_licence(rows)
+        if self.options.min_votes:
+            rows = self.leave_out(rows, pl.col("n_votes") < self.options.min_votes, "few_votes")
+        for name in self.options.need:
+            if name not in rows.columns:
+                raise ReleaseError(
+                    "The release has no such column", got=name, hint="correct --need"
+                )
+            rows = self.leave_out(rows, pl.col(name).is_null(), f"no_{name}")
+        return with_stems(rows)
+
+    def labelled(self) -> pl.DataFrame:
+        """Return ``faces`` that have a class, with ``word`` and ``number``."""
+        rows = self.classes.label(self.faces)
+        return self.leave_out(rows, pl.col("left_out"), None).drop("left_out")
+
+    def leave_out(self, rows: pl.DataFrame, wrong: pl.Expr, reason: str | None) -> pl.DataFrame:
+        """Remove and count rows.
+
+        Args:
+            wrong: true where a row is left out; without ``reason`` the reason itself, or null.
+        """
+        text = wrong if reason is None else pl.when(wrong).then(pl.lit(reason))
+        judged = rows.with_columns(__reason=text)
+        counted = judged["__reason"].drop_nulls().value_counts()
+        self.left_out.update(dict(counted.iter_rows()))
+        return judged.filter(pl.col("__reason").is_null()).drop("__reason")
+
+    def votes(self) -> pl.DataFrame:
+        """All standing votes of the version, without skips."""
+        files = self.files("votes", "votes")
+        for file in files:
+            self._verify(file)
+        if not files:
+            return pl.DataFrame(schema={"face_id": pl.String})
+        return pl.scan_parquet(files, glob=False).filter(~pl.col("was_cancelled")).collect()
+
+    def has_clips(self) -> bool:
+        """Return whether the version has a config ``clips``."""
+        return any(self.files("clips", split) for split in SPLITS)
+
+    def files(self, folder: str, stem: str) -> list[Path]:
+        """Return the Parquet files of a config and split by the manifest."""
+        prefix = f"{folder}/{stem}-"
+        return [self.source / name for name in sorted(self.contents["files"]) if
+                name.startswith(prefix)]  # fmt: skip
+
+    def stream(self, files: Iterable[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of files, verifying the files meanwhile.
+
+        Memory holds one row group.
+        """
+        import pyarrow.parquet as pq
+
+        with ThreadPoolExecutor(1) as hashing:
+            for file in files:
+                verified = hashing.submit(self._verify, file)
+                opened = pq.ParquetFile(file)
+                present = [name for name in columns if name in opened.schema_arrow.names]
+                for group in range(opened.num_row_groups):
+                    yield from opened.read_row_group(group, columns=present).to_pylist()
+                verified.result()
+
+    def folded(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Add ``fold`` (from 1) if folds are asked for."""
+        if self.options.folds is None:
+            return rows
+        return rows.with_columns(folds.assign(rows, self.options.folds))
+
+    def sets(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Add ``set``: ``train`` or ``test``.
+
+        Without ``--test-split`` the test set is validation and test together.
+        """
+        if (wanted := self.options.test_split) is None:
+            is_test = pl.col("split") != "train"
+        else:
+            unused = ~pl.col("split").is_in(["train", wanted])
+            rows = self.leave_out(rows, unused, "split_not_used")
+            is_test = pl.col("split") == wanted
+        return rows.with_columns(
+            set=pl.when(is_test).then(pl.lit("test")).otherwise(pl.lit("train"))
+        )
+
+    # Files
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file in the draft; its folder exists."""
+        path = self.draft / name
+        if path.parent not in self._folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(path.parent)
+        return path
+
+    def absolute(self, name: str) -> str:
+        """Return the final absolute path of a file, for lists that need it."""
+        return str(self.target / name)
+
+    def text(self, name: str, lines: Iterable[str]) -> None:
+        """Write lines as UTF-8 with LF."""
+        with open(self.path(name), "w", encoding="utf-8", newline="\n") as handle:
+            handle.writelines(f"{line}\n" for line in lines)
+
+    def table(
+        self, name: str, rows: Iterable[Sequence[Any]], header: Sequence[str] | None = None
+    ) -> None:
+        """Write a CSV file; floats as ``%.6g``, nothing for null."""
+        with open(self.path(name), "w", encoding="utf-8", newline="") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            if header is not None:
+                writer.writerow(header)
+            writer.writerows([cell(value) for value in row] for row in rows)
+
+    def json(self, name: str, value: Any) -> None:
+        """Write a JSON file; NaN becomes null."""
+        self.path(name).write_text(
+            json.dumps(without_nan(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
+
+    def yaml(self, name: str, value: Any) -> None:
+        """Write a YAML file in the given order."""
+        import yaml
+
+        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False)
+        self.path(name).write_text(text, encoding="utf-8")
+
+    def write_folds(self, rows: pl.DataFrame, path: str = "path") -> None:
+        """Write ``folds.csv`` (file, subject, fold) if folds are asked for."""
+        if self.options.folds is not None:
+            folded = self.folded(rows)
+            self.table(
+                "folds.csv",
+                folded.select(path, "face_id", "subject_id", "fold").iter_rows(),
+                header=("file", "face_id", "subject_id", "fold"),
+            )
+
+    def keep(self, rows: pl.DataFrame, path: str = "path") -> None:
+        """Record rows as exported under their path."""
+        for face, split, name in rows.select("face_id", "split", path).iter_rows():
+            self._out.setdefault(split, {}).setdefault(face, name)
+
+    def pictures(
+        self,
+        rows: pl.DataFrame,
+        *,
+        path: str = "path",
+        size: int | None = None,
+        gray: bool = False,
+        keep: bool = True,
+    ) -> None:
+        """Write the picture of each row to its path.
+
+        The released bytes are copied, unless size, colour or file type differ.
+
+        Args:
+            rows: ``face_id, split, suffix`` and a column with one path or a list of them; further
+                paths are hard links where the file system has them.
+            size: side in pixels, None for the released size.
+        """
+        if not rows.height:
+            return
+        if keep:
+            first = pl.col(path)
+            if isinstance(rows.schema[path], pl.List):
+                first = first.list.first()
+            self.keep(rows.with_columns(first.alias(path)), path)
+        places = dict(zip(rows["face_id"], rows[path].to_list(), strict=True))
+        self._plans += 1
+        done = self._journal()
+        for split in SPLITS:
+            if split in set(rows["split"]):
+                for file in self.files("data", split):
+                    self._copy(file, places, done, size=size, gray=gray)
+
+    def _copy(
+        self, file: Path, places: Mapping[str, Any], done: set[str], *, size: int | None, gray: bool
+    ) -> None:
+        import pyarrow.parquet as pq
+
+        opened = pq.ParquetFile(file)
+        relative = str(file.relative_to(self.source))
+        with ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(_THREADS) as pool:
+            verified = hashing.submit(self._verify, file)
+            for group in range(opened.num_row_groups):
+                if (entry := f"{self._plans} {relative} {group}") in done:
+                    continue
+                table = opened.read_row_group(group, columns=["face_id", "image"])
+                names = table["face_id"].to_pylist()
+                images = table["image"].combine_chunks()
+                suffixes = images.field("path").to_pylist()
+                data = images.field("bytes")
+                pending: list[Future[None]] = []
+                for index, face in enumerate(names):
+                    if (wanted := places.get(face)) is None:
+                        continue
+                    wanted = [wanted] if isinstance(wanted, str) else wanted
+                    pending.append(
+                        pool.submit(
+                            write_picture, data[index].as_buffer(),
+                            [self.path(name) for name in wanted],
+                            suffix=Path(suffixes[index]).suffix, size=size, gray=gray,
+                        )
+                    )  # fmt: skip
+                    if len(pending) >= _PENDING:
+                        pending.pop(0).result()
+                for one in pending:
+                    one.result()
+                self._record(entry)
+            verified.result()
+
+    def _journal(self) -> set[str]:
+        path = self.draft / JOURNAL
+        return set(path.read_text().splitlines()) if path.exists() else set()
+
+    def _record(self, entry: str) -> None:
+        with open(self.draft / JOURNAL, "a") as handle:
+            handle.write(entry + "\n")
+
+    # Refusals
+
+    def _without_consent(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Leave out rows whose consent no longer holds, by the tables of the home."""
+        if not tables.parts(self.home, "videos"):
+            return rows
+        stated = tables.scan(self.home, "videos").select("video_id", "consent").collect()
+        reasons: dict[str, str] = {}
+        for video, text in stated.unique().drop_nulls().iter_rows():
+            consent = eligibility.parse_consent(text)
+            if reason := consent.refusal(use=self.options.use, today=self.today):
+                reasons[video] = reason
+        found = pl.col("video_id").replace_strict(reasons, default=None, return_dtype=pl.String)
+        return self.leave_out(rows, found, None)
+
+    def _without_licence(self, rows: pl.DataFrame) -> pl.DataFrame:
+        if breaches := eligibility.breaches(self.source):
+            raise ReleaseError(
+                "Licences forbid the use that this version declares",
+                got="; ".join(breaches[:3]),
+                hint="build a new version with `risorius release create`",
+            )
+        use = self.options.use
+        if use is None:
+            return rows
+        models = [
+            str(model["name"])
+            for model in self.contents["facts"].get("models", [])
+            if not permits(model.get("licence"), use)
+        ]
+        names = rows["licence"].unique().to_list()
+        bad = [name for name in names if not permits(name, use)]
+        if models or (bad and not self.options.drop_forbidden):
+            listed = [str(name or "no licence stated") for name in bad]
+            raise ReleaseError(
+                f"Licences forbid {use} use",
+                got=", ".join([*listed, *(f"model {name}" for name in models)]),
+                hint="leave their rows out with --drop-forbidden, or declare another --use"
+                if not models
+                else "declare another --use",
+            )
+        forbidden = pl.col("licence").is_in(bad, nulls_equal=True)
+        return self.leave_out(rows, forbidden, eligibility.FORBIDDEN)
+
+    def _verify(self, file: Path) -> None:
+        known = self.contents["files"][str(file.relative_to(self.source))]
+        if not file.is_file() or file_sha256(str(file)) != known["sha256"]:
+            raise ReleaseError(
+                f"{file.name} was changed after the release was built",
+                got="another checksum than the manifest states",
+                hint="restore the version from a copy, or build a new one; nothing was exported",
+            )
+
+    # End
+
+    def finish(self) -> dict[str, int]:
+        """Write ``licences.csv, source.json`` and the card; return rows per split."""
+        counts = {split: len(self._out[split]) for split in SPLITS if self._out.get(split)}
+        if not counts:
+            reasons = ", ".join(f"{n} {why}" for why, n in sorted(self.left_out.items()))
+            raise ReleaseError(
+                f"No row of the release fits the layout {self.options.layout}",
+                got=reasons or "none was left out",
+                hint="choose another label set with --label-set or --map, or ask the missing "
+                "questions of people",
+            )
+        self._licences()
+        self.json("source.json", self._facts(counts))
+        shutil.copy(self.source / "README.md", self.draft / "README.md")
+        (self.draft / JOURNAL).unlink(missing_ok=True)
+        return counts
+
+    def _licences(self) -> None:
+        columns = [name for name in ("subject_id", "source", "licence") if name in
+                   self.faces.columns]  # fmt: skip
+        facts = {row[0]: row[1:] for row in self.faces.select("face_id", *columns).iter_rows()}
+        consent = self._consents()
+        videos = dict(self.faces.select("face_id", "video_id").iter_rows())
+        self.table(
+            "licences.csv",
+            (
+                (
+                    name,
+                    face,
+                    *facts.get(face, (None,) * len(columns)),
+                    consent.get(videos.get(face)),
+                )
+                for split in SPLITS
+                for face, name in sorted(self._out.get(split, {}).items())
+            ),
+            header=("file", "id", *columns, "consent"),
+        )
+
+    def _consents(self) -> dict[str | None, str]:
+        if not tables.parts(self.home, "videos"):
+            return {}
+        stated = tables.scan(self.home, "videos").select("video_id", "consent").collect()
+        return dict(stated.drop_nulls().iter_rows())
+
+    def _facts(self, counts: Mapping[str, int]) -> dict[str, Any]:
+        asked = {
+            key: value
+            for key, value in asdict(self.options).items()
+            if value not in (None, False, 0) and key not in ("layout", "dialect", "shard_faces")
+        }
+        return {
+            "release": self.contents["name"],
+            "version": self.contents.get("label", f"v{self.contents['version']}"),
+            "checksum": self.contents.get("checksums", {}).get("default"),
+            "layout": self.options.layout,
+            "dialect": self.options.dialect,
+            "options": asked,
+            "labels": self.classes.facts(),
+            "rows_in": {split: n for split in SPLITS if (n := self._counts_in.get(split))},
+            "rows_out": dict(counts),
+            "left_out": dict(sorted(self.left_out.items())),
+            "notes": self.notes,
+        }
