@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from warehouse.label_sets import load
-from warehouse.releases.layouts.core import Export, Layout, safe
+from warehouse.releases.layouts.core import Export, Layout
+from warehouse.releases.layouts.files import safe
 from warehouse.releases.schema import SPLITS
 from warehouse.vocabulary import EXPRESSIONS
 

@@ -12,7 +12,8 @@ import polars as pl
 from warehouse.errors import ReleaseError
 from warehouse.geometry import CROP_SIZE, box_in_crop
 from warehouse.releases.layouts import landmarks, pixels
-from warehouse.releases.layouts.core import Export, Layout, safe
+from warehouse.releases.layouts.core import Export, Layout
+from warehouse.releases.layouts.files import safe
 from warehouse.releases.schema import SPLITS
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}

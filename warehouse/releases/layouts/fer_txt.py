@@ -9,7 +9,8 @@ import polars as pl
 
 from warehouse.geometry import CROP_SIZE
 from warehouse.releases.layouts import landmarks
-from warehouse.releases.layouts.core import Export, Layout, safe
+from warehouse.releases.layouts.core import Export, Layout
+from warehouse.releases.layouts.files import safe
 from warehouse.releases.schema import SPLITS
 
 _FOLDERS = {"train": "train", "validation": "valid", "test": "test"}

@@ -6,7 +6,8 @@ import json
 
 import polars as pl
 
-from warehouse.releases.layouts.core import Export, Layout, without_nan
+from warehouse.releases.layouts.core import Export, Layout
+from warehouse.releases.layouts.files import without_nan
 from warehouse.releases.schema import SPLITS
 from warehouse.vocabulary import EXPRESSIONS
 

@@ -6,7 +6,8 @@ import polars as pl
 
 from warehouse.errors import ReleaseError
 from warehouse.releases.layouts import pixels
-from warehouse.releases.layouts.core import Export, Layout, safe
+from warehouse.releases.layouts.core import Export, Layout
+from warehouse.releases.layouts.files import safe
 from warehouse.releases.schema import SPLITS
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.releases.layouts.core import Export, Layout, safe
+from warehouse.releases.layouts.core import Export, Layout
+from warehouse.releases.layouts.files import safe
 
 _SPLITS = {"u-emo": {"train": "train", "validation": "val", "test": "test"}}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from warehouse.releases.layouts.core import Export, Layout, safe
+from warehouse.releases.layouts.core import Export, Layout
+from warehouse.releases.layouts.files import safe
 
 _HEADER = (
     "dataset", "user_id", "name", "class", "age", "gender", "race", "perspective", "age_group",

@@ -10,7 +10,8 @@ from itertools import chain, islice
 import polars as pl
 
 from warehouse.releases.layouts import pixels
-from warehouse.releases.layouts.core import Export, Layout, without_nan
+from warehouse.releases.layouts.core import Export, Layout
+from warehouse.releases.layouts.files import without_nan
 from warehouse.releases.schema import SPLITS
 from warehouse.vocabulary import EXPRESSIONS
 
