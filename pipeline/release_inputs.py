@@ -11,7 +11,7 @@ import polars as pl
 from pipeline import models as packs
 from pipeline.settings import Settings
 from warehouse.geometry import crop_transforms
-from warehouse.licences import model_terms, terms
+from warehouse.licences import model_terms, strictest, terms
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
 
@@ -58,10 +58,8 @@ def rows(home: Home) -> pl.DataFrame:
     seen = views.query(home, "SELECT * FROM curated_faces")
     seen = seen.join(near_groups(home, seen["face_id"]), on="face_id", how="left")
     made = views.query(home, "SELECT * FROM curated_synthetic_faces")
-    models = {name: model_terms(name).licence for name in made["licence"].unique().drop_nulls()}
-    licence = pl.col("licence").replace_strict(models, default="unknown", return_dtype=pl.String)
     placed = seen.with_columns(transform=_transforms(seen))
-    return pl.concat([placed, made.with_columns(licence)], how="diagonal_relaxed")
+    return pl.concat([placed, _with_licence(made, seen)], how="diagonal_relaxed")
 
 
 def _transforms(faces: pl.DataFrame) -> pl.Series:
@@ -73,6 +71,16 @@ def _transforms(faces: pl.DataFrame) -> pl.Series:
         for row, transform in zip(np.flatnonzero(known), crop_transforms(points), strict=True):
             found[row] = transform.tolist() if np.isfinite(transform).all() else None
     return pl.Series(found, dtype=pl.List(pl.List(pl.Float32)))
+
+
+def _with_licence(made: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
+    """Replace models by their licences; an edit also has its video's terms."""
+    found = []
+    of_video = dict(seen.select("video_id", "licence").iter_rows())
+    for stated, video in made.select("licence", "video_id").iter_rows():
+        own = stated if terms(stated).name != "unknown" else model_terms(stated).licence
+        found.append(own if video is None else strictest([own, of_video.get(video)]).name)
+    return made.with_columns(licence=pl.Series(found, dtype=pl.String))
 
 
 def clips(home: Home) -> pl.DataFrame:

@@ -133,7 +133,9 @@ class Settings(BaseSettings):
         20_000, ge=1, description="tasks per Label Studio project before another is created"
     )
     aggregation: str = Field("vote_share", description="how votes become soft labels")
-    synthesizer: str = Field("default", description="default, or a saved pipeline's folder")
+    synthesizer: str = Field(
+        "default", description="default, a saved pipeline's folder, or package.module:callable"
+    )
     synth_faces: int = Field(
         24, ge=0, le=100_000, description="synthetic faces generated for coverage gaps; 0: none"
     )

@@ -31,7 +31,19 @@ def synth(
         "synthetic"
     ),
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="Image whose layout the faces keep.")
+        str | None,
+        typer.Option(
+            "--reference",
+            help="Image whose layout the faces keep; for a synthesizer of your own, the face "
+            "that it edits: an image, or a face of this home by its id.",
+        ),
+    ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            "--consent",
+            help="Consent of the person in an image to edit, as in videos.csv: yes, editing.",
+        ),
     ] = None,
     sweep: Annotated[
         str | None, typer.Option("--sweep", help="Run one unit from 0 to 1 in five steps: AU12.")
@@ -44,23 +56,23 @@ def synth(
 
     Raters that had no part in the generation rate every face. faces.json holds requests,
     measurements and labels. Run the command again to continue an interrupted run; no face is
-    generated twice. The faces show no real people, and an expression is not an emotion.
+    generated twice. The faces show no real people, unless a synthesizer of your own edits one who
+    consented. An expression is not an emotion.
     """
     from functools import partial
 
     from pipeline import progress
     from pipeline.synthesis import service
     from synthesis.request import FaceRequest, parse_action_units
-    from warehouse.errors import SettingsError
 
     settings = session.settings()
-    if reference is not None and not reference.is_file():
-        raise SettingsError(
-            "The reference image does not exist", got=str(reference), hint="check the path"
-        )
     request = FaceRequest.parse(au, expression, seed=seed)
     unit = next(iter(parse_action_units(f"{sweep}=1"))) if sweep else None
-    generator = service.FaceGenerator(name=settings.synthesizer, guided=guide, reference=reference)
+    generator = service.load_generator(
+        settings.synthesizer,
+        guided=guide,
+        reference=service.reference_of(settings, reference, consent=consent) if reference else None,
+    )
     with session.watching():
         facts = service.generate(
             request,

@@ -11,11 +11,17 @@ import polars as pl
 from pipeline.execution import map_items
 from pipeline.synthesis.service import (
     BATCH,
-    FaceGenerator,
+    Generator,
     faceless,
+    load_generator,
     rate,
     slug,
     target_expressions,
+)
+from pipeline.synthesis.synthesizer import (
+    assign_references,
+    editable_faces,
+    load_references,
 )
 from synthesis.request import FaceRequest, au_vector
 from warehouse.errors import MediaError
@@ -48,9 +54,9 @@ class GenerationCount(NamedTuple):
     removed: int
 
 
-def generator_of(settings: Settings) -> FaceGenerator:
+def generator_of(settings: Settings) -> Generator:
     """Return the face generator that the settings name."""
-    return FaceGenerator(name=settings.synthesizer, guided=settings.synth_guide)
+    return load_generator(settings.synthesizer, guided=settings.synth_guide)
 
 
 def coverage_gaps(home: Home, supported: list[int]) -> pl.DataFrame:
@@ -71,19 +77,29 @@ def pair_counts(home: Home) -> np.ndarray:
     return np.where(unmeasured[:, None] | unmeasured, np.nan, coverage.counts(au))
 
 
-def plan(home: Home, generator: FaceGenerator, n: int) -> pl.DataFrame:
-    """Plan ``n`` faces, see ``synthesis.coverage.plan``, with ``face_id``."""
+def plan(home: Home, generator: Generator, n: int) -> pl.DataFrame:
+    """Plan ``n`` faces, see ``synthesis.coverage.plan``, with ``face_id``.
+
+    For a generator that edits faces the plan also has ``reference``, a face whose consent covers
+    editing. Without such faces it is empty.
+    """
     from synthesis import coverage
 
     units = generator.supported_units
     planned = coverage.plan(coverage_gaps(home, units), n, supported=units)
-    ids = [generator.face_id(_request(row)) for row in planned.iter_rows(named=True)]
+    if generator.relative:
+        planned = assign_references(planned, editable_faces(home))
+    else:
+        planned = planned.with_columns(reference=pl.lit(None, pl.String))
+    edited = planned["reference"].to_list()
+    requests = [_request(row) for row in planned.iter_rows(named=True)]
+    ids = [generator.face_id(one, face) for one, face in zip(requests, edited, strict=True)]
     return planned.with_columns(face_id=pl.Series(ids, dtype=pl.String))
 
 
 def generate_faces(
     home: Home,
-    generator: FaceGenerator,
+    generator: Generator,
     planned: pl.DataFrame,
     *,
     each: Callable[..., Any] = HERE,
@@ -131,7 +147,7 @@ def generate_faces(
 
 def label_faces(
     home: Home,
-    generator: FaceGenerator,
+    generator: Generator,
     raters: list[Any],
     *,
     each: Callable[..., Any] = HERE,
@@ -233,12 +249,15 @@ def _trim(home: Home, part: str, wanted: list[str]) -> None:
         tables.write(home, TABLE, planned, part=part)
 
 
-def _generated(rows: pl.DataFrame, *, home: Home, generator: FaceGenerator) -> pl.DataFrame:
+def _generated(rows: pl.DataFrame, *, home: Home, generator: Generator) -> pl.DataFrame:
     """Generate faces; return their rows of the table, not labelled yet."""
     import numpy as np
 
     requests = [_request(row) for row in rows.iter_rows(named=True)]
-    crops = generator.generate(requests)
+    edited = rows["reference"].to_list()
+    faces = load_references(home, [face for face in edited if face])
+    given = [faces[face] if face else None for face in edited]
+    crops = generator.generate(requests, references=given)
     targets = zip(requests, target_expressions(requests), strict=True)
     return pl.DataFrame(
         {
@@ -249,6 +268,8 @@ def _generated(rows: pl.DataFrame, *, home: Home, generator: FaceGenerator) -> p
             "model": [generator.model] * len(requests),
             "guidance": [generator.guidance_scale] * len(requests),
             "crop": [media.store(home, "crops", crop) for crop in crops],
+            "reference": rows["reference"],
+            "licence": [generator.licence] * len(requests),
             **dict.fromkeys(("measured_au", "soft_label", "action", "reason")),
         },
         schema=TABLES[TABLE].schema,

@@ -9,8 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from pipeline.synthesis.synthesizer import (
+    CallableSynthesizer,
+    Reference,
+    is_callable,
+    read_reference,
+)
 from synthesis.request import (
     GUIDANCE_END,
     GUIDANCE_SCALE,
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.faces.detect import Detector
+    from pipeline.settings import Settings
     from synthesis.pipeline import FaceAUPipeline
     from synthesis.pseudo_labels import Reading
 
@@ -46,6 +53,69 @@ RECORD = "faces.json"
 _DEFAULT = Path(__file__).parents[2] / "synthesis" / "weights" / "default"
 _DIGITS = 6
 _MOST_COLUMNS = 8
+
+
+class Generator(Protocol):
+    """Generator of requested faces: ``FaceGenerator`` or ``CallableSynthesizer``.
+
+    Attributes:
+        model: identifier that changes with the weights.
+        licence: of the images; None if it depends on the model, see ``warehouse.licences``.
+        relative: it edits a reference face by a change of action units.
+        supported_units: FACS numbers.
+        guide_id: the rater that guides, or None.
+    """
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def licence(self) -> str | None: ...
+    @property
+    def relative(self) -> bool: ...
+    @property
+    def supported_units(self) -> list[int]: ...
+    @property
+    def guide_id(self) -> str | None: ...
+    @property
+    def num_inference_steps(self) -> int: ...
+    @property
+    def guidance_scale(self) -> float | None: ...
+
+    def face_id(self, request: FaceRequest, edited: str | None = None) -> str:
+        """Return ``syn-<16 hex>`` of a request and the face that is edited."""
+        ...
+
+    def generate(
+        self,
+        requests: Sequence[FaceRequest],
+        *,
+        references: Sequence[Reference | None] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Generate faces uint8[n, 224, 224, 3]."""
+        ...
+
+
+def load_generator(
+    name: str, *, guided: bool = False, reference: Path | Reference | None = None
+) -> Generator:
+    """Return the generator that the setting ``synthesizer`` names.
+
+    Raises:
+        SettingsError: a synthesizer of the user's own is to be guided.
+        ModelError: it cannot be imported.
+    """
+    if not is_callable(name):
+        assert not isinstance(reference, Reference)
+        return FaceGenerator(name=name, guided=guided, reference=reference)
+    if guided:
+        raise SettingsError(
+            "Only the networks of this package can be guided",
+            got=name,
+            hint="leave out --guide and RISORIUS_SYNTH_GUIDE",
+        )
+    assert not isinstance(reference, Path)
+    return CallableSynthesizer(name, reference=reference)
 
 
 @dataclass(frozen=True)
@@ -66,6 +136,8 @@ class FaceGenerator:
     guided: bool = False
     reference: Path | None = None
     _loaded: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    licence: None = field(default=None, init=False)
+    relative: bool = field(default=False, init=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         settings = (self.name, self.num_inference_steps, self.guidance_scale)
@@ -115,7 +187,7 @@ class FaceGenerator:
         """The rater that guides, or None."""
         return self.guide.rater_id if self.guided else None
 
-    def face_id(self, request: FaceRequest) -> str:
+    def face_id(self, request: FaceRequest, edited: str | None = None) -> str:
         """Return ``syn-<16 hex>``: equal for equal request, network and settings."""
         facts = {
             "au": sorted((unit, round(value, _DIGITS)) for unit, value in request.au.items()),
@@ -129,9 +201,15 @@ class FaceGenerator:
         return f"syn-{sha256_of([json.dumps(facts, sort_keys=True).encode()])[:16]}"
 
     def generate(
-        self, requests: Sequence[FaceRequest], *, progress: Callable[[int], None] | None = None
+        self,
+        requests: Sequence[FaceRequest],
+        *,
+        references: Sequence[Reference | None] | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """Generate faces uint8[n, 224, 224, 3], scaled up to the crops' size.
+
+        It edits no face: ``references`` are ignored.
 
         Args:
             progress: called with the steps done, counted from the start of each ``BATCH``.
@@ -188,6 +266,24 @@ class FaceGenerator:
 
             self._loaded["guide"] = guide()
         return self._loaded["guide"]
+
+
+def reference_of(settings: Settings, given: str, *, consent: str | None) -> Path | Reference:
+    """Read ``--reference`` for the generator that the settings name.
+
+    Raises:
+        SettingsError: the image or face does not exist, or no consent covers editing.
+        MediaError: the image shows no face.
+    """
+    if is_callable(settings.synthesizer):
+        from annotation import raters
+
+        rater = raters.load(settings.rater)
+        return read_reference(settings.place, given, consent=consent, rater=rater)
+    path = Path(given)
+    if not path.is_file():
+        raise SettingsError("The reference image does not exist", got=given, hint="check the path")
+    return path
 
 
 def evaluation_raters(rater: str, *, guide_id: str | None = None) -> list[Any]:
@@ -265,7 +361,7 @@ def slug(text: str) -> str:
 
 def generate(
     request: FaceRequest,
-    generator: FaceGenerator,
+    generator: Generator,
     out: Path,
     *,
     n: int = 1,
@@ -321,12 +417,14 @@ def generate(
             hint="free space or name another folder with --out; finished faces are kept",
         ) from error
     asked = {unit for one in requests for unit in one.au}
+    edited = {face["edited"] for face in faces if face.get("edited")}
     return {
         "model": generator.model,
         "out": str(out),
         "sheet": str(sheet),
         "record": str(out / RECORD),
         "drawn": len(missing),
+        "edited": sorted(edited),
         "raters": names,
         "unsupported": sorted(asked - set(generator.supported_units)),
         "measured": _summary(faces),
@@ -343,6 +441,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
     console.print(f"faces     {len(facts['faces'])}, {facts['drawn']} of them generated now")
     console.print(f"sheet     {facts['sheet']}")
     console.print(f"record    {facts['record']}   (requested and measured, face by face)")
+    for face in facts["edited"]:
+        console.print(f"edited    {face}; delete these images when this person is erased")
     console.print(f"raters    {', '.join(facts['raters'])}")
     for unit in facts["unsupported"]:
         console.print(f"[yellow]note[/]      the network does not support AU{unit}; it was ignored")
@@ -363,7 +463,7 @@ def _title(request: FaceRequest, sweep: int | None) -> str:
 
 def _measured(
     part: list[tuple[str, FaceRequest]],
-    generator: FaceGenerator,
+    generator: Generator,
     raters: list[Any],
     out: Path,
     progress: Callable[[int], None],
@@ -376,6 +476,8 @@ def _measured(
 
     requests = [request for _, request in part]
     crops = generator.generate(requests, progress=progress)
+    reference = getattr(generator, "reference", None)
+    edited = reference.face_id if isinstance(reference, Reference) else None
     verdict = rectify(
         target_expressions(requests).astype(float),
         np.stack([au_vector(request.au) for request in requests]),
@@ -396,6 +498,7 @@ def _measured(
                 "seed": request.seed,
             },
             "model": generator.model,
+            "edited": edited,
             # NaN where no rater supports the unit.
             "measured": {"au": {unit.code: round(v, 4) for unit, v in au if v == v}},
             "soft_label": {name: round(share, 4) for name, share in label},

@@ -68,19 +68,21 @@ def pixel_pipeline(*, seed: int = 0) -> FaceAUPipeline:
     return quiet(pipeline)
 
 
-def stable_diffusion(*, encoder: tuple[Any, Any] | None = None, seed: int = 0) -> dict[str, Any]:
-    """Components of a Stable Diffusion: RGB of 16 px, latents of 4 x 8 x 8."""
+def stable_diffusion(
+    *, encoder: tuple[Any, Any] | None = None, seed: int = 0, side: int = SIDE
+) -> dict[str, Any]:
+    """Components of a Stable Diffusion: RGB, with latents of half the side."""
     torch.manual_seed(seed)
     text_encoder, tokenizer = encoder or (SmallTextEncoder(), SmallTokenizer())
     return {
-        "unet": _unet(sample_size=8, in_channels=4, out_channels=4),
+        "unet": _unet(sample_size=side // 2, in_channels=4, out_channels=4),
         "vae": AutoencoderKL(
             block_out_channels=(8, 16),
             down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2,
             latent_channels=4,
             norm_num_groups=4,
-            sample_size=SIDE,
+            sample_size=side,
         ),
         "scheduler": DDIMScheduler(
             beta_schedule="scaled_linear",

@@ -69,9 +69,16 @@ def people_home(home: Home) -> Home:
     return home
 
 
-def release(home: Home, *, name: str = "faces", only: str | None = None) -> releases.Release:
-    """Build the next version, of all subjects or of one."""
-    rows = views.query(home, "SELECT * FROM curated_faces")
+def release(
+    home: Home,
+    *,
+    name: str = "faces",
+    only: str | None = None,
+    rows: pl.DataFrame | None = None,
+) -> releases.Release:
+    """Build the next version, of all subjects or of one, or of ``rows``."""
+    if rows is None:
+        rows = views.query(home, "SELECT * FROM curated_faces")
     votes = views.query(
         home,
         """SELECT face_id, rater_id, rater_kind, answer.expressions AS expressions,

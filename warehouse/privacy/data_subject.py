@@ -27,7 +27,7 @@ class DataSubject:
     Attributes:
         kind: ``subject`` or ``video``.
         name: the subject's or video's id.
-        faces: ids of its faces.
+        faces: ids of its faces, and of synthetic faces that edit one of them.
         tracks: ids of its tracks.
         videos: ids of videos in which no other subject is known.
         shared: ids of videos that show other subjects too; their frames show this one as well.
@@ -95,17 +95,21 @@ def find(home: Home, kind: str, name: str) -> DataSubject:
     frames = tables.read(home, "faces").filter(pl.col("video_id").is_in(sorted(shared)))
     videos = tables.read(home, "videos").filter(pl.col("video_id").is_in(sorted(seen_in)))
     own = pl.concat([declared.select("face_id", "track_id"), faces.select("face_id", "track_id")])
+    edits = tables.read(home, "synthetic_faces").filter(
+        pl.col("reference").is_in(own["face_id"].drop_nulls().unique().implode())
+    )
+    crops = _sorted([*faces["crop"], *edits["crop"]])
     return DataSubject(
         kind=kind,
         name=name,
-        faces=_sorted(own["face_id"]),
+        faces=_sorted([*own["face_id"], *edits["face_id"]]),
         tracks=_sorted(own["track_id"]),
         videos=tuple(sorted(whole)),
         shared=tuple(sorted(shared)),
-        crops=_sorted(faces["crop"]),
+        crops=crops,
         contexts=_sorted([*faces["context"], *frames["context"]]),
         sources=_sorted([*videos["uri"], *_origins(home, videos["uri"])]),
-        signatures=_sorted(_hash_of(home, key) for key in _sorted(faces["crop"])),
+        signatures=_sorted(_hash_of(home, key) for key in crops),
     )
 
 

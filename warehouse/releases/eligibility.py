@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ REFUSALS = ("no", "withdrawn", "refused", "revoked", "denied")
 _SCOPES = ("research", "commercial")
 _EXPIRY = re.compile(r"\b(?:until|expires?|expiry)\b[\s:=]*(\S*)")
 _WORD = re.compile(r"[a-z]+")
+_EDITING = re.compile(r"\bedit(?:s|ed|ing)?\b")
+_TRAINING = re.compile(r"\b(?:generative|synthesis)\b")
+_NEGATED = re.compile(r"\b(?:no|not|non|never|without|except|excluding|excludes?)\b[^,;.]*$")
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,25 @@ class Consent:
         until: the last day on which it holds, or None.
         scopes: uses it is limited to; empty if it names none.
         unreadable: it names an end that is not a date, so its validity is unknown.
+        editing: it allows edits of the face (``yes, editing``); never implied.
+        generative: it allows the training of face generators (``yes, generative training``);
+            never implied.
     """
 
     refused: bool = False
     until: date | None = None
     scopes: tuple[str, ...] = ()
     unreadable: bool = False
+    editing: bool = False
+    generative: bool = False
+
+    def permits_editing(self, *, today: date | None = None) -> bool:
+        """Return whether the face may be edited today."""
+        return self.editing and self.refusal(use=None, today=today or _today()) is None
+
+    def permits_training(self, *, today: date | None = None) -> bool:
+        """Return whether a face generator may be trained on it today."""
+        return self.generative and self.refusal(use=None, today=today or _today()) is None
 
     def refusal(self, *, use: str | None, today: date) -> str | None:
         """Return the reason code that excludes a row today, or None.
@@ -76,13 +92,26 @@ def parse_consent(text: str | None) -> Consent:
     if words[0] in REFUSALS:
         return Consent(refused=True)
     scopes = tuple(scope for scope in _SCOPES if scope in words)
+    stated = Consent(
+        scopes=scopes, editing=_states(_EDITING, line), generative=_states(_TRAINING, line)
+    )
     found = _EXPIRY.search(line)
     if found is None:
-        return Consent(scopes=scopes)
+        return stated
     try:
-        return Consent(until=date.fromisoformat(found.group(1).rstrip(".,;)")), scopes=scopes)
+        return replace(stated, until=date.fromisoformat(found.group(1).rstrip(".,;)")))
     except ValueError:
-        return Consent(scopes=scopes, unreadable=True)
+        return replace(stated, unreadable=True)
+
+
+def _states(words: re.Pattern[str], line: str) -> bool:
+    """Return whether a line names a use, and never after a negation."""
+    found = list(words.finditer(line))
+    return bool(found) and not any(_NEGATED.search(line[: one.start()]) for one in found)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 @dataclass(frozen=True)
@@ -165,7 +194,15 @@ def _consent_reasons(
         reason = parse_consent(text).refusal(use=use, today=today)
         if reason is not None:
             texts.setdefault(reason, []).append(text)
-    return [(reason, pl.col("consent").is_in(found)) for reason, found in sorted(texts.items())]
+    reasons = [(reason, pl.col("consent").is_in(found)) for reason, found in sorted(texts.items())]
+    allowed = [
+        text
+        for text in rows["consent"].drop_nulls().unique()
+        if parse_consent(text).permits_editing(today=today)
+    ]
+    edited = (pl.col("source") == "synthetic") & pl.col("subject_id").is_not_null()
+    covered = pl.col("consent").is_in(pl.Series(allowed, dtype=pl.String).implode())
+    return [*reasons, ("consent_editing", edited & ~covered.fill_null(False))]
 
 
 def _label_reasons(drop_flagged: bool) -> Iterable[tuple[str, pl.Expr]]:

@@ -103,13 +103,14 @@ def show(
 
 def leaks(path: str | Path) -> list[str]:
     """List subjects, videos and near duplicates that are in two splits."""
-    columns = ("face_id", "subject_id", "video_id", "duplicate_of")
+    columns = ("face_id", "subject_id", "video_id", "duplicate_of", "source")
     # Clips have no duplicate_of: the rows of their faces cover it.
     renamed = (
         pl.col("clip_id").alias("face_id"),
         "subject_id",
         "video_id",
         pl.lit(None, dtype=pl.String).alias("duplicate_of"),
+        "source",
     )
     parts = [
         pl.scan_parquet(sorted(found), glob=False).select(*chosen, split=pl.lit(split))

@@ -129,7 +129,7 @@ def fit_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """Cast ``rows`` to ``ROWS``, sort by ``face_id`` and add ``expression``.
 
     ``expression`` is the index of the largest share; null if shares tie or there is no label. A
-    synthetic row must have no video, track or subject.
+    synthetic row has the video, track and subject of the face that it edits, or none of the three.
 
     Raises:
         ReleaseError: columns, types or values do not fit a release.
@@ -138,9 +138,12 @@ def fit_rows(rows: pl.DataFrame) -> pl.DataFrame:
     for name in ("face_id", "crop", "n_votes", "source"):
         _refuse(fitted, pl.col(name).is_null(), f"Rows without {name}")
     synthetic = pl.col("source") == "synthetic"
-    for name in ("video_id", "track_id", "subject_id"):
+    origin = ("video_id", "track_id", "subject_id")
+    edit = synthetic & pl.all_horizontal(pl.col(name).is_not_null() for name in origin)
+    for name in origin:
         _refuse(fitted, ~synthetic & pl.col(name).is_null(), f"Rows without {name}")
-        _refuse(fitted, synthetic & pl.col(name).is_not_null(), f"Synthetic faces with a {name}")
+        alone = synthetic & ~edit & pl.col(name).is_not_null()
+        _refuse(fitted, alone, f"Synthetic faces with a {name} alone")
     _refuse(fitted, pl.col("face_id").is_duplicated(), "Rows with a repeated face_id")
     known = pl.col("source").is_in(SOURCES)
     _refuse(fitted, ~known, f"Rows with a source other than {', '.join(SOURCES)}")

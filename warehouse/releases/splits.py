@@ -41,39 +41,54 @@ def assign(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> A
     ``earlier`` win. New groups are assigned in the order of their hash, each to the split that
     lacks most of its share (80/10/10 of the rows), starting with train. An empty test or
     validation split then takes the smallest new group of train, if train keeps more than half of
-    the rows. Synthetic faces, which have no subject, go to train; one that repeats a face of
-    another split is left out.
+    the rows. Synthetic faces go to train. One that repeats a face of another split, or edits one
+    of a subject who is not in train, is left out.
 
     A subject id must mean the same person in every version. An id that changes hands connects
     subjects of different splits, and their rows become conflicts.
 
     Args:
-        rows: ``face_id, subject_id, video_id, duplicate_of``, and optionally ``near_group``.
+        rows: ``face_id, subject_id, video_id, duplicate_of``, and optionally ``near_group`` and
+            ``source``.
         earlier: ``members`` of the version before, or an empty mapping.
     """
-    synthetic = rows.filter(pl.col("subject_id").is_null())
-    real = _assign_real(rows.filter(pl.col("subject_id").is_not_null()), earlier=earlier)
+    made = _is_synthetic(rows)
+    synthetic = rows.filter(made)
+    real = _assign_real(rows.filter(~made), earlier=earlier)
     if synthetic.is_empty():
         return real
     originals = [real.rows.select(pl.col(name).alias("duplicate_of"), "split").drop_nulls()
                  for name in ("face_id", "duplicate_of")]  # fmt: skip
-    held_out = pl.concat(originals).filter(pl.col("split") != "train")
-    fit = synthetic.join(held_out, on="duplicate_of", how="anti")
-    unfit = synthetic.join(held_out, on="duplicate_of", how="semi")
+    held_out = pl.concat(originals).filter(pl.col("split") != "train")["duplicate_of"]
+    repeats = pl.col("duplicate_of").is_in(held_out.implode()).fill_null(False)
+    edits = pl.lit(False)
+    for kind, names in real.members.items():
+        in_train = [name for name, split in names.items() if split == "train"]
+        origin = pl.col(f"{kind}_id")
+        edits |= origin.is_not_null() & ~origin.is_in(pl.Series(in_train, dtype=pl.String).implode())
+    unfit = repeats | edits
     return Assignment(
-        rows=pl.concat([real.rows, fit.with_columns(split=pl.lit("train"))]).sort("face_id"),
-        conflicts=pl.concat([real.conflicts, unfit]).sort("face_id"),
+        rows=pl.concat(
+            [real.rows, synthetic.filter(~unfit).with_columns(split=pl.lit("train"))]
+        ).sort("face_id"),
+        conflicts=pl.concat([real.conflicts, synthetic.filter(unfit)]).sort("face_id"),
         members=real.members,
     )
+
+
+def _is_synthetic(rows: pl.DataFrame) -> pl.Expr:
+    """Match synthetic faces: those without a subject, and edits of a face."""
+    without = pl.col("subject_id").is_null()
+    return without | (pl.col("source") == "synthetic") if "source" in rows.columns else without
 
 
 def check(rows: pl.DataFrame) -> list[str]:
     """List leaks between splits, one sentence each; empty if there is none.
 
     Args:
-        rows: ``face_id, subject_id, video_id, duplicate_of, split``.
+        rows: ``face_id, subject_id, video_id, duplicate_of, split``, and optionally ``source``.
     """
-    synthetic = rows.filter(pl.col("subject_id").is_null() & (pl.col("split") != "train"))
+    synthetic = rows.filter(_is_synthetic(rows) & (pl.col("split") != "train"))
     leaks = [f"synthetic face {face} is not in train" for face in synthetic["face_id"].sort()]
     copies = rows.filter(pl.col("duplicate_of").is_not_null()).select("duplicate_of", "split")
     originals = rows.select("face_id", "split").rename({"face_id": "duplicate_of"})

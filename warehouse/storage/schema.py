@@ -233,6 +233,9 @@ _TABLES = (
             "face_id": TEXT, "target_au": AU, "target_expression": EXPRESSION, "seed": INT,
             "model": TEXT, "guidance": FLOAT, "crop": TEXT, "measured_au": AU,
             "soft_label": EXPRESSION, "action": TEXT, "reason": TEXT,
+            # Of faces by a synthesizer of the user's own: the face that was edited, with which
+            # the edit is erased, and the licence of the images.
+            "reference": TEXT, "licence": TEXT,
         },
         ("face_id",),
     ),

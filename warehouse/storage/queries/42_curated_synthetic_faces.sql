@@ -1,18 +1,23 @@
 -- One row per synthetic face whose label was kept or corrected, in the columns of curated_faces.
--- It has no video, track, subject or vote. Its licence depends on its model.
+-- It has no vote, and no video, track or subject unless it edits a face: then those of that face,
+-- with its consent. The edit of a face that is no longer curated has no row. The licence is stated,
+-- or depends on the model.
 SELECT
-    face_id,
-    NULL::VARCHAR AS video_id,
-    NULL::VARCHAR AS track_id,
-    NULL::VARCHAR AS subject_id,
+    synthetic_faces.face_id,
+    edited.video_id,
+    edited.track_id,
+    edited.subject_id,
     NULL::DOUBLE AS time_s,
-    crop,
-    soft_label,
+    synthetic_faces.crop,
+    synthetic_faces.soft_label,
     NULL::DOUBLE AS open_set_share,
     0::BIGINT AS n_votes,
-    list_sum(list_transform(soft_label, lambda p: CASE WHEN p > 0 THEN -p * log2(p) ELSE 0 END))
-        ::DOUBLE AS entropy,
-    measured_au AS au,
+    list_sum(
+        list_transform(
+            synthetic_faces.soft_label, lambda p: CASE WHEN p > 0 THEN -p * log2(p) ELSE 0 END
+        )
+    )::DOUBLE AS entropy,
+    synthetic_faces.measured_au AS au,
     NULL::DOUBLE AS valence,
     NULL::DOUBLE AS arousal,
     NULL::DOUBLE AS label_quality,
@@ -21,8 +26,13 @@ SELECT
     NULL::BOOLEAN AS is_open_set,
     NULL::VARCHAR AS duplicate_of,
     'synthetic' AS source,
-    model AS licence,
-    NULL::VARCHAR AS consent
+    coalesce(synthetic_faces.licence, synthetic_faces.model) AS licence,
+    edited.consent
 FROM synthetic_faces
-WHERE action IN ('kept', 'relabelled') AND crop IS NOT NULL AND soft_label IS NOT NULL
-ORDER BY face_id
+LEFT JOIN curated_faces AS edited ON edited.face_id = synthetic_faces.reference
+WHERE
+    synthetic_faces.action IN ('kept', 'relabelled')
+    AND synthetic_faces.crop IS NOT NULL
+    AND synthetic_faces.soft_label IS NOT NULL
+    AND (synthetic_faces.reference IS NULL OR edited.face_id IS NOT NULL)
+ORDER BY synthetic_faces.face_id
