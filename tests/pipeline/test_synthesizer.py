@@ -273,6 +273,9 @@ def test_edits__withdrawn_consent(plugin: Any, consenting: Home) -> None:
 
 
 def example(name: str, folder: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)
     text = re.search(rf"```python {name}\n(.*?)```", DOCS.read_text(), re.DOTALL)
     assert text, f"docs/synthesizers.md has no {name}"
     (folder / name).write_text(text[1])
