@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -124,7 +125,9 @@ class CallableSynthesizer:
         try:
             return list(check_action_units({int(unit): 0.0 for unit in given}))
         except (SettingsError, TypeError, ValueError) as error:
-            self._refuse("`supported_units` is not a list of known FACS numbers", repr(given), error)
+            self._refuse(
+                "`supported_units` is not a list of known FACS numbers", repr(given), error
+            )
 
     def face_id(self, request: FaceRequest, edited: str | None = None) -> str:
         """Return ``syn-<16 hex>``: equal for equal request, model and face."""
@@ -171,7 +174,8 @@ class CallableSynthesizer:
         return np.concatenate(images)
 
     def _condition(self, pair: tuple[FaceRequest, Reference | None]) -> str:
-        return self.face_id(replace(pair[0], seed=0), pair[1] and pair[1].name)
+        request, reference = pair
+        return self.face_id(replace(request, seed=0), reference.name if reference else None)
 
     def _images(self, pair: tuple[FaceRequest, Reference | None], seeds: list[int]) -> np.ndarray:
         request, reference = pair
@@ -275,10 +279,14 @@ def assign_references(planned: pl.DataFrame, editable: pl.DataFrame) -> pl.DataF
     if not ids:
         return planned.clear().with_columns(reference=pl.lit(None, pl.String))
     chosen = [
-        min(ids, key=lambda face, key=f"{gap} {number} ": sha256_of([f"{key}{face}".encode()]))
+        min(ids, key=partial(_rank, f"{gap} {number}"))
         for gap, number in planned.select("gap", "number").iter_rows()
     ]
     return planned.with_columns(reference=pl.Series(chosen, dtype=pl.String))
+
+
+def _rank(key: str, face: str) -> str:
+    return sha256_of([f"{key} {face}".encode()])
 
 
 def load_references(home: Home, face_ids: Iterable[str]) -> dict[str, Reference]:

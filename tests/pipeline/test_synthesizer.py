@@ -37,7 +37,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "synthesizers.md"
 BLANK = np.full(len(ACTION_UNITS), np.nan, np.float32)
 FACE = np.full((64, 64, 3), 90, np.uint8)
 
-PLUGIN = '''
+PLUGIN = """
 import numpy as np
 
 CALLS = []
@@ -63,7 +63,7 @@ def nothing(reference, au, expression, n, seeds): return None
 def broken(reference, au, expression, n, seeds): raise ValueError("no weights")
 def odd(reference, au, expression, n, seeds): return np.zeros((n, 64, 64), np.uint8)
 odd.supported_units = [99]
-'''
+"""
 
 
 @pytest.fixture
@@ -156,9 +156,7 @@ def test_face_id__depends_on_model_and_face(plugin: Any) -> None:
 
 
 def test_generate__into_a_folder(plugin: Any, tmp_path: Path) -> None:
-    made = generate(
-        FaceRequest({12: 0.8}), load_generator("own_faces:draw"), tmp_path / "out", n=2
-    )
+    made = generate(FaceRequest({12: 0.8}), load_generator("own_faces:draw"), tmp_path / "out", n=2)
     assert made["drawn"] == 2
     assert made["model"].startswith("synthesizer-own-faces-draw-")
     assert made["edited"] == []
@@ -254,7 +252,8 @@ def test_edits__erased_with_the_person(plugin: Any, consenting: Home) -> None:
     assert not any(crop.exists() for crop in crops)
     left = releases.load("own", home=consenting)
     faces = [row["face_id"] for part in left.values() for row in part]
-    assert faces and not any(face.startswith("syn-") for face in faces)
+    assert faces
+    assert not any(face.startswith("syn-") for face in faces)
 
 
 def test_edits__withdrawn_consent(plugin: Any, consenting: Home) -> None:

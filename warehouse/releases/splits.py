@@ -65,7 +65,9 @@ def assign(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> A
     for kind, names in real.members.items():
         in_train = [name for name, split in names.items() if split == "train"]
         origin = pl.col(f"{kind}_id")
-        edits |= origin.is_not_null() & ~origin.is_in(pl.Series(in_train, dtype=pl.String).implode())
+        edits |= origin.is_not_null() & ~origin.is_in(
+            pl.Series(in_train, dtype=pl.String).implode()
+        )
     unfit = repeats | edits
     return Assignment(
         rows=pl.concat(
