@@ -56,7 +56,7 @@ _MOST_COLUMNS = 8
 
 
 class Generator(Protocol):
-    """Generator of requested faces: ``FaceGenerator`` or ``CallableSynthesizer``.
+    """Generator of requested faces, shipped or of the user's own.
 
     Attributes:
         model: identifier that changes with the weights.

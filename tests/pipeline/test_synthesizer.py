@@ -1,4 +1,4 @@
-"""Synthesizers of the user's own, and the examples of docs/synthesizers.md."""
+"""Synthesizers of the user's own; examples of docs/synthesizers.md."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_read_reference__asks_for_consent(consenting: Home, tmp_path: Path) -> N
     assert face.face_id == face.name == face_id("ann-b", "ann", 0)
     for given, says in (
         (face_id("bob-d", "bob", 0), "does not cover editing"),
-        ("nobody-here", "neither an image file nor"),
+        ("unknown-face", "neither an image file nor"),
     ):
         with pytest.raises(SettingsError, match=says):
             read_reference(consenting, given, consent="yes, editing", rater=rater)
