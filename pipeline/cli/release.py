@@ -195,6 +195,10 @@ def export(
     need: Annotated[
         list[str] | None, typer.Option("--need", help="A column that must hold a value.")
     ] = None,
+    difficulty: Annotated[
+        str | None,
+        typer.Option("--difficulty", help="Only easy, challenging or hard faces."),
+    ] = None,
     landmarks: Annotated[
         str | None,
         typer.Option("--landmarks", help="package.module:function that finds 68 landmarks."),
@@ -239,6 +243,7 @@ def export(
         all_classes=all_classes,
         min_votes=min_votes,
         need=tuple(need or ()),
+        difficulty=difficulty,
         landmarks=landmarks,
         use=use,
         drop_forbidden=drop_forbidden,

@@ -28,7 +28,7 @@ COLUMNS = [
     *("soft_label", "open_set_share", "n_votes", "entropy", "au", "valence", "arousal"),
     *("label_quality", "is_label_issue", "open_set_score", "is_open_set", "duplicate_of"),
     *("source", "licence", "bbox", "keypoints", "yaw", "pitch", "roll", "frame", "frame_size"),
-    "transform",
+    *("transform", "difficulty"),
 ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from warehouse.errors import ReleaseError
 from warehouse.releases import layouts, versions
+from warehouse.releases.difficulty import LEVELS
 from warehouse.releases.layouts import classes, folds
 from warehouse.releases.layouts.core import Export, FrameReader, Options
 from warehouse.releases.layouts.files import open_draft, publish
@@ -109,6 +110,12 @@ def _check(options: Options) -> None:
             "The test split is neither validation nor test",
             got=repr(options.test_split),
             hint="leave --test-split out to use both",
+        )
+    if options.difficulty not in (None, *LEVELS):
+        raise ReleaseError(
+            f"The difficulty is not one of {', '.join(LEVELS)}",
+            got=repr(options.difficulty),
+            hint="choose one of them",
         )
     if options.use not in (None, "commercial", "research"):
         raise ReleaseError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from warehouse.errors import ReleaseError
+from warehouse.releases.difficulty import with_difficulty
 from warehouse.storage.schema import AU, BOOL, EXPRESSION, FLOAT, INT, INTENSITIES, TEXT, TIME
 from warehouse.vocabulary import ACTION_UNITS, ANSWERS, EXPRESSIONS, RATER_KINDS
 
@@ -106,6 +107,7 @@ def features() -> Features:
             "yaw": number, "pitch": number, "roll": number, "frame": Value("int64"),
             "frame_size": List(Value("int64"), length=2),
             "transform": List(List(pixels, length=3), length=2),
+            "difficulty": text,
         }
     )  # fmt: skip
 
@@ -126,7 +128,9 @@ def vote_features() -> Features:
 
 
 def fit_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """Cast ``rows`` to ``ROWS``, sort by ``face_id`` and add ``expression``.
+    """Cast ``rows`` to ``ROWS``, sort them, add what follows from them.
+
+    ``difficulty`` is explained in ``warehouse.releases.difficulty``.
 
     ``expression`` is the index of the largest share; null if shares tie or there is no label. A
     synthetic row has the video, track and subject of the face that it edits, or none of the three.
@@ -151,7 +155,7 @@ def fit_rows(rows: pl.DataFrame) -> pl.DataFrame:
     for name in ("open_set_share", "label_quality", "open_set_score"):
         # NaN compares as larger than every number, so this refuses NaN too.
         _refuse(fitted, ~pl.col(name).is_between(0.0, 1.0 + 1e-6), f"Rows with {name} outside 0..1")
-    return _with_argmax(fitted)
+    return with_difficulty(_with_argmax(fitted))
 
 
 def fit_votes(votes: pl.DataFrame) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,11 @@ def test_layouts__all_load() -> None:
         for variant in layout.dialects or (None,):
             order = layout.orders.get(variant or "", layout.order)
             assert classes.read(order, label_set=None, map_file=None).words
+
+
+def test_export__one_difficulty(exported: Exported) -> None:
+    folder = exported("folder", difficulty="hard")
+    texts = [path.read_text() for path in folder.glob("*/metadata.jsonl")]
+    rows = [json.loads(line) for text in texts for line in text.splitlines()]
+    assert rows
+    assert {row["difficulty"] for row in rows} == {"hard"}

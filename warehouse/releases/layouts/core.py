@@ -25,6 +25,7 @@ from warehouse.errors import ReleaseError
 from warehouse.ids import file_sha256
 from warehouse.licences import permits
 from warehouse.releases import eligibility, manifest
+from warehouse.releases.difficulty import with_difficulty
 from warehouse.releases.layouts import classes, folds
 from warehouse.releases.layouts.files import (
     JOURNAL,
@@ -63,6 +64,7 @@ class Options:
         machine_text: let machines' texts fill the fields of people's.
         use, drop_forbidden: as in ``releases.build``.
         need: columns that must hold a value.
+        difficulty: only rows of this level.
         landmarks: ``package.module:function`` from uint8[h, w, 3] RGB to float[68, 2] in pixels,
             iBUG order, or None where it finds no face.
     """
@@ -82,6 +84,7 @@ class Options:
     use: str | None = None
     drop_forbidden: bool = False
     need: tuple[str, ...] = ()
+    difficulty: str | None = None
     landmarks: str | None = None
     shard_faces: int = 5000
 
@@ -161,6 +164,11 @@ class Export:
         rows = self._without_licence(rows)
         if self.options.min_votes:
             rows = self.leave_out(rows, pl.col("n_votes") < self.options.min_votes, "few_votes")
+        if self.options.difficulty:
+            if "difficulty" not in rows.columns:
+                rows = with_difficulty(rows)
+            other = pl.col("difficulty").ne_missing(self.options.difficulty)
+            rows = self.leave_out(rows, other, "another_difficulty")
         for name in self.options.need:
             if name not in rows.columns:
                 raise ReleaseError(
