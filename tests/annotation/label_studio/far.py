@@ -13,7 +13,7 @@ import pytest
 
 from tests.annotation.label_studio.access_proxy import AccessProxy, access_proxy
 from tests.annotation.label_studio.conftest import Studio
-from tests.annotation.label_studio.test_studio_asking import Office
+from tests.annotation.label_studio.test_label_studio_projects import Office
 from tests.object_store import BUCKET, KEYS, s3_server
 from warehouse.storage import mirror
 from warehouse.storage.home import Home

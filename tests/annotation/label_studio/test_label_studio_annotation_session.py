@@ -19,7 +19,7 @@ from annotation.label_studio.tasks import annotator_links
 from annotation.label_studio.users import Account
 from tests import browser
 from tests.annotation.label_studio.conftest import Studio, drawn_face, faces, push
-from tests.annotation.label_studio.test_studio_asking import Office, office
+from tests.annotation.label_studio.test_label_studio_projects import Office, office
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

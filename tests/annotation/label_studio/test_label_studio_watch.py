@@ -14,7 +14,7 @@ import pytest
 from annotation.label_studio.client import LabelStudioClient
 from annotation.label_studio.users import Account
 from tests.annotation.label_studio.conftest import api
-from tests.annotation.label_studio.test_studio_asking import Office, offered, office, vote
+from tests.annotation.label_studio.test_label_studio_projects import Office, offered, office, vote
 
 __all__ = ["office"]
 

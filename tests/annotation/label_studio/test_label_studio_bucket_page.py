@@ -13,7 +13,7 @@ from annotation.label_studio.users import Account
 from tests import browser
 from tests.annotation.label_studio.conftest import Studio
 from tests.annotation.label_studio.far import Far, far_home, s3_url
-from tests.annotation.label_studio.test_studio_show import (
+from tests.annotation.label_studio.test_label_studio_annotation_session import (
     PICTURES,
     _clip,
     answer,

@@ -16,7 +16,7 @@ from annotation.label_studio.users import Account
 from pipeline import doctor
 from tests.annotation.label_studio.conftest import Studio, api, faces, push
 from tests.annotation.label_studio.far import READER, SECRET, Far, far_home, s3_url
-from tests.annotation.label_studio.test_studio_asking import offered, vote
+from tests.annotation.label_studio.test_label_studio_projects import offered, vote
 from tests.object_store import BUCKET
 from warehouse.errors import StudioError
 from warehouse.ids import pseudonym
