@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from annotation.label_studio import marking, sync
+from pipeline import progress
 from pipeline.settings import Settings
-from warehouse.errors import ReleaseError
+from warehouse.errors import ReleaseError, SettingsError
+from warehouse.ids import batch_from
 from warehouse.privacy import erase
 from warehouse.privacy.data_subject import DataSubject
 from warehouse.privacy.erase import ErasureReport
@@ -23,6 +25,7 @@ from warehouse.storage import tables
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
+    from dagster import DagsterInstance
     from rich.console import Console
 
     from annotation.label_studio.client import LabelStudioClient
@@ -49,12 +52,14 @@ def forget(settings: Settings, kind: str, name: str, *, why: str) -> ErasureRepo
         why=why,
         before=[partial(_delete_tasks, settings)],
         after=[partial(_purge_label_studio_files, settings), partial(_delete_run_history, home)],
+        waiting=progress.waiting,
     )
     if not report.verification.complete:
         raise ReleaseError(
             "The erasure is incomplete: files still contain data of the subject",
             got="; ".join(report.verification.traces[:_LISTED]),
-            hint="delete these files; all other steps are done and the tombstone is written",
+            hint="delete these files or what they hold, then run the same command again; all other "
+            "steps are done and the tombstone is written",
         )
     return replace(report, hubs=withdraw(settings))
 
@@ -69,11 +74,11 @@ def show(report: ErasureReport, console: Console) -> None:
         console.print(f"  {old} is withdrawn; replaced by {new or 'nothing'}")
     console.print(
         f"searched {found.files} files and {found.pictures} images of the home: "
-        + ("no id, address or hash found" if found.complete else "TRACES REMAIN")
+        + ("no id, address, hash or image found" if found.complete else "TRACES REMAIN")
     )
     _print_list(console, "traces", found.traces)
     _print_list(console, "similar faces of other subjects: the same human?", found.alike)
-    _print_list(console, "not deleted, outside this home; check it", report.left)
+    _print_list(console, "not deleted, out of reach; check it", report.left)
     _print_list(console, "on Hubs", [f"{place}: {what}" for place, what in report.hubs.items()])
     for note, text in sorted(report.notes.items()):
         console.print(f"{note}: {text}")
@@ -161,28 +166,46 @@ def _delete_run_history(home: Home, subject: DataSubject) -> dict[str, int]:
     """
     if not (home.dagster / "history").is_dir():
         return {}
-    from dagster import DagsterRunStatus, RunsFilter
+    from dagster import DagsterRunStatus
 
     from pipeline.dagster_instance.instance import open_instance
 
+    in_progress = (DagsterRunStatus.STARTED, DagsterRunStatus.STARTING)
     instance = open_instance(home)
-    running = RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])
-    if instance.get_runs(running):
-        raise ReleaseError(
-            "Run records cannot be deleted",
-            got="a run is in progress",
-            hint="wait for it or stop it in the Dagster UI, then run the same command again",
-        )
     runs = instance.get_runs()
     for run in runs:
-        instance.delete_run(run.run_id)
+        if run.status in in_progress:
+            # It waits between two steps for this erasure, and goes on with its own record.
+            instance.event_log_storage.delete_events(run.run_id)
+        else:
+            instance.delete_run(run.run_id)
     instance.wipe_assets(instance.all_asset_keys())
+    _delete_empty_partitions(instance, home, subject)
     for folder in (home.dagster / "storage").glob("*"):
         shutil.rmtree(folder, ignore_errors=True)
     instance.dispose()
     for database in sorted(home.dagster.rglob("*.db")):
         _vacuum(database)
     return {"records of runs": len(runs)}
+
+
+def _delete_empty_partitions(instance: DagsterInstance, home: Home, subject: DataSubject) -> None:
+    """Delete batches that are named after the data subject and hold nothing any more."""
+    from pipeline.defs.partitions import NAME
+
+    batches = set(tables.read(home, "videos")["batch"])
+    for key in instance.get_dynamic_partitions(NAME):
+        named = key in _batch_names(subject)
+        if named and key not in batches and not (home.inbox / key).exists():
+            instance.delete_dynamic_partition(NAME, key)
+
+
+def _batch_names(subject: DataSubject) -> set[str]:
+    names = set()
+    for one in subject.spellings:
+        with contextlib.suppress(SettingsError):  # no letter of it can be in a batch's name
+            names.add(batch_from(one))
+    return names
 
 
 def _vacuum(path: Path) -> None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from pipeline import runs
+from pipeline import progress, runs
 from pipeline.ingest import batches, metadata, names
 from pipeline.ingest.manifest import LISTING
 from pipeline.ingest.metadata import Metadata, SourceVote
 from pipeline.settings import Settings
 from warehouse.errors import SettingsError
 from warehouse.ids import batch_from, check_batch, pseudonym, sha256_of
-from warehouse.storage import atomic, tables
+from warehouse.storage import atomic, locks, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
@@ -79,11 +79,12 @@ def run(settings: Settings, folder: str, *, name: str | None = None) -> ImportRe
     home, place = settings.place, place.resolve()
     batch = check_batch(name) if name else batch_from(place.name)
     found = metadata.read(place)
-    write_listing(home, place, found, batch=batch)
-    runs.add_batch(home, batch)
-    runs.materialize(home, "ingest", batch=batch)
-    events, on_faces = record(home, place, found, batch=batch)
-    runs.materialize(home, "import_labels")
+    with locks.writing(home.root, waiting=progress.waiting):
+        write_listing(home, place, found, batch=batch)
+        runs.add_batch(home, batch)
+        runs.materialize(home, "ingest", batch=batch)
+        events, on_faces = record(home, place, found, batch=batch)
+        runs.materialize(home, "import_labels")
     kinds = events["event"].value_counts()
     count = dict(zip(kinds["event"], kinds["count"], strict=True))
     labelled = {vote.file_name for vote in found.votes}

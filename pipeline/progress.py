@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,11 @@ def report(stage: str, item: str, done: int, total: int) -> None:
     """Report that ``done`` of ``total`` items have left ``stage``."""
     for listener in _listeners:
         listener(stage, item, done, total)
+
+
+def waiting(what: str) -> None:
+    """Report on standard error that this process waits for others."""
+    print(f"waiting until {what} ended; Ctrl-C changes nothing", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pipeline import progress
 from pipeline.dagster_instance.instance import PID_TAG, open_instance, own_pid_tag
 from warehouse.errors import RisoriusError, SettingsError
 from warehouse.ids import check_batch
+from warehouse.storage import locks
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def materialize(home: Home, job: str, *, batch: str | None = None) -> dict[str, 
     """
     import dagster as dg
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), locks.writing(home.root, waiting=progress.waiting):
         warnings.simplefilter("ignore")
         instance = open_instance(home)
         definition = _definitions().resolve_job_def(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from warehouse.errors import SettingsError
@@ -67,6 +68,20 @@ def track_id(video: str, number: int) -> str:
 def face_id(track: str, frame: int) -> str:
     """Return ``<track>-<frame>``; decoded frames count from 0."""
     return f"{track}-{frame}"
+
+
+def fold_name(name: str) -> str:
+    """Return a name without case, spacing and form of its letters.
+
+    Two spellings of one person's id fold to the same text: composed and decomposed accents,
+    width, case, spaces around it, characters that nobody sees.
+    """
+    seen = "".join(
+        letter
+        for letter in unicodedata.normalize("NFKC", name)
+        if unicodedata.category(letter) not in ("Cf", "Cc") or letter.isspace()
+    )
+    return unicodedata.normalize("NFKC", " ".join(seen.casefold().split())) or name
 
 
 def pseudonym(kind: str, secret: str, account: str) -> str:

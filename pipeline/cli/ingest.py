@@ -45,13 +45,14 @@ def ingest(
     it again to process only what changed. An unreadable file is listed in the summary and does
     not fail the batch.
     """
-    from pipeline import runs
+    from pipeline import progress, runs
     from pipeline.ingest import batches
+    from warehouse.storage import locks
 
     home = session.settings().place
-    name = batches.create(home, paths, batch=batch)
-    runs.add_batch(home, name)
-    with session.watching():
+    with locks.writing(home.root, waiting=progress.waiting), session.watching():
+        name = batches.create(home, paths, batch=batch)
+        runs.add_batch(home, name)
         runs.materialize(home, "ingest", batch=name)
     summary = batches.summary(home, name)
     session.answer(summary.facts, summary.show)

@@ -141,18 +141,21 @@ def publish(
     passing it on is not uploaded to a public repository. Run the command again to continue an
     interrupted upload. The token is the one of huggingface_hub.
     """
+    from pipeline import progress
     from warehouse import releases
+    from warehouse.storage import locks
 
     settings = session.settings(release=name)
-    done = releases.publish(
-        settings.place,
-        name=settings.release,
-        version=version,
-        repo=repo,
-        endpoint=endpoint,
-        public=public,
-        dry_run=dry_run,
-    )
+    with locks.writing(settings.place.root, waiting=progress.waiting):
+        done = releases.publish(
+            settings.place,
+            name=settings.release,
+            version=version,
+            repo=repo,
+            endpoint=endpoint,
+            public=public,
+            dry_run=dry_run,
+        )
     session.answer(vars(done) | {"url": done.url}, partial(_print_publication, done, dry_run))
 
 

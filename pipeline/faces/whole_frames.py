@@ -13,7 +13,7 @@ from pipeline.faces.anonymize import blur_others
 from pipeline.settings import Settings
 from pipeline.video import reader
 from warehouse.errors import MediaError
-from warehouse.privacy.data_subject import local_path
+from warehouse.privacy.inbox import local_path
 from warehouse.releases.layouts.core import FrameReader
 from warehouse.storage import tables
 

@@ -26,7 +26,7 @@ from pipeline.ingest import batches, manifest
 from warehouse.errors import RisoriusError
 from warehouse.ids import sha256_of
 from warehouse.masking import mask
-from warehouse.storage import media, tables
+from warehouse.storage import locks, media, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
@@ -283,6 +283,18 @@ def _extract_one(
     options: FaceOptions,
     threads: int = 1,
     hardware: bool = False,
+) -> str:
+    # A worker outlives its killed parent for a moment, in which an erasure may begin.
+    with locks.writing(home.root, join=True):
+        if tables.read_part(home, "videos", part=row["video_id"], batch=row["batch"]).is_empty():
+            return "erased"
+        return _extract_and_write(
+            row, home=home, options=options, threads=threads, hardware=hardware
+        )
+
+
+def _extract_and_write(
+    row: dict[str, Any], *, home: Home, options: FaceOptions, threads: int, hardware: bool
 ) -> str:
     found = extract.extract(
         row["uri"],

@@ -255,7 +255,7 @@ def test_search__finds_ids_paths_and_similar_images(home: Home) -> None:
     copy.parent.mkdir()
     crop = media.load(home, subject.crops[0])
     Image.fromarray(crop).resize((112, 112)).save(copy, quality=88)
-    assert any("left/thumb.jpg" in line for line in verify.search(home, subject).alike)
+    assert any("left/thumb.jpg" in line for line in verify.search(home, subject).traces)
 
 
 def test_search__path_of_a_shared_video_is_no_trace(home: Home) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,18 @@ from typing import Any
 import polars as pl
 
 from warehouse.errors import MediaError, SettingsError
-from warehouse.ids import sha256_of
-from warehouse.privacy import data_subject, inbox, tombstones, verify
+from warehouse.ids import fold_name, sha256_of
+from warehouse.privacy import copies, data_subject, inbox, tombstones, verify
 from warehouse.privacy.data_subject import DataSubject
 from warehouse.privacy.verify import Verification
-from warehouse.storage import atomic, media, mirror, tables
+from warehouse.storage import atomic, locks, media, mirror
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
 JOURNAL = "forgetting"
 _DAY_S = 86_400.0
+_OF_ALL = ("sound", "words", "video", "transcript", "media")
+"""Columns that hold what is seen or heard of everyone in a video."""
 
 Step = Callable[[DataSubject], Mapping[str, Any]]
 """Erase a data subject from an outside system; return counts and notes. Must be repeatable."""
@@ -54,17 +55,20 @@ class ErasureReport:
 
 
 def plan(home: Home, kind: str, name: str) -> DataSubject:
-    """Return what would be erased, or the plan of an interrupted erasure.
+    """Return what would be erased, with the plan of an interrupted erasure.
+
+    What was written since the interruption is found as well.
 
     Raises:
         SettingsError: the id is unknown, or was erased already.
     """
     journal = _journal_path(home, kind, name)
-    if journal.exists():
-        return _read_plan(journal)
+    earlier = _read_plan(journal) if journal.exists() else None
     try:
-        return data_subject.find(home, kind, name)
+        found = data_subject.find(home, kind, name)
     except SettingsError as error:
+        if earlier is not None:
+            return earlier
         if when := tombstones.erased_at(home, kind, name):
             raise SettingsError(
                 f"The {kind} was erased already",
@@ -72,6 +76,7 @@ def plan(home: Home, kind: str, name: str) -> DataSubject:
                 hint="nothing remains to be done",
             ) from error
         raise
+    return earlier.merged(found) if earlier is not None else found
 
 
 def pending(home: Home) -> list[tuple[str, str]]:
@@ -89,44 +94,56 @@ def forget(
     why: str = "asked to",
     before: Sequence[Step] = (),
     after: Sequence[Step] = (),
+    waiting: locks.Waiting | None = None,
 ) -> ErasureReport:
     """Erase a data subject, or finish an interrupted erasure; then verify it.
 
-    Releases that contain the subject are replaced by versions without it, see
-    ``releases.redact``. A journal in the home keeps the plan until the end. Then a row of
-    ``tombstones`` records what was erased, when, why, and in which releases it was, and ingest
-    refuses its files.
+    It waits until no other process of this machine writes to the home, and no other starts until
+    it is done. Releases that contain the subject are replaced by versions without it, see
+    ``releases.redact``. A journal in the home keeps the plan until nothing of it is found any
+    more. Rows of ``tombstones`` record what was erased, when, why, and in which releases it was,
+    and ingest refuses its files.
 
     Args:
         why: stored in the tombstone; must not name the person.
         before: outside systems to erase first (labelling tasks). If one fails, nothing has been
             changed.
         after: outside systems that may hold copies of the tables.
+        waiting: called with what is waited for.
 
     Raises:
-        SettingsError: the id is unknown.
+        SettingsError: the id is unknown, or ``why`` names the person.
         ReleaseError, StudioError, TableError: a step failed; run the same command again.
     """
     from warehouse.releases import redact
 
-    with _exclusive(home):
+    if kind == "subject" and fold_name(name) in fold_name(why).split():
+        raise SettingsError(
+            "The reason names the subject", got="it would stay in the tombstone", hint="rephrase it"
+        )
+    with locks.erasing(home.root, waiting=waiting):
         mirror.sync(home.root, force=True)
         subject = plan(home, kind, name)
         journal = _Journal.open(_journal_path(home, kind, name), subject)
         for step in before:
             journal.add(step(subject))
+        # First, so that after a kill no ingest brings back what is gone.
+        stone = tombstones.write(home, subject, part=journal.part, why=why)
         # Releases before rows, because the journal records which version replaced which.
         for old, new in redact.remove_subject(home, subject).items():
             journal.releases[old] = new
             journal.save()
         journal.add({"rows of tables": delete_rows(home, subject)})
         _delete_empty_parts(home, subject)
+        left = copies.linked_media(home, subject)
         journal.add({"pictures": delete_media(home, subject)})
         cleared = inbox.clear(home, subject)
+        _delete_empty_batches(home)
         journal.add({"files of the inbox": cleared.removed})
         shutil.rmtree(home.cache, ignore_errors=True)
-        # Drafts of killed processes may hold rows of the subject.
-        atomic.delete_stale_drafts(home.root, older_than_s=_DAY_S, now=time.time)
+        _delete_drafts(home)
+        removed, unnamed = _delete_orphans(home, subject)
+        journal.add({"pictures that no row named": removed})
         for step in after:
             journal.add(step(subject))
         # Download what remains on an object store, so that the search covers it.
@@ -135,17 +152,23 @@ def forget(
         # A path that holds other data by now is no trace.
         wanted = replace(subject, sources=tuple(sorted(set(subject.sources) - cleared.kept)))
         found = verify.search(home, wanted, skip=home.root / JOURNAL)
+        stays = [f"{path}: {why}" for path, why in sorted(cleared.stays.items())]
+        known = tuple(f"{path.relative_to(home.root)}:" for path in cleared.stays)
+        others = [line for line in found.traces if not line.startswith(known)]
+        found = replace(found, traces=[*others, *stays])
         replaced = [
             f"{old} -> {new or 'withdrawn'}" for old, new in sorted(journal.releases.items())
         ]
-        stone = tombstones.write(home, subject, why=why, releases=replaced)
-        journal.delete()
+        tombstones.write(home, subject, part=journal.part, why=why, releases=replaced)
+        left = list(dict.fromkeys([*cleared.left, *unnamed, *left, *copies.find(home, subject)]))
+        if found.complete:
+            journal.delete()
     return ErasureReport(
         what=stone,
         removed=journal.removed,
         releases=journal.releases,
-        left=cleared.left,
-        verification=replace(found, traces=[*found.traces, *cleared.stays]),
+        left=left,
+        verification=found,
         notes=journal.notes,
     )
 
@@ -176,7 +199,11 @@ def _of_subject(frame: pl.DataFrame, subject: DataSubject) -> pl.Expr:
         "face_id": subject.faces,
         "track_id": subject.tracks,
         "video_id": subject.videos,
-        "subject_id": (subject.name,) if subject.kind == "subject" else (),
+        "subject_id": subject.spellings if subject.kind == "subject" else (),
+        "clip_id": subject.items,
+        "segment_id": subject.items,
+        "sensor_id": subject.items,
+        "item_id": subject.ids,
     }
     matches = [
         pl.col(name).is_in(pl.Series(values, dtype=pl.String).implode()).fill_null(False)
@@ -193,13 +220,14 @@ def _redacted(frame: pl.DataFrame, subject: DataSubject) -> pl.DataFrame:
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     blank = {"context": list(subject.contexts)}
     if subject.kind == "subject":
-        blank["subject_id"] = [subject.name]
+        blank["subject_id"] = list(subject.spellings)
     changed = []
-    if "sound" in frame.columns:
-        # Sound and words of a shared video may be the data subject's.
+    if "video_id" in frame.columns:
+        # Sound, words and cuts of a shared video may be the data subject's.
         shared = pl.col("video_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
-        texts.remove("sound")
-        changed += [pl.when(~shared).then(pl.col(name)).alias(name) for name in ("sound", "words")]
+        cuts = [name for name in _OF_ALL if name in frame.columns]
+        texts = [name for name in texts if name not in cuts]
+        changed += [pl.when(~shared).then(pl.col(name)).alias(name) for name in cuts]
     for name in texts:
         value = pl.col(name)
         mentions = value.str.contains_any(list(subject.ids)) if subject.ids else pl.lit(False)
@@ -212,13 +240,8 @@ def _redacted(frame: pl.DataFrame, subject: DataSubject) -> pl.DataFrame:
 
 def delete_media(home: Home, subject: DataSubject) -> int:
     """Delete images, clips and sounds, except crops that other faces share."""
-    used: set[str] = set()
-    for table in ("faces", "synthetic_faces"):
-        names = [name for name in ("crop", "context") if name in TABLES[table].columns]
-        rows = tables.scan(home, table).select(names).collect()
-        used.update(key for name in names for key in rows[name].drop_nulls())
     removed = 0
-    for key in sorted({*subject.crops, *subject.contexts} - used):
+    for key in sorted({*subject.crops, *subject.contexts} - media.named(home)):
         try:
             path = media.path_of(home, key)
         except MediaError:
@@ -238,6 +261,47 @@ def delete_media(home: Home, subject: DataSubject) -> int:
     return removed
 
 
+def _delete_orphans(home: Home, subject: DataSubject) -> tuple[int, list[str]]:
+    """Delete media files that no row names: a killed process left them.
+
+    On an object store they may be of a process on another machine. Those that look like a picture
+    of the data subject are deleted there, and the others reported.
+
+    Returns:
+        Number of files deleted, and one line about those that stay.
+    """
+    mirror.sync(home.media, force=True)
+    found = media.orphans(home)
+    if mirror.find(home.media / "any") is not None:
+        alike = [path for path in found if verify.is_alike(subject, path)]
+        stay = len(found) - len(alike)
+        found = alike
+    else:
+        stay = 0
+    for path in found:
+        atomic.remove(path)
+    why = "that no row names may be those of an ingest on another machine, or of a killed one"
+    return len(found), [f"{home.media}: {stay} files {why}"] if stay else []
+
+
+def _delete_drafts(home: Home) -> None:
+    """Delete what killed processes were writing; it may hold data of the subject."""
+    # The lock of the erasure keeps writers out, so every draft of these folders is left over.
+    for folder in (home.tables, home.media, home.inbox, home.releases):
+        atomic.delete_stale_drafts(folder, older_than_s=0.0, now=lambda: float("inf"))
+    atomic.delete_stale_drafts(home.root, older_than_s=_DAY_S, now=time.time)
+    mirror.delete_stale_fetches(home.root, older_than_s=_DAY_S)
+
+
+def _delete_empty_batches(home: Home) -> None:
+    """Delete empty folders of batches, because they are often named after a person."""
+    folders = [*home.inbox.glob("*"), *home.tables.glob("*/batch=*")]
+    for folder in folders:
+        if folder.is_dir() and not folder.is_symlink():
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
 def _delete_empty_parts(home: Home, subject: DataSubject) -> None:
     """Delete files without rows that are named after a video of the subject."""
     for table in TABLES.values():
@@ -248,10 +312,14 @@ def _delete_empty_parts(home: Home, subject: DataSubject) -> None:
 
 @dataclass
 class _Journal:
-    """Plan and progress of an erasure, in a file until the end."""
+    """Plan and progress of an erasure, in a file until the end.
+
+    ``part`` names its file of tombstones.
+    """
 
     path: Path
     subject: DataSubject
+    part: str = field(default_factory=tombstones.new_part)
     removed: dict[str, int] = field(default_factory=dict)
     releases: dict[str, str | None] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -262,6 +330,7 @@ class _Journal:
         if path.exists():
             entry = json.loads(path.read_text())
             journal.removed, journal.releases = entry["removed"], entry["releases"]
+            journal.part = entry.get("part") or journal.part
         journal.save()
         return journal
 
@@ -269,6 +338,7 @@ class _Journal:
         entry = {
             "removed": self.removed,
             "releases": self.releases,
+            "part": self.part,
             "subject": self.subject.to_json(),
         }
         atomic.write_text(self.path, json.dumps(entry))
@@ -284,22 +354,21 @@ class _Journal:
 
     def delete(self) -> None:
         atomic.remove(self.path)
-        shutil.rmtree(self.path.parent, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it holds the journals of others
+            self.path.parent.rmdir()
 
 
 def _read_plan(path: Path) -> DataSubject:
-    # The plan is the entry's only string; its key differs in journals of earlier versions.
+    # The plan's key differs in journals of earlier versions.
     entry = json.loads(path.read_text())
-    return DataSubject.from_json(next(text for text in entry.values() if isinstance(text, str)))
+    plans = (text for key, text in entry.items() if isinstance(text, str) and key != "part")
+    return DataSubject.from_json(next(plans))
 
 
 def _journal_path(home: Home, kind: str, name: str) -> Path:
-    return home.root / JOURNAL / f"{sha256_of([kind.encode(), b' ', name.encode()])[:16]}.json"
-
-
-@contextmanager
-def _exclusive(home: Home) -> Iterator[None]:
-    home.root.mkdir(parents=True, exist_ok=True)
-    with open(home.root / ".forgetting-lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    folded = fold_name(name) if kind == "subject" else name
+    paths = [
+        home.root / JOURNAL / f"{sha256_of([kind.encode(), b' ', one.encode()])[:16]}.json"
+        for one in (folded, name)
+    ]
+    return paths[1] if paths[1].exists() else paths[0]

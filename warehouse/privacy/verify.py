@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import unicodedata
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from warehouse.privacy.data_subject import DataSubject, difference_hash
-from warehouse.storage import tables
+from warehouse.ids import file_sha256, video_id
+from warehouse.privacy.data_subject import PICTURE_BYTES, DataSubject, difference_hash
+from warehouse.storage import media, mirror, tables
 from warehouse.storage.home import Home
-from warehouse.storage.schema import TABLES
 
 NEAR_BITS = 24
 """Maximum distance in bits, of 256, between images of one crop.
@@ -24,7 +26,9 @@ Measured on FER+ valid, 48 px. A JPEG of 112 px differs by at most 14 bits from 
 40 px at quality 70 by at most 23 in 99 of 100 cases. The nearest other of 1,500 faces differs by
 at least 35 in 99 of 100 cases, median 78 (FER2013 holds repeats)."""
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8", b"P5", b"P6")
+"""First bytes of pictures, because drafts and uploads have no suffix."""
+
 _INLINE = re.compile(rb"data:image/[a-z]+;base64,([A-Za-z0-9+/=]+)")
 _MIN_TEXT, _MIN_BINARY = 3, 6
 """Shortest word to search for in text files, and in binary files, which match by chance.
@@ -40,9 +44,10 @@ class Verification:
     Attributes:
         files: number of files read, all below the home.
         pictures: number of images decoded in them.
-        traces: ``<file>: <what>`` for every id, address or hash that was found.
-        alike: images similar to an erased crop, to be checked by a person: possibly the same
-            human under another id.
+        traces: ``<file>: <what>`` for every id, address or hash that was found, for images
+            similar to an erased one that belong to no other row, and for media without a row.
+        alike: similar images of other rows, to be checked by a person: possibly the same human
+            under another id.
     """
 
     files: int
@@ -63,29 +68,65 @@ def search(home: Home, subject: DataSubject, *, skip: Path | None = None) -> Ver
     Args:
         skip: folder to exclude: the journal of the erasure.
     """
-    patterns = _search_patterns(home, subject)
-    wanted = np.array([list(bytes.fromhex(text)) for text in subject.signatures], dtype=np.uint8)
+    patterns, signatures = _search_patterns(home, subject), _Signatures(subject)
+    others = set(tables.read(home, "videos")["video_id"])
+    named = media.named(home)
     files = pictures = 0
     traces: list[str] = []
     alike: list[str] = []
     for path in sorted(home.root.rglob("*")):
-        if not path.is_file() or path.is_symlink() or (skip and skip in path.parents):
+        if skip and (path == skip or skip in path.parents):
+            continue
+        name = str(path.relative_to(home.root))
+        if path.is_symlink() or not path.is_file():
+            traces += [f"{name}: {what}" for what in patterns.find(path.name.encode())]
             continue
         files += 1
-        name = str(path.relative_to(home.root))
         traces += [f"{name}: {what}" for what in _find_words(path, patterns)]
         if path.suffix == ".parquet":
             traces += [f"{name}: {what}" for what in _find_in_columns(path, subject)]
         for what, data in _images(path):
             pictures += 1
-            found = difference_hash(data)
-            if found is None or not len(wanted):
-                continue
-            bits = np.unpackbits(wanted ^ np.frombuffer(bytes.fromhex(found), np.uint8), axis=1)
-            nearest = int(bits.sum(axis=1).min())
-            if nearest <= NEAR_BITS:
-                alike.append(f"{name}{what}: {nearest} of 256 bits from an erased crop")
+            if (nearest := signatures.distance(data)) is not None and nearest <= NEAR_BITS:
+                line = f"{name}{what}: {nearest} of 256 bits from an erased picture"
+                (alike if _belongs_to_others(home, path, named, others) else traces).append(line)
+    if mirror.find(home.media / "any") is None:
+        orphans = [path.relative_to(home.root) for path in media.orphans(home)]
+        traces += [f"{path}: no row names this file" for path in orphans]
     return Verification(files=files, pictures=pictures, traces=traces, alike=alike)
+
+
+def is_alike(subject: DataSubject, path: Path) -> bool:
+    """Return whether a file is an image similar to one of the data subject."""
+    signatures = _Signatures(subject)
+    distances = (signatures.distance(data) for _, data in _images(path))
+    return any(found is not None and found <= NEAR_BITS for found in distances)
+
+
+class _Signatures:
+    """Perceptual hashes of a data subject's pictures."""
+
+    def __init__(self, subject: DataSubject) -> None:
+        self.bits = np.array(
+            [list(bytes.fromhex(text)) for text in subject.signatures], dtype=np.uint8
+        )
+
+    def distance(self, data: bytes) -> int | None:
+        """Return the bits to the nearest hash; None if there is none to compare."""
+        found = difference_hash(data) if len(self.bits) else None
+        if found is None:
+            return None
+        own = np.frombuffer(bytes.fromhex(found), np.uint8)
+        return int(np.unpackbits(self.bits ^ own, axis=1).sum(axis=1).min())
+
+
+def _belongs_to_others(home: Home, path: Path, named: set[str], others: set[str]) -> bool:
+    """Return whether a row or a release of another data subject holds this file."""
+    if home.media in path.parents:
+        return path.relative_to(home.media).as_posix() in named
+    if home.inbox in path.parents:
+        return video_id(file_sha256(str(path))) in others
+    return home.releases in path.parents or home.models in path.parents
 
 
 @dataclass(frozen=True)
@@ -95,18 +136,27 @@ class _Patterns:
     anywhere: re.Pattern[bytes] | None
     in_text: re.Pattern[bytes] | None
 
+    def find(self, data: bytes, *, binary: bool = False) -> set[str]:
+        """Return the words in ``data``."""
+        patterns = (self.anywhere, None if binary else self.in_text)
+        return {
+            match.decode(errors="replace")
+            for pattern in patterns
+            if pattern
+            for match in pattern.findall(data)
+        }
+
 
 def _search_patterns(home: Home, subject: DataSubject) -> _Patterns:
-    used: set[str] = set()
-    for table in ("faces", "synthetic_faces"):
-        names = [name for name in ("crop", "context") if name in TABLES[table].columns]
-        rows = tables.scan(home, table).select(names).collect()
-        used.update(key for name in names for key in rows[name].drop_nulls())
-    hashes = {Path(key).stem for key in {*subject.crops, *subject.contexts} - used}
+    hashes = {Path(key).stem for key in {*subject.crops, *subject.contexts} - media.named(home)}
     # A video id is a prefix of its track ids, and a track id of its face ids.
     known = {*subject.videos, *subject.tracks}
     heads = [one for one in subject.ids if not any(one.startswith(f"{head}-") for head in known)]
-    words = {*heads, *hashes, *set(subject.sources) - _shared(home, subject), subject.name}
+    names = {
+        unicodedata.normalize(form, one) for one in subject.spellings for form in ("NFC", "NFD")
+    }
+    words = {*heads, *hashes, *set(subject.sources) - _shared(home, subject), *names}
+    words |= set(subject.spellings)
     return _Patterns(
         anywhere=_pattern(word for word in words if len(word) >= _MIN_BINARY),
         in_text=_pattern(word for word in words if _MIN_TEXT <= len(word) < _MIN_BINARY),
@@ -127,29 +177,36 @@ def _pattern(words: Iterable[str]) -> re.Pattern[bytes] | None:
 
 
 def _find_words(path: Path, patterns: _Patterns) -> list[str]:
-    found: set[str] = set()
+    found = patterns.find(path.name.encode(errors="surrogateescape"))
     tail = b""
     try:
         with open(path, "rb") as handle:
             while chunk := handle.read(_CHUNK):
-                window = tail + chunk
-                for pattern in (patterns.anywhere, None if b"\0" in chunk else patterns.in_text):
-                    found |= (
-                        {match.decode() for match in pattern.findall(window)} if pattern else set()
-                    )
-                tail = window[-512:]
+                found |= patterns.find(tail + chunk, binary=b"\0" in chunk)
+                tail = chunk[-512:]
+        for name, data in _entries(path):
+            found |= patterns.find(name.encode()) | patterns.find(data, binary=b"\0" in data)
     except OSError as error:
         found.add(f"unreadable ({error.strerror})")
-    for pattern in (patterns.anywhere, patterns.in_text):
-        found |= (
-            set(map(bytes.decode, pattern.findall(str(path.name).encode()))) if pattern else set()
-        )
     return sorted(found)
+
+
+def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield names and unpacked bytes of an archive's files."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            try:
+                small = entry.file_size <= PICTURE_BYTES and not entry.flag_bits & 1
+                yield entry.filename, archive.read(entry) if small else b""
+            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError):
+                yield entry.filename, b""
 
 
 def _find_in_columns(path: Path, subject: DataSubject) -> Iterator[str]:
     """Yield ids in text columns; compression hides them in the bytes."""
-    names = {subject.name, *subject.ids}
+    names = {*subject.spellings, *subject.ids}
     try:
         frame = pl.scan_parquet(path, glob=False)
         kinds = frame.collect_schema()
@@ -169,8 +226,14 @@ def _find_in_columns(path: Path, subject: DataSubject) -> Iterator[str]:
 
 def _images(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield encoded images: the file, inline in HTML, or in Parquet columns."""
-    if path.suffix in _SUFFIXES:
+    with open(path, "rb") as handle:
+        head = handle.read(4)
+    if head.startswith(_MAGIC) and path.stat().st_size <= PICTURE_BYTES:
         yield "", path.read_bytes()
+    elif head == b"PK\3\4":
+        for name, data in _entries(path):
+            if data.startswith(_MAGIC):
+                yield f" entry {name}", data
     elif path.suffix == ".html":
         for number, text in enumerate(_INLINE.findall(path.read_bytes())):
             try:

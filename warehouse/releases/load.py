@@ -14,7 +14,7 @@ from warehouse.releases import manifest, splits, verification, versions
 from warehouse.releases.schema import CONFIGS, SPLITS
 from warehouse.releases.verification import verify
 from warehouse.releases.versions import Release
-from warehouse.storage import mirror
+from warehouse.storage import locks, mirror
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def load(
 
     # The cache key is the manifest's hash, so a rebuilt version never reads a stale cache.
     cache = place.cache / "datasets" / file_sha256(str(path / manifest.FILE))[:16]
-    found = datasets.load_dataset(str(path), config, cache_dir=str(cache))
+    with locks.writing(place.root):
+        found = datasets.load_dataset(str(path), config, cache_dir=str(cache))
     return _with_votes(found, path) if votes and config == "default" else found
 
 

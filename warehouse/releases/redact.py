@@ -44,7 +44,8 @@ def remove_subject(home: Home, subject: DataSubject) -> dict[str, str | None]:
     """
     found: dict[str, str | None] = {}
     for entry in sorted(home.releases.iterdir()) if home.releases.is_dir() else []:
-        if not versions.numbers(entry):
+        # Under the lock also what killed builds left is deleted.
+        if not (versions.numbers(entry) or versions.drafts(entry)):
             continue
         with versions.locked(home, entry.name) as folder:
             versions.record_rows(home, entry.name)
@@ -74,7 +75,8 @@ def _contains(path: Path, subject: DataSubject) -> bool:
     members = contents["splits"].get("members", {})
     left_out = {face for faces in contents.get("left_out", {}).values() for face in faces}
     if (
-        subject.name in members.get(subject.kind, {})
+        not set(subject.spellings).isdisjoint(members.get(subject.kind, {}))
+        or not _subject_ids(subject).isdisjoint(members.get("subject", {}))
         or not left_out.isdisjoint(subject.faces)
         or not set(members.get("video", {})).isdisjoint(subject.videos)
     ):
@@ -125,7 +127,7 @@ def _contents(
     erased: int,
 ) -> dict[str, Any]:
     """Return the old manifest without the subject and derived entries."""
-    removed = {"subject": {_subject_id(subject)}, "video": {*subject.videos, _own_video(subject)}}
+    removed = {"subject": _subject_ids(subject), "video": {*subject.videos, _own_video(subject)}}
     members = {
         kind: {name: split for name, split in names.items() if name not in removed[kind]}
         for kind, names in old["splits"].get("members", {}).items()
@@ -219,7 +221,7 @@ def _may_be_heard(subject: DataSubject, columns: set[str]) -> pl.Expr:
 def _of_subject(subject: DataSubject, columns: list[str]) -> pl.Expr:
     ids = {
         "face_id": subject.faces, "duplicate_of": subject.faces, "track_id": subject.tracks,
-        "video_id": subject.videos, "subject_id": (_subject_id(subject),),
+        "video_id": subject.videos, "subject_id": sorted(_subject_ids(subject)),
     }  # fmt: skip
     return pl.any_horizontal(
         pl.col(name).is_in(pl.Series(ids[name], dtype=pl.String).implode()).fill_null(False)
@@ -227,12 +229,12 @@ def _of_subject(subject: DataSubject, columns: list[str]) -> pl.Expr:
     )
 
 
-def _subject_id(subject: DataSubject) -> str:
-    """Return the subject id.
+def _subject_ids(subject: DataSubject) -> set[str]:
+    """Return the spellings of the subject id.
 
     A video without named people is a subject of its own (35_subjects.sql).
     """
-    return subject.name if subject.kind == "subject" else f"video-{subject.name}"
+    return set(subject.spellings) if subject.kind == "subject" else {f"video-{subject.name}"}
 
 
 def _own_video(subject: DataSubject) -> str:

@@ -70,11 +70,15 @@ def locked(home: Home, name: str) -> Iterator[Path]:
     with open(folder / ".lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         # No other process builds under the lock, so every draft belongs to a dead process.
-        for pattern in (f"{_DRAFT}*", f"{_DELETED}*"):
-            for stale in folder.glob(pattern):
-                shutil.rmtree(stale, ignore_errors=True)
+        for stale in drafts(folder):
+            shutil.rmtree(stale, ignore_errors=True)
         mirror.sync_and_clean(folder)
         yield folder
+
+
+def drafts(folder: Path) -> list[Path]:
+    """Return the folders of versions that are being written or deleted."""
+    return [path for mark in (_DRAFT, _DELETED) for path in folder.glob(f"{mark}*")]
 
 
 def new_draft(folder: Path) -> Path:

@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from warehouse.errors import MediaError
 from warehouse.ids import sha256_of
-from warehouse.storage import atomic, mirror
+from warehouse.storage import atomic, mirror, tables
 from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +69,35 @@ def path_of(home: Home, key: str) -> Path:
             hint="rebuild the table row",
         )
     return mirror.ensure_local(home.media / pure)
+
+
+def named(home: Home) -> set[str]:
+    """Return the keys of every file below ``media`` that a row names, in any column."""
+    folders = {path.name for path in home.media.iterdir()} if home.media.is_dir() else set()
+    pattern = f"^({'|'.join(sorted(folders)) or 'crops'})/"
+    keys: set[str] = set()
+    for name, table in TABLES.items():
+        texts = [column for column, kind in table.columns.items() if kind == pl.String]
+        for column in texts:
+            text = tables.scan(home, name).select(pl.col(column).unique())
+            keys.update(text.filter(pl.col(column).str.contains(pattern)).collect()[column])
+    # Videos are named after their track.
+    tracks = tables.scan(home, "tracks").select("track_id").collect()["track_id"]
+    return keys | {f"clips/{one}.webm" for one in tracks}
+
+
+def orphans(home: Home) -> list[Path]:
+    """Return the files below ``media`` that no row names, of killed processes.
+
+    A picture is stored before its row, so while a process writes, its pictures are among them.
+    """
+    known = named(home)
+    files = sorted(home.media.rglob("*")) if home.media.is_dir() else []
+    return [
+        path
+        for path in files
+        if not path.is_dir() and path.relative_to(home.media).as_posix() not in known
+    ]
 
 
 def ensure_local(home: Home, keys: Iterable[str | None]) -> None:

@@ -109,6 +109,13 @@ def ensure_local(path: Path) -> Path:
     return path
 
 
+def delete_stale_fetches(root: Path, *, older_than_s: float) -> None:
+    """Delete downloads of killed processes from the local folder of a mirror."""
+    for path in (root / _STATE / "fetching").glob("*"):
+        if time.time() - path.stat().st_mtime > older_than_s:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 class Index:
     """One transaction on the index of a local folder: object key to ETag.
 

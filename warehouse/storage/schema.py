@@ -250,7 +250,11 @@ _TABLES = (
     ),
     Table(
         "tombstones",
-        {"what": TEXT, "when": TIME, "why": TEXT, "releases": pl.List(TEXT)},
+        {
+            "what": TEXT, "when": TIME, "why": TEXT, "releases": pl.List(TEXT),
+            # Null in files of before; then `why` and `when` tell, see `privacy.tombstones`.
+            "event": TEXT, "owner": TEXT, "number": INT,
+        },
         ("what", "when"),
     ),
 )  # fmt: skip
