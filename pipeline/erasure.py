@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -112,12 +113,18 @@ def _delete_tasks(settings: Settings, subject: DataSubject) -> dict[str, int]:
         for number in sorted(present | set(_projects(settings.place))):
             for task in _existing_tasks(client, number):
                 data = task.get("data") or {}
-                if data.get("face_id") in subject.faces:
+                if _is_about(subject, data):
                     client.sdk.tasks.delete(str(task["id"]))
                     removed += 1
                 elif _shows(subject, str(data.get("context"))):
                     client.sdk.tasks.update(str(task["id"]), data=data | {"context": ""})
     return {"labelling tasks": removed}
+
+
+def _is_about(subject: DataSubject, data: Mapping[str, Any]) -> bool:
+    """Return whether a task asks about a face, clip or segment of the subject."""
+    ids = {str(value) for key, value in data.items() if key.endswith("_id")}
+    return not ids.isdisjoint(subject.ids)
 
 
 def _shows(subject: DataSubject, context: str) -> bool:

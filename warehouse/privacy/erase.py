@@ -241,7 +241,7 @@ def _redacted(frame: pl.DataFrame, subject: DataSubject) -> pl.DataFrame:
 def delete_media(home: Home, subject: DataSubject) -> int:
     """Delete images, clips and sounds, except crops that other faces share."""
     removed = 0
-    for key in sorted({*subject.crops, *subject.contexts} - media.named(home)):
+    for key in sorted({*subject.crops, *subject.contexts} - media.named(home).keys):
         try:
             path = media.path_of(home, key)
         except MediaError:

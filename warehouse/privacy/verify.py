@@ -120,10 +120,10 @@ class _Signatures:
         return int(np.unpackbits(self.bits ^ own, axis=1).sum(axis=1).min())
 
 
-def _belongs_to_others(home: Home, path: Path, named: set[str], others: set[str]) -> bool:
+def _belongs_to_others(home: Home, path: Path, named: media.Named, others: set[str]) -> bool:
     """Return whether a row or a release of another data subject holds this file."""
     if home.media in path.parents:
-        return path.relative_to(home.media).as_posix() in named
+        return named.covers(path.relative_to(home.media).as_posix())
     if home.inbox in path.parents:
         return video_id(file_sha256(str(path))) in others
     return home.releases in path.parents or home.models in path.parents
@@ -148,7 +148,9 @@ class _Patterns:
 
 
 def _search_patterns(home: Home, subject: DataSubject) -> _Patterns:
-    hashes = {Path(key).stem for key in {*subject.crops, *subject.contexts} - media.named(home)}
+    hashes = {
+        Path(key).stem for key in {*subject.crops, *subject.contexts} - media.named(home).keys
+    }
     # A video id is a prefix of its track ids, and a track id of its face ids.
     known = {*subject.videos, *subject.tracks}
     heads = [one for one in subject.ids if not any(one.startswith(f"{head}-") for head in known)]

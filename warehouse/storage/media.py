@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -71,19 +72,35 @@ def path_of(home: Home, key: str) -> Path:
     return mirror.ensure_local(home.media / pure)
 
 
-def named(home: Home) -> set[str]:
-    """Return the keys of every file below ``media`` that a row names, in any column."""
+@dataclass(frozen=True)
+class Named:
+    """What the rows of a home name below ``media``: keys, and ids that files are named after."""
+
+    keys: set[str]
+    ids: set[str]
+
+    def covers(self, key: str) -> bool:
+        """Return whether a row names the file of a key."""
+        return key in self.keys or PurePosixPath(key).stem in self.ids
+
+
+def named(home: Home) -> Named:
+    """Return the names of every file below ``media`` that a row stands for.
+
+    Any text column of any table may hold a key. Clips are named after their track, marked
+    contexts after their face.
+    """
     folders = {path.name for path in home.media.iterdir()} if home.media.is_dir() else set()
     pattern = f"^({'|'.join(sorted(folders)) or 'crops'})/"
     keys: set[str] = set()
     for name, table in TABLES.items():
-        texts = [column for column, kind in table.columns.items() if kind == pl.String]
-        for column in texts:
+        for column in (column for column, kind in table.columns.items() if kind == pl.String):
             text = tables.scan(home, name).select(pl.col(column).unique())
             keys.update(text.filter(pl.col(column).str.contains(pattern)).collect()[column])
-    # Videos are named after their track.
-    tracks = tables.scan(home, "tracks").select("track_id").collect()["track_id"]
-    return keys | {f"clips/{one}.webm" for one in tracks}
+    ids: set[str] = set()
+    for name, column in (("tracks", "track_id"), ("faces", "face_id"), ("segments", "segment_id")):
+        ids.update(tables.scan(home, name).select(pl.col(column).unique()).collect()[column])
+    return Named(keys, ids)
 
 
 def orphans(home: Home) -> list[Path]:
@@ -96,7 +113,7 @@ def orphans(home: Home) -> list[Path]:
     return [
         path
         for path in files
-        if not path.is_dir() and path.relative_to(home.media).as_posix() not in known
+        if not path.is_dir() and not known.covers(path.relative_to(home.media).as_posix())
     ]
 
 
