@@ -197,7 +197,7 @@ def _delete_run_history(home: Home, subject: DataSubject) -> dict[str, int]:
 
 
 def _delete_empty_partitions(instance: DagsterInstance, home: Home, subject: DataSubject) -> None:
-    """Delete batches that are named after the data subject and hold nothing any more."""
+    """Delete empty batches that are named after the data subject."""
     from pipeline.defs.partitions import NAME
 
     batches = set(tables.read(home, "videos")["batch"])

@@ -74,7 +74,7 @@ def fold_name(name: str) -> str:
     """Return a name without case, spacing and form of its letters.
 
     Two spellings of one person's id fold to the same text: composed and decomposed accents,
-    width, case, spaces around it, characters that nobody sees.
+    width, case, spaces around it, invisible characters.
     """
     seen = "".join(
         letter

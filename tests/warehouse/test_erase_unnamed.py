@@ -1,4 +1,4 @@
-"""Erase what no row names, in homes that were moved, and under other spellings."""
+"""Erase what no row names, in moved homes, under other spellings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An erasure has a home to itself: writers first, then it, then new writers."""
+"""An erasure waits for writers, and new writers wait for it."""
 
 from __future__ import annotations
 

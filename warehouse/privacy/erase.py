@@ -285,7 +285,7 @@ def _delete_orphans(home: Home, subject: DataSubject) -> tuple[int, list[str]]:
 
 
 def _delete_drafts(home: Home) -> None:
-    """Delete what killed processes were writing; it may hold data of the subject."""
+    """Delete drafts of killed processes: the subject may be in them."""
     # The lock of the erasure keeps writers out, so every draft of these folders is left over.
     for folder in (home.tables, home.media, home.inbox, home.releases):
         atomic.delete_stale_drafts(folder, older_than_s=0.0, now=lambda: float("inf"))
@@ -294,7 +294,7 @@ def _delete_drafts(home: Home) -> None:
 
 
 def _delete_empty_batches(home: Home) -> None:
-    """Delete empty folders of batches, because they are often named after a person."""
+    """Delete empty folders of batches: names of people occur."""
     folders = [*home.inbox.glob("*"), *home.tables.glob("*/batch=*")]
     for folder in folders:
         if folder.is_dir() and not folder.is_symlink():

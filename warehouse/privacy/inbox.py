@@ -48,7 +48,7 @@ class InboxErasure:
 
 
 def local_paths(home: Home, uri: str) -> list[Path]:
-    """Return the paths that a ``uri`` may have here: in this inbox, and as written.
+    """Return the paths of a ``uri``: in this inbox, and as written.
 
     A home may have been moved, restored elsewhere, opened through a link, or written on another
     machine.
@@ -74,7 +74,7 @@ def local_path(home: Home, uri: str) -> Path:
 
 
 def find_listed(home: Home, kind: str, name: str, *, exhaustive: bool) -> dict[str, str]:
-    """Return what the inbox declares of a subject, or the files with a video's bytes.
+    """Return what the inbox declares of a subject or holds of a video.
 
     Args:
         exhaustive: compare the bytes of every file with a video's id.
@@ -202,7 +202,9 @@ class _Clearing:
         }
 
     def _archive_reason(self, path: Path, *, named: bool) -> str | None:
-        """Return why an archive stays: empty if it holds nothing of theirs, None if it goes.
+        """Return why an archive stays; None if it is deleted.
+
+        Empty if it holds nothing of theirs.
 
         Args:
             named: files of the data subject came out of it.
@@ -230,7 +232,7 @@ class _Clearing:
         return None
 
     def _sorted_entries(self, archive: zipfile.ZipFile) -> tuple[dict[str, bool | None], set[str]]:
-        """Return their entries, None for those that cannot be searched, and the others."""
+        """Return their entries (None: cannot be searched) and the others."""
         entries = [
             one
             for one in archive.infolist()
@@ -300,7 +302,7 @@ class _Clearing:
             folder = folder.parent
 
     def _other_names(self, path: Path) -> bool:
-        """Return whether all names of a file are in the inbox, where its bytes are found."""
+        """Return whether all hard links of a file are in the inbox."""
         own = path.stat()
         same = [one for one in _files(self.home.inbox) if os.path.samestat(one.stat(), own)]
         return len(same) >= own.st_nlink
@@ -462,7 +464,7 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield all regular files, hidden ones too; linked folders are not entered."""
+    """Yield all regular files, hidden ones too, not of linked folders."""
     for top, _, names in os.walk(folder):
         for name in sorted(names):
             path = Path(top) / name
@@ -477,7 +479,7 @@ def _lists(inbox: Path) -> Iterator[Path]:
 
 
 def _delete_unrecorded(inbox: Path) -> None:
-    """Delete downloads without a record, of killed processes: any person may be in them."""
+    """Delete unrecorded downloads of killed processes."""
     for folder in sorted(inbox.glob(f"*/{downloads.FOLDER}/*")):
         if folder.is_dir() and not folder.with_suffix(".json").exists():
             for path in _files(folder):

@@ -121,7 +121,7 @@ class _Signatures:
 
 
 def _belongs_to_others(home: Home, path: Path, named: media.Named, others: set[str]) -> bool:
-    """Return whether a row or a release of another data subject holds this file."""
+    """Return whether the file is of another data subject."""
     if home.media in path.parents:
         return named.covers(path.relative_to(home.media).as_posix())
     if home.inbox in path.parents:

@@ -74,7 +74,7 @@ def path_of(home: Home, key: str) -> Path:
 
 @dataclass(frozen=True)
 class Named:
-    """What the rows of a home name below ``media``: keys, and ids that files are named after."""
+    """Keys that rows name below ``media``, and ids that name files."""
 
     keys: set[str]
     ids: set[str]
