@@ -19,12 +19,12 @@ def write(root: Path, order: Path, begun: Event, end: Event, *, join: bool = Fal
         begun.set()
         assert end.wait(30)
         with order.open("a") as out:
-            out.write("w")
+            out.write("+")
 
 
 def erase(root: Path, order: Path, waits: Event) -> None:
     with locks.erasing(root, waiting=lambda what: waits.set()), order.open("a") as out:
-        out.write("E")
+        out.write("!")
 
 
 def start(target: object, *given: object) -> multiprocessing.process.BaseProcess:
@@ -46,7 +46,7 @@ def test_erasing__waits_for_writers_and_holds_up_new_ones(tmp_path: Path) -> Non
     for process in (first, erasure, second):
         process.join(30)
         assert process.exitcode == 0
-    assert order.read_text() == "wEw"
+    assert order.read_text() == "+!+"
 
 
 def test_writing__worker_joins_the_process_that_an_erasure_waits_for(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_writing__worker_joins_the_process_that_an_erasure_waits_for(tmp_path: P
     end.set()
     for process in (worker, erasure):
         process.join(30)
-    assert order.read_text() == "wE"
+    assert order.read_text() == "+!"
 
 
 def test_erasing__inside_a_step(tmp_path: Path) -> None:
