@@ -209,6 +209,9 @@ def export(
     crops: Annotated[
         bool, typer.Option("--crops", help="boxes: use aligned crops, not whole frames.")
     ] = False,
+    machine_text: Annotated[
+        bool, typer.Option("--machine-text", help="Write machines' texts too, marked as such.")
+    ] = False,
     use: Annotated[
         str | None,
         typer.Option("--use", help="commercial or research: refuse rows that forbid this use."),
@@ -248,6 +251,7 @@ def export(
         need=tuple(need or ()),
         difficulty=difficulty,
         landmarks=landmarks,
+        machine_text=machine_text,
         use=use,
         drop_forbidden=drop_forbidden,
     )

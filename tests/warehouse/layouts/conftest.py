@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from tests.warehouse.conftest import release_inputs
+from tests.warehouse.test_release_clips import sequences
 from warehouse import releases
 from warehouse.geometry import TEMPLATE, crop_transforms
 from warehouse.storage.home import Home
@@ -41,7 +42,10 @@ def geometry(rows: pl.DataFrame) -> pl.DataFrame:
 def layout_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home.at(tmp_path_factory.mktemp("layouts") / "home")
     given = release_inputs(home, PEOPLE)
-    releases.build(home, **given | {"rows": geometry(given["rows"])})
+    clips = sequences(home, given["rows"])
+    # The first face of each video has agreeing votes, so the apex there gives the clip a label.
+    clips = clips.with_columns(apex_s=pl.col("times").list.get(0))
+    releases.build(home, **given | {"rows": geometry(given["rows"])}, sequences=clips)
     return home
 
 

@@ -21,8 +21,19 @@ MODULES = {
     "affectnet": "affectnet",
     "boxes": "boxes",
     "labels-csv": "labels_csv",
+    "dfew": "dfew",
+    "ferv39k": "ferv39k",
+    "mafw": "mafw",
+    "mae-dfer": "mae_dfer",
+    "fea": "fea",
+    "expllm": "expllm",
+    "text-au": "text_au",
+    "turns": "conversations:TURNS",
+    "llava": "conversations:LLAVA",
+    "swift": "conversations:SWIFT",
+    "r1": "conversations:R1",
 }
-"""Layout to its module in this package."""
+"""Layout to its module in this package, and to a name in it other than ``LAYOUT``."""
 
 
 def names() -> tuple[str, ...]:
@@ -42,7 +53,8 @@ def load(name: str) -> Layout:
             got=repr(name),
             hint="choose one of them",
         )
-    layout: Layout = import_module(f"{__name__}.{MODULES[name]}").LAYOUT
+    module, _, attribute = MODULES[name].partition(":")
+    layout: Layout = getattr(import_module(f"{__name__}.{module}"), attribute or "LAYOUT")
     return layout
 
 

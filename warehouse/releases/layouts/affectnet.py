@@ -50,7 +50,7 @@ def write(export: Export) -> None:
     side = export.options.size or CROP_SIZE
     scale = side / CROP_SIZE
     rows = rows.with_columns(
-        box=pl.Series(_boxes(rows, scale=scale, side=side), dtype=pl.List(pl.Int64)),
+        box=pl.Series(boxes_of(rows, scale=scale, side=side), dtype=pl.List(pl.Int64)),
         points=pl.Series(_points(export, rows, scale=scale), dtype=pl.String),
     )
     for name, wanted in (("training", "train"), ("validation", "test")):
@@ -80,7 +80,7 @@ def _line(row: dict[str, Any]) -> tuple[Any, ...]:
     return (row["file"], *row["box"], row["points"], row["number"], *mood)
 
 
-def _boxes(rows: pl.DataFrame, *, scale: float, side: int) -> list[list[int]]:
+def boxes_of(rows: pl.DataFrame, *, scale: float, side: int) -> list[list[int]]:
     """Return ``x y w h`` in the picture; all of it where no box is known."""
     whole = [0, 0, side, side]
     if "bbox" not in rows.columns:

@@ -39,6 +39,9 @@ from warehouse.releases.schema import SPLITS
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 
+_FACTS = ("subject_id", "source", "licence", "video_id")
+"""Columns that ``licences.csv`` states or needs."""
+
 _THREADS = min(8, (os.cpu_count() or 1) + 1)
 _PENDING = 64
 """Pictures in flight. With row groups of 16 MB this bounds the memory."""
@@ -120,6 +123,7 @@ class Export:
         draft: where files are written until the export is complete.
         left_out: reason to number of rows.
         notes: sentences for the user.
+        counts_in: rows of each split in the version.
     """
 
     home: Home
@@ -132,7 +136,8 @@ class Export:
     today: date = field(default_factory=lambda: datetime.now(UTC).date())
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
-    _out: dict[str, dict[str, str]] = field(default_factory=dict)
+    counts_in: dict[str, int] = field(default_factory=dict)
+    _out: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
     _folders: set[Path] = field(default_factory=set)
     _plans: int = 0
 
@@ -159,7 +164,7 @@ class Export:
                 "The version has no faces", got=str(self.source), hint="choose another version"
             )
         rows = pl.concat(parts, how="diagonal_relaxed")
-        self._counts_in = dict(rows.group_by("split").len().iter_rows())
+        self.counts_in = dict(rows.group_by("split").len().iter_rows())
         rows = self._without_consent(rows)
         rows = self._without_licence(rows)
         if self.options.min_votes:
@@ -202,10 +207,6 @@ class Export:
         if not files:
             return pl.DataFrame(schema={"face_id": pl.String})
         return pl.scan_parquet(files, glob=False).filter(~pl.col("was_cancelled")).collect()
-
-    def has_clips(self) -> bool:
-        """Return whether the version has a config ``clips``."""
-        return any(self.files("clips", split) for split in SPLITS)
 
     def files(self, folder: str, stem: str) -> list[Path]:
         """Return the Parquet files of a config and split by the manifest."""
@@ -262,7 +263,7 @@ class Export:
 
     def absolute(self, name: str) -> str:
         """Return the final absolute path of a file, for lists that need it."""
-        return str(self.target / name)
+        return f"{self.target}/{name}"
 
     def text(self, name: str, lines: Iterable[str]) -> None:
         """Write lines as UTF-8 with LF."""
@@ -303,10 +304,14 @@ class Export:
                 header=("file", "face_id", "subject_id", "fold"),
             )
 
-    def keep(self, rows: pl.DataFrame, path: str = "path") -> None:
+    def keep(self, rows: pl.DataFrame, path: str = "path", key: str = "face_id") -> None:
         """Record rows as exported under their path."""
-        for face, split, name in rows.select("face_id", "split", path).iter_rows():
-            self._out.setdefault(split, {}).setdefault(face, name)
+        facts = [
+            pl.col(name) if name in rows.columns else pl.lit(None, pl.String).alias(name)
+            for name in _FACTS
+        ]
+        for row_id, split, name, *known in rows.select(key, "split", path, *facts).iter_rows():
+            self._out.setdefault(split, {}).setdefault(row_id, (name, *known))
 
     def pictures(
         self,
@@ -458,24 +463,15 @@ class Export:
         return counts
 
     def _licences(self) -> None:
-        columns = [name for name in ("subject_id", "source", "licence") if name in
-                   self.faces.columns]  # fmt: skip
-        facts = {row[0]: row[1:] for row in self.faces.select("face_id", *columns).iter_rows()}
         consent = self._consents()
-        videos = dict(self.faces.select("face_id", "video_id").iter_rows())
         self.table(
             "licences.csv",
             (
-                (
-                    name,
-                    face,
-                    *facts.get(face, (None,) * len(columns)),
-                    consent.get(videos.get(face)),
-                )
+                (name, row_id, *facts, consent.get(video))
                 for split in SPLITS
-                for face, name in sorted(self._out.get(split, {}).items())
+                for row_id, (name, *facts, video) in sorted(self._out.get(split, {}).items())
             ),
-            header=("file", "id", *columns, "consent"),
+            header=("file", "id", *_FACTS[:-1], "consent"),
         )
 
     def _consents(self) -> dict[str | None, str]:
@@ -498,7 +494,7 @@ class Export:
             "dialect": self.options.dialect,
             "options": asked,
             "labels": self.classes.facts(),
-            "rows_in": {split: n for split in SPLITS if (n := self._counts_in.get(split))},
+            "rows_in": {split: n for split in SPLITS if (n := self.counts_in.get(split))},
             "rows_out": dict(counts),
             "left_out": dict(sorted(self.left_out.items())),
             "notes": self.notes,
