@@ -57,7 +57,7 @@ def _clip(package: str, file: str, subject: str | None, licence: str) -> dict[st
         "file_name": Path(file).name,
         "subject_id": subject,
         "licence": licence,
-        "consent": "none recorded: sample clip of a package",
+        "consent": None,
         "source": f"sample:{package}",
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import polars as pl
 
 from pipeline import models as packs
 from pipeline.settings import Settings
+from warehouse import consent
 from warehouse.geometry import crop_transforms
 from warehouse.licences import model_terms, strictest, terms
 from warehouse.storage import tables, views
@@ -42,12 +45,13 @@ def create(settings: Settings) -> Release:
         name=settings.release,
         rows=rows(home),
         votes=_votes(home),
-        facts=facts(home, detector=settings.detector),
+        facts=facts(home, detector=settings.detector, require_consent=settings.require_consent),
         settings=_relevant_settings(settings),
         code_version=importlib.metadata.version("risorius"),
         drop_flagged=settings.drop_flagged,
         use=settings.release_use,
         drop_forbidden=settings.drop_forbidden,
+        require_consent=settings.require_consent,
         sequences=clips(home) if settings.release_clips else None,
         clip_flow=settings.clip_flow,
     )
@@ -124,7 +128,9 @@ def near_groups(home: Home, faces: pl.Series) -> pl.DataFrame:
     return tied.filter(pl.len().over("root") > 1).select("face_id", near_group=first)
 
 
-def facts(home: Home, *, detector: str = "centerface") -> dict[str, Any]:
+def facts(
+    home: Home, *, detector: str = "centerface", require_consent: bool = False
+) -> dict[str, Any]:
     """Return stages, audits, models and raters for card and manifest."""
     stages = views.query(
         home,
@@ -148,7 +154,7 @@ def facts(home: Home, *, detector: str = "centerface") -> dict[str, Any]:
         "models": _models(home, [detector, *machine["rater_id"]]),
         "au_provenance": _AU_PROVENANCE + (_SYNTHETIC_AU if made.height else ""),
         "rater_quality": quality.to_dicts(),
-        **({"consent": _consent(consents)} if consents.height else {}),
+        **({"consent": _consent(consents, require_consent)} if consents.height else {}),
     }
 
 
@@ -169,12 +175,22 @@ def _models(home: Home, identifiers: list[str]) -> list[dict[str, str]]:
     ]
 
 
-def _consent(consents: pl.DataFrame) -> str:
-    """Return one sentence per statement, quoted from ``videos.csv``."""
-    parts = [
-        f"{n} {'video' if n == 1 else 'videos'}: {text or 'not stated'}"
-        for text, n in consents.select("consent", "n").iter_rows()
-    ]
+def _consent(consents: pl.DataFrame, required: bool) -> str:
+    """Return one sentence per statement, quoted from ``videos.csv``.
+
+    A statement that is not understood is not quoted: it may hold anything about a person.
+    """
+    today = datetime.now(UTC).date()
+    counts: Counter[str] = Counter()
+    for text, n in consents.select("consent", "n").iter_rows():
+        said = consent.parse(text)
+        if said.is_unreadable(today=today):
+            counts["not understood, so left out"] += n
+        elif said.stated:
+            counts[text] += n
+        else:
+            counts["not stated, so left out" if required else "not stated, and included"] += n
+    parts = [f"{n} {'video' if n == 1 else 'videos'}: {text}" for text, n in counts.most_common()]
     return "As stated beside the videos. " + "; ".join(parts) + "."
 
 

@@ -152,6 +152,9 @@ class Settings(BaseSettings):
     drop_forbidden: bool = Field(
         False, description="leave out rows that release_use forbids instead of refusing"
     )
+    require_consent: bool = Field(
+        False, description="leave faces of videos without a statement of consent out of releases"
+    )
     dagster_postgres: SecretStr | None = Field(
         None, description="postgresql://… for Dagster's runs and events; default: SQLite"
     )

@@ -21,9 +21,9 @@ import polars as pl
 
 from synthesis.request import FaceRequest, au_vector, check_action_units
 from warehouse import plugins
+from warehouse.consent import parse as parse_consent
 from warehouse.errors import ModelError, SettingsError
 from warehouse.ids import file_sha256, sha256_of
-from warehouse.releases.eligibility import parse_consent
 from warehouse.storage import media, views
 from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS

@@ -26,9 +26,9 @@ from pipeline.synthesis.synthesizer import (
 from synthesis.request import FaceRequest
 from tests.warehouse.people_home import FACES, face_id, people_home, release
 from warehouse import releases
+from warehouse.consent import parse as parse_consent
 from warehouse.errors import ModelError, SettingsError
 from warehouse.privacy.erase import forget
-from warehouse.releases.eligibility import parse_consent
 from warehouse.storage import media, tables
 from warehouse.storage.home import Home
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX

@@ -13,38 +13,11 @@ import pytest
 from warehouse import releases
 from warehouse.errors import ReleaseError
 from warehouse.licences import model_terms, permits, terms
-from warehouse.releases.eligibility import parse_consent
 from warehouse.storage.home import Home
 
 Inputs = Callable[..., dict[str, Any]]
 
 TODAY = date(2026, 6, 1)
-
-
-@pytest.mark.parametrize(
-    ("text", "use", "reason"),
-    [
-        (None, "commercial", None),
-        ("", None, None),
-        ("yes", "commercial", None),
-        ("signed form 12", "commercial", None),
-        ("none recorded: sample clip", "commercial", None),
-        ("no", None, "consent_withdrawn"),
-        ("Withdrawn 2026-05-01", None, "consent_withdrawn"),
-        ("refused", "research", "consent_withdrawn"),
-        ("yes until 2026-05-31", None, "consent_expired"),
-        ("yes, until: 2026-06-01.", None, None),
-        ("expires=2027-01-01", None, None),
-        ("research until 2027-01-01", "research", None),
-        ("research until 2027-01-01", "commercial", "consent_scope"),
-        ("research", None, None),
-        ("research and commercial", "commercial", None),
-        ("until further notice", None, "consent_unreadable"),
-        ("until 2026-13-01", None, "consent_unreadable"),
-    ],
-)
-def test_consent__parsed(text: str | None, use: str | None, reason: str | None) -> None:
-    assert parse_consent(text).refusal(use=use, today=TODAY) == reason
 
 
 def with_consent(given: dict[str, Any], **said: str) -> dict[str, Any]:
@@ -69,6 +42,22 @@ def test_consent__missing(home: Home, inputs: Inputs) -> None:
             assert b"ann-0000" not in file.read_bytes(), file
     kept = {name for part in releases.load("faces", home=home).values() for name in part.features}
     assert "consent" not in kept
+
+
+def test_consent__refused_in_any_words_and_unreadable(home: Home, inputs: Inputs) -> None:
+    given = with_consent(inputs(home), ann="FALSE", bob="ask her mother", cid="given")
+    release = releases.build(home, **given, today=TODAY)
+    counts = releases.show(home, name="faces")["counts"]
+    assert {row["reason"]: row["n"] for row in counts if row["stage"] == "release"} == {
+        None: release.rows, "consent_unreadable": 6, "consent_withdrawn": 8,
+    }  # fmt: skip
+
+
+def test_consent__required(home: Home, inputs: Inputs) -> None:
+    given = with_consent(inputs(home), ann="yes")
+    assert releases.build(home, **given, today=TODAY).rows == 20
+    release = releases.build(home, **given, today=TODAY, require_consent=True)
+    assert (release.version, release.rows) == ("v2", 8)
 
 
 def test_consent__expiry(home: Home, inputs: Inputs) -> None:

@@ -44,6 +44,7 @@ def build(
     drop_flagged: bool = False,
     use: str | None = None,
     drop_forbidden: bool = False,
+    require_consent: bool = False,
     today: date | None = None,
     shard_bytes: int = SHARD_BYTES,
     sequences: pl.DataFrame | None = None,
@@ -72,6 +73,7 @@ def build(
         use: intended use, ``commercial`` or ``research``. Rows and models whose terms forbid it
             are refused. If None, nothing is refused and the card states the terms.
         drop_forbidden: leave out forbidden rows instead of refusing them.
+        require_consent: leave out real faces of videos without a statement of consent.
         today: day on which consent must hold; by default the current UTC date.
         shard_bytes: image bytes per file.
         sequences: columns of ``clips.CLIPS``, one row per clip. Clips of released videos become
@@ -95,6 +97,7 @@ def build(
         use=use,
         drop_forbidden=drop_forbidden,
         today=today or datetime.now(UTC).date(),
+        require_consent=require_consent,
     )
     has_consent = ~pl.col("face_id").is_in(eligible.without_consent.implode())
     cast = cast.filter(has_consent)

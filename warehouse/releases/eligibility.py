@@ -2,116 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from warehouse.consent import REASONS
+from warehouse.consent import parse as parse_consent
 from warehouse.errors import ReleaseError
 from warehouse.licences import PUBLIC, USES, model_terms, permits, strictest, terms
 from warehouse.releases import manifest
 
 FORBIDDEN = "licence_forbids"
-CONSENT_REASONS = (
-    "consent_withdrawn", "consent_unreadable", "consent_expired", "consent_scope", "consent_ends",
-)  # fmt: skip
-
-REFUSALS = ("no", "withdrawn", "refused", "revoked", "denied")
-"""A statement that begins with one of these words keeps its video out of every release."""
-
-_SCOPES = ("research", "commercial")
-_EXPIRY = re.compile(r"\b(?:until|expires?|expiry)\b[\s:=]*(\S*)")
-_WORD = re.compile(r"[a-z]+")
-_EDITING = re.compile(r"\bedit(?:s|ed|ing)?\b")
-_TRAINING = re.compile(r"\b(?:generative|synthesis)\b")
-_NEGATED = re.compile(r"\b(?:no|not|non|never|without|except|excluding|excludes?)\b[^,;.]*$")
-
-
-@dataclass(frozen=True)
-class Consent:
-    """A parsed statement of consent.
-
-    Attributes:
-        refused: consent was refused or withdrawn.
-        until: the last day on which it holds, or None.
-        scopes: uses it is limited to; empty if it names none.
-        unreadable: it names an end that is not a date, so its validity is unknown.
-        editing: it allows edits of the face (``yes, editing``); never implied.
-        generative: it allows the training of face generators (``yes, generative training``);
-            never implied.
-    """
-
-    refused: bool = False
-    until: date | None = None
-    scopes: tuple[str, ...] = ()
-    unreadable: bool = False
-    editing: bool = False
-    generative: bool = False
-
-    def permits_editing(self, *, today: date | None = None) -> bool:
-        """Return whether the face may be edited today."""
-        return self.editing and self.refusal(use=None, today=today or _today()) is None
-
-    def permits_training(self, *, today: date | None = None) -> bool:
-        """Return whether a face generator may be trained on it today."""
-        return self.generative and self.refusal(use=None, today=today or _today()) is None
-
-    def refusal(self, *, use: str | None, today: date) -> str | None:
-        """Return the reason code that excludes a row today, or None.
-
-        Args:
-            use: one of ``licences.USES``, or None if no use is declared.
-        """
-        if self.refused:
-            return "consent_withdrawn"
-        if self.unreadable:
-            return "consent_unreadable"
-        if self.until is not None and today > self.until:
-            return "consent_expired"
-        if use is not None and self.scopes and use not in self.scopes:
-            return "consent_scope"
-        if use == PUBLIC and self.until is not None:
-            return "consent_ends"  # what is public cannot be recalled on that day
-        return None
-
-
-def parse_consent(text: str | None) -> Consent:
-    """Parse ``yes``, ``research until 2027-12-31``, ``withdrawn`` and so on.
-
-    An empty cell and free text set no limit. A scope is a limit: ``research`` alone does not
-    permit commercial use.
-    """
-    line = (text or "").strip().lower()
-    words = _WORD.findall(line)
-    if not words:
-        return Consent()
-    if words[0] in REFUSALS:
-        return Consent(refused=True)
-    scopes = tuple(scope for scope in _SCOPES if scope in words)
-    stated = Consent(
-        scopes=scopes, editing=_states(_EDITING, line), generative=_states(_TRAINING, line)
-    )
-    found = _EXPIRY.search(line)
-    if found is None:
-        return stated
-    try:
-        return replace(stated, until=date.fromisoformat(found.group(1).rstrip(".,;)")))
-    except ValueError:
-        return replace(stated, unreadable=True)
-
-
-def _states(words: re.Pattern[str], line: str) -> bool:
-    """Return whether a line names a use, and never after a negation."""
-    found = list(words.finditer(line))
-    return bool(found) and not any(_NEGATED.search(line[: one.start()]) for one in found)
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()
 
 
 @dataclass(frozen=True)
@@ -139,6 +44,7 @@ def decide(
     use: str | None,
     drop_forbidden: bool,
     today: date,
+    require_consent: bool = False,
 ) -> Eligibility:
     """Split rows into eligible and ineligible ones.
 
@@ -147,6 +53,7 @@ def decide(
     Args:
         rows: as ``schema.fit_rows`` returns them.
         models: mappings with ``name`` and ``licence``: weights that contributed to every row.
+        require_consent: leave out rows of videos without a statement of consent.
 
     Raises:
         ReleaseError: no row is eligible, or a licence forbids the declared ``use``.
@@ -157,7 +64,10 @@ def decide(
             got=repr(use),
             hint="declare one of them with --use",
         )
-    reasons = [*_consent_reasons(rows, use=use, today=today), *_label_reasons(drop_flagged)]
+    reasons = [
+        *_consent_reasons(rows, use=use, today=today, required=require_consent),
+        *_label_reasons(drop_flagged),
+    ]
     if use is not None:
         reasons.append((FORBIDDEN, _forbidden(rows, use)))
     judged = rows.with_columns(
@@ -177,7 +87,7 @@ def decide(
             hint="collect votes with `risorius label pull`"
             + (", or keep flagged faces" if drop_flagged else ""),
         )
-    no_consent = pl.col("reason").is_in(CONSENT_REASONS)
+    no_consent = pl.col("reason").is_in(REASONS)
     return Eligibility(
         rows=eligible,
         counts=counts,
@@ -187,14 +97,20 @@ def decide(
 
 
 def _consent_reasons(
-    rows: pl.DataFrame, *, use: str | None, today: date
+    rows: pl.DataFrame, *, use: str | None, today: date, required: bool
 ) -> list[tuple[str, pl.Expr]]:
-    texts: dict[str, list[str]] = {}
-    for text in rows["consent"].drop_nulls().unique().sort():
-        reason = parse_consent(text).refusal(use=use, today=today)
+    found: dict[str, list[str]] = {}
+    for text in rows["consent"].fill_null("").unique().sort():
+        reason = parse_consent(text).refusal(use=use, today=today, required=required)
         if reason is not None:
-            texts.setdefault(reason, []).append(text)
-    reasons = [(reason, pl.col("consent").is_in(found)) for reason, found in sorted(texts.items())]
+            found.setdefault(reason, []).append(text)
+    # Synthetic faces show no person whose statement could be asked for.
+    needed = {"consent_unstated": pl.col("source") != "synthetic"}
+    given = pl.col("consent").fill_null("")
+    reasons = [
+        (reason, given.is_in(texts) & needed.get(reason, pl.lit(True)))
+        for reason, texts in sorted(found.items())
+    ]
     allowed = [
         text
         for text in rows["consent"].drop_nulls().unique()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
+from warehouse import consent
 from warehouse.licences import PUBLIC, permits
-from warehouse.releases.eligibility import parse_consent
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 
@@ -80,10 +80,11 @@ def _consents(videos: pl.DataFrame, today: date) -> tuple[dict[str, str], list[s
     reasons: dict[str, str] = {}
     stated = []
     for video, text in videos.drop_nulls().unique().sort("video_id", "consent").iter_rows():
-        if not text.strip():
+        said = consent.parse(text)
+        if not said.stated:
             continue
         stated.append(video)
-        reason = parse_consent(text).refusal(use=PUBLIC, today=today)
+        reason = said.refusal(use=PUBLIC, today=today)
         if reason is not None:
             reasons.setdefault(video, reason)
     return reasons, stated

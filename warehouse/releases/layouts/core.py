@@ -21,6 +21,7 @@ from typing import Any
 
 import polars as pl
 
+from warehouse import consent
 from warehouse.errors import ReleaseError
 from warehouse.ids import file_sha256
 from warehouse.licences import permits
@@ -399,8 +400,8 @@ class Export:
         stated = tables.scan(self.home, "videos").select("video_id", "consent").collect()
         reasons: dict[str, str] = {}
         for video, text in stated.unique().drop_nulls().iter_rows():
-            consent = eligibility.parse_consent(text)
-            if reason := consent.refusal(use=self.options.use, today=self.today):
+            said = consent.parse(text)
+            if reason := said.refusal(use=self.options.use, today=self.today):
                 reasons[video] = reason
         found = pl.col("video_id").replace_strict(reasons, default=None, return_dtype=pl.String)
         return self.leave_out(rows, found, None)
