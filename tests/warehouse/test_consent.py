@@ -37,7 +37,7 @@ não|sem consentimento|nee|niet gegeven|nie|brak zgody|否|不同意|いいえ|�
 UNREADABLE = """
 N/A|n/a|-|—|?|...|nan|null|#N/A|maybe|x|2|45000|see notes|ask her|consent|verbal|form 12|☐
 yes?|yes*|yes/no|y/n|yes no|partial|limited|conditional|with restrictions|yes, but blur the face
-yes, except video|teaching only|only|yes only
+yes, except video|internal only|only|yes only
 may be given|may|no objections|not required|not withdrawn|not declined
 until revoked|yes unless withdrawn|until further notice|until 2026-13-01|until tomorrow|expires
 valid until|2027-12-31|from 2027-01-01|signed 2030-01-01|until 5/6/2026|yes 2030-01-01
@@ -104,7 +104,7 @@ def test_consent__grants_of_copies_are_those_of_all() -> None:
 
 
 def test_consent__day_of_an_ambiguous_date() -> None:
-    """5/6/2026 is 6 May or 5 June: it holds before both, and is unreadable between them."""
+    """5/6/2026 may be 6 May or 5 June."""
     read = [
         consent.parse("until 5/6/2026").refusal(use=None, today=date(2026, month, day))
         for month, day in ((5, 6), (5, 7), (6, 5), (6, 6))
