@@ -116,6 +116,7 @@ def write_listing(home: Home, folder: Path, found: Metadata, *, batch: str) -> N
         raise SettingsError(
             "Another batch has this name", got=repr(batch), hint="name the import with --name"
         )
+    _check_same_folder(before, folder, batch=batch)
     declared = {**found.files, **{key: {} for key in _unlisted(folder, found)}}
     lines = dict.fromkeys(before)
     for name in sorted(declared):
@@ -130,6 +131,26 @@ def write_listing(home: Home, folder: Path, found: Metadata, *, batch: str) -> N
         )
     newest = {str(json.loads(line)["uri"]): line for line in lines}
     atomic.write_text(listing, "\n".join(newest[uri] for uri in sorted(newest)) + "\n")
+
+
+def _check_same_folder(before: list[str], folder: Path, *, batch: str) -> None:
+    """Raise if a batch was imported from another folder that is still there.
+
+    Two datasets often have a folder of one name, ``train`` or ``images``. A folder that moved
+    continues its batch.
+    """
+    for line in before:
+        found = json.loads(line)
+        name = str(found.get("file_name") or "")
+        if not str(found["uri"]).endswith(f"/{name}"):
+            continue
+        earlier = Path(str(found["uri"]).removesuffix(f"/{name}"))
+        if earlier != folder and earlier.is_dir():
+            raise SettingsError(
+                "Another dataset was imported under this name",
+                got=f"{batch!r}, from {earlier}",
+                hint="give this one a name that no other batch has with --name",
+            )
 
 
 def record(
@@ -170,8 +191,12 @@ def _annotations(
     home: Home, folder: Path, found: Metadata, *, batch: str
 ) -> Iterator[dict[str, Any]]:
     faces, salt, project = _best_faces(home, batch), home.salt(), _project(batch)
+    asked: set[tuple[str, str]] = set()
     for vote in found.votes:
         key = [batch, vote.file_name, vote.rater, *vote.answers]
+        if (vote.file_name, vote.rater) in asked:
+            key.append(str(vote.at))  # asked again: another answer, also where it is the same
+        asked.add((vote.file_name, vote.rater))
         yield {
             "annotation_id": int(
                 sha256_of(["|".join(key).encode("utf-8", "surrogatepass")])[:15], 16

@@ -17,6 +17,7 @@ from warehouse.geometry import crop_transforms
 from warehouse.licences import model_terms, strictest, terms
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
+from warehouse.terms_of_copies import with_strictest_terms
 
 if TYPE_CHECKING:
     from warehouse.releases import Release
@@ -59,7 +60,7 @@ def create(settings: Settings) -> Release:
 
 def rows(home: Home) -> pl.DataFrame:
     """Return curated faces, then kept synthetic ones with their licence."""
-    seen = views.query(home, "SELECT * FROM curated_faces")
+    seen = with_strictest_terms(home, views.query(home, "SELECT * FROM curated_faces"))
     seen = seen.join(near_groups(home, seen["face_id"]), on="face_id", how="left")
     made = views.query(home, "SELECT * FROM curated_synthetic_faces")
     placed = seen.with_columns(transform=_transforms(seen))
@@ -93,7 +94,7 @@ def clips(home: Home) -> pl.DataFrame:
     ``near_groups`` names the groups of near duplicates of their frames. It covers frames without
     votes, which are not among the faces of the release.
     """
-    found = views.query(home, "SELECT * FROM clip_frames")
+    found = with_strictest_terms(home, views.query(home, "SELECT * FROM clip_frames"))
     if found["video_id"].n_unique() < 2:
         return found
     frames = found.select("clip_id", face_id="face_ids").explode("face_id")

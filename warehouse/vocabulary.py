@@ -33,8 +33,11 @@ _SYNONYMS = {
     "sad": "sadness", "angry": "anger", "disgusted": "disgust",
     "fearful": "fear", "afraid": "fear", "scared": "fear",
     "surprised": "surprise", "contemptuous": "contempt", "natural": "neutral",
-    "none": "neutral", "other": "unknown", "uncertain": "unknown", "nf": "not_a_face",
-    "not a face": "not_a_face", "no_face": "not_a_face", "non-face": "not_a_face",
+    # AffectNet's class None is "none of the eight".
+    "none": "unknown", "none of these": "unknown", "other": "unknown", "unsure": "unknown",
+    "uncertain": "unknown", "nf": "not_a_face", "not a face": "not_a_face",
+    "no_face": "not_a_face", "no-face": "not_a_face", "no face": "not_a_face",
+    "non-face": "not_a_face",
 }  # fmt: skip
 
 

@@ -6,24 +6,28 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import polars as pl
 
 from pipeline.ingest import archive, download, manifest, names
 from pipeline.ingest.archive import ArchiveLimits
 from pipeline.ingest.download import FetchLimits
 from pipeline.ingest.manifest import Source
+from warehouse import consent, terms_of_copies
 from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import batch_from, check_batch
 from warehouse.masking import public_url
-from warehouse.storage import atomic, downloads, views
+from warehouse.storage import atomic, downloads, tables, views
 from warehouse.storage.downloads import HIDDEN, Download
 from warehouse.storage.home import Home
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_SHOWN = 5
 _REPORTED = "reported"
 """Key of a line whose file cannot be ingested under its name."""
 
@@ -39,11 +43,13 @@ class Summary:
         stages: counts per stage, verdict and reason code.
         problems: (file, verdict, reason) of every video without a usable face, and of those
             with one that were read in part or not as they are.
+        notes: columns that were not read, and statements of consent that nobody understands.
     """
 
     batch: str
     stages: list[Stage]
     problems: list[tuple[str, str, str]]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -57,6 +63,7 @@ class Summary:
             "mishaps": [
                 dict(zip(("file", "verdict", "reason"), row, strict=True)) for row in self.problems
             ],
+            "notes": self.notes,
         }
 
     def show(self, console: Console) -> None:
@@ -66,6 +73,8 @@ class Summary:
         console.print(stage_table(self.stages))
         for file, verdict, reason in self.problems:
             console.print(f"  {verdict:<8} {escape(file)}: {escape(reason)}")
+        for note in self.notes:
+            console.print(f"  {escape(note)}")
 
 
 def stage_table(stages: Sequence[Stage]) -> Any:
@@ -151,7 +160,29 @@ def summary(home: Home, batch: str) -> Summary:
            ORDER BY verdict DESC, uri""",
         {"batch": batch},
     ).fetchall()
-    return Summary(batch=batch, stages=stages, problems=problems)
+    return Summary(batch=batch, stages=stages, problems=problems, notes=_notes(home, batch))
+
+
+def _notes(home: Home, batch: str) -> list[str]:
+    """Return what was said of the files of a batch and was not understood."""
+    videos = tables.read(home, "videos", batch=batch)
+    notes: dict[str, None] = {}
+    for folder in sorted({Path(uri).parent for uri in videos["uri"]} | {home.inbox / batch}):
+        notes |= dict.fromkeys(manifest.notes(folder, deep=False))
+    unreadable: dict[str, list[str]] = {}
+    for uri, said in videos.sort("uri").select("uri", "consent").iter_rows():
+        if consent.parse(said).is_unreadable():
+            unreadable.setdefault(said, []).append(Path(uri).name)
+    for said, files in sorted(unreadable.items()):
+        shown = ", ".join(files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
+        notes[f"consent {said!r} is not understood: {shown} stay out of releases; write yes, no, "
+              "or the last day on which it holds"] = None  # fmt: skip
+    copies = terms_of_copies.contradictions(home).filter(pl.col("batches").list.contains(batch))
+    for files, consents, licences in copies.select("files", "consents", "licences").iter_rows():
+        notes[f"copies with other terms: {', '.join(files)} hold the same bytes; consent "
+              f"{' and '.join(map(repr, consents)) or 'not stated'}, licence "
+              f"{' and '.join(licences) or 'not stated'}: the strictest counts"] = None  # fmt: skip
+    return list(notes)
 
 
 def materialize(

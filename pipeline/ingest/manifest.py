@@ -6,7 +6,6 @@ licence, consent and source of the files of its folder.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -18,8 +17,10 @@ from typing import Any
 
 from pipeline.ingest import archive, download, names
 from pipeline.video import reader as video
+from warehouse import consent, sidecar
 from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import file_sha256, sha256_of, unreadable_video_id, video_id
+from warehouse.licences import strictest
 from warehouse.masking import public_url
 from warehouse.storage import downloads
 
@@ -191,7 +192,7 @@ def _readable(source: Source) -> Source:
     texts: dict[str, Any] = {
         name: names.escaped(value)
         for name, value in asdict(source).items()
-        if isinstance(value, str)
+        if isinstance(value, str) and name != "failure"
     }
     failure = source.failure or names.problem_of(source.uri)
     return replace(source, **texts, failure=failure and names.escaped(failure))
@@ -234,17 +235,47 @@ def _with_declared(found: dict[str, Source], folder: Path, *, deep: bool) -> lis
     declared: dict[str, dict[str, str]] = {}
     for inner in _folders(folder) if deep else [folder]:
         below = inner.relative_to(folder)
-        for name, values in _read_sidecar(inner / SIDECAR).items():
+        for name, values in _read_sidecar(inner / SIDECAR)[0].items():
             declared[str(below / name)] = values
-    named = {source.file_name for source in found.values()}
-    for name in declared.keys() - named:
+    by_name = {source.file_name: source for source in found.values()}
+    absent = [
+        name for name in declared
+        if name not in by_name and os.path.abspath(folder / name) not in found
+    ]  # fmt: skip
+    spelt, similar = names.pair(absent, by_name)
+    for name in sorted(declared.keys() - by_name):
         uri = os.path.abspath(folder / name)
         if uri in found:
-            declared[found[uri].file_name] = declared[name]
+            _declare(declared, found[uri].file_name, declared[name])
+        elif name in spelt:
+            _declare(declared, spelt[name], declared[name])
         else:
-            found[uri] = Source(name, uri=uri)
+            found[uri] = Source(name, uri=uri, failure=_absent(name, similar.get(name)))
     return sorted(
         _completed(source, declared.get(source.file_name, {})) for source in found.values()
+    )
+
+
+def _declare(declared: dict[str, dict[str, str]], name: str, values: dict[str, str]) -> None:
+    """Add what a list says of a file under another spelling; the strictest counts."""
+    before = declared.get(name, {})
+    merged = {**values, **{key: value for key, value in before.items() if value}}
+    if before.get("consent") and values.get("consent") not in ("", None, before["consent"]):
+        merged["consent"] = str(consent.strictest([before["consent"], values["consent"]]))
+    if before.get("licence") and values.get("licence"):
+        merged["licence"] = strictest([before["licence"], values["licence"]]).name
+    declared[name] = merged
+
+
+def _absent(name: str, similar: str | None) -> str | None:
+    """Return the reason of a listed name that is no file of the batch, if special."""
+    if os.path.isabs(name) or ".." in Path(name).parts:
+        return f"outside: {names.escaped(name)} leaves the batch; name files below its folder"
+    if similar is None:
+        return None
+    return (
+        "missing: the list names this file, but it is not there; did you mean "
+        f"{names.escaped(similar)}?"
     )
 
 
@@ -255,45 +286,42 @@ def _completed(source: Source, declared: dict[str, str]) -> Source:
     return replace(source, **values, missing=missing)
 
 
-def _read_sidecar(path: Path) -> dict[str, dict[str, str]]:
+def notes(folder: Path, *, deep: bool = True) -> list[str]:
+    """Return remarks on how the sidecars of a folder were read."""
+    inside = _folders(folder) if deep else [folder]
+    return [note for inner in inside for note in _read_sidecar(inner / SIDECAR)[1]]
+
+
+def _read_sidecar(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return what a sidecar declares by file, and remarks on how it was read."""
     if not os.path.lexists(path):
-        return {}
-    try:
-        # utf-8-sig: spreadsheets write a byte-order mark before the first column's name.
-        with open(path, newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle)
-            columns, rows = reader.fieldnames or [], list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(
-            f"{path.name} is not comma-separated UTF-8 text",
-            got=f"{type(error).__name__}: {error}",
-            hint=f"save {path} again as CSV, UTF-8",
-        ) from None
-    if "file_name" not in columns:
+        return {}, []
+    table = sidecar.read_csv(path, sidecar.VIDEO_COLUMNS)
+    if "file_name" not in table.columns:
         raise SettingsError(
             f"{path.name} lacks a column file_name",
-            got=f"columns {', '.join(columns) or 'none'}",
+            got="; ".join(table.notes) or "no column of ours",
             hint="name the columns file_name, subject_id, licence, consent, source",
         )
     declared: dict[str, dict[str, str]] = {}
-    for row in rows:
-        name = (row["file_name"] or "").strip()
-        values = {column: (row.get(column) or "").strip() for column in _DECLARED}
+    for row in table.rows:
+        name = row.get("file_name", "")
+        values = {column: row.get(column, "") for column in _DECLARED}
         if name and declared.setdefault(name, values) != values:
             raise SettingsError(
                 f"{path.name} contradicts itself",
                 got=f"two different rows for {name}",
                 hint="remove one of them",
             )
-    return declared
+    return declared, table.notes
 
 
 def _read_listing(path: Path) -> Iterator[dict[str, Any]]:
     if not os.path.lexists(path):
         return
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = sidecar.read_bytes(path).decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
         raise SettingsError(
             f"{path.name} is not UTF-8 text", got=str(error), hint=f"write {path} again"
         ) from None

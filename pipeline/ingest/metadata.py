@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
 
+from pipeline.ingest import names
+from warehouse import consent, sidecar
 from warehouse.errors import SettingsError
+from warehouse.licences import strictest
 from warehouse.vocabulary import ANSWERS, canonical
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -71,14 +75,15 @@ def read(folder: Path) -> Metadata:
     path = _find(folder)
     metadata = Metadata(path)
     unknown: Counter[str] = Counter()
-    given: dict[tuple[str, str], dict[str, None]] = {}
-    times: dict[tuple[str, str], datetime] = {}
+    given: dict[tuple[str, str, datetime | None], dict[str, None]] = {}
     ignored = 0
-    for number, row in enumerate(_rows(path), start=1):
+    rows, columns, metadata.notes = _rows(path)
+    spelt = _spellings(folder, [_file_name(row, path=path, number=n) for n, row in _numbered(rows)])
+    for number, row in _numbered(rows):
         name = _file_name(row, path=path, number=number)
+        name = spelt.get(name, name)
         declared = {key: _text(row.get(key)) for key in DECLARED}
-        known = metadata.files.setdefault(name, declared)
-        known.update({key: value for key, value in declared.items() if value})
+        _declare(metadata.files.setdefault(name, dict.fromkeys(DECLARED)), declared)
         ignored += bool(_text(row.get("label")) and row.get("votes"))
         for rater, label in _votes(row, name=name, path=path, number=number):
             try:
@@ -86,16 +91,115 @@ def read(folder: Path) -> Metadata:
             except KeyError:
                 unknown[label] += 1
                 continue
-            given.setdefault((name, rater), {})[answer] = None
-            if at := _time(row.get("created_at"), path=path, number=number):
-                times[name, rater] = at
+            at = _time(row.get("created_at"), path=path, number=number)
+            given.setdefault((name, rater, at), {})[answer] = None
     _check(unknown, given, path)
-    for (name, rater), answers in sorted(given.items()):
+    for (name, rater, at), answers in sorted(_joined(given).items(), key=_by_time):
         ordered = tuple(sorted(answers, key=ANSWERS.index))
-        metadata.votes.append(SourceVote(name, rater or "label", ordered, times.get((name, rater))))
+        metadata.votes.append(SourceVote(name, rater or "label", ordered, at))
+    if not metadata.votes:
+        raise SettingsError(
+            f"{path.name} labels no image",
+            got=f"{len(rows)} rows with {', '.join(sorted(columns))}"
+            + "".join(f"; {note}" for note in metadata.notes),
+            hint="name the column of the answers label, votes, or rater_id and label; pictures "
+            "without labels are taken by `risorius ingest`",
+        )
+    metadata.notes += [*_retests(metadata.votes), *_unreadable_consents(metadata.files)]
+    metadata.notes += [
+        f"{path.name} writes {name!r} for the file {file!r}" for name, file in spelt.items()
+    ]
     if ignored:
         metadata.notes.append(f"{ignored} rows have votes and a label: their labels were ignored")
     return metadata
+
+
+def _numbered(rows: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    return enumerate(rows, start=1)
+
+
+def _joined(
+    given: dict[tuple[str, str, datetime | None], dict[str, None]],
+) -> dict[tuple[str, str, datetime | None], dict[str, None]]:
+    """Join answers without a time to the first of their rater about the image."""
+    first: dict[tuple[str, str], datetime] = {}
+    for name, rater, at in given:
+        if at is not None:
+            first[name, rater] = min(at, first.get((name, rater), at))
+    joined: dict[tuple[str, str, datetime | None], dict[str, None]] = {}
+    for (name, rater, at), answers in given.items():
+        joined.setdefault((name, rater, at or first.get((name, rater))), {}).update(answers)
+    return joined
+
+
+def _by_time(item: tuple[tuple[str, str, datetime | None], Any]) -> tuple[str, str, float]:
+    name, rater, at = item[0]
+    return name, rater, at.timestamp() if at else 0.0
+
+
+def _spellings(folder: Path, listed: list[str]) -> dict[str, str]:
+    """Return listed names that are spelt differently on disk, and their files."""
+    absent = [name for name in dict.fromkeys(listed) if not _exists(folder / name)]
+    if not absent:
+        return {}
+    files = {
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
+    } - set(listed)  # fmt: skip
+    return names.pair(absent, files)[0]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except ValueError:  # a NUL in the name
+        return True
+
+
+def _declare(known: dict[str, str | None], declared: dict[str, str | None]) -> None:
+    """Add what another row says of an image; of two terms the strictest counts."""
+    for key, value in declared.items():
+        before = known[key]
+        if not value or before == value:
+            continue
+        if key == "consent" and before:
+            known[key] = consent.strictest([before, value])
+        elif key == "licence" and before:
+            known[key] = strictest([before, value]).name
+        else:
+            known[key] = value
+
+
+def _retests(votes: list[SourceVote]) -> list[str]:
+    """Return a remark on raters who answered an image more than once."""
+    asked: dict[tuple[str, str], list[SourceVote]] = {}
+    for vote in votes:
+        asked.setdefault((vote.file_name, vote.rater), []).append(vote)
+    pairs = [
+        set(first.answers) == set(second.answers)
+        for group in asked.values()
+        for first, second in pairwise(group)
+    ]
+    if not pairs:
+        return []
+    return [
+        f"{len(pairs)} answers are a rater's second about an image: the later one counts; "
+        f"test-retest agreement {sum(pairs) / len(pairs):.2f}"
+    ]
+
+
+def _unreadable_consents(files: dict[str, dict[str, str | None]]) -> list[str]:
+    """Return a remark per statement of consent that nobody can read."""
+    found: dict[str, list[str]] = {}
+    for name, declared in files.items():
+        text = declared.get("consent")
+        if consent.parse(text).is_unreadable():
+            found.setdefault(str(text), []).append(name)
+    return [
+        f"consent {text!r} is not understood: {len(named)} images stay out of releases "
+        f"({', '.join(named[:_SHOWN])}{', …' if len(named) > _SHOWN else ''}); write yes, no, or "
+        "the last day"
+        for text, named in sorted(found.items())
+    ]
 
 
 def _find(folder: Path) -> Path:
@@ -110,41 +214,62 @@ def _find(folder: Path) -> Path:
     return found[0]
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    import polars as pl
+def _rows(path: Path) -> tuple[list[dict[str, Any]], set[str], list[str]]:
+    """Return the rows by our names of columns, the columns, and remarks.
 
-    try:
-        if path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            rows: Iterable[dict[str, Any]] = [json.loads(line) for line in lines if line.strip()]
-            if not all(isinstance(row, dict) for row in rows):
-                raise ValueError("a line that is no JSON object")
-            columns = {key for row in rows for key in row}
-        else:
-            frame = (
-                pl.read_csv(path, infer_schema=False)
-                if path.suffix == ".csv"
-                else pl.read_parquet(path, glob=False)
-            )
-            rows, columns = frame.iter_rows(named=True), set(frame.columns)
-    except (pl.exceptions.PolarsError, OSError, ValueError, AttributeError) as error:
-        raise SettingsError(
-            f"{path.name} cannot be read",
-            got=str(error).splitlines()[0],
-            hint=f"write {path} again",
-        ) from None
+    Raises:
+        SettingsError: the file cannot be read, or has no column for the images.
+    """
+    if path.suffix == ".csv":
+        table = sidecar.read_csv(path, sidecar.METADATA_COLUMNS)
+        rows: list[dict[str, Any]] = [dict(row) for row in table.rows]
+        columns, notes = set(table.columns), table.notes
+    else:
+        raw = _json_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path)
+        header = list(dict.fromkeys(str(key) for row in raw for key in row))
+        matched, notes = sidecar.match_columns(header, sidecar.METADATA_COLUMNS, path=path)
+        rows = [{matched[key]: row[key] for key in row if key in matched} for row in raw]
+        columns = set(matched.values())
     if "file_name" not in columns:
         raise SettingsError(
             f"{path.name} lacks a column file_name",
-            got=f"columns {', '.join(sorted(columns)) or 'none'}",
+            got="; ".join(notes) or "no row",
             hint="name the column of the images file_name",
         )
-    yield from rows
+    return rows, columns, notes
+
+
+def _json_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = sidecar.read_bytes(path).decode("utf-8-sig")
+        rows = [json.loads(line) for line in names.json_lines(text)]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line that is no JSON object")
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+    return rows
+
+
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+    import polars as pl
+
+    try:
+        return pl.read_parquet(path, glob=False).to_dicts()
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> SettingsError:
+    return SettingsError(
+        f"{path.name} cannot be read",
+        got=str(error).splitlines()[0],
+        hint=f"write {path} again",
+    )
 
 
 def _file_name(row: dict[str, Any], *, path: Path, number: int) -> str:
     name = _text(row.get("file_name"))
-    pure = PurePosixPath(name or "/")
+    pure = PurePosixPath((name or "/").replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts:
         raise SettingsError(
             f"{path.name}, row {number}: the name is not a file below the folder",
@@ -208,7 +333,9 @@ def _text(value: Any) -> str | None:
 
 
 def _check(
-    unknown: Counter[str], given: dict[tuple[str, str], dict[str, None]], path: Path
+    unknown: Counter[str],
+    given: dict[tuple[str, str, datetime | None], dict[str, None]],
+    path: Path,
 ) -> None:
     if unknown:
         listed = ", ".join(f"{label!r} ({n})" for label, n in unknown.most_common(_SHOWN))
@@ -218,7 +345,7 @@ def _check(
             got=f"{listed}{more} in {path.name}",
             hint="rename them in that file",
         )
-    for (name, rater), answers in given.items():
+    for (name, rater, _), answers in given.items():
         if not rater and len(answers) > 1:
             raise SettingsError(
                 f"An image without rater_id has several labels in {path.name}",

@@ -135,8 +135,8 @@ def test_ingest__crops_of_kept_and_dropped_faces(home: Home) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("videos.csv", "name,subject\na.mp4,ada\n", "lacks a column file_name"),
-        ("videos.csv", b"\xff\xfe\x00bad", "UTF-8"),
+        ("videos.csv", "nom,subject\na.mp4,ada\n", "lacks a column file_name"),
+        ("videos.csv", b"\xff\x00bad", "UTF-8"),
         ("sources.jsonl", '{"uri": "/a.mp4"}\n{broken\n', "line 2"),
         ("sources.jsonl", "[1, 2]\n", "line 1"),
     ],

@@ -88,9 +88,9 @@ def test_sources__empty_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("videos.csv", b"name,licence\na,b\n", "lacks a column file_name"),
-        ("videos.csv", b"", "columns none"),
-        ("videos.csv", b"file_name;licence\na;b\n", "columns file_name;licence"),
+        ("videos.csv", b"nom,licence\na,b\n", "lacks a column file_name: .*'nom'"),
+        ("videos.csv", b"", "no column of ours"),
+        ("videos.csv", b"file_name;licence\na;b;c\n", "line 2: 3 cells, 2 columns"),
         ("videos.csv", "file_name\nä.mp4\n".encode("latin-1"), "UTF-8"),
         ("videos.csv", b"file_name,licence\na,x\na,y\n", "two different rows for a"),
         ("sources.jsonl", b'{"uri": "/a"}\n\n{"uri": \n', "line 3"),
