@@ -195,7 +195,7 @@ def _annotations(
     for vote in found.votes:
         key = [batch, vote.file_name, vote.rater, *vote.answers]
         if (vote.file_name, vote.rater) in asked:
-            key.append(str(vote.at))  # asked again: another answer, also where it is the same
+            key.append(str(vote.at))  # a retest: another answer, even if the same
         asked.add((vote.file_name, vote.rater))
         yield {
             "annotation_id": int(

@@ -1,4 +1,4 @@
-"""Terms belong to the bytes: what the copies of a video say, taken together."""
+"""Terms belong to the bytes: what all copies of a video say."""
 
 from __future__ import annotations
 

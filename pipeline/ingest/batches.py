@@ -43,7 +43,7 @@ class Summary:
         stages: counts per stage, verdict and reason code.
         problems: (file, verdict, reason) of every video without a usable face, and of those
             with one that were read in part or not as they are.
-        notes: columns that were not read, and statements of consent that nobody understands.
+        notes: columns that were not read, and statements of consent that are not understood.
     """
 
     batch: str

@@ -257,7 +257,7 @@ def _with_declared(found: dict[str, Source], folder: Path, *, deep: bool) -> lis
 
 
 def _declare(declared: dict[str, dict[str, str]], name: str, values: dict[str, str]) -> None:
-    """Add what a list says of a file under another spelling; the strictest counts."""
+    """Add facts given under another spelling; the strictest terms count."""
     before = declared.get(name, {})
     merged = {**values, **{key: value for key, value in before.items() if value}}
     if before.get("consent") and values.get("consent") not in ("", None, before["consent"]):
@@ -268,7 +268,7 @@ def _declare(declared: dict[str, dict[str, str]], name: str, values: dict[str, s
 
 
 def _absent(name: str, similar: str | None) -> str | None:
-    """Return the reason of a listed name that is no file of the batch, if special."""
+    """Return the reason of a listed name without a file, if special."""
     if os.path.isabs(name) or ".." in Path(name).parts:
         return f"outside: {names.escaped(name)} leaves the batch; name files below its folder"
     if similar is None:

@@ -156,7 +156,7 @@ def _exists(path: Path) -> bool:
 
 
 def _declare(known: dict[str, str | None], declared: dict[str, str | None]) -> None:
-    """Add what another row says of an image; of two terms the strictest counts."""
+    """Add another row's facts of an image; the strictest terms count."""
     for key, value in declared.items():
         before = known[key]
         if not value or before == value:
@@ -188,7 +188,7 @@ def _retests(votes: list[SourceVote]) -> list[str]:
 
 
 def _unreadable_consents(files: dict[str, dict[str, str | None]]) -> list[str]:
-    """Return a remark per statement of consent that nobody can read."""
+    """Return a remark per statement of consent that is not understood."""
     found: dict[str, list[str]] = {}
     for name, declared in files.items():
         text = declared.get("consent")
