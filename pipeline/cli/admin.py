@@ -109,8 +109,10 @@ def backup(
     done = backup.backup(home, file)
     session.answer(
         {"file": str(file), **done._asdict()},
-        lambda console: console.print(
-            f"{file}: {done.files} files, {done.bytes / 1e6:.1f} MB of {home.root}"
+        partial(
+            _show_backup,
+            f"{file}: {done.files} files, {done.bytes / 1e6:.1f} MB of {home.root}",
+            done.missing,
         ),
     )
 
@@ -126,7 +128,11 @@ def restore(
     done = backup.restore(file, home)
     session.answer(
         {"home": str(home.root), **done._asdict()},
-        lambda console: console.print(f"{home.root}: {done.files} files, every checksum holds"),
+        partial(
+            _show_backup,
+            f"{home.root}: {done.files} files, every checksum of the backup's list holds",
+            done.missing,
+        ),
     )
 
 
@@ -145,6 +151,14 @@ def migrate(session: Session) -> None:
             f"{done.current} were up to date"
         ),
     )
+
+
+def _show_backup(line: str, missing: Sequence[str], console: Console) -> None:
+    console.print(line, markup=False)
+    if missing:
+        console.print("not in the backup:")
+    for one in missing:
+        console.print(f"  {one}", markup=False)
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sqlite3
 import tarfile
 import threading
@@ -15,7 +16,8 @@ import polars as pl
 import pytest
 
 from warehouse.errors import TableError
-from warehouse.storage import media, mirror, tables
+from warehouse.storage import backup as module
+from warehouse.storage import locks, media, mirror, tables
 from warehouse.storage.backup import LISTING, backup, restore, verify
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
@@ -71,6 +73,75 @@ def test_restore__equals_the_original(home: Home, tmp_path: Path) -> None:
         ("pictures", []),
         ("releases", []),
     ]
+
+
+def test_backup__every_file_of_the_inbox(home: Home, tmp_path: Path) -> None:
+    day, outside = home.inbox / "day", tmp_path / "outside"
+    names = [
+        "hint_of_a_smile.png", "server.json", "server.log.mp4", ".hidden", ".lock", ".draft-1",
+        "clip-wal", "deep/er/x.mp4", "SQLite.mp4", "new\nline.mp4", os.fsdecode(b"latin \xff.mp4"),
+    ]  # fmt: skip
+    for number, name in enumerate(names):
+        path = day / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"SQLite format 3\x00 is no database %d" % number)
+        os.utime(path, ns=(1_700_000_000_123_456_789, 1_700_000_000_123_456_789))
+    (outside / "folder").mkdir(parents=True)
+    (outside / "linked.png").write_bytes(b"linked")
+    (day / "linked.png").symlink_to(outside / "linked.png")
+    (day / "linked folder").symlink_to(outside / "folder")
+    (day / "nowhere.png").symlink_to(outside / "gone.png")
+    os.mkfifo(day / "pipe.mp4")
+    (studio_file(home).parent / "broken.sqlite3").write_bytes(b"SQLite format 3\x00 cut")
+    (home.studio / "server.log").write_text("of the server")
+    (home.root / "exports").mkdir()
+    (home.root / "exports" / "mine.csv").write_text("kept too")
+    done = backup(home, tmp_path / "home.tar")
+    again = Home.at(tmp_path / "again")
+    assert restore(tmp_path / "home.tar", again) == done
+    for name in [*names, "linked.png"]:
+        one, two = (root.inbox / "day" / name for root in (home, again))
+        assert two.read_bytes() == one.read_bytes()
+        assert two.stat().st_mtime_ns == one.stat().st_mtime_ns
+    assert not (again.inbox / "day" / "linked.png").is_symlink()
+    assert not (again.studio / "server.log").exists()
+    assert (again.root / "exports" / "mine.csv").read_text() == "kept too"
+    assert [line.split(" (")[0] for line in done.missing] == [
+        "label-studio/data/broken.sqlite3: SQLite cannot read it",
+        f"inbox/day/linked folder: a link to the folder {outside / 'folder'}",
+        "inbox/day/nowhere.png: a link that leads nowhere",
+        "inbox/day/pipe.mp4: no file",
+    ]
+    assert (again.studio / "data" / "broken.sqlite3").read_bytes() == b"SQLite format 3\x00 cut"
+
+
+@pytest.mark.parametrize("after", [b"", b"longer than before"])
+def test_backup__file_that_changes_meanwhile(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bytes
+) -> None:
+    path = home.inbox / "day" / "growing.mp4"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"before")
+    entry = module._entry
+
+    def change(name: str, size: int, *, mtime: float) -> tarfile.TarInfo:
+        if name.endswith("growing.mp4"):
+            path.write_bytes(after)
+        return entry(name, size, mtime=mtime)
+
+    monkeypatch.setattr(module, "_entry", change)
+    done = backup(home, tmp_path / "home.tar")
+    assert done.missing == ["inbox/day/growing.mp4: it changed while it was copied"]
+    assert restore(tmp_path / "home.tar", Home.at(tmp_path / "again")) == done
+
+
+def test_restore__deletes_what_a_killed_one_left(home: Home, tmp_path: Path) -> None:
+    dead, alive = (tmp_path / f".restore-{locks.host_id()}-{pid}-x" for pid in (2**22, os.getpid()))
+    for folder in (dead, alive):
+        (folder / "media").mkdir(parents=True)
+    backup(home, tmp_path / "home.tar")
+    restore(tmp_path / "home.tar", Home.at(tmp_path / "again"))
+    assert (dead.exists(), alive.exists()) == (False, True)
 
 
 def test_backup__consistent_while_writers_run(home: Home, tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ A backup is one tar file and can be taken while other processes write. Every fil
 directory is replaced atomically, so each can be copied at any time. References are copied before
 their targets: tables first, then Label Studio's database, then images and releases. So no row of
 the copy lacks its image, and a pull from the copy finds all votes of its tables. SQLite's online
-backup copies its databases.
+backup copies the databases of the home.
+
+The inbox belongs to its user: every file in it is kept, whatever its name or content, a linked file
+as a file. What cannot be kept is listed with the reason. No file stops a backup.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import json
 import os
 import shutil
 import sqlite3
+import stat
 import tarfile
 import tempfile
 import time
@@ -28,22 +32,36 @@ import polars as pl
 
 from warehouse.errors import MediaError, ReleaseError, TableError
 from warehouse.ids import file_sha256
-from warehouse.storage import atomic, checksums, media, mirror, tables
+from warehouse.storage import atomic, checksums, locks, media, mirror, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
 
 LISTING = "BACKUP.json"
+_DRAFT = ".restore-"
 _ORDER = ("tables", "forgetting", "label-studio", "dagster", "salt", "media", "releases", "inbox")
 _SQLITE = b"SQLite format 3\x00"
-_EXCLUDED = (".draft-", ".salt-", ".lock", "server.json", "server.log", "hint")
+_NOT_KEPT = ("cache", "models")
+_DATABASES = ("tables", "label-studio", "dagster")
+"""Folders in which a SQLite file is one of ours."""
+
+_PASSING = (".draft-", ".salt-", ".lock", ".building-", ".withdrawn-")
+"""First letters of files and folders that a process needs while it runs, outside the inbox."""
+
+_OF_SERVER = ("server.json", "server.log", "hint")
+"""First letters of files in ``label-studio`` that its server writes when it starts."""
+
 _IMAGE_COLUMNS = (("faces", "crop"), ("faces", "context"), ("synthetic_faces", "crop"))
 
 
 class Backup(NamedTuple):
-    """Number and size of the files in a backup."""
+    """Number and size of the files in a backup.
+
+    ``missing`` lists ``<file>: <why>`` for what the backup lacks.
+    """
 
     files: int
     bytes: int
+    missing: list[str]
 
 
 class Verified(NamedTuple):
@@ -81,9 +99,9 @@ def backup(home: Home, target: Path) -> Backup:
         atomic.replace_file(target) as draft,
         open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out,
         tarfile.open(fileobj=out, mode="w") as tar,
+        locks.writing(home.root),  # never half of an erasure
     ):
-        listing = _add_all(tar, home)
-    return Backup(len(listing), sum(int(str(one["bytes"])) for one in listing.values()))
+        return _add_all(tar, home)
 
 
 def restore(source: Path, home: Home) -> Backup:
@@ -98,7 +116,10 @@ def restore(source: Path, home: Home) -> Backup:
             "The home is not empty", got=f"{home.root}", hint="restore into another folder"
         )
     home.root.parent.mkdir(parents=True, exist_ok=True)
-    draft = home.root.parent / f".restore-{uuid.uuid4().hex}"
+    for stale in home.root.parent.glob(f"{_DRAFT}*"):
+        if locks.has_exited(stale.name.removeprefix(_DRAFT)):
+            shutil.rmtree(stale, ignore_errors=True)
+    draft = home.root.parent / f"{_DRAFT}{locks.process_tag()}-{uuid.uuid4().hex}"
     try:
         draft.mkdir(mode=0o700)
         _unpack(source, draft)
@@ -181,62 +202,129 @@ def _exists(home: Home, key: str) -> bool:
         return False
 
 
-def _add_all(tar: tarfile.TarFile, home: Home) -> dict[str, dict[str, object]]:
-    listing = {}
-    for path in _files(home.root):
+def _add_all(tar: tarfile.TarFile, home: Home) -> Backup:
+    listing: dict[str, dict[str, object]] = {}
+    missing: list[str] = []
+    for path in _files(home.root, missing):
         name = str(path.relative_to(home.root))
         try:
-            listing[name] = _add(tar, path, name=name)
+            listing[name], problem = _add(tar, path, name=name, home=home)
+            missing += [f"{name}: {problem}"] if problem else []
         except FileNotFoundError:
             continue  # deleted meanwhile
+        except OSError as error:
+            missing.append(f"{name}: it cannot be read ({error.strerror})")
     manifest = {
         "schema": tables.schema_version(home.tables),
         "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "files": listing,
+        "missing": missing,
     }
     text = json.dumps(manifest, indent=1).encode()
     tar.addfile(_entry(LISTING, len(text), mtime=time.time()), io.BytesIO(text))
-    return listing
+    return Backup(len(listing), sum(int(str(one["bytes"])) for one in listing.values()), missing)
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for name in _ORDER:
-        top = root / name
-        for path in [top] if top.is_file() else sorted(top.rglob("*")):
-            skipped = path.name.startswith(_EXCLUDED) or path.name.endswith(("-wal", "-shm"))
-            if path.is_file() and not path.is_symlink() and not skipped:
-                yield path
+def _files(root: Path, missing: list[str]) -> Iterator[Path]:
+    """Yield the files to keep; add the others to ``missing``."""
+    more = sorted({path.name for path in root.iterdir()} - {*_ORDER, *_NOT_KEPT})
+    for name in (*_ORDER, *(name for name in more if not name.startswith("."))):
+        if (root / name).is_file():
+            yield root / name
+            continue
+        unreadable: list[OSError] = []
+        for folder, folders, names in os.walk(root / name, onerror=unreadable.append):
+            here = Path(folder).relative_to(root)
+            folders[:] = sorted(one for one in folders if not _is_passing(here / one))
+            links = [one for one in folders if (root / here / one).is_symlink()]
+            for one in sorted([*names, *links]):
+                if _is_passing(here / one):
+                    continue
+                if (why := _reason_not_to_keep(root / here / one)) is not None:
+                    missing.append(f"{here / one}: {why}")
+                else:
+                    yield root / here / one
+        missing += [
+            f"{Path(error.filename).relative_to(root)}: {error.strerror}"
+            for error in unreadable
+            if not isinstance(error, FileNotFoundError)
+        ]
 
 
-def _add(tar: tarfile.TarFile, path: Path, *, name: str) -> dict[str, object]:
+def _is_passing(path: Path) -> bool:
+    """Return whether a path below the home is of a running process."""
+    top, name = path.parts[0], path.name
+    if top == "inbox":
+        return False
+    return (
+        name.startswith(_PASSING)
+        or (top == "label-studio" and name.startswith(_OF_SERVER))
+        or (top in _DATABASES and name.endswith(("-wal", "-shm")))
+    )
+
+
+def _reason_not_to_keep(path: Path) -> str | None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"a link that leads nowhere ({error.strerror})" if path.is_symlink() else None
+    if stat.S_ISDIR(mode):
+        return f"a link to the folder {os.readlink(path)}"
+    return None if stat.S_ISREG(mode) else "no file"
+
+
+def _add(
+    tar: tarfile.TarFile, path: Path, *, name: str, home: Home
+) -> tuple[dict[str, object], str | None]:
+    """Add a file; return its entry of the list, and what is wrong with the copy."""
     with path.open("rb") as handle:
-        if handle.read(len(_SQLITE)) == _SQLITE:
+        ours = path.relative_to(home.root).parts[0] in _DATABASES
+        if ours and handle.read(len(_SQLITE)) == _SQLITE:
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder) / "copy"
-                _copy_database(path, copy)
-                with copy.open("rb") as whole:
-                    return _stream(tar, whole, name=name, mtime=path.stat().st_mtime)
+                try:
+                    _copy_database(path, copy)
+                    with copy.open("rb") as whole:
+                        return _stream(tar, whole, name=name, like=path)
+                except sqlite3.DatabaseError as error:
+                    problem = f"SQLite cannot read it ({error}); its bytes are kept"
+                handle.seek(0)
+                return _stream(tar, handle, name=name, like=path)[0], problem
         handle.seek(0)
-        return _stream(tar, handle, name=name, mtime=os.fstat(handle.fileno()).st_mtime)
+        return _stream(tar, handle, name=name, like=path)
 
 
 def _stream(
-    tar: tarfile.TarFile, handle: io.BufferedReader, *, name: str, mtime: float
-) -> dict[str, object]:
-    size = os.fstat(handle.fileno()).st_size
+    tar: tarfile.TarFile, handle: io.BufferedReader, *, name: str, like: Path
+) -> tuple[dict[str, object], str | None]:
+    own, times = os.fstat(handle.fileno()), like.stat()
     reader = _HashingReader(handle)
-    tar.addfile(_entry(name, size, mtime=mtime), reader)
-    return {"bytes": size, "sha256": reader.digest.hexdigest()}
+    tar.addfile(_entry(name, own.st_size, mtime=times.st_mtime), reader)
+    entry = {
+        "bytes": own.st_size,
+        "sha256": reader.digest.hexdigest(),
+        "mtime_ns": times.st_mtime_ns,
+    }
+    changed = os.fstat(handle.fileno()).st_size != own.st_size
+    return entry, "it changed while it was copied" if reader.short or changed else None
 
 
 class _HashingReader:
-    """Reader that hashes what it reads, to read each file only once."""
+    """Reader that hashes what it reads, to read each file only once.
+
+    A file that became shorter is filled up with zeros, because its size is in the archive already.
+    """
 
     def __init__(self, handle: io.BufferedReader) -> None:
-        self.handle, self.digest = handle, hashlib.sha256()
+        self.handle, self.digest, self.short = handle, hashlib.sha256(), False
 
-    def read(self, size: int = -1) -> bytes:
-        data = self.handle.read(size)
+    def read(self, size: int) -> bytes:
+        try:
+            data = self.handle.read(size)
+        except OSError:
+            data = b""
+        if len(data) < size:
+            self.short, data = True, data + bytes(size - len(data))
         self.digest.update(data)
         return data
 
@@ -272,7 +360,8 @@ def _check(source: Path, folder: Path) -> Backup:
     listing = folder / LISTING
     if not listing.is_file():
         raise _unusable(source, f"it is truncated: {LISTING} is missing")
-    files = json.loads(listing.read_text())["files"]
+    manifest = json.loads(listing.read_text())
+    files = manifest["files"]
     listing.unlink()
     unpacked = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     if different := sorted(unpacked ^ files.keys()):
@@ -280,7 +369,10 @@ def _check(source: Path, folder: Path) -> Backup:
     for name, entry in files.items():
         if file_sha256(str(folder / name)) != entry["sha256"]:
             raise _unusable(source, f"{name} does not match its checksum")
-    return Backup(len(files), sum(entry["bytes"] for entry in files.values()))
+        if when := entry.get("mtime_ns"):  # not in the archive to the nanosecond
+            os.utime(folder / name, ns=(when, when))
+    sizes = sum(entry["bytes"] for entry in files.values())
+    return Backup(len(files), sizes, manifest.get("missing", []))
 
 
 def _unusable(source: Path, reason: str) -> TableError:
