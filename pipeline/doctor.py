@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def examine(settings: Settings, *, verify: bool = False) -> list[Finding]:
         _python,
         _opencv,
         _decoder,
-        lambda: _home(home),
+        lambda: _home(home, mask=int(settings.umask, 8)),
         lambda: _tables(home),
         lambda: _engine(settings),
         lambda: _runs(settings),
@@ -92,7 +93,7 @@ def _decoder() -> Finding:
     return Finding("video decoder", "ok", f"PyAV {av.__version__}, libavcodec {major}")
 
 
-def _home(home: Home) -> Finding:
+def _home(home: Home, *, mask: int) -> Finding:
     existing = home.root if home.root.exists() else home.root.parent
     free = shutil.disk_usage(existing if existing.exists() else "/").free / 1e9
     found = f"{home.root}, {free:.0f} GB free"
@@ -100,6 +101,13 @@ def _home(home: Home) -> Finding:
         return Finding("home", "note", f"{home.root} does not exist yet", "run risorius demo")
     if free < _LOW_DISK_GB:
         return Finding("home", "note", found, "free space, or name another disk with --home")
+    if not os.access(home.root, os.W_OK):
+        return Finding("home", "note", f"{found}, only to be read", "nothing can be added to it")
+    if warning := home.clock_warning():
+        return Finding("home", "note", warning, "set the clock")
+    if open_to := home.root.stat().st_mode & 0o777 & mask:
+        hint = f"close it: chmod -R go= '{home.root}'; or set RISORIUS_UMASK"
+        return Finding("home", "note", f"{found}, open to others (mode {open_to:03o})", hint)
     return Finding("home", "ok", found)
 
 

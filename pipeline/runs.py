@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import progress
 from pipeline.dagster_instance.instance import PID_TAG, open_instance, own_pid_tag
-from warehouse.errors import RisoriusError, SettingsError
+from warehouse.errors import RisoriusError, SettingsError, system_failure
 from warehouse.ids import check_batch
 from warehouse.storage import locks
 from warehouse.storage.home import Home
@@ -87,6 +87,8 @@ def _explain(job: str, error: Exception) -> RisoriusError:
             return cause
         seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
+    if (failure := system_failure(error)) is not None:
+        return failure
     if type(error).__name__ == "DagsterInvariantViolationError":
         return SettingsError(
             f"The job {job} cannot run",

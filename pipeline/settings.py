@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -64,6 +65,11 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path(".risorius"), description="where tables, media and releases are kept")
+    umask: str = Field(
+        "077",
+        pattern=r"^0?[0-7]{3}$",
+        description="rights that files and folders are written without; 027 lets the group read",
+    )
     engine: Literal["local", "ray"] = Field("local", description="what runs the work per video")
     workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
         None, description="processes of the local engine; default: one per core"
@@ -240,6 +246,10 @@ class Settings(BaseSettings):
     def needs(self) -> Needs:
         """Resources of one worker of a cluster."""
         return Needs(cpus=self.worker_cpus, gpus=self.worker_gpus)
+
+    def apply_umask(self) -> None:
+        """Let this process and its children write files of this ``umask``."""
+        os.umask(int(self.umask, 8))
 
     @property
     def label_studio(self) -> Workspace:

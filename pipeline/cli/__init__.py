@@ -41,7 +41,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 failed with one message, 2 wrong usage.
     """
-    from warehouse.errors import RisoriusError
+    from warehouse.errors import RisoriusError, system_failure
     from warehouse.masking import mask
 
     try:
@@ -55,10 +55,11 @@ def main() -> None:
             import traceback
 
             print(mask(traceback.format_exc()), file=sys.stderr)
-        message = str(error)
-        if not isinstance(error, RisoriusError):
+        known = error if isinstance(error, RisoriusError) else system_failure(error)
+        message = str(known)
+        if known is None:
             message = (
-                f"a bug: {type(error).__name__}: {mask(message)}; run it again with --debug and "
+                f"a bug: {type(error).__name__}: {mask(str(error))}; run it again with --debug and "
                 "report what it prints"
             )
         print(f"risorius: {message}", file=sys.stderr)

@@ -55,7 +55,10 @@ class Session:
             {f"RISORIUS_{name.upper()}": str(value) for name, value in options.items()}
         )
         found = settings.load(home=self.home_option, **options)
+        found.apply_umask()
         mirror.sync(found.place.root)
+        if warning := found.place.clock_warning():
+            print(warning, file=sys.stderr)
         return found
 
     def home(self) -> Home:

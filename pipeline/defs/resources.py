@@ -24,6 +24,7 @@ class Workplace(dg.ConfigurableResource):
         for _, value in given:
             if isinstance(value, SecretStr):
                 remember(value.get_secret_value())
+        given.apply_umask()
         return given
 
     def home(self) -> Home:

@@ -55,11 +55,12 @@ def map_actors(
 
     # cloudpickle packs definitions of __main__ by value and those of modules by reference.
     packed = cloudpickle.dumps(function)
+    os.umask(umask := os.umask(0o077))  # it can only be read by setting it
     actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Server)
     wanted = count or _capacity(ray.cluster_resources(), cpus=cpus, gpus=gpus)
     return pool.run(
         items,
-        spawn=partial(_Actor, ray, lambda: actor.remote(packed, list(sys.path))),
+        spawn=partial(_Actor, ray, lambda: actor.remote(packed, list(sys.path), umask)),
         wait=_ResultWaiter(ray, cpus=cpus, gpus=gpus),
         count=min(wanted, len(items)),
         limit_of=limit_of,
@@ -162,9 +163,10 @@ def _capacity(resources: dict[str, float], *, cpus: float, gpus: float) -> int:
 class _Server:
     """The actor on the cluster."""
 
-    def __init__(self, packed: bytes, path: list[str]) -> None:
+    def __init__(self, packed: bytes, path: list[str], umask: int) -> None:
         from ray import cloudpickle
 
+        os.umask(umask)
         # As in a spawned process; these folders may be missing on another machine.
         sys.path += [entry for entry in path if entry not in sys.path]
         self.function = cloudpickle.loads(packed)

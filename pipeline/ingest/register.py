@@ -23,7 +23,7 @@ import polars as pl
 from pipeline import execution
 from pipeline.faces import detect, extract, quality
 from pipeline.ingest import batches, manifest
-from warehouse.errors import RisoriusError
+from warehouse.errors import DiskError, RisoriusError, system_failure
 from warehouse.ids import sha256_of
 from warehouse.masking import mask
 from warehouse.storage import locks, media, tables
@@ -191,6 +191,9 @@ def find_faces(
     )
     for number, (row, outcome) in enumerate(results, start=1):
         if isinstance(outcome, Exception):
+            failure = None if isinstance(outcome, RisoriusError) else system_failure(outcome)
+            if isinstance(failure, DiskError):
+                raise failure from outcome  # no fault of the video, and the next would fail too
             tried = record_attempt(
                 outcome,
                 footer=_footer(home, row),

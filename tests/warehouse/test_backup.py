@@ -90,7 +90,7 @@ def test_backup__every_file_of_the_inbox(home: Home, tmp_path: Path) -> None:
     (outside / "linked.png").write_bytes(b"linked")
     (day / "linked.png").symlink_to(outside / "linked.png")
     (day / "linked folder").symlink_to(outside / "folder")
-    (day / "nowhere.png").symlink_to(outside / "gone.png")
+    (day / "dangling.png").symlink_to(outside / "gone.png")
     os.mkfifo(day / "pipe.mp4")
     (studio_file(home).parent / "broken.sqlite3").write_bytes(b"SQLite format 3\x00 cut")
     (home.studio / "server.log").write_text("of the server")
@@ -109,7 +109,7 @@ def test_backup__every_file_of_the_inbox(home: Home, tmp_path: Path) -> None:
     assert [line.split(" (")[0] for line in done.missing] == [
         "label-studio/data/broken.sqlite3: SQLite cannot read it",
         f"inbox/day/linked folder: a link to the folder {outside / 'folder'}",
-        "inbox/day/nowhere.png: a link that leads nowhere",
+        "inbox/day/dangling.png: a dangling link",
         "inbox/day/pipe.mp4: no file",
     ]
     assert (again.studio / "data" / "broken.sqlite3").read_bytes() == b"SQLite format 3\x00 cut"

@@ -267,7 +267,7 @@ def _reason_not_to_keep(path: Path) -> str | None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        return f"a link that leads nowhere ({error.strerror})" if path.is_symlink() else None
+        return f"a dangling link ({error.strerror})" if path.is_symlink() else None
     if stat.S_ISDIR(mode):
         return f"a link to the folder {os.readlink(path)}"
     return None if stat.S_ISREG(mode) else "no file"
@@ -276,7 +276,7 @@ def _reason_not_to_keep(path: Path) -> str | None:
 def _add(
     tar: tarfile.TarFile, path: Path, *, name: str, home: Home
 ) -> tuple[dict[str, object], str | None]:
-    """Add a file; return its entry of the list, and what is wrong with the copy."""
+    """Add a file; return its entry of the list and a problem or None."""
     with path.open("rb") as handle:
         ours = path.relative_to(home.root).parts[0] in _DATABASES
         if ours and handle.read(len(_SQLITE)) == _SQLITE:

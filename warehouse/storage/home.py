@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from warehouse.errors import SettingsError
 from warehouse.storage import mirror, object_store
+
+_CLOCK_S = 300.0
+"""Clocks of two machines may differ by less."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,21 @@ class Home:
     @property
     def dagster(self) -> Path:
         return self.root / "dagster"
+
+    def clock_warning(self) -> str | None:
+        """Return a sentence if the tables were written in the future."""
+        folders = [self.tables, *self.tables.glob("*")] if self.tables.is_dir() else []
+        newest = max((folder.stat().st_mtime for folder in folders), default=0.0)
+        if newest < time.time() + _CLOCK_S:
+            return None
+        now, then = (
+            datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            for moment in (time.time(), newest)
+        )
+        return (
+            f"The clock of this machine is behind: it says {now}, the tables of {self.root} were "
+            f"written at {then}. Set it; votes and releases carry its time"
+        )
 
     def salt(self) -> str:
         """Return the secret for pseudonyms; create it at first use, mode 0600."""
