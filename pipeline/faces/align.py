@@ -95,7 +95,7 @@ def context(image: np.ndarray, bbox: np.ndarray, *, size: int = CONTEXT_SIZE) ->
     import cv2
 
     height, width = image.shape[:2]
-    left, top, right, bottom = context_region(bbox, width=width, height=height)
+    left, top, right, bottom = context_region(bbox.tolist(), width=width, height=height)
     part = image[top:bottom, left:right]
     scale = size / max(part.shape[:2])
     shape = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))

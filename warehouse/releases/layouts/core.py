@@ -140,6 +140,7 @@ class Export:
     counts_in: dict[str, int] = field(default_factory=dict)
     _out: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
     _folders: set[Path] = field(default_factory=set)
+    _verified: set[Path] = field(default_factory=set)
     _plans: int = 0
 
     @cached_property
@@ -436,6 +437,8 @@ class Export:
         return self.leave_out(rows, forbidden, eligibility.FORBIDDEN)
 
     def _verify(self, file: Path) -> None:
+        if file in self._verified:
+            return
         known = self.contents["files"][str(file.relative_to(self.source))]
         if not file.is_file() or file_sha256(str(file)) != known["sha256"]:
             raise ReleaseError(
@@ -443,6 +446,7 @@ class Export:
                 got="another checksum than the manifest states",
                 hint="restore the version from a copy, or build a new one; nothing was exported",
             )
+        self._verified.add(file)
 
     # End
 
