@@ -12,10 +12,10 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,6 @@ _FACTS = ("subject_id", "source", "licence", "video_id")
 """Columns that ``licences.csv`` states or needs."""
 
 _THREADS = min(8, (os.cpu_count() or 1) + 1)
-_PENDING = 64
-"""Pictures in flight. With row groups of 16 MB this bounds the memory."""
-
 FrameReader = Callable[[pl.DataFrame], Iterator[tuple[str, int, Any]]]
 """From rows ``video_id, frame, face_id`` to ``video_id, frame, uint8[h, w, 3] RGB``: each whole,
 unmarked frame that can still be read, with every face but those named hidden if the settings say
@@ -365,24 +362,26 @@ class Export:
                 images = table["image"].combine_chunks()
                 suffixes = images.field("path").to_pylist()
                 data = images.field("bytes")
-                pending: list[Future[None]] = []
-                for index, face in enumerate(names):
-                    if (wanted := places.get(face)) is None:
-                        continue
-                    wanted = [wanted] if isinstance(wanted, str) else wanted
-                    pending.append(
-                        pool.submit(
-                            write_picture, data[index].as_buffer(),
-                            [self.path(name) for name in wanted],
-                            suffix=Path(suffixes[index]).suffix, size=size, gray=gray,
-                        )
-                    )  # fmt: skip
-                    if len(pending) >= _PENDING:
-                        pending.pop(0).result()
-                for one in pending:
+                jobs = [
+                    (data[index].as_buffer(), wanted, Path(suffixes[index]).suffix)
+                    for index, face in enumerate(names)
+                    if (wanted := places.get(face)) is not None
+                ]
+                for _, wanted, _ in jobs:
+                    for name in [wanted] if isinstance(wanted, str) else wanted:
+                        self.path(name)  # makes the folder, which threads would race for
+                work = partial(self._write, size=size, gray=gray)
+                batches = (jobs[start::_THREADS] for start in range(_THREADS))
+                for one in [pool.submit(work, batch) for batch in batches]:
                     one.result()
                 self._record(entry)
             verified.result()
+
+    def _write(self, jobs: Sequence[tuple[Any, Any, str]], *, size: int | None, gray: bool) -> None:
+        for data, wanted, suffix in jobs:
+            names = [wanted] if isinstance(wanted, str) else wanted
+            paths = [self.path(name) for name in names]
+            write_picture(data, paths, suffix=suffix, size=size, gray=gray)
 
     def _journal(self) -> set[str]:
         path = self.draft / JOURNAL

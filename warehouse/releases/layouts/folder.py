@@ -32,7 +32,10 @@ def write(export: Export) -> None:
 
 
 def _line(row: dict[str, object]) -> str:
-    return json.dumps(without_nan(row))
+    try:
+        return json.dumps(row, allow_nan=False)
+    except ValueError:
+        return json.dumps(without_nan(row))
 
 
 LAYOUT = Layout("folder", "pictures and all columns, as `datasets` reads imagefolder", write)
