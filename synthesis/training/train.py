@@ -24,7 +24,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -32,8 +31,11 @@ from torch import Tensor, nn
 from synthesis import noise_schedule
 from synthesis import unet as network
 from synthesis.condition import FaceCondition
+from synthesis.pipeline import FaceAUPipeline
 from synthesis.training.dataset import RECIPES, Batch, FaceDataset, Recipe, load_faces
 from warehouse import plugins
+from warehouse.build_info import hardware, revision
+from warehouse.ids import file_sha256
 from warehouse.training import checkpoint, loop
 from warehouse.training.checkpoint import Run
 
@@ -76,7 +78,7 @@ class DiffusionLoss:
         self.codec = network.codec(recipe.tier).to(run.device)
         self.alphas_cumprod = noise_schedule.alphas_cumprod().to(run.device)
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, batch: Batch) -> tuple[Tensor, loop.Figures]:
         """Return the loss and its parts for training."""
         return self._losses(self.run.model, batch, guide=self.guide)
 
@@ -85,48 +87,51 @@ class DiffusionLoss:
         """Return the loss of the averaged weights without guidance."""
         averaged = self.run.averaged.module.eval()
         losses = [self._losses(averaged, batch, guide=None)[1]["loss"] for batch in batches]
-        return {"held_loss": float(np.mean(losses))} if losses else {}
+        return {"held_loss": float(torch.stack(losses).mean())} if losses else {}
 
     def _losses(
         self, denoiser: nn.Module, batch: Batch, *, guide: Guide | None
-    ) -> tuple[Tensor, dict[str, float]]:
-        face, noise, timestep = (
-            part.to(self.run.device, non_blocking=True)
-            for part in (batch.face, batch.noise, batch.timestep)
-        )
-        condition = batch.condition.to(self.run.device)
+    ) -> tuple[Tensor, loop.Figures]:
+        timestep, condition = batch.timestep, batch.condition
         alphas = self.alphas_cumprod[timestep]
-        latents, latent_noise = (self.codec.encode(part) for part in (face, noise))
+        latents, latent_noise = (self.codec.encode(part) for part in (batch.face, batch.noise))
         noisy, target = noise_schedule.add_noise(latents, latent_noise, alphas)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         with self.run.autocast():
             velocity = denoiser(noisy, timestep, condition)
         error = (velocity.float() - target).square().mean(dim=(1, 2, 3))
         loss = (noise_schedule.loss_weight(alphas) * error).mean()
-        figures = {"loss": float(loss.detach())}
-        if guide is not None and len(rows := self.guided_rows(alphas)):
+        figures = {"loss": loss.detach()}
+        if guide is not None:
+            rows, clear = self.guided_rows(alphas)
             clean = noise_schedule.predict_x0(noisy[rows], velocity.float()[rows], alphas[rows])
-            distance = self._au_distance(guide, clean, condition.au[rows])
-            figures["au_miss"] = float(distance.detach())
+            wanted = condition.au[rows].masked_fill(~clear[:, None], float("nan"))
+            distance = self._au_distance(guide, clean, wanted)
+            figures["au_miss"] = distance.detach()
             loss = loss + self.recipe.guide_weight * distance
         return loss, figures
 
-    def guided_rows(self, alphas: Tensor) -> Tensor:
-        """Select the rows that the guidance rater sees.
+    def guided_rows(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
+        """Select the rows that the guidance rater sees: the first with little noise.
 
-        They have little noise, and their number is limited.
+        Returns:
+            A fixed number of row numbers, and which of them have little noise. A number that
+            depends on the batch would make the GPU wait.
         """
-        clear = torch.nonzero(alphas > self.recipe.guide_above).squeeze(1)
-        return clear[: round(self.recipe.guide_share * len(alphas))]
+        n = len(alphas)
+        clear = alphas > self.recipe.guide_above
+        rank = torch.where(clear, torch.arange(n, 0, -1, device=alphas.device), 0)
+        rows = rank.topk(max(1, round(self.recipe.guide_share * n))).indices
+        return rows, clear[rows]
 
     def _au_distance(self, guide: Guide, clean: Tensor, au: Tensor) -> Tensor:
         """Return the mean squared difference between conditioned and rated units."""
         # Not clamped: outside -1..1 a clamp has no gradient that could lead back.
         _, rated = guide((self.codec.decode(clean) + 1) * 127.5)
         both = torch.isfinite(au) & torch.isfinite(rated)
-        if not both.any():
-            return clean.sum() * 0
-        return (rated[both] - au[both]).square().mean()
+        # NaN is replaced before the difference, because NaN times 0 has the gradient NaN.
+        apart = torch.where(both, rated, 0.0) - torch.where(both, au, 0.0)
+        return apart.square().sum() / both.sum().clamp(min=1)
 
 
 def train(
@@ -135,22 +140,36 @@ def train(
     out: Path,
     *,
     guide: Guide | None = None,
+    start: Path | None = None,
     save_every_s: float = 60.0,
     precision: str = "fp32",
     progress: loop.Progress = lambda event, figures: None,
 ) -> Run:
     """Train a generator in ``out``, or continue the run found there.
 
+    It is trained on the device of ``dataset``.
+
+    Args:
+        start: saved pipeline whose weights a new run begins with.
+
     Raises:
         SettingsError: ``out`` holds a run of another recipe, or the recipe has no limit.
+        ModelError: ``start`` is of another tier, or damaged.
     """
-    run = open_run(out, recipe, supported_units=dataset.train.supported_units, precision=precision)
+    run = open_run(
+        out,
+        recipe,
+        supported_units=dataset.train.supported_units,
+        precision=precision,
+        device=dataset.device,
+        start=start,
+    )
     if guide is not None and hasattr(guide, "to"):
         guide = guide.to(run.device)
     loss, validation = DiffusionLoss(run, recipe, guide), dataset.validation_batches(recipe)
     loop.fit(
         run,
-        loop.prefetch(lambda step: dataset.batch(recipe, step), run.step),
+        loop.prefetch(lambda step: dataset.batch(recipe, step), run.step, device=run.device),
         loss,
         evaluate=lambda: loss.evaluate(validation),
         evaluate_every=REPORT_EVERY,
@@ -161,14 +180,26 @@ def train(
 
 
 def open_run(
-    out: Path, recipe: Recipe, *, supported_units: tuple[int, ...], precision: str = "fp32"
+    out: Path,
+    recipe: Recipe,
+    *,
+    supported_units: tuple[int, ...],
+    precision: str = "fp32",
+    device: str = "cpu",
+    start: Path | None = None,
 ) -> Run:
     """Open a run with a new denoiser, or continue that in ``out``."""
     torch.manual_seed(recipe.seed)
-    denoiser = Denoiser(recipe.tier, supported_units=supported_units).to(checkpoint.device())
-    denoiser = denoiser.to(memory_format=torch.channels_last)
+    denoiser = Denoiser(recipe.tier, supported_units=supported_units)
+    about: dict[str, Any] = {"taught": list(supported_units)}
+    if start is not None:
+        pipeline = FaceAUPipeline.from_pretrained(start)
+        for name in ("unet", "conditioner"):
+            weights = getattr(pipeline, name).state_dict()
+            checkpoint.load_weights(getattr(denoiser, name), weights, source=f"{start.name}/{name}")
+        about["start"] = file_sha256(str(start / "unet" / "diffusion_pytorch_model.safetensors"))
+    denoiser = denoiser.to(device).to(memory_format=torch.channels_last)
     optimizer = checkpoint.adamw(denoiser, decay=recipe.decay, betas=(0.9, 0.99), fused=True)
-    about = {"taught": list(supported_units)}
     return Run(out, denoiser, optimizer, recipe, about=about, precision=precision)
 
 
@@ -194,6 +225,8 @@ def finish(run: Run, dataset: FaceDataset, recipe: Recipe, **about: Any) -> dict
     """
     return run.write_results(
         threads=torch.get_num_threads(),
+        hardware=hardware(),
+        commit=revision(),
         faces_seen=run.step * recipe.batch,
         learned=len(dataset.train),
         held_out=len(dataset.held_out),
@@ -208,6 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     recipe = _recipe(options)
+    device = checkpoint.device(options.device)
     guide: Any = None
     if options.guide:
         guide = plugins.resolve(options.guide, hint="correct --guide")()
@@ -219,7 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
         workers=options.workers,
         progress=lambda line: print(line, flush=True),
     )
-    dataset = FaceDataset(faces, balance=recipe.balance)
+    dataset = FaceDataset(faces, balance=recipe.balance, device=device)
     print(
         f"training on {len(dataset.train)} faces, {len(dataset.held_out)} held out; "
         f"action units {list(dataset.train.supported_units)}; "
@@ -228,13 +262,20 @@ def main(arguments: list[str] | None = None) -> None:
     )
     precision, reason = options.precision, "as given"
     if precision == "measure":
-        precision, reason = _precision(recipe.tier)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU (no GPU found)"
-    print(f"device {device}, {options.threads} threads; precision {precision}: {reason}")
+        precision, reason = _precision(recipe.tier, device=device)
+    checkpoint.check_precision(precision, device)
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    print(f"device {name}, {options.threads} threads; precision {precision}: {reason}")
     with Progress() as bar:
         progress = loop.report_to(bar)
         run = train(
-            dataset, recipe, options.out, guide=guide, precision=precision, progress=progress
+            dataset,
+            recipe,
+            options.out,
+            guide=guide,
+            start=options.start,
+            precision=precision,
+            progress=progress,
         )
     results = finish(
         run,
@@ -258,11 +299,13 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return replace(RECIPES[options.recipe], **given)
 
 
-def _precision(tier: str, *, batch: int = 16) -> tuple[str, str]:
+def _precision(tier: str, *, device: str, batch: int = 16) -> tuple[str, str]:
     denoiser = Denoiser(tier, supported_units=()).to(memory_format=torch.channels_last)
     noisy, timestep = torch.randn(batch, *network.codec(tier).grid), torch.zeros(batch).long()
     condition = FaceCondition.unconditional(batch)
-    return checkpoint.faster_precision(lambda: denoiser(noisy, timestep, condition), batch=batch)
+    return checkpoint.faster_precision(
+        lambda: denoiser(noisy, timestep, condition), batch=batch, device=device
+    )
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -270,7 +313,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add_face_options(parser)
     add = parser.add_argument
     add("--guide", default="", help="guidance rater: package.module:function that returns it")
-    add("--recipe", choices=sorted(RECIPES), default="cpu", help="gpu has not been measured")
+    add("--recipe", choices=sorted(RECIPES), default="cpu")
+    add("--start", type=Path, help="saved pipeline whose weights training begins with")
+    add("--device", choices=checkpoint.DEVICES, default="auto")
     add("--threads", type=int, default=2)
     add("--precision", choices=("measure", "fp32", "bf16"), default="measure")
     add("--minutes", type=float, help="over all sessions; 0: until --steps")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FILE = "checkpoint.pt"
 RESULTS = "results.json"
+
+_COUNTS = "num_batches_tracked"
 
 _MAY_CHANGE = ("minutes", "steps")
 """A run may be continued with a longer or shorter schedule; every other value is fixed."""
@@ -86,7 +88,7 @@ class Run:
                 got=f"(then, now) {changed}",
                 hint="repeat the options of the first call, or name another --out",
             )
-        self.model.load_state_dict(state["model"])
+        load_weights(self.model, state["model"], source=self.folder.name)
         self.averaged.module.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision = state["precision"]
@@ -143,7 +145,7 @@ def load(folder: Path) -> dict[str, Any]:
     """
     path = folder / FILE
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device(), weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(
             f"The checkpoint {path} cannot be read",
@@ -168,9 +170,74 @@ def results_of(folder: Path) -> dict[str, Any]:
     return results
 
 
-def device() -> str:
-    """Return ``cuda`` if a GPU can be used, else ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Load weights into a model.
+
+    Counts of batches may be missing, because only training reads them.
+
+    Args:
+        source: name of the file or folder, for the error.
+
+    Raises:
+        ModelError: a weight is missing, unknown or of another shape.
+    """
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in weights and not name.endswith(_COUNTS)]
+    unknown = [name for name in weights if name not in wanted]
+    other = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in weights and weights[name].shape != wanted[name].shape
+    ]
+    for problem, names in (("of another shape", other), ("missing", missing), ("unknown", unknown)):
+        if names:
+            raise ModelError(
+                f"The weights in {source} are not those of this network",
+                got=f"{len(names)} {problem}, the first {names[0]}",
+                hint="use the weights with the shape, tier or recipe that they were trained with",
+            )
+    model.load_state_dict(weights, strict=False)
+
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def device(wanted: str = "auto") -> str:
+    """Return ``cuda`` or ``cpu``; ``auto`` is a GPU if there is one.
+
+    Raises:
+        SettingsError: there is a GPU, or one is wanted, and it cannot be used.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    problem = gpu_problem()
+    if problem is None:
+        return "cuda"
+    if wanted == "auto" and not _gpu_is_present():
+        return "cpu"
+    raise SettingsError(
+        "The GPU cannot be used",
+        got=problem,
+        hint="install a PyTorch that fits the GPU and its driver, or give --device cpu",
+    )
+
+
+def gpu_problem() -> str | None:
+    """Return why PyTorch cannot compute on a GPU, or None if it can."""
+    if not torch.cuda.is_available():
+        if torch.version.cuda is None:
+            return "PyTorch is built without CUDA"
+        return "PyTorch finds no GPU that its CUDA can use"
+    try:
+        # A GPU may be listed whose architecture or memory allows no kernel to run.
+        torch.ones(2, 2, device="cuda").matmul(torch.ones(2, 2, device="cuda")).sum().item()
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[0]
+    return None
+
+
+def _gpu_is_present() -> bool:
+    return torch.cuda.is_available() or Path("/proc/driver/nvidia/version").exists()
 
 
 def adamw(model: nn.Module, *, decay: float, **options: Any) -> torch.optim.AdamW:
@@ -185,18 +252,45 @@ def adamw(model: nn.Module, *, decay: float, **options: Any) -> torch.optim.Adam
     )
 
 
-def faster_precision(forward: Callable[[], Tensor], *, batch: int) -> tuple[str, str]:
-    """Choose ``bf16`` or ``fp32`` for this device.
+def check_precision(precision: str, device: str) -> str:
+    """Return ``precision`` if the device computes in it.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    try:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            layer = nn.Conv2d(1, 1, 1).to(device)
+            layer(torch.ones(1, 1, 2, 2, device=device)).sum().backward()
+        usable = not (device == "cuda" and precision == "bf16") or torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        reason = "the GPU emulates bf16"
+    except RuntimeError as error:
+        usable, reason = False, str(error).splitlines()[0]
+    if not usable:
+        raise SettingsError(
+            f"This {device} does not compute in {precision}",
+            got=reason,
+            hint="give --precision fp32",
+        )
+    return precision
+
+
+def faster_precision(
+    forward: Callable[[], Tensor], *, batch: int, device: str = "cpu"
+) -> tuple[str, str]:
+    """Choose ``bf16`` or ``fp32`` for a device.
 
     Args:
-        forward: a forward pass on the CPU; used if there is no GPU.
+        forward: a forward pass on the CPU; used if that is the device.
         batch: faces in it.
 
     Returns:
         The precision and the reason for it.
     """
-    if torch.cuda.is_available():
-        if torch.cuda.is_bf16_supported():
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", f"{torch.cuda.get_device_name()} computes it natively"
         return "fp32", f"{torch.cuda.get_device_name()} has no bf16"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
 
 Batch = TypeVar("Batch")
-Progress = Callable[[str, dict[str, float]], None]
+Figures = dict[str, Any]
+"""Names to numbers, or to tensors of one number."""
+Progress = Callable[[str, Figures], None]
 """Called with ``start``, after every step with ``step``, after an evaluation with ``figures``."""
 
 
@@ -70,7 +72,7 @@ class Recipe:
 def fit(
     run: Run,
     batches: Iterator[Batch],
-    loss_of: Callable[[Batch], tuple[Tensor, dict[str, float]]],
+    loss_of: Callable[[Batch], tuple[Tensor, Figures]],
     *,
     evaluate: Callable[[], dict[str, float]] = dict,
     evaluate_every: int,
@@ -84,8 +86,9 @@ def fit(
 
     Args:
         batches: begins at ``run.step`` and never ends.
-        loss_of: returns the loss of a batch and its figures; called with ``run.model`` in
-            training mode, before ``run.step`` is counted up.
+        loss_of: returns the loss of a batch and its figures, as numbers or as tensors, which are
+            read only when figures are reported: reading one waits for the GPU. Called with
+            ``run.model`` in training mode, before ``run.step`` is counted up.
         evaluate: returns figures of the averaged weights. It is called every ``evaluate_every``
             steps; with the means of the steps' figures they become a record of ``run.history``.
         save_every_s: seconds between two checkpoints.
@@ -98,7 +101,7 @@ def fit(
         raise SettingsError("Training has no end", got="", hint="give --minutes or --steps")
     progress("start", {"step": run.step, "minutes": run.seconds / 60})
     started, before, saved = time.monotonic(), run.seconds, time.monotonic()
-    recent: list[dict[str, float]] = []
+    recent: list[Figures] = []
     while (done := recipe.progress(run.step, run.seconds)) < 1:
         recent.append(train_step(run, next(batches), loss_of, rate=recipe.rate_at(done)))
         run.seconds = before + time.monotonic() - started
@@ -114,8 +117,21 @@ def fit(
     run.save()
 
 
-def prefetch(make: Callable[[int], Batch], first: int, *, workers: int = 1) -> Iterator[Batch]:
-    """Yield ``make(first)``, ``make(first + 1)`` and so on, from threads."""
+def generator(device: str, *seed: int) -> torch.Generator:
+    """Return a generator on ``device`` that depends on the numbers alone."""
+    low, high = np.random.SeedSequence(seed).generate_state(2).tolist()
+    return torch.Generator(device).manual_seed(low + (high << 31))
+
+
+def prefetch(
+    make: Callable[[int], Batch], first: int, *, workers: int = 1, device: str = "cpu"
+) -> Iterator[Batch]:
+    """Yield ``make(first)``, ``make(first + 1)`` and so on.
+
+    On a CPU, threads work ahead. A GPU queues the work itself.
+    """
+    if device != "cpu":
+        yield from map(make, count(first))
     with ThreadPoolExecutor(workers) as pool:
         steps = count(first)
         ahead = deque(pool.submit(make, next(steps)) for _ in range(workers))
@@ -145,10 +161,10 @@ def report_to(bar: ProgressBar) -> Progress:
 def train_step(
     run: Run,
     batch: Batch,
-    loss_of: Callable[[Batch], tuple[Tensor, dict[str, float]]],
+    loss_of: Callable[[Batch], tuple[Tensor, Figures]],
     *,
     rate: float,
-) -> dict[str, float]:
+) -> Figures:
     """Make one step with learning rate ``rate``; return its figures."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -165,9 +181,9 @@ def train_step(
     return figures
 
 
-def _means(records: list[dict[str, float]]) -> dict[str, float]:
+def _means(records: list[Figures]) -> dict[str, float]:
     names = sorted({name for record in records for name in record})
     return {
-        name: float(np.mean([record[name] for record in records if name in record]))
+        name: float(torch.stack([torch.as_tensor(r[name]) for r in records if name in r]).mean())
         for name in names
     }
