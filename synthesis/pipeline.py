@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,7 +37,7 @@ from synthesis.request import (
 )
 from synthesis.sampler import Sampler, seeded_generators
 from synthesis.serialization import DEFAULT, SavedPipeline
-from warehouse.errors import SettingsError
+from warehouse.errors import ModelError, SettingsError
 from warehouse.vocabulary import EXPRESSIONS
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ class FaceAUPipeline(SavedPipeline):
 
         Raises:
             SettingsError: an unknown unit or expression, contradictory units, values out of range.
+            ModelError: the device does not compute in the precision of the weights.
             MediaError: a reference cannot be read or shows no face.
         """
         if output_type not in OUTPUT_TYPES:
@@ -205,14 +207,15 @@ class FaceAUPipeline(SavedPipeline):
 
             for start in starts:
                 rows = slice(start, start + batch_size)
-                sampled = sampler.sample(
-                    condition[rows].to(self.unet.device),
-                    generators[rows],
-                    prompts=prompts and prompts[rows],
-                    negative_prompt=negative_prompt,
-                    references=None if references is None else references[rows],
-                    callback=step_end,
-                )
+                with self._supported_precision():
+                    sampled = sampler.sample(
+                        condition[rows].to(self.unet.device),
+                        generators[rows],
+                        prompts=prompts and prompts[rows],
+                        negative_prompt=negative_prompt,
+                        references=None if references is None else references[rows],
+                        callback=step_end,
+                    )
                 images.append(to_uint8(sampled))
         return FaceAUOutput(
             images=_converted(np.concatenate(images), output_type),
@@ -235,6 +238,20 @@ class FaceAUPipeline(SavedPipeline):
             text_encoder=self.text_encoder,
             **options,
         )
+
+    @contextmanager
+    def _supported_precision(self) -> Iterator[None]:
+        """Report a precision in which this processor or GPU does not compute."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "not implemented for" not in str(error):
+                raise
+            raise ModelError(
+                f"{self.unet.device} does not compute in {self.unet.dtype}",
+                got=str(error).strip().splitlines()[0],
+                hint="convert the pipeline with .to(torch.float32)",
+            ) from error
 
     def _warn_unsupported(self, units: Iterable[int]) -> None:
         known = sorted(self.conditioner.config.supported)

@@ -58,10 +58,18 @@ class OnnxRater:
         self.card = read_card(weights)
         self.rater_id = rater_id_of(self.card)
         self._weights, self._threads = weights, threads
-        self._units = [AU_INDEX[number] for number in self.card["action_units"]]
-        self._side = int(self.card["side"])
-        self._power = float(self.card.get("plurality_power", 1.0))
+        try:
+            self._units = [AU_INDEX[number] for number in self.card["action_units"]]
+            self._side = int(self.card["side"])
+            self._power = float(self.card.get("plurality_power", 1.0))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{weights.with_suffix('.json').name} does not describe a rater",
+                got=f"{type(error).__name__}: {error}",
+                hint=_HINT,
+            ) from error
         self._session = _session(weights, threads=threads)
+        _check_shapes(self._session, weights, side=self._side, units=len(self._units))
         self.provider = _provider(self._session)
         logger.info("machine rater %s runs on %s", self.rater_id, self.provider)
 
@@ -73,10 +81,7 @@ class OnnxRater:
         """
         faces = check_faces(crops)
         parts = [
-            self._session.run(
-                ["answers", "au", "feature"],
-                {"gray": to_gray(faces[start : start + _BATCH], self._side)},
-            )
+            self._run(to_gray(faces[start : start + _BATCH], self._side))
             for start in range(0, len(faces), _BATCH)
         ]
         if not parts:
@@ -98,6 +103,21 @@ class OnnxRater:
             feature=feature,
             plurality_power=self._power,
         )
+
+    def _run(self, gray: np.ndarray) -> list[np.ndarray]:
+        try:
+            outputs: list[np.ndarray] = self._session.run(
+                ["answers", "au", "feature"], {"gray": gray}
+            )
+        except Exception as error:  # ONNX Runtime raises errors without a common base
+            raise ModelError(
+                f"The rater {self.rater_id} failed on {self.provider}",
+                got=(str(error).strip().splitlines() or [type(error).__name__])[0],
+                hint="set CUDA_VISIBLE_DEVICES to -1 to rate on the CPU"
+                if self.provider.startswith("CUDA")
+                else _HINT,
+            ) from error
+        return outputs
 
     def __reduce__(self) -> tuple[object, ...]:
         # A session cannot be pickled. The receiver reads the weights again, and shipped ones by
@@ -152,14 +172,22 @@ def _session(weights: Path, *, threads: int) -> onnxruntime.InferenceSession:
         raise ModelError(
             f"The weights in {weights.name} cannot be read", got=lines[0], hint=_HINT
         ) from error
-    shapes = {output.name: output.shape[-1] for output in session.get_outputs()}
-    if shapes.get("answers") != len(ANSWERS) or shapes.get("feature") != FEATURES:
+    return session
+
+
+def _check_shapes(
+    session: onnxruntime.InferenceSession, weights: Path, *, side: int, units: int
+) -> None:
+    """Refuse weights of another shape than the card's; NumPy might broadcast them."""
+    wanted = {"gray": side, "answers": len(ANSWERS), "au": units, "feature": FEATURES}
+    parts = [*session.get_inputs(), *session.get_outputs()]
+    shapes = {part.name: part.shape[-1] if part.shape else None for part in parts}
+    if shapes != wanted:
         raise ModelError(
-            f"{weights.name} lacks the outputs answers[{len(ANSWERS)}], au, feature[{FEATURES}]",
-            got=str(shapes),
+            f"{weights.name} has other inputs and outputs than {weights.with_suffix('.json').name}",
+            got=f"last axes {shapes} instead of {wanted}",
             hint=_HINT,
         )
-    return session
 
 
 def _provider(session: onnxruntime.InferenceSession) -> str:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from annotation.raters.network import RaterNetwork, Served, Shape
 from annotation.raters.onnx_rater import rater_id_of, read_card, weights_of
 from warehouse.errors import ModelError
+from warehouse.training import checkpoint
 from warehouse.vocabulary import ACTION_UNITS, AU_INDEX
 
 _PREFIX = "network."
@@ -62,21 +63,20 @@ def load(name: str = "guide") -> TorchRater:
 
     path = weights_of(name)
     card = read_card(path)
-    network = RaterNetwork(Shape(**card["shape"]))
+    try:
+        network = RaterNetwork(Shape(**card["shape"]))
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path.with_suffix('.json').name} does not describe a network",
+            got=f"{type(error).__name__}: {error}",
+            hint="export the weights again with annotation.raters.training.export",
+        ) from error
     weights = {
         item.name.removeprefix(_PREFIX): torch.from_numpy(numpy_helper.to_array(item).copy())
         for item in onnx.load(path).graph.initializer
         if item.name.startswith(_PREFIX)
     }
-    # The counts of batches are used in training only and are not exported.
-    absent = network.load_state_dict(weights, strict=False)
-    missing = [key for key in absent.missing_keys if not key.endswith("num_batches_tracked")]
-    if missing or absent.unexpected_keys:
-        raise ModelError(
-            f"The weights do not fit the network in {path.with_suffix('.json').name}",
-            got=f"missing {missing[:3]}, unexpected {list(absent.unexpected_keys)[:3]}",
-            hint="export the weights again with annotation.raters.training.export",
-        )
+    checkpoint.load_weights(network, weights, source=path.name)
     return TorchRater(
         Served(network, card["temperature"]),
         units=card["action_units"],

@@ -37,15 +37,18 @@ def faces(
     the eight expressions. AU proxies are on the machine rater's scale.
 
     Args:
-        folder: with ``ferplus-{train,valid}.parquet``.
+        folder: with ``ferplus-{train,valid}.parquet``; or a file of
+            ``annotation.raters.training.prepare``.
         cache: folder of alignments, shared with ``annotation.raters.training.train``.
 
     Raises:
         TableError: a file is missing or of another form.
     """
     from annotation.raters.training import ferplus
-    from annotation.raters.training.dataset import build_dataset
+    from annotation.raters.training.dataset import UniqueFaces, build_dataset
 
+    if folder.is_file():
+        return from_rater_dataset(UniqueFaces.load(folder).part(), side=side)
     read = {}
     for split in ("valid", "train"):
         progress(f"aligning {split}")

@@ -34,7 +34,7 @@ from synthesis.condition import FaceCondition
 from synthesis.pipeline import FaceAUPipeline
 from synthesis.training.dataset import RECIPES, Batch, FaceDataset, Recipe, load_faces
 from warehouse import plugins
-from warehouse.build_info import hardware, revision
+from warehouse.build_info import revision
 from warehouse.ids import file_sha256
 from warehouse.training import checkpoint, loop
 from warehouse.training.checkpoint import Run
@@ -225,7 +225,6 @@ def finish(run: Run, dataset: FaceDataset, recipe: Recipe, **about: Any) -> dict
     """
     return run.write_results(
         threads=torch.get_num_threads(),
-        hardware=hardware(),
         commit=revision(),
         faces_seen=run.step * recipe.batch,
         learned=len(dataset.train),

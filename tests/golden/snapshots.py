@@ -36,6 +36,7 @@ SCRIPTS = (
     "annotation.raters.training.model_card",
     "annotation.raters.training.export",
     "annotation.raters.training.out_of_sample",
+    "annotation.raters.training.prepare",
     "annotation.raters.training.train",
     "synthesis.expression_head",
     "synthesis.training.model_card",

@@ -19,6 +19,7 @@ def faces(votes: list[np.ndarray], *, found: list[bool], first: int) -> Faces:
     numbers = np.arange(first, first + n)
     return Faces(
         names=numbers.astype(str),
+        images=numbers.astype(str),
         gray=np.full((n, 112, 112), numbers[:, None, None], dtype=np.uint8),
         transform=np.zeros((n, 2, 3), dtype=np.float32),
         found=np.array(found),

@@ -147,6 +147,17 @@ def test_call__evaluations_per_step(
     assert seen == rows
 
 
+def test_call__precision_that_the_device_lacks(
+    pipeline: FaceAUPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> None:
+        raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")
+
+    monkeypatch.setattr(sampler, "model_output", fail)
+    with pytest.raises(ModelError, match=r"cpu does not compute in torch\.float32.*to\(torch"):
+        _draw(pipeline, {12: 1})
+
+
 def test_call__no_step_guided_is_scale_one(pipeline: FaceAUPipeline) -> None:
     outside = _draw(pipeline, {12: 1}, "fear", guidance_scale=4.0, guidance_start=1.0)
     assert np.array_equal(outside, _draw(pipeline, {12: 1}, "fear", guidance_scale=1.0))

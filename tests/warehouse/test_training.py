@@ -115,6 +115,52 @@ def test_prefetch__keeps_the_order(workers: int) -> None:
     assert [next(batches) for _ in range(4)] == [20, 30, 40, 50]
 
 
+@pytest.mark.parametrize(
+    ("available", "driver", "works", "wanted", "expected"),
+    [
+        (True, True, True, "auto", "cuda"),
+        (True, True, True, "cpu", "cpu"),
+        (False, False, False, "auto", "cpu"),
+        (False, False, False, "cuda", "finds no GPU|without CUDA"),
+        (False, True, False, "auto", "finds no GPU|without CUDA"),
+        (True, True, False, "auto", "no kernel image"),
+        (True, True, False, "cpu", "cpu"),
+    ],
+)
+def test_device__present_missing_or_unusable(
+    available: bool,
+    driver: bool,
+    works: bool,
+    wanted: str,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ones(*shape: int, device: str) -> Tensor:
+        if not works:
+            raise RuntimeError("CUDA error: no kernel image is available\nfor this device")
+        return torch.zeros(shape)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(checkpoint, "_gpu_is_present", lambda: available or driver)
+    monkeypatch.setattr(torch, "ones", ones)
+    if expected in ("cpu", "cuda"):
+        assert checkpoint.device(wanted) == expected
+        return
+    with pytest.raises(SettingsError, match=f"GPU cannot be used.*({expected}).*--device cpu"):
+        checkpoint.device(wanted)
+
+
+def test_check_precision__emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checkpoint.check_precision("fp32", "cpu") == "fp32"
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        raise RuntimeError("\"conv\" not implemented for 'BFloat16'")
+
+    monkeypatch.setattr(nn.Conv2d, "forward", forward)
+    with pytest.raises(SettingsError, match=r"does not compute in bf16.*--precision fp32"):
+        checkpoint.check_precision("bf16", "cpu")
+
+
 def test_table__columns_side_by_side() -> None:
     columns = {"a": {"size": "1", "seed": "0"}, "b": {"size": "2", "seed": "3"}}
     assert table(columns) == [

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from warehouse.build_info import hardware
 from warehouse.errors import ModelError, SettingsError
 from warehouse.storage import atomic
 
@@ -74,19 +75,12 @@ class Run:
             self._resume(load(folder))
 
     def _resume(self, state: dict[str, Any]) -> None:
-        then, now = ({**about, **recipe} for about, recipe in (
-            (state["about"], state["recipe"]), (self.about, asdict(self.recipe))
-        ))  # fmt: skip
-        changed = {
-            name: (then.get(name), value)
-            for name, value in now.items()
-            if then.get(name) != value and name not in _MAY_CHANGE
-        }
-        if changed:
-            raise SettingsError(
-                f"{self.folder.name} was started with other options",
-                got=f"(then, now) {changed}",
-                hint="repeat the options of the first call, or name another --out",
+        check_recipe(self.folder, state, self.recipe, about=self.about)
+        if "optimizer" not in state:
+            raise ModelError(
+                f"The run {self.folder.name} cannot be continued",
+                got="a checkpoint without optimizer",
+                hint="it was stripped after training; begin another run with --start",
             )
         load_weights(self.model, state["model"], source=self.folder.name)
         self.averaged.module.load_state_dict(state["averaged"])
@@ -110,6 +104,8 @@ class Run:
             "recipe": asdict(self.recipe),
             "about": self.about,
             "precision": self.precision,
+            "device": self.device,
+            "hardware": hardware(),
             "model": self.model.state_dict(),
             "averaged": self.averaged.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -123,18 +119,8 @@ class Run:
 
     def write_results(self, **results: Any) -> dict[str, Any]:
         """Write ``results.json``: the run's facts and ``results``."""
-        content = {
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "device": self.device,
-            "precision": self.precision,
-            "recipe": asdict(self.recipe),
-            "steps": self.step,
-            "minutes": round(self.seconds / 60, 1),
-            **results,
-            "history": self.history,
-        }
-        atomic.write_text(self.folder / RESULTS, json.dumps(content, indent=1) + "\n")
-        return content
+        self.save()
+        return write_results(self.folder, load(self.folder), **results)
 
 
 def load(folder: Path) -> dict[str, Any]:
@@ -153,6 +139,70 @@ def load(folder: Path) -> dict[str, Any]:
             hint="delete it and train again",
         ) from error
     return state
+
+
+def check_recipe(
+    folder: Path, state: dict[str, Any], recipe: Recipe, *, about: dict[str, Any] | None = None
+) -> None:
+    """Check that a run was started with this recipe.
+
+    Raises:
+        SettingsError: it was not. Limits of minutes and steps may differ.
+    """
+    then = {**(state["about"] if about is not None else {}), **state["recipe"]}
+    now = {**(about or {}), **asdict(recipe)}
+    changed = {
+        name: (then.get(name), value)
+        for name, value in now.items()
+        if then.get(name) != value and name not in _MAY_CHANGE
+    }
+    if changed:
+        raise SettingsError(
+            f"{folder.name} was started with other options",
+            got=f"(then, now) {changed}",
+            hint="repeat the options of the first call, or name another --out",
+        )
+
+
+def finished(folder: Path, recipe: Recipe) -> bool:
+    """Return whether a run has reached the limit of its recipe.
+
+    Raises:
+        SettingsError: ``folder`` holds a run of another recipe.
+    """
+    if not (folder / FILE).exists():
+        return False
+    state = load(folder)
+    check_recipe(folder, state, recipe)
+    return recipe.progress(state["step"], state["seconds"]) >= 1
+
+
+def strip(folder: Path, to: Path) -> None:
+    """Copy a checkpoint without what only training needs, about a quarter of its size.
+
+    The copy can be evaluated, exported, taught with and begun with, but not continued.
+    """
+    state = load(folder)
+    left = {name: value for name, value in state.items() if name not in ("model", "optimizer")}
+    with atomic.replace_file(to / FILE) as draft, open(draft, "wb") as handle:
+        torch.save(left, handle)
+
+
+def write_results(folder: Path, state: dict[str, Any], **results: Any) -> dict[str, Any]:
+    """Write ``results.json`` of a run: the facts of its checkpoint and ``results``."""
+    content = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "device": state.get("device", "unknown"),
+        "hardware": state.get("hardware", "unknown"),
+        "precision": state["precision"],
+        "recipe": state["recipe"],
+        "steps": state["step"],
+        "minutes": round(state["seconds"] / 60, 1),
+        **results,
+        "history": state["history"],
+    }
+    atomic.write_text(folder / RESULTS, json.dumps(content, indent=1) + "\n")
+    return content
 
 
 def results_of(folder: Path) -> dict[str, Any]:

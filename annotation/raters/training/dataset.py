@@ -6,14 +6,23 @@ near duplicates: no picture of one fold has a near copy in another, nor in the v
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from annotation.raters.training import augment, ferplus, targets
 from annotation.raters.training.ferplus import Faces
-from warehouse.errors import SettingsError
+from warehouse.errors import MediaError, SettingsError, TableError
 from warehouse.ids import sha256_of
+from warehouse.storage import atomic
+from warehouse.training import loop
+
+_VERSION = 1
+"""Of the file of prepared faces."""
 
 HELD_OUT = 0.06
 """Share of the groups used for calibration and early choices, never for training."""
@@ -27,6 +36,21 @@ RULE = (
     "identical pictures only the first is used"
 )
 """Stored with the weights, so that a reader can compute which pictures a rater saw."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one training step, on one device.
+
+    Attributes:
+        face: float32[n, 1, side, side] in 0..255.
+        shares: float32[n, 10], rows sum to 1.
+        au: float32[n, K] in 0..1, NaN where unknown.
+    """
+
+    face: Tensor
+    shares: Tensor
+    au: Tensor
 
 
 @dataclass(frozen=True)
@@ -51,18 +75,135 @@ class RaterDataset:
     n_duplicates: int
     n_other_folds: int = 0
 
-    def batch(self, step: int, *, size: int, side: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Make the batch of a step; it depends on ``seed`` and ``step`` alone.
 
-        Returns:
-            Row numbers of ``train`` and their augmented faces uint8[n, side, side].
+class Batches:
+    """Batches of a dataset, drawn and augmented on a device."""
+
+    def __init__(self, dataset: RaterDataset, device: str) -> None:
+        faces = dataset.train
+        self.device = device
+        self._gray, self._transform, self._shares, self._au = (
+            torch.from_numpy(part).to(device)
+            for part in (faces.gray, faces.transform, faces.shares, dataset.train_au)
+        )
+
+    def batch(self, step: int, *, size: int, side: int, seed: int, mix: float = 0.0) -> Batch:
+        """Make the batch of a step; it depends on seed, step and device alone.
+
+        Args:
+            mix: part of the batch that is mixed with itself, see ``augment.mix``.
         """
-        size = min(size, len(self.train))
-        epoch, position = divmod(step, max(1, len(self.train) // size))
-        order = np.random.default_rng((seed, epoch)).permutation(len(self.train))
-        rows = order[position * size :][:size]
-        rng = np.random.default_rng((seed, epoch, step))
-        return rows, augment.batch(self.train, rows, side=side, rng=rng)
+        n = len(self._gray)
+        size = min(size, n)
+        epoch, position = divmod(step, max(1, n // size))
+        order = torch.randperm(n, generator=loop.generator("cpu", seed, epoch))
+        rows = order[position * size :][:size].to(self.device)
+        generator = loop.generator(self.device, seed, epoch, step)
+        face = augment.batch(
+            self._gray[rows], self._transform[rows], side=side, generator=generator
+        )
+        return Batch(
+            *augment.mix(face, self._shares[rows], self._au[rows], part=mix, generator=generator)
+        )
+
+
+@dataclass(frozen=True)
+class UniqueFaces:
+    """Training faces without duplicates and without those of the validation file.
+
+    Attributes:
+        faces: of all folds.
+        groups: see ``duplicate_groups``.
+        n_duplicates: rows that were left out.
+    """
+
+    faces: Faces
+    groups: np.ndarray
+    n_duplicates: int
+
+    @classmethod
+    def of(cls, train: Faces, valid: Faces) -> UniqueFaces:
+        """Leave out copies in ``train``, and faces with a near copy in ``valid``."""
+        groups = duplicate_groups(train.concat(valid))
+        ours, theirs = groups[: len(train)], groups[len(train) :]
+        unique = ferplus.first_of_each(train) & ~np.isin(ours, theirs)
+        return cls(train.take(unique), ours[unique], int((~unique).sum()))
+
+    def part(self, part: str = "1/1") -> RaterDataset:
+        """Select one fold, see ``in_fold``, and hold some of it out."""
+        selected, aside = in_fold(self.groups, part), is_held_out(self.groups)
+        train, held_out = (self.faces.take(selected & rows) for rows in (~aside, aside))
+        scale = targets.robust_scale(train.units, train.proxies)
+        return RaterDataset(
+            train=train,
+            train_au=targets.rescale(train.units, train.proxies, scale),
+            held_out=held_out,
+            held_out_au=targets.rescale(held_out.units, held_out.proxies, scale),
+            au_scale=scale,
+            n_duplicates=self.n_duplicates,
+            n_other_folds=int((~selected).sum()),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write one file from which a machine without face finder can train.
+
+        Images are stored without loss, AU proxies in half precision.
+        """
+        encoded = [_encode(image) for image in self.faces.images]
+        digests = np.stack([self.faces.digests, self.groups], axis=1)
+        with atomic.replace_file(path) as draft, open(draft, "wb") as handle:
+            np.savez_compressed(
+                handle,
+                version=np.array(_VERSION),
+                images=np.frombuffer(b"".join(encoded), np.uint8),
+                sizes=np.array([len(image) for image in encoded], np.int32),
+                digests=np.frombuffer(bytes.fromhex("".join(digests.ravel())), np.uint8),
+                transform=self.faces.transform,
+                found=self.faces.found,
+                votes=self.faces.votes,
+                units=np.array(self.faces.units, np.int32),
+                proxies=self.faces.proxies.astype(np.float16),
+                n_duplicates=np.array(self.n_duplicates),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> UniqueFaces:
+        """Read a file of ``save``.
+
+        Raises:
+            TableError: the file is missing, damaged or of another version.
+        """
+        try:
+            with np.load(path) as stored:
+                arrays = dict(stored)
+            if int(arrays["version"]) != _VERSION:
+                raise ValueError(f"version {arrays['version']}")
+            ends = np.cumsum(arrays["sizes"])
+            images = [part.tobytes() for part in np.split(arrays["images"], ends[:-1])]
+            pixels = [ferplus.decode(image) for image in images]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MediaError) as error:
+            raise TableError(
+                f"{path.name} is not a file of prepared faces",
+                got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                hint="write it again with annotation.raters.training.prepare",
+            ) from error
+        hexes = [row.tobytes().hex() for row in arrays["digests"].reshape(-1, 32)]
+        digests, groups = np.array(hexes).reshape(-1, 2).T
+        files = np.empty(len(images), dtype=object)
+        files[:] = images
+        faces = Faces(
+            names=digests,
+            images=files,
+            gray=ferplus.warped(pixels, arrays["transform"]),
+            transform=arrays["transform"],
+            found=arrays["found"],
+            votes=arrays["votes"],
+            shares=targets.vote_shares(arrays["votes"]),
+            units=arrays["units"].tolist(),
+            proxies=arrays["proxies"].astype(np.float32),
+            digests=digests,
+        )
+        return cls(faces, groups, int(arrays["n_duplicates"]))
 
 
 def build_dataset(train: Faces, valid: Faces, *, part: str = "1/1") -> RaterDataset:
@@ -71,22 +212,15 @@ def build_dataset(train: Faces, valid: Faces, *, part: str = "1/1") -> RaterData
     Args:
         part: see ``in_fold``.
     """
-    groups = duplicate_groups(train.concat(valid))
-    ours, theirs = groups[: len(train)], groups[len(train) :]
-    unique = ferplus.first_of_each(train) & ~np.isin(ours, theirs)
-    selected = unique & in_fold(ours, part)
-    aside = is_held_out(ours)
-    learned, held_out = train.take(selected & ~aside), train.take(selected & aside)
-    scale = targets.robust_scale(learned.units, learned.proxies)
-    return RaterDataset(
-        train=learned,
-        train_au=targets.rescale(learned.units, learned.proxies, scale),
-        held_out=held_out,
-        held_out_au=targets.rescale(held_out.units, held_out.proxies, scale),
-        au_scale=scale,
-        n_duplicates=int((~unique).sum()),
-        n_other_folds=int((unique & ~selected).sum()),
-    )
+    return UniqueFaces.of(train, valid).part(part)
+
+
+def _encode(image: bytes) -> bytes:
+    """Encode the pixels of an image file without loss, as small as possible."""
+    import cv2
+
+    options = [cv2.IMWRITE_WEBP_QUALITY, 101]  # above 100 is lossless
+    return cv2.imencode(".webp", ferplus.decode(image), options)[1].tobytes()
 
 
 def duplicate_groups(faces: Faces) -> np.ndarray:

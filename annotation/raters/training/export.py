@@ -17,8 +17,8 @@ import torch
 from annotation.raters.network import Served
 from annotation.raters.onnx_rater import OnnxRater, weights_of
 from annotation.raters.training.dataset import RULE
+from annotation.raters.training.distill import trained
 from annotation.raters.training.targets import AU_SHAPES, UNRELIABLE
-from annotation.raters.training.train import trained
 from warehouse.errors import ModelError
 from warehouse.ids import file_sha256
 from warehouse.storage import atomic

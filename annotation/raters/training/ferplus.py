@@ -8,16 +8,15 @@ interrupted call continues.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from annotation.raters.training.targets import au_proxies, vote_shares
 from warehouse import plugins
@@ -25,6 +24,9 @@ from warehouse.errors import MediaError, TableError
 from warehouse.ids import file_sha256, sha256_of
 from warehouse.storage import atomic
 from warehouse.vocabulary import EXPRESSIONS
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SIDE = 112
 """Side of the cached faces, larger than the network's input so that augmentation can move them."""
@@ -41,7 +43,7 @@ _ARCFACE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493
 
 _SHARD = 400
 _VOTES = (*EXPRESSIONS, "unknown", "NF")
-_BY_ROW = ("names", "gray", "transform", "found", "votes", "shares", "proxies", "digests")
+_BY_ROW = ("names", "images", "gray", "transform", "found", "votes", "shares", "proxies", "digests")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Faces:
 
     Attributes:
         names: the images' names.
+        images: the files, as bytes.
         gray: uint8[n, 112, 112].
         transform: float32[n, 2, 3], see ``align``.
         found: bool[n], False where the whole frame is used because no face was found.
@@ -60,6 +63,7 @@ class Faces:
     """
 
     names: np.ndarray
+    images: np.ndarray
     gray: np.ndarray
     transform: np.ndarray
     found: np.ndarray
@@ -181,6 +185,12 @@ def warp(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(large, transform, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
 
 
+def warped(images: Sequence[np.ndarray], transform: np.ndarray) -> np.ndarray:
+    """Cut the faces out of many images as uint8[n, 112, 112]."""
+    with ThreadPoolExecutor() as pool:  # OpenCV releases the interpreter's lock
+        return np.stack(list(pool.map(warp, images, transform)))
+
+
 def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Fit a similarity transform float32[2, 3] (Umeyama, 1991)."""
     a, b = source - source.mean(axis=0), target - target.mean(axis=0)
@@ -215,6 +225,8 @@ def _finder(find: str) -> Callable[[np.ndarray], list[Any]]:
 
 
 def _read(parquet: Path) -> pl.DataFrame:
+    import polars as pl
+
     columns = ("name", "image", *_VOTES, "blendshapes")
     try:
         return pl.read_parquet(parquet, columns=list(columns))
@@ -238,7 +250,7 @@ def _blendshape_names(parquet: Path) -> list[str]:
 def _with_targets(
     frame: pl.DataFrame, transform: np.ndarray, found: np.ndarray, names: list[str]
 ) -> Faces:
-    images = [decode(image) for image in frame["image"]]
+    images = [decode(image) for image in frame["image"].to_list()]
     votes = frame.select(_VOTES).to_numpy().astype(np.uint8)
     shapes = np.full((len(frame), len(names)), np.nan, dtype=np.float32)
     for row, scores in enumerate(frame["blendshapes"].to_list()):
@@ -247,7 +259,8 @@ def _with_targets(
     units, proxies = au_proxies(shapes, names)
     return Faces(
         names=frame["name"].to_numpy(),
-        gray=np.stack([warp(*pair) for pair in zip(images, transform, strict=True)]),
+        images=frame["image"].to_numpy(),
+        gray=warped(images, transform),
         transform=transform,
         found=found,
         votes=votes,

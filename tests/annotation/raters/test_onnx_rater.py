@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,9 +133,21 @@ def garbage_with_a_matching_card(path: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps(card))
 
 
+def edited(**changes: object) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        card = json.loads(path.with_suffix(".json").read_text())
+        path.with_suffix(".json").write_text(json.dumps({**card, **changes}))
+
+    return edit
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
+        (edited(side=48), "'gray': 64.* instead of .*'gray': 48"),
+        (edited(action_units=[12]), "'au': 18.* instead of .*'au': 1"),
+        (edited(action_units=[99]), "does not describe a rater: KeyError"),
+        (edited(side=None), "does not describe a rater: TypeError"),
         (Path.unlink, "no such file"),
         (lambda path: path.with_suffix(".json").unlink(), "no such file"),
         (cut, "in 1000 bytes"),
@@ -147,6 +160,17 @@ def test_load__damaged_weights_are_refused(copied: Path, damage, said: str) -> N
     damage(copied)
     with pytest.raises(ModelError, match=said):
         raters.load(str(copied))
+
+
+def test_rate__failing_device(rater: OnnxRater, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def run(self, *given: object) -> None:
+            raise RuntimeError("CUDA error 209: no kernel image\nmore")
+
+    monkeypatch.setattr(rater, "_session", Failing())
+    monkeypatch.setattr(rater, "provider", "CUDAExecutionProvider")
+    with pytest.raises(ModelError, match=r"failed on CUDA.*no kernel image.*CUDA_VISIBLE_DEVICES"):
+        rater.rate(CROPS)
 
 
 def test_import__loads_no_heavy_module() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from annotation.raters.training import augment, ferplus
 from annotation.raters.training.ferplus import Faces
@@ -90,26 +91,49 @@ def test_prepare__file_without_votes(tmp_path: Path) -> None:
         ferplus.prepare(tmp_path / "x.parquet", cache=tmp_path, find=FINDER)
 
 
-def test_augment_batch__depends_on_the_generator(drawn: tuple[Faces, Faces]) -> None:
-    rows = np.arange(16)
-
-    def batch(seed: int) -> np.ndarray:
-        rng = np.random.default_rng(seed)
-        return augment.batch(drawn[0], rows, side=64, rng=rng)
-
-    assert batch(1).shape == (16, 64, 64)
-    assert batch(1).dtype == np.uint8
-    assert np.array_equal(batch(1), batch(1))
-    assert not np.array_equal(batch(1), batch(2))
+def tensors(faces: Faces, n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(faces.gray[:n]), torch.from_numpy(faces.transform[:n])
 
 
-@pytest.mark.parametrize("change", [change for _, change in augment._CHANGES])
-def test_augment__each_change_keeps_type_and_shape(change, drawn: tuple[Faces, Faces]) -> None:  # type: ignore[no-untyped-def]
-    gray = drawn[0].gray[0]
-    changed = change(gray, np.random.default_rng(0))
-    assert changed.dtype == np.uint8
-    assert changed.shape == gray.shape
-    assert not np.array_equal(changed, gray)
+def test_augment_batch__whole_gray_levels(drawn: tuple[Faces, Faces]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    faces = augment.batch(*tensors(drawn[0]), side=64, generator=generator)
+    assert faces.shape == (40, 1, 64, 64)
+    assert faces.min() >= 0
+    assert faces.max() <= 255
+    assert torch.equal(faces, faces.round())
+
+
+@pytest.mark.parametrize("change", [change for _, change in augment.CHANGES])
+def test_augment__each_change_keeps_the_picture(change, drawn: tuple[Faces, Faces]) -> None:  # type: ignore[no-untyped-def]
+    faces = tensors(drawn[0])[0][:, None].float()
+    random = augment.Random(torch.Generator().manual_seed(0), len(faces))
+    changed = change(faces, random).clamp(0, 255)
+    assert changed.shape == faces.shape
+    assert torch.isfinite(changed).all()
+    apart = (changed - faces).abs().mean(dim=(1, 2, 3))
+    # Every face is changed, none beyond recognition.
+    assert (apart > 0.01).all()
+    together = [np.corrcoef(a.ravel(), b.ravel())[0, 1]
+                for a, b in zip(faces.numpy(), changed.numpy(), strict=True)]  # fmt: skip
+    assert np.median(together) > 0.5
+
+
+def test_augment__compression_of_high_quality_changes_little() -> None:
+    faces = torch.rand(1, 1, 112, 112, generator=torch.Generator().manual_seed(0)) * 255
+    basis = augment._cosines(faces.device)
+    blocks = torch.nn.functional.conv2d(faces, basis, stride=8)
+    again = torch.nn.functional.conv_transpose2d(blocks, basis, stride=8)
+    assert torch.allclose(again, faces, atol=1e-2)
+
+
+def test_inside__same_as_the_crop_of_the_pipeline(drawn: tuple[Faces, Faces]) -> None:
+    transform = drawn[0].transform[:3].copy()
+    transform[1, :, 2] += 30
+    transform[2] = transform[2] @ np.array([[0.8, -0.3, 5], [0.3, 0.8, -9], [0, 0, 1]])
+    found = augment.inside(torch.from_numpy(transform))[:, 0].numpy()
+    for row, matrix in enumerate(transform):
+        assert (found[row] != augment._inside(matrix)).mean() < 0.005
 
 
 def test_as_served__black_outside_the_image(drawn: tuple[Faces, Faces]) -> None:

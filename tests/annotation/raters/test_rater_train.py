@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +15,28 @@ import torch
 
 from annotation.raters.network import RaterNetwork, Served, Shape, standardise
 from annotation.raters.onnx_rater import OnnxRater
-from annotation.raters.training import augment
+from annotation.raters.training import augment, distill, prepare
 from annotation.raters.training import train as training
-from annotation.raters.training.dataset import RaterDataset, build_dataset
+from annotation.raters.training.dataset import (
+    Batch,
+    Batches,
+    RaterDataset,
+    UniqueFaces,
+    build_dataset,
+)
 from annotation.raters.training.export import export
 from annotation.raters.training.ferplus import Faces
-from annotation.raters.training.train import Recipe, finish, predict, train
+from annotation.raters.training.recipe import RECIPES, Recipe
+from annotation.raters.training.train import finish, predict, train
 from tests.annotation.raters import drawn_ferplus
-from warehouse.errors import ModelError, SettingsError
+from warehouse.errors import ModelError, SettingsError, TableError
 from warehouse.training import checkpoint
 from warehouse.vocabulary import AU_INDEX, EXPRESSIONS
 
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+]
 TINY = Recipe(minutes=0, steps=6, batch=32, widths=(8, 8, 16, 16), average=0.5)
 
 
@@ -52,7 +64,7 @@ def trained(dataset: RaterDataset, recipe: Recipe, out: Path, kill_at: int = -1)
 
     def progress(event: str, figures: dict[str, float]) -> None:
         if event == "step":
-            losses.append(figures["loss"])
+            losses.append(float(figures["loss"]))
             if figures["step"] == kill_at:
                 raise KilledError
 
@@ -69,7 +81,7 @@ def test_train__killed_run_gives_the_same_weights(dataset: RaterDataset, tmp_pat
     assert first == whole[:4]
     # Step 4 was not saved before the kill and is repeated.
     assert second == whole[3:]
-    one, two = (training.trained(tmp_path / name) for name in ("whole", "killed"))
+    one, two = (distill.trained(tmp_path / name) for name in ("whole", "killed"))
     for name, weight in one.state_dict().items():
         assert torch.equal(weight, two.state_dict()[name]), name
 
@@ -103,7 +115,7 @@ def test_train__separates_drawn_smiles(
     recipe = Recipe(minutes=0, steps=40, batch=32, widths=(8, 8, 16, 16), average=0.8)
     losses = trained(dataset, recipe, tmp_path)
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.5
-    network = training.trained(tmp_path)
+    network = distill.trained(tmp_path)
     logits, au = predict(network, augment.as_served(valid, side=64))
     happy = valid.shares[:, EXPRESSIONS.index("happiness")] > 0.5
     assert ((logits.argmax(axis=1) == EXPRESSIONS.index("happiness")) == happy).mean() > 0.9
@@ -111,14 +123,121 @@ def test_train__separates_drawn_smiles(
     assert au[happy, column].mean() > au[~happy, column].mean() + 0.1
 
 
-def test_batch__depends_on_seed_and_step_alone(dataset: RaterDataset) -> None:
-    options = {"size": 32, "side": 64, "seed": 0}
-    rows, pixels = dataset.batch(5, **options)
-    again, same_pixels = dataset.batch(5, **options)
-    assert np.array_equal(rows, again)
-    assert np.array_equal(pixels, same_pixels)
-    assert not np.array_equal(rows, dataset.batch(4, **options)[0])
-    assert not np.array_equal(rows, dataset.batch(5, **{**options, "seed": 1})[0])
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("mix", [0.0, 0.5])
+def test_batch__depends_on_seed_and_step_alone(
+    dataset: RaterDataset, device: str, mix: float
+) -> None:
+    batches = Batches(dataset, device)
+
+    def faces(step: int, seed: int) -> torch.Tensor:
+        return batches.batch(step, size=32, side=64, seed=seed, mix=mix).face
+
+    assert torch.equal(faces(5, 0), faces(5, 0))
+    assert torch.equal(faces(5, 0), Batches(dataset, device).batch(
+        5, size=32, side=64, seed=0, mix=mix).face)  # fmt: skip
+    assert not torch.equal(faces(5, 0), faces(4, 0))
+    assert not torch.equal(faces(5, 0), faces(5, 1))
+    assert faces(5, 0).device.type == device
+
+
+def test_batch__mixed_faces_share_their_votes(dataset: RaterDataset) -> None:
+    batch = Batches(dataset, "cpu").batch(0, size=32, side=64, seed=0, mix=0.5)
+    assert torch.allclose(batch.shares.sum(dim=1), torch.ones(32))
+    assert torch.isnan(batch.au[:16]).all()
+    assert torch.isfinite(batch.au[16:]).any()
+    # Drawn faces have two patterns of votes; a mixture of both has a third.
+    plain = dataset.train.shares.max(axis=1).tolist()
+    assert set(batch.shares[16:].amax(dim=1).tolist()) <= set(plain)
+    assert not set(batch.shares[:16].amax(dim=1).tolist()) <= set(plain)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_train__teacher_and_start_on_each_device(
+    dataset: RaterDataset, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One command trains the teacher, then the rater on the teacher's view."""
+    precision = "bf16" if device == "cuda" else "fp32"
+    how: dict[str, Any] = {"device": device, "precision": precision}
+    monkeypatch.setitem(RECIPES, "tiny-teacher", replace(TINY, widths=(8, 8, 16, 24), side=48))
+    recipe = replace(TINY, steps=2, mix=0.5, teachers=("tiny-teacher",))
+    teachers = training.load_teachers(dataset, recipe, tmp_path / "run", **how)
+    run = train(dataset, recipe, tmp_path / "run", teachers=teachers, **how)
+    assert run.device == device
+    assert [one.name for one in teachers] == ["recipe tiny-teacher"]
+    stage = checkpoint.load(tmp_path / "run" / "teacher-1-tiny-teacher")
+    assert (stage["step"], stage["recipe"]["seed"]) == (2, TINY.seed + 100)
+    assert checkpoint.finished(tmp_path / "run", recipe)
+    checkpoint.strip(tmp_path / "run", tmp_path / "slim")
+    # A stripped run teaches, is begun with and is exported, but not continued.
+    again = replace(recipe, teachers=(str(tmp_path / "slim"),), start=str(tmp_path / "slim"))
+    start = distill.load_rater(again.start, again, dataset)
+    teachers = training.load_teachers(dataset, again, tmp_path / "again", **how)
+    other = train(dataset, again, tmp_path / "again", teachers=teachers, start=start, **how)
+    assert other.about["started_from"] == "run slim"
+    with pytest.raises(ModelError, match="without optimizer"):
+        train(dataset, recipe, tmp_path / "slim", **how)
+
+
+def test_teach__averages_teachers_at_their_own_side() -> None:
+    torch.manual_seed(0)
+    networks = [RaterNetwork(Shape(units=3, side=side)).eval() for side in (64, 48)]
+    face = torch.randint(0, 256, (2, 1, 64, 64)).float()
+    answers, au = distill.teach(networks, face)
+    alone = [distill.teach([network], face) for network in networks]
+    assert torch.allclose(answers, (alone[0][0] + alone[1][0]) / 2)
+    assert torch.allclose(answers.sum(dim=1), torch.ones(2))
+    assert au.shape == (2, 3)
+
+
+def test_rater_loss__teacher_fills_in_unknown_units() -> None:
+    logits, au_logits = torch.zeros(2, 10), torch.zeros(2, 1)
+    shares = torch.eye(10)[:2]
+    batch = Batch(torch.zeros(2, 1, 4, 4), shares, torch.tensor([[1.0], [float("nan")]]))
+    alone = training.rater_loss(logits, au_logits, batch)
+    assert float(alone) == pytest.approx(np.log(10) + 0.5 * np.log(2))
+    sure = torch.full((2, 1), 20.0)
+    half = training.rater_loss(logits, sure, batch, shares, torch.zeros(2, 1), weight=0.5)
+    # Known: half 1, half 0. Unknown: the teacher's 0 alone.
+    assert float(half) == pytest.approx(np.log(10) + 0.5 * (10 + 20) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "problem"),
+    [("default", "1/2", "outside fold 1/2"), ("judge", "1/2", "outside fold 1/2"),
+     ("guide", "1/2", "other action units")],
+)  # fmt: skip
+def test_load_rater__unfit_teacher(
+    dataset: RaterDataset, name: str, part: str, problem: str
+) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        distill.load_rater(name, replace(TINY, part=part), dataset)
+
+
+def test_train__start_of_another_shape(dataset: RaterDataset, tmp_path: Path) -> None:
+    train(dataset, replace(TINY, steps=1), tmp_path / "run")
+    wider = replace(TINY, widths=(8, 8, 16, 32))
+    start = distill.load_rater(str(tmp_path / "run"), TINY, dataset)
+    with pytest.raises(ModelError, match=r"run run are not those.*of another shape"):
+        train(dataset, wider, tmp_path / "wider", start=start)
+
+
+def test_prepared_faces__the_same_dataset(
+    drawn: tuple[Faces, Faces], dataset: RaterDataset, tmp_path: Path
+) -> None:
+    unique = UniqueFaces.of(*drawn)
+    unique.save(tmp_path / "faces.npz")
+    again = UniqueFaces.load(tmp_path / "faces.npz").part()
+    assert np.array_equal(again.train.gray, dataset.train.gray)
+    assert np.array_equal(again.train.digests, dataset.train.digests)
+    assert np.array_equal(again.held_out.votes, dataset.held_out.votes)
+    assert np.allclose(again.train_au, dataset.train_au, atol=2e-3, equal_nan=True)
+    assert list(again.au_scale) == list(dataset.au_scale)
+    data = (tmp_path / "faces.npz").read_bytes()
+    for damaged in (b"", data[: len(data) // 2], b"no zip at all"):
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        with pytest.raises(TableError, match=r"bad\.npz is not a file of prepared faces"):
+            UniqueFaces.load(tmp_path / "bad.npz")
 
 
 def test_build_dataset__silent_units_are_left_out(dataset: RaterDataset) -> None:
@@ -148,8 +267,8 @@ def test_standardise__removes_exposure_and_contrast() -> None:
 def test_export__same_ratings_as_the_run(
     dataset: RaterDataset, drawn: tuple[Faces, Faces], tmp_path: Path
 ) -> None:
-    run = train(dataset, TINY, tmp_path / "run")
-    results = finish(run, dataset, drawn[1])
+    train(dataset, TINY, tmp_path / "run")
+    results = finish(tmp_path / "run", dataset, drawn[1])
     assert results["images"]["learned"] + results["images"]["held_out"] == 120
     weights = tmp_path / "weights" / "drawn.onnx"
     card = export(tmp_path / "run", weights, model="drawn")
@@ -160,7 +279,7 @@ def test_export__same_ratings_as_the_run(
     assert rater.rater_id == f"machine-drawn-{card['sha256'][:8]}"
     gray = augment.as_served(drawn[1], side=64)
     ratings = rater.rate(np.repeat(gray[:, :, :, None], 3, axis=3))
-    logits, au = predict(training.trained(tmp_path / "run"), gray)
+    logits, au = predict(distill.trained(tmp_path / "run"), gray)
     shares = np.exp(logits / results["temperature"])
     shares /= shares.sum(axis=1, keepdims=True)
     assert np.allclose(ratings.answers, shares, atol=1e-4)
@@ -176,15 +295,21 @@ def test_export__unfinished_run(dataset: RaterDataset, tmp_path: Path) -> None:
     assert not (tmp_path / "x.onnx").exists()
 
 
-def test_main__parquet_to_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_main__prepared_file_then_folder_to_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for split, seed in (("train", 0), ("valid", 1)):
         drawn_ferplus.write_ferplus(tmp_path, split, 60, seed=seed)
-    training.main(
-        ["--data", str(tmp_path), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "c"),
-         "--find", f"{drawn_ferplus.__name__}:find_drawn", "--workers", "0", "--minutes", "0",
-         "--steps", "2", "--batch", "16", "--widths", "8", "8", "16", "16"]
-    )  # fmt: skip
-    assert "precision" in capsys.readouterr().out
+    source = ["--cache", str(tmp_path / "c"), "--find", f"{drawn_ferplus.__name__}:find_drawn",
+              "--workers", "0"]  # fmt: skip
+    prepare.main(["--data", str(tmp_path), "--out", str(tmp_path / "faces.npz"), *source])
+    recipe = ["--out", str(tmp_path / "run"), "--minutes", "0", "--steps", "2", "--batch", "16",
+              "--widths", "8", "8", "16", "16", "--device", "cpu"]  # fmt: skip
+    training.main(["--data", str(tmp_path / "faces.npz"), *recipe])
+    assert "start again with the folder" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "results.json").exists()
+    training.main(["--data", str(tmp_path), *recipe, *source])
+    assert "start " not in capsys.readouterr().out
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["steps"] == 2
     assert {"date", "commit", "hardware"} <= set(results)

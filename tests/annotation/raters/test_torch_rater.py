@@ -49,11 +49,23 @@ def test_train__stays_frozen_in_evaluation_mode() -> None:
     assert not any(weight.requires_grad for weight in twin.parameters())
 
 
-def test_load__weights_of_another_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("blocks", [1, 2, 2, 2], "are not those of this network"),
+        ("widths", [48, 96, 192, 256], "of another shape"),
+        ("units", 17, "of another shape"),
+        ("colour", True, "does not describe a network"),
+        ("architecture", "unknown", "architecture is none of"),
+    ],
+)
+def test_load__weights_of_another_network(
+    tmp_path: Path, name: str, value: object, problem: str
+) -> None:
     path = tmp_path / "other.onnx"
     shutil.copy(weights_of("default"), path)
     card = json.loads(weights_of("default").with_suffix(".json").read_text())
-    card["shape"]["blocks"] = [1, 2, 2, 2]
+    card["shape"][name] = value
     path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(ModelError, match="do not fit the network in other"):
+    with pytest.raises(ModelError, match=problem):
         torch_rater.load(str(path))
