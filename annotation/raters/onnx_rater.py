@@ -178,7 +178,10 @@ def _session(weights: Path, *, threads: int) -> onnxruntime.InferenceSession:
 def _check_shapes(
     session: onnxruntime.InferenceSession, weights: Path, *, side: int, units: int
 ) -> None:
-    """Refuse weights of another shape than the card's; NumPy might broadcast them."""
+    """Refuse weights of another shape than the card's.
+
+    NumPy might broadcast them.
+    """
     wanted = {"gray": side, "answers": len(ANSWERS), "au": units, "feature": FEATURES}
     parts = [*session.get_inputs(), *session.get_outputs()]
     shapes = {part.name: part.shape[-1] if part.shape else None for part in parts}

@@ -209,7 +209,7 @@ class FaceDataset:
 
 @dataclass(frozen=True)
 class _Tensors:
-    """Faces as tensors: ``gray``, ``expression`` and ``au`` of ``TrainingFaces``."""
+    """Arrays of ``TrainingFaces`` as tensors."""
 
     gray: Tensor
     expression: Tensor

@@ -112,7 +112,7 @@ class DiffusionLoss:
         return loss, figures
 
     def guided_rows(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
-        """Select the rows that the guidance rater sees: the first with little noise.
+        """Select the first rows with little noise, for the guidance rater.
 
         Returns:
             A fixed number of row numbers, and which of them have little noise. A number that

@@ -178,9 +178,10 @@ def finished(folder: Path, recipe: Recipe) -> bool:
 
 
 def strip(folder: Path, to: Path) -> None:
-    """Copy a checkpoint without what only training needs, about a quarter of its size.
+    """Copy a checkpoint without what only training needs.
 
-    The copy can be evaluated, exported, taught with and begun with, but not continued.
+    The copy has about a quarter of the size. It can be evaluated, exported, used as a teacher or as
+    a start, but not continued.
     """
     state = load(folder)
     left = {name: value for name, value in state.items() if name not in ("model", "optimizer")}
@@ -189,7 +190,7 @@ def strip(folder: Path, to: Path) -> None:
 
 
 def write_results(folder: Path, state: dict[str, Any], **results: Any) -> dict[str, Any]:
-    """Write ``results.json`` of a run: the facts of its checkpoint and ``results``."""
+    """Write ``results.json``: the facts of a checkpoint and ``results``."""
     content = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "device": state.get("device", "unknown"),

@@ -1,6 +1,6 @@
-"""Augment batches of training faces on their device, so that they resemble frames of a film.
+"""Augment batches of training faces on their device.
 
-Every change works on many faces at once: a loop over single faces would keep a GPU waiting.
+The faces then resemble frames of a film. Every change works on many faces at once: a loop over single faces would keep a GPU waiting.
 ``as_served`` crops faces as the pipeline does, for evaluation.
 """
 
@@ -46,7 +46,7 @@ class Random:
     n: int
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
-        """Draw between ``low`` and ``high``; ``shape`` replaces the last three axes."""
+        """Draw evenly; ``shape`` replaces the last three axes."""
         shape = (self.n, *(shape or (1, 1, 1)))
         unit = torch.rand(shape, generator=self.generator, device=self.generator.device)
         return low + (high - low) * unit
@@ -62,7 +62,10 @@ class Random:
         return self.uniform() < probability
 
     def rows(self, share: float) -> Tensor:
-        """Choose a fixed share of the rows; a random number would make the GPU wait."""
+        """Choose a fixed share of the rows.
+
+        A number that depends on the batch would make the GPU wait.
+        """
         order = torch.randperm(self.n, generator=self.generator, device=self.generator.device)
         return order[: round(share * self.n)]
 
@@ -90,9 +93,9 @@ def batch(gray: Tensor, transform: Tensor, *, side: int, generator: torch.Genera
 def mix(
     face: Tensor, shares: Tensor, au: Tensor, *, part: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mix the first ``part`` of a batch with itself (mixup, Zhang et al., 2018).
+    """Mix the first ``part`` of a batch with itself.
 
-    One weight per batch, from Beta(0.4, 0.4). Action units of mixed faces become unknown: half of
+    Mixup (Zhang et al., 2018, arXiv:1710.09412). One weight per batch, from Beta(0.4, 0.4). Action units of mixed faces become unknown: half of
     an open mouth is not a half-open mouth.
 
     Args:
@@ -181,14 +184,14 @@ def _low_light(faces: Tensor, random: Random) -> Tensor:
 
 
 def _blur(faces: Tensor, random: Random) -> Tensor:
-    """Blur by a lens, or along a line by a movement of 3 to 9 pixels."""
-    lens = _gaussian(random.uniform(0.6, 2.2))
+    """Blur out of focus, or along a line by a movement of 3 to 9 pixels."""
+    defocus = _gaussian(random.uniform(0.6, 2.2))
     angle, length = random.uniform(0, math.pi), random.uniform(3, 10)
     place = torch.arange(-_RADIUS, _RADIUS + 1, device=faces.device, dtype=torch.float32)
     along = place * torch.cos(angle) + place[:, None] * torch.sin(angle)
     across = place[:, None] * torch.cos(angle) - place * torch.sin(angle)
     line = torch.sigmoid(4 * (length / 2 - along.abs())) * torch.exp(-2 * across**2)
-    return _filtered(faces, torch.where(random.chance(0.5), lens, line))
+    return _filtered(faces, torch.where(random.chance(0.5), defocus, line))
 
 
 def _sharpen(faces: Tensor, random: Random) -> Tensor:
@@ -211,7 +214,7 @@ def _filtered(faces: Tensor, filters: Tensor) -> Tensor:
 
 
 def _downscale(faces: Tensor, random: Random) -> Tensor:
-    """Shrink to 22 to 55 pixels, one size per quarter of the faces, and enlarge again."""
+    """Shrink to 22 to 55 pixels and enlarge again, one size per quarter."""
     sizes = np.random.default_rng(random.generator.initial_seed()).integers(22, 56, 4).tolist()
     small = (
         functional.interpolate(part, size=(size, size), mode="area")

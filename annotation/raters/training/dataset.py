@@ -109,7 +109,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class UniqueFaces:
-    """Training faces without duplicates and without those of the validation file.
+    """Training faces without duplicates and validation pictures.
 
     Attributes:
         faces: of all folds.

@@ -1,4 +1,4 @@
-"""Teachers of a rater: load them, and let them answer the rater's own view."""
+"""Load the teachers of a rater, and let them answer its own view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write FER+ as one file for training on a machine without the face finder.
+"""Write FER+ as one file for training without the face finder.
 
 ``python -m annotation.raters.training.prepare --data DIR --out FILE`` aligns the training images,
 leaves out duplicates and pictures of the validation file, and writes the rest, about 47 MB. Raters

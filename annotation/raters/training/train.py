@@ -84,7 +84,7 @@ def train(
     network = network.to(device).to(memory_format=torch.channels_last)
     about: dict[str, Any] = {"shape": shape.as_dict()}
     if teachers or start is not None:
-        about["taught_by"] = [one.name for one in teachers]
+        about["teachers"] = [one.name for one in teachers]
         about["started_from"] = start.name if start else ""
     run = Run(
         out,
@@ -94,7 +94,7 @@ def train(
         about=about,
         precision=precision,
     )
-    taught = [one.network.to(device).eval().requires_grad_(False) for one in teachers]
+    frozen = [one.network.to(device).eval().requires_grad_(False) for one in teachers]
     batches = Batches(dataset, device)
     served = augment.as_served(dataset.held_out, side=shape.side) if len(dataset.held_out) else None
 
@@ -107,7 +107,7 @@ def train(
         face = batch.face.contiguous(memory_format=torch.channels_last)
         with run.autocast():
             logits, au_logits, _ = network(face)
-            answers, au = distill.teach(taught, face) if taught else (None, None)
+            answers, au = distill.teach(frozen, face) if frozen else (None, None)
         loss = rater_loss(
             logits.float(), au_logits.float(), batch, answers, au, weight=recipe.distill
         )
@@ -241,7 +241,7 @@ def finish(folder: Path, dataset: RaterDataset, valid: Faces) -> dict[str, Any]:
             "valid": len(valid),
             "face_found": float(dataset.train.found.mean()),
         },
-        teachers=state["about"].get("taught_by", []),
+        teachers=state["about"].get("teachers", []),
         started_from=state["about"].get("started_from", ""),
         temperature=temperature,
         plurality_power=power,
