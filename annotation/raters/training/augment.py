@@ -1,6 +1,7 @@
 """Augment batches of training faces on their device.
 
-The faces then resemble frames of a film. Every change works on many faces at once: a loop over single faces would keep a GPU waiting.
+The faces then resemble frames of a film. Every change works on many faces at once: a loop over
+single faces would keep a GPU waiting.
 ``as_served`` crops faces as the pipeline does, for evaluation.
 """
 
@@ -95,8 +96,8 @@ def mix(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mix the first ``part`` of a batch with itself.
 
-    Mixup (Zhang et al., 2018, arXiv:1710.09412). One weight per batch, from Beta(0.4, 0.4). Action units of mixed faces become unknown: half of
-    an open mouth is not a half-open mouth.
+    Mixup (Zhang et al., 2018, arXiv:1710.09412). One weight per batch, from Beta(0.4, 0.4). Action
+    units of mixed faces become unknown: half of an open mouth is not a half-open mouth.
 
     Args:
         face: float[n, 1, s, s].

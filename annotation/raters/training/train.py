@@ -84,7 +84,7 @@ def train(
     network = network.to(device).to(memory_format=torch.channels_last)
     about: dict[str, Any] = {"shape": shape.as_dict()}
     if teachers or start is not None:
-        about["teachers"] = [one.name for one in teachers]
+        about["teacher_ids"] = [one.name for one in teachers]
         about["started_from"] = start.name if start else ""
     run = Run(
         out,
@@ -241,7 +241,7 @@ def finish(folder: Path, dataset: RaterDataset, valid: Faces) -> dict[str, Any]:
             "valid": len(valid),
             "face_found": float(dataset.train.found.mean()),
         },
-        teachers=state["about"].get("teachers", []),
+        teachers=state["about"].get("teacher_ids", []),
         started_from=state["about"].get("started_from", ""),
         temperature=temperature,
         plurality_power=power,
