@@ -55,6 +55,7 @@ def create(settings: Settings) -> Release:
         require_consent=settings.require_consent,
         sequences=clips(home) if settings.release_clips else None,
         clip_flow=settings.clip_flow,
+        synthetic=settings.release_synthetic,
     )
 
 

@@ -148,6 +148,9 @@ class Settings(BaseSettings):
     synth_guide: bool = Field(False, description="guide the generation by the machine rater")
     release: str = Field("faces", description="name of the dataset")
     drop_flagged: bool = Field(False, description="leave flagged rows out of releases")
+    release_synthetic: Literal["config", "train"] = Field(
+        "config", description="put synthetic faces in a config of their own, or into train"
+    )
     release_clips: bool = Field(True, description="release clips as a config of their own")
     clip_flow: Literal["dis", "farneback"] | None = Field(
         None, description="add optical flow to released clips; default: none"

@@ -38,12 +38,22 @@ def create(
     drop_forbidden: Annotated[
         bool, typer.Option("--drop-forbidden", help="Leave forbidden rows out instead of refusing.")
     ] = False,
+    synthetic: Annotated[
+        str | None,
+        typer.Option(
+            "--synthetic", help="config or train: where synthetic faces go. Default: config."
+        ),
+    ] = None,
 ) -> None:
     """Write a new version of the dataset, if anything changed."""
     from pipeline import runs
 
     settings = session.settings(
-        release=name, drop_flagged=drop_flagged, release_use=use, drop_forbidden=drop_forbidden
+        release=name,
+        drop_flagged=drop_flagged,
+        release_use=use,
+        drop_forbidden=drop_forbidden,
+        release_synthetic=synthetic,
     )
     with session.watching():
         runs.materialize(settings.place, "audit")
@@ -219,6 +229,12 @@ def export(
     drop_forbidden: Annotated[
         bool, typer.Option("--drop-forbidden", help="Leave forbidden rows out instead of refusing.")
     ] = False,
+    synthetic: Annotated[
+        str | None,
+        typer.Option(
+            "--synthetic", help="config or train: where synthetic faces go. Default: config."
+        ),
+    ] = None,
 ) -> None:
     """Export a version as the files that a published reader opens.
 

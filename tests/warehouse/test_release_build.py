@@ -203,8 +203,9 @@ def test_build__counts(home: Home, inputs: Inputs) -> None:
     loaded = {r["face_id"]: r for part in releases.load("faces", home=home).values() for r in part}
     assert "ann-0000-2" not in loaded
     assert loaded["bob-0000-0"]["soft_label"] is loaded["bob-0000-0"]["expression"] is None
-    assert facts["summary"]["sources"] == {"real": 17, "synthetic": 2}
-    assert "**Synthesis.** 2 of 19 faces" in (release.path / "README.md").read_text()
+    assert facts["summary"]["sources"] == {"real": 17}
+    assert facts["synthetic"]["rows"] == 2
+    assert "Config `synthetic` has 2 synthetic faces" in (release.path / "README.md").read_text()
 
 
 def test_build__drop_flagged(home: Home, inputs: Inputs) -> None:

@@ -1,16 +1,18 @@
-"""Synthetic faces in a release: train only, no person, no vote."""
+"""Synthetic faces in a release: a config of their own, or train."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import polars as pl
 import pytest
 
 from warehouse import releases
 from warehouse.errors import ReleaseError
+from warehouse.releases import domain_gap
 from warehouse.storage import media, tables, views
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
@@ -54,7 +56,8 @@ def with_made(home: Home, given: dict[str, Any], rows: pl.DataFrame) -> dict[str
 
 def test_synthetic__train_only(home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]) -> None:
     before = releases.build(home, **inputs(home))
-    release = releases.build(home, **with_made(home, inputs(home), made(home, draw)))
+    given = with_made(home, inputs(home), made(home, draw)) | {"synthetic": "train"}
+    release = releases.build(home, **given)
     loaded = releases.load("faces", home=home)
     where = {row["face_id"]: name for name, part in loaded.items() for row in part}
     new = {face for face in where if face.startswith("syn-")}
@@ -83,7 +86,8 @@ def test_synthetic__train_only(home: Home, inputs: Inputs, draw: Callable[..., n
 def test_synthetic__declared_on_pages(
     home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]
 ) -> None:
-    release = releases.build(home, **with_made(home, inputs(home), made(home, draw)))
+    given = with_made(home, inputs(home), made(home, draw)) | {"synthetic": "train"}
+    release = releases.build(home, **given)
     facts = releases.show(home, name="faces")
     card, page = ((release.path / name).read_text() for name in ("README.md", "report.html"))
     assert "3 of 23 faces are synthetic" in card
@@ -103,17 +107,114 @@ def test_synthetic__declared_on_pages(
     )
 
 
+@pytest.mark.parametrize("place", ["config", "train"])
 def test_synthetic__repeats_test_face(
-    home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]
+    home: Home, inputs: Inputs, draw: Callable[..., np.ndarray], place: str
 ) -> None:
     releases.build(home, **inputs(home))
     tested = releases.load("faces", home=home)["test"][0]["face_id"]
     given = with_made(home, inputs(home), made(home, draw, 1))
     twin = pl.when(pl.col("source") == "synthetic").then(pl.lit(tested))
     given["rows"] = given["rows"].with_columns(duplicate_of=twin.otherwise("duplicate_of"))
-    release = releases.build(home, **given)
+    release = releases.build(home, **given, synthetic=place)
     assert release.rows == 20
     assert releases.show(home, name="faces")["left_out"]["split_conflict"] == [f"syn-{0:016x}"]
+
+
+def test_synthetic__config_of_its_own(
+    home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]
+) -> None:
+    plain = releases.build(home, **inputs(home) | {"name": "plain"})
+    given = with_made(home, inputs(home), made(home, draw, 18))
+    release = releases.build(home, **given)
+    assert (release.rows, plain.rows) == (20, 20)
+    real = releases.load("faces", home=home)
+    assert all(row["source"] == "real" for part in real.values() for row in part)
+    alone = releases.load("faces", home=home, config="synthetic")
+    assert list(alone) == ["train"]
+    ids = set(alone["train"]["face_id"])
+    assert len(ids) == 12
+    joined = releases.load("faces", home=home, synthetic=True)
+    assert set(joined["train"]["face_id"]) == ids | set(real["train"]["face_id"])
+    assert joined["test"]["face_id"] == real["test"]["face_id"]
+    batches = [
+        releases.torch_dataset("faces", home=home, synthetic=add, shuffle=False, size=32)
+        for add in (False, True)
+    ]
+    counts = [sum(len(batch["image"]) for batch in one) for one in batches]
+    assert counts == [len(real["train"]), len(joined["train"])]
+    # The faces of config default are the same bytes with and without synthesis.
+    sums = [releases.show(home, name=name)["checksums"] for name in ("faces", "plain")]
+    assert sums[0]["default"] == sums[1]["default"]
+    assert releases.leaks(release.path) == releases.verify(release.path) == []
+    card, page = ((release.path / name).read_text() for name in ("README.md", "report.html"))
+    assert "Config `synthetic` has 12 synthetic faces" in card
+    assert "config_name: synthetic" in card.split("---")[1]
+    assert "AUROC" in card
+    assert "in a config of their own" in page
+    made_face = next(iter(ids))
+    assert releases.lineage(home, name="faces", face=made_face)["released"]["split"] == "synthetic"
+
+
+def test_synthetic__moves_between_places(
+    home: Home, inputs: Inputs, draw: Callable[..., np.ndarray]
+) -> None:
+    given = with_made(home, inputs(home), made(home, draw, 3))
+    first = releases.build(home, **given, synthetic="train")
+    assert releases.build(home, **given, synthetic="train").created is False
+    second = releases.build(home, **given)
+    assert (first.rows, second.rows) == (22, 20)
+    changes = releases.diff(home, name="faces", old="v1", new="v2").facts["changes"]
+    assert changes["split"] == {"moved": 2}
+    assert not changes["removed"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"synthetic": "validation"}, "not one of config, train"),
+        ({"rows": "synthetic only"}, "No real face can be released"),
+    ],
+)
+def test_synthetic__invalid(
+    home: Home,
+    inputs: Inputs,
+    draw: Callable[..., np.ndarray],
+    change: dict[str, Any],
+    says: str,
+) -> None:
+    given = with_made(home, inputs(home), made(home, draw, 3))
+    if "rows" in change:
+        change = {"rows": given["rows"].filter(pl.col("source") == "synthetic")}
+    with pytest.raises(ReleaseError, match=says):
+        releases.build(home, **given | change)
+
+
+def test_domain_gap__differs_and_does_not(home: Home, draw: Callable[..., np.ndarray]) -> None:
+    def rows(synthetic: Callable[[int], np.ndarray]) -> pl.DataFrame:
+        crops = [draw(number) for number in range(30)] + [synthetic(n) for n in range(30, 60)]
+        return pl.DataFrame(
+            {
+                "face_id": [f"f{number}" for number in range(60)],
+                "subject_id": [f"s{number % 10}" for number in range(30)] + [None] * 30,
+                "source": ["real"] * 30 + ["synthetic"] * 30,
+                "crop": [media.store(home, "crops", crop) for crop in crops],
+            }
+        )
+
+    def gray(number: int) -> np.ndarray:
+        return cv2.cvtColor(cv2.cvtColor(draw(number), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+    alike = domain_gap.measure(home, rows(draw))
+    apart = domain_gap.measure(home, rows(gray))
+    assert alike is not None
+    assert apart is not None
+    assert (alike["real"], alike["synthetic"]) == (30, 30)
+    assert alike["views"][0]["auroc"] < 0.75
+    # Color gives them away; in gray at 48 px they are what they were.
+    assert apart["views"][0]["auroc"] > 0.95
+    assert apart["views"][1] == alike["views"][1]
+    assert domain_gap.measure(home, rows(draw).head(35)) is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import fold_name
 from warehouse.privacy import inbox
 from warehouse.releases import manifest, versions
-from warehouse.releases.schema import SPLITS
+from warehouse.releases.schema import FACE_FILES
 from warehouse.storage import downloads, media, tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
@@ -195,8 +195,8 @@ def _known(home: Home) -> pl.DataFrame:
         ).select(names),
     ]
     for folder in _versions(home):
-        for split in SPLITS:
-            files = sorted((folder / "data").glob(f"{split}-*.parquet"))
+        for pattern in FACE_FILES.values():
+            files = sorted(folder.glob(pattern))
             if files:
                 found.append(pl.scan_parquet(files, glob=False).select(names))
     return pl.concat(found).collect().filter(~pl.all_horizontal(pl.col(names).is_null()))

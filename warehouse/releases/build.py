@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from warehouse.releases import (
     clips,
     dataset_card,
     diff,
+    domain_gap,
     eligibility,
     manifest,
     report,
@@ -22,7 +24,16 @@ from warehouse.releases import (
     splits,
     versions,
 )
-from warehouse.releases.schema import CONFIGS, SPLITS, check_facts, check_name, fit_rows, fit_votes
+from warehouse.releases.schema import (
+    CONFIGS,
+    PLACES,
+    SPLITS,
+    SYNTHETIC,
+    check_facts,
+    check_name,
+    fit_rows,
+    fit_votes,
+)
 from warehouse.releases.statistics import curation, summarise
 from warehouse.releases.verification import check, verify
 from warehouse.releases.versions import Release
@@ -49,10 +60,11 @@ def build(
     shard_bytes: int = SHARD_BYTES,
     sequences: pl.DataFrame | None = None,
     clip_flow: str | None = None,
+    synthetic: str = "config",
 ) -> Release:
     """Write the next version, unless the newest one has the same inputs.
 
-    A face needs at least one vote. A synthetic face needs a soft label and goes to train. The
+    A face needs at least one vote. A synthetic face needs a soft label. The
     manifest counts the other faces by reason. All votes are written, including those of faces left
     out, except votes on faces without consent.
 
@@ -79,6 +91,9 @@ def build(
         sequences: columns of ``clips.CLIPS``, one row per clip. Clips of released videos become
             config ``clips``. Without any there is no such config.
         clip_flow: method of optical flow between the frames of clips (``clips.FLOW_METHODS``).
+        synthetic: ``config`` puts synthetic faces in a config of their own, ``train`` among the
+            real faces of train. A network that sees both may learn to tell them apart by size and
+            color instead of the expression; the card states how easy that is.
 
     Raises:
         ReleaseError: the name, rows, votes or facts are invalid; no face is eligible; the use is
@@ -89,6 +104,12 @@ def build(
     check_name(name)
     check_facts(facts)
     clips.check_flow_method(clip_flow)
+    if synthetic not in PLACES:
+        raise ReleaseError(
+            f"The place of synthetic faces is not one of {', '.join(PLACES)}",
+            got=repr(synthetic),
+            hint="set RISORIUS_RELEASE_SYNTHETIC to one of them",
+        )
     fitted, cast = fit_rows(rows), fit_votes(votes)
     eligible = eligibility.decide(
         fitted,
@@ -110,6 +131,15 @@ def build(
         drop_flagged=drop_flagged,
     ) | {"shard_bytes": shard_bytes, "use": use, "left_out": eligible.counts}
     clip_rows = clips.in_released_videos(clips.fit_clips(sequences), eligible.rows)
+    made = pl.col("source") == "synthetic"
+    if eligible.rows.filter(~made).is_empty():
+        raise ReleaseError(
+            "No real face can be released",
+            got=f"{len(eligible.rows)} synthetic faces alone",
+            hint="collect votes with `risorius label pull`",
+        )
+    if not eligible.rows.filter(made).is_empty():
+        inputs |= {"synthetic": synthetic}
     if clip_rows.height:
         inputs |= {"clips": clips.fingerprint(place, clip_rows), "clip_flow": clip_flow}
     with versions.locked(place, name) as folder:
@@ -118,7 +148,7 @@ def build(
         before = folder / str(latest[0]) if latest else None
         if before:
             # The next version takes its splits from the manifest, and is compared with the faces.
-            check(before, CONFIGS["default"])
+            check(before, CONFIGS["default"], CONFIGS["synthetic"])
         earlier = manifest.read(before) if before else None
         if before and earlier is not None and earlier["inputs"] == inputs:
             return _unchanged(name, before, rows=earlier["rows"])
@@ -131,7 +161,11 @@ def build(
                 got="; ".join(leaks[:3]),
                 hint="report this as a bug in warehouse/releases/splits.py",
             )
+        if synthetic == "config":
+            placed = pl.when(made).then(pl.lit(SYNTHETIC)).otherwise("split").alias("split")
+            assigned = replace(assigned, rows=assigned.rows.with_columns(placed))
         number = versions.next_number(place, name)
+        real = assigned.rows.filter(pl.col("split") != SYNTHETIC)
         left_out = eligible.left_out | dict.fromkeys(assigned.conflicts["face_id"], splits.CONFLICT)
         write_version(
             place,
@@ -151,7 +185,7 @@ def build(
                 "parent_label": str(latest[0]) if latest else None,
                 "replaces": None,
                 "use": use,
-                "rows": len(assigned.rows),
+                "rows": len(real),
                 "inputs": inputs,
                 "code_version": code_version,
                 "settings": dict(settings),
@@ -163,7 +197,7 @@ def build(
             },
         )
         path = folder / str(number)
-        return Release(name, path.name, path, rows=len(assigned.rows), created=True)
+        return Release(name, path.name, path, rows=len(real), created=True)
 
 
 def write_version(
@@ -183,7 +217,7 @@ def write_version(
     Call it under ``versions.locked``.
 
     Args:
-        rows: the released faces, with ``split``.
+        rows: the released faces, with ``split``: one of ``schema.FACE_FILES``.
         contents: the manifest so far; summary, sizes, changes and checksums are added.
         before: faces of the version before, as ``diff.read_faces`` returns them.
         sequences: clips, as ``clips.assign_splits`` returns them.
@@ -199,6 +233,7 @@ def write_version(
         )  # fmt: skip
         summary = summarise(rows, votes, models=contents["facts"].get("models", []))
         contents.setdefault("curation", curation(rows))
+        contents["domain_gap"] = domain_gap.measure(home, rows)
         contents["splits"]["stratification"] = summary["stratification"]
         contents["summary"] = summary
         contents["since"] = None
@@ -257,9 +292,17 @@ def _write_configs(
             # `datasets` cannot load a split without rows, so the card does not list it.
             continue
         written, num_bytes = shards.write_faces(
-            draft, part, home=home, split=split, shard_bytes=shard_bytes
+            draft, part, home=home, stem=f"data/{split}", shard_bytes=shard_bytes
         )
         sizes[split] = {"rows": len(part), "bytes": num_bytes}
+        files |= written
+    contents["synthetic"] = None
+    made = rows.filter(pl.col("split") == SYNTHETIC)
+    if not made.is_empty():
+        written, num_bytes = shards.write_faces(
+            draft, made, home=home, stem="synthetic/train", shard_bytes=shard_bytes
+        )
+        contents["synthetic"] = {"rows": len(made), "bytes": num_bytes}
         files |= written
     written, num_bytes = shards.write_votes(draft, votes, shard_bytes=shard_bytes)
     sizes["votes"] = {"rows": len(votes), "bytes": num_bytes}

@@ -44,6 +44,7 @@ def torch_dataset(
     gray: bool = False,
     drop_flagged: bool = False,
     drop_last: bool = False,
+    synthetic: bool = False,
     skip_verification: str | None = None,
 ) -> FaceBatches:
     """Return an iterable dataset of batches of faces and labels.
@@ -80,6 +81,7 @@ def torch_dataset(
         size: resize images to this square; if None, all must have one size.
         drop_flagged: leave out label issues and open-set faces.
         drop_last: leave out the last batch of each worker if it is smaller.
+        synthetic: read the faces of config ``synthetic``, if there is one, with those of train.
         skip_verification: why checksums are not compared; it is shown in a warning. By default
             the files of the split are hashed once per process, and again if they change.
 
@@ -94,8 +96,11 @@ def torch_dataset(
     folder = Path(name) if Path(name).is_dir() else None
     path = folder or versions.resolve(Home.at(home), str(name), version)
     prefix = f"{CONFIGS['default']}{split}-"
-    contents = verification.check(path, prefix, skip=skip_verification)
-    files = verification.files(path, contents, prefix)
+    prefixes = [prefix]
+    if synthetic and split == "train":
+        prefixes.append(CONFIGS["synthetic"])
+    contents = verification.check(path, *prefixes, skip=skip_verification)
+    files = [file for one in prefixes for file in verification.files(path, contents, one)]
     if not files:
         listed = verification.files(path, contents, CONFIGS["default"])
         existing = sorted({file.name.split("-")[0] for file in listed})

@@ -109,13 +109,15 @@ def card_queries(contents: Mapping[str, Any]) -> list[CardQuery]:
         contents: the manifest, with ``summary`` and ``splits``.
     """
     summary = contents["summary"]
-    found = list(_face_queries(summary))
+    found = list(_face_queries(summary, contents.get("synthetic")))
     if contents["splits"]["sizes"]["votes"]["rows"]:
         found += _vote_queries(summary)
     return found
 
 
-def _face_queries(summary: Mapping[str, Any]) -> Iterator[CardQuery]:
+def _face_queries(
+    summary: Mapping[str, Any], made: Mapping[str, Any] | None
+) -> Iterator[CardQuery]:
     count = f"SELECT count(*) FROM {_FACES}"
     yield CardQuery("faces", summary["rows"], count)
     for column in ("subject", "video"):
@@ -141,6 +143,9 @@ def _face_queries(summary: Mapping[str, Any]) -> Iterator[CardQuery]:
         ("synthetic faces", summary["sources"].get("synthetic", 0), "source = 'synthetic'"),
     ):  # fmt: skip
         yield CardQuery(name, value, f"{count} WHERE {where}")
+    if made is not None:
+        query = "SELECT count(*) FROM 'synthetic/*.parquet'"
+        yield CardQuery("faces of config synthetic", made["rows"], query)
 
 
 def _vote_queries(summary: Mapping[str, Any]) -> Iterator[CardQuery]:
@@ -165,7 +170,7 @@ def _metadata(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
     block: dict[str, Any] = {"pretty_name": title(contents), "license": licence["hub"]}
     if licence["hub"] == "other":
         block["license_name"] = licence["name"].lower()
-    synthetic = "synthetic" in summary["sources"]
+    synthetic = bool(summary["synthesis"])
     machines = synthetic or bool(kinds & {"machine", "simulated"})
     creators = ["crowdsourced"] if kinds & {"person", "self"} else []
     configs = list(_configs(contents, stored))
@@ -200,6 +205,8 @@ def _configs(
     parts: list[tuple[str, str, Any, dict[str, Mapping[str, int]]]] = [
         ("default", "data", features(), {name: sizes[name] for name in SPLITS if name in sizes})
     ]
+    if made := contents.get("synthetic"):
+        parts.append(("synthetic", "synthetic", features(), {"train": made}))
     if sizes["votes"]["rows"]:
         parts.append(("votes", "votes", vote_features(), {"train": sizes["votes"]}))
     if clip_facts:

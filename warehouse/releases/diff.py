@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from warehouse.releases import manifest, verification, versions
-from warehouse.releases.schema import CONFIGS, SPLITS
+from warehouse.releases.schema import CONFIGS, FACE_FILES
 from warehouse.releases.statistics import label_shares
 from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
@@ -84,7 +84,7 @@ def diff(
     place = Home.at(home)
     first, second = (versions.resolve(place, name, version) for version in (old, new))
     for path in (first, second):
-        verification.check(path, CONFIGS["default"])
+        verification.check(path, CONFIGS["default"], CONFIGS["synthetic"])
     before, after = read_faces(first), read_faces(second)
     found = _changes(before, after, left_out=manifest.read(second).get("left_out", {}))
     return Difference(
@@ -119,8 +119,8 @@ def read_faces(path: Path) -> pl.DataFrame:
             split=pl.lit(split), soft_label=pl.col("soft_label").cast(pl.List(pl.Float32))
         )
         .select(COLUMNS)
-        for split in SPLITS
-        if (files := list((path / "data").glob(f"{split}-*.parquet")))
+        for split, pattern in FACE_FILES.items()
+        if (files := list(path.glob(pattern)))
     ]
     return pl.concat(parts).sort("face_id").collect()
 

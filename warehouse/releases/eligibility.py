@@ -15,6 +15,7 @@ from warehouse.consent import parse as parse_consent
 from warehouse.errors import ReleaseError
 from warehouse.licences import PUBLIC, USES, model_terms, permits, strictest, terms
 from warehouse.releases import manifest
+from warehouse.releases.schema import FACE_FILES
 
 FORBIDDEN = "licence_forbids"
 
@@ -207,7 +208,8 @@ def breaches(path: Path) -> list[str]:
     use = contents.get("use")
     if use is None:
         return []
-    rows = pl.scan_parquet(sorted((path / "data").glob("*.parquet")), glob=False)
+    files = [file for pattern in FACE_FILES.values() for file in sorted(path.glob(pattern))]
+    rows = pl.scan_parquet(files, glob=False)
     found = licences_of(rows.select("licence").collect(), contents["facts"].get("models", []))
     return [
         f"{one['name']} of {one['n']} {'faces' if one['from'] == 'rows' else 'by ' + one['from']} "

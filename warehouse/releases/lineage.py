@@ -9,7 +9,7 @@ import polars as pl
 
 from warehouse.errors import ReleaseError
 from warehouse.releases import verification, versions
-from warehouse.releases.schema import CONFIGS, SPLITS
+from warehouse.releases.schema import CONFIGS, FACE_FILES
 from warehouse.storage import views
 from warehouse.storage.home import Home
 from warehouse.vocabulary import EXPRESSIONS
@@ -53,7 +53,7 @@ def lineage(
     """
     place = Home.at(home)
     path = versions.resolve(place, name, version)
-    contents = verification.check(path, CONFIGS["default"], CONFIGS["votes"])
+    contents = verification.check(path, *(CONFIGS[one] for one in ("default", "synthetic", "votes")))
     return {
         "released": _released(path, contents, face),
         "votes": _votes(path, face),
@@ -70,8 +70,8 @@ def lineage(
 
 
 def _released(path: Path, contents: dict[str, Any], face: str) -> dict[str, Any]:
-    for split in SPLITS:
-        for file in sorted((path / "data").glob(f"{split}-*.parquet")):
+    for split, pattern in FACE_FILES.items():
+        for file in sorted(path.glob(pattern)):
             found = pl.scan_parquet(file, glob=False).drop("image").filter(face_id=face).collect()
             if found.height:
                 row = found.to_dicts()[0]

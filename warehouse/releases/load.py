@@ -11,7 +11,7 @@ import polars as pl
 from warehouse.errors import ReleaseError
 from warehouse.ids import file_sha256
 from warehouse.releases import manifest, splits, verification, versions
-from warehouse.releases.schema import CONFIGS, SPLITS
+from warehouse.releases.schema import CONFIGS, SPLITS, SYNTHETIC
 from warehouse.releases.verification import verify
 from warehouse.releases.versions import Release
 from warehouse.storage import locks, mirror
@@ -28,6 +28,7 @@ def load(
     home: str | Path | Home | None = None,
     config: str = "default",
     votes: bool = False,
+    synthetic: bool = False,
     skip_verification: str | None = None,
 ) -> DatasetDict:
     """Return one version as a ``DatasetDict`` of its splits.
@@ -37,9 +38,11 @@ def load(
     Args:
         version: ``latest``, ``v2``, ``2`` or 2.
         home: by default ``RISORIUS_HOME``, else ``./.risorius``.
-        config: ``default`` (faces), ``votes`` (every vote, in one split ``train``) or ``clips``.
+        config: ``default`` (faces), ``synthetic`` (synthetic faces, in one split ``train``),
+            ``votes`` (every vote, in one split ``train``) or ``clips``.
         votes: add a column ``votes`` with the answers behind each soft label: a list of
             ``rater_id, rater_kind, expressions`` without skips.
+        synthetic: add the rows of config ``synthetic``, if there is one, to train.
         skip_verification: why checksums are not compared; it is shown in a warning. By default
             each file that is read is hashed once per process.
 
@@ -56,7 +59,9 @@ def load(
         raise ReleaseError(
             f"{name} {path.name} has no such config", got=repr(config), hint="use 'default'"
         )
+    joined = synthetic and config == "default" and contents.get("synthetic") is not None
     read = {"README.md", CONFIGS[config], *([CONFIGS["votes"]] if votes else [])}
+    read |= {CONFIGS[SYNTHETIC]} if joined else set()
     verification.check(path, *sorted(read), complete=True, skip=skip_verification)
 
     import datasets
@@ -65,6 +70,9 @@ def load(
     cache = place.cache / "datasets" / file_sha256(str(path / manifest.FILE))[:16]
     with locks.writing(place.root):
         found = datasets.load_dataset(str(path), config, cache_dir=str(cache))
+        if joined:
+            made = datasets.load_dataset(str(path), SYNTHETIC, cache_dir=str(cache))["train"]
+            found["train"] = datasets.concatenate_datasets([found["train"], made])
     return _with_votes(found, path) if votes and config == "default" else found
 
 
@@ -115,7 +123,7 @@ def leaks(path: str | Path) -> list[str]:
     )
     parts = [
         pl.scan_parquet(sorted(found), glob=False).select(*chosen, split=pl.lit(split))
-        for folder, chosen in (("data", columns), ("clips", renamed))
+        for folder, chosen in (("data", columns), ("synthetic", columns), ("clips", renamed))
         for split in SPLITS
         if (found := list((Path(path) / folder).glob(f"{split}-*.parquet")))
     ]

@@ -12,8 +12,9 @@ from warehouse.releases import clips, manifest, shards, versions
 from warehouse.releases.build import SHARD_BYTES, write_version
 from warehouse.releases.schema import (
     CONFIGS,
+    FACE_FILES,
     ROWS,
-    SPLITS,
+    SYNTHETIC,
     UNRELEASED,
     VOTES,
     fit_rows,
@@ -99,7 +100,7 @@ def _write_patch(
     path = folder / str(number)
     old = manifest.read(path)
     rows, erased = _remaining_rows(home, path, subject)
-    if rows.is_empty():
+    if rows.filter(pl.col("split") != SYNTHETIC).is_empty():
         return None
     votes = _remaining_votes(path, subject)
     sequences, clip_flow = _remaining_clips(home, path, subject, rows=rows)
@@ -127,6 +128,7 @@ def _contents(
     erased: int,
 ) -> dict[str, Any]:
     """Return the old manifest without the subject and derived entries."""
+    real = rows.filter(pl.col("split") != SYNTHETIC).height
     removed = {"subject": _subject_ids(subject), "video": {*subject.videos, _own_video(subject)}}
     members = {
         kind: {name: split for name, split in names.items() if name not in removed[kind]}
@@ -145,14 +147,14 @@ def _contents(
     return {
         key: value
         for key, value in old.items()
-        if key not in ("files", "checksums", "summary", "since", "curation", "clips")
+        if key not in ("files", "checksums", "summary", "since", "curation", "clips", "synthetic", "domain_gap")
     } | {
         "patch": patch.patch,
         "label": str(patch),
         "parent_label": None,
         "replaces": str(VersionNumber(old["version"], old.get("patch", 0))),
         "use": old.get("use"),
-        "rows": rows.height,
+        "rows": real,
         "inputs": inputs,
         "counts": counts,
         "left_out": {
@@ -166,8 +168,8 @@ def _contents(
 def _remaining_rows(home: Home, path: Path, subject: DataSubject) -> tuple[pl.DataFrame, int]:
     """Return the remaining rows and the number of erased ones."""
     parts, erased = [], 0
-    for split in SPLITS:
-        for file in sorted((path / "data").glob(f"{split}-*.parquet")):
+    for split, pattern in FACE_FILES.items():
+        for file in sorted(path.glob(pattern)):
             frame = pl.read_parquet(file, glob=False)
             remaining = frame.filter(~_of_subject(subject, ["face_id", "video_id", "subject_id"]))
             erased += frame.height - remaining.height

@@ -19,8 +19,20 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 SOURCES = ("real", "synthetic", "imported")
 
-CONFIGS = {"default": "data/", "votes": "votes/", "clips": "clips/"}
+CONFIGS = {"default": "data/", "synthetic": "synthetic/", "votes": "votes/", "clips": "clips/"}
 """Configs that ``load_dataset`` offers, and the folder of each."""
+
+SYNTHETIC = "synthetic"
+"""Value of the column ``split`` for rows of the config of that name."""
+
+PLACES = ("config", "train")
+"""Where synthetic faces go: a config of their own, whose only split is train, or train."""
+
+FACE_FILES = {
+    **{split: f"data/{split}-*.parquet" for split in SPLITS},
+    SYNTHETIC: "synthetic/train-*.parquet",
+}
+"""Value of the column ``split`` to the files of its rows."""
 
 ROWS: dict[str, pl.DataType | type[pl.DataType]] = {
     "face_id": TEXT, "video_id": TEXT, "track_id": TEXT, "subject_id": TEXT, "time_s": FLOAT,

@@ -89,13 +89,13 @@ def restore_crop(home: Home, image: Mapping[str, Any]) -> str:
 
 
 def write_faces(
-    folder: Path, rows: pl.DataFrame, *, home: Home, split: str, shard_bytes: int
+    folder: Path, rows: pl.DataFrame, *, home: Home, stem: str, shard_bytes: int
 ) -> Written:
-    """Write one split of config ``default`` below ``folder``."""
+    """Write faces below ``folder`` as ``<stem>-NNNNN-of-NNNNN.parquet``."""
     return write_shards(
         folder,
         rows,
-        stem=f"data/{split}",
+        stem=stem,
         kind=features(),
         sizes=crop_sizes(home, rows),
         shard_bytes=shard_bytes,

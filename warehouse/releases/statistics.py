@@ -10,7 +10,7 @@ import polars as pl
 
 from warehouse.licences import strictest, terms
 from warehouse.releases.eligibility import licences_of
-from warehouse.releases.schema import SPLITS
+from warehouse.releases.schema import SPLITS, SYNTHETIC
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
 
 AU_PRESENT = 0.25
@@ -23,13 +23,17 @@ def summarise(
     """Return the statistics of a release, ready for JSON.
 
     Args:
-        rows: the released faces as ``schema.fit_rows`` returns them, with ``split``.
+        rows: the released faces as ``schema.fit_rows`` returns them, with ``split``. Synthetic
+            faces in a config of their own count for ``synthesis`` and the licences alone.
         votes: as ``schema.fit_votes`` returns them.
         models: mappings with ``name`` and ``licence``: weights that contributed to the rows.
     """
-    licences = _counts(rows, "licence")
+    every = rows
+    # Licences bind the whole repository; everything else describes config ``default``.
+    rows = every.filter(pl.col("split") != SYNTHETIC)
+    licences = _counts(every, "licence")
     skips = int(votes["was_cancelled"].sum())
-    bound = strictest([*rows["licence"], *(model.get("licence") for model in models)])
+    bound = strictest([*every["licence"], *(model.get("licence") for model in models)])
     return {
         "rows": len(rows),
         "votes": len(votes) - skips,
@@ -50,9 +54,9 @@ def summarise(
         "agreement": _agreement(votes),
         "disagreed": _disagreed(votes),
         "sources": _counts(rows, "source"),
-        "synthesis": _synthesis(rows),
+        "synthesis": _synthesis(every),
         "licences": licences,
-        "bound_by": licences_of(rows, models),
+        "bound_by": licences_of(every, models),
         "licence": {
             "name": bound.name,
             "hub": bound.hub,
@@ -130,6 +134,7 @@ def _synthesis(rows: pl.DataFrame) -> dict[str, Any] | None:
     return {
         "rows": parts["made"].height,
         "share": round(parts["made"].height / rows.height, 6),
+        "edits": int(parts["made"]["subject_id"].is_not_null().sum()),
         "expressions": [
             {"name": name} | {key: round(float(mass[key][index]), 4) for key in parts}
             for index, name in enumerate(EXPRESSIONS)
