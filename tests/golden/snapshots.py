@@ -222,6 +222,7 @@ def release_columns() -> str:
     """Return the columns of each config of a release, in order."""
     configs = {
         "default": _object("release default")(),
+        "synthetic": _object("release default")(),
         "votes": _object("release votes")(),
         "clips": _object("release clips")(sound=True, flow=True),
     }

@@ -53,7 +53,9 @@ def lineage(
     """
     place = Home.at(home)
     path = versions.resolve(place, name, version)
-    contents = verification.check(path, *(CONFIGS[one] for one in ("default", "synthetic", "votes")))
+    contents = verification.check(
+        path, *(CONFIGS[one] for one in ("default", "synthetic", "votes"))
+    )
     return {
         "released": _released(path, contents, face),
         "votes": _votes(path, face),

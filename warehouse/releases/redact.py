@@ -26,6 +26,11 @@ from warehouse.storage.home import Home
 if TYPE_CHECKING:
     from warehouse.privacy.data_subject import DataSubject
 
+_DERIVED = (
+    "files", "checksums", "summary", "since", "curation", "clips", "synthetic", "domain_gap",
+)  # fmt: skip
+"""Entries of a manifest that are computed again from the remaining rows."""
+
 ERASED = "erased"
 """Reason code under which a patch counts the faces of erased data subjects."""
 
@@ -144,11 +149,7 @@ def _contents(
         "rows": manifest.fingerprint(rows.drop("split")),
         "votes": manifest.fingerprint(votes),
     }
-    return {
-        key: value
-        for key, value in old.items()
-        if key not in ("files", "checksums", "summary", "since", "curation", "clips", "synthetic", "domain_gap")
-    } | {
+    return {key: value for key, value in old.items() if key not in _DERIVED} | {
         "patch": patch.patch,
         "label": str(patch),
         "parent_label": None,
