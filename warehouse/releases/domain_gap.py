@@ -1,4 +1,4 @@
-"""Measure how easily synthetic faces of a release are told from real ones.
+"""Measure how well a classifier separates synthetic faces from real ones.
 
 A linear classifier reads colors, the spectrum and the coarse layout of a picture. Its AUROC, on
 faces it did not learn from, is the domain gap: 0.5 if the two look alike to it, 1 if one glance is
@@ -59,7 +59,7 @@ def measure(home: Home, rows: pl.DataFrame) -> dict[str, Any] | None:
 
 
 def auroc(features: np.ndarray, positive: np.ndarray, groups: np.ndarray) -> dict[str, float]:
-    """Return the out-of-fold AUROC of a logistic regression, with its interval.
+    """Return the out-of-fold AUROC of a logistic regression.
 
     Args:
         features: float[n, d].
