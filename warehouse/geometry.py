@@ -56,7 +56,8 @@ def crop_transforms(keypoints: np.ndarray) -> np.ndarray:
 
 def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return points[n, 2] moved by a transform[2, 3]."""
-    return np.asarray(points, dtype=np.float64) @ transform[:, :2].T + transform[:, 2]
+    moved: np.ndarray = np.asarray(points, dtype=np.float64) @ transform[:, :2].T + transform[:, 2]
+    return moved
 
 
 def box_in_crop(transform: np.ndarray, bbox: Sequence[float]) -> tuple[float, float, float, float]:

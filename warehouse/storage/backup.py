@@ -318,7 +318,7 @@ class _HashingReader:
     def __init__(self, handle: io.BufferedReader) -> None:
         self.handle, self.digest, self.short = handle, hashlib.sha256(), False
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         try:
             data = self.handle.read(size)
         except OSError:

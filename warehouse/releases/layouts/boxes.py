@@ -180,7 +180,8 @@ def _coco(export: Export, rows: pl.DataFrame) -> None:
         for place, word in enumerate(export.classes.words)
     ]  # fmt: skip
     for split in SPLITS:
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         part = rows.filter(pl.col("split") == split)
         if part.is_empty():
             continue

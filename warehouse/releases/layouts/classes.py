@@ -67,7 +67,9 @@ class Classes:
         """
         mapped = soft_labels.astype(np.float64) @ self._matrix()
         total = mapped.sum(axis=1, keepdims=True)
-        return np.divide(mapped, total, out=np.where(np.isnan(mapped), mapped, 0), where=total > 0)
+        empty = np.where(np.isnan(mapped), mapped, 0)
+        shares: np.ndarray = np.divide(mapped, total, out=empty, where=total > 0)
+        return shares
 
     def _matrix(self) -> np.ndarray:
         matrix = np.zeros((len(EXPRESSIONS), len(self.words)))

@@ -85,7 +85,8 @@ def sets(export: Export, rows: pl.DataFrame) -> Iterator[tuple[int, str, pl.Data
 def counts(export: Export, rows: pl.DataFrame) -> np.ndarray:
     """Return int[n, k]: shares of the reader's classes in tenths."""
     shares = export.classes.shares(matrix_of(rows["soft_label"], len(EXPRESSIONS)))
-    return np.rint(VOTES * np.nan_to_num(shares)).astype(int)
+    tenths: np.ndarray = np.rint(VOTES * np.nan_to_num(shares)).astype(int)
+    return tenths
 
 
 def write(

@@ -57,7 +57,8 @@ def with_stems(rows: pl.DataFrame) -> pl.DataFrame:
     stems = []
     for face in rows["face_id"]:
         stem = safe(face)
-        seen[key] = seen.get(key := stem.lower(), 0) + 1
+        key = stem.lower()
+        seen[key] = seen.get(key, 0) + 1
         stems.append(stem if seen[key] == 1 else f"{stem}-{seen[key]}")
     return rows.with_columns(stem=pl.Series(stems, dtype=pl.String))
 
