@@ -17,7 +17,8 @@ CONTRACT = {
     "image", "face_id", "video_id", "track_id", "subject_id", "time_s", "expression",
     "soft_label", "open_set_share", "n_votes", "entropy", "au", "valence", "arousal",
     "label_quality", "is_label_issue", "open_set_score", "is_open_set", "duplicate_of", "source",
-    "licence",
+    "licence", "bbox", "keypoints", "yaw", "pitch", "roll", "frame", "frame_size", "transform",
+    "difficulty",
 }  # fmt: skip
 
 pytestmark = [pytest.mark.studio, pytest.mark.timeout(600)]

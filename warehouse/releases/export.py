@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from warehouse.errors import ReleaseError
-from warehouse.releases import layouts, versions
+from warehouse.releases import layouts, verification, versions
 from warehouse.releases.difficulty import LEVELS
 from warehouse.releases.layouts import classes, folds
 from warehouse.releases.layouts.core import Export, FrameReader, Options
 from warehouse.releases.layouts.files import open_draft, publish
+from warehouse.releases.schema import CONFIGS
 from warehouse.storage.home import Home
 
 LAYOUTS = layouts.names()
@@ -71,6 +72,7 @@ def export(
         raise ReleaseError(
             "The target is not a new or empty folder", got=str(to), hint="empty or rename it"
         )
+    verification.check(path, CONFIGS["default"], complete=True)
     draft = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ def test_config__accepted_by_the_server(client: LabelStudioClient) -> None:
 @pytest.mark.parametrize(
     ("broken", "fault"),
     [
-        ('<View><Image name="a" value="$x"/><Text name="b"/></View>', "unknown tag Text"),
+        ('<View><Image name="a" value="$x"/><Brush name="b"/></View>', "unknown tag Brush"),
         ('<View><Image name="a"/><Image name="a"/></View>', "the name a occurs twice"),
         (
             '<View><Image name="a"/><Choices name="c" toName="a"><Choice alias="x" hotkey="1"/>'

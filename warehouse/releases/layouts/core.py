@@ -23,9 +23,8 @@ import polars as pl
 
 from warehouse import consent
 from warehouse.errors import ReleaseError
-from warehouse.ids import file_sha256
 from warehouse.licences import permits
-from warehouse.releases import eligibility, manifest
+from warehouse.releases import eligibility, manifest, verification
 from warehouse.releases.difficulty import with_difficulty
 from warehouse.releases.layouts import classes, folds
 from warehouse.releases.layouts.files import (
@@ -439,9 +438,9 @@ class Export:
         if file in self._verified:
             return
         known = self.contents["files"][str(file.relative_to(self.source))]
-        if not file.is_file() or file_sha256(str(file)) != known["sha256"]:
+        if not file.is_file() or verification.checksum(file) != known["sha256"]:
             raise ReleaseError(
-                f"{file.name} was changed after the release was built",
+                f"{file.name} was changed after it was built",
                 got="another checksum than the manifest states",
                 hint="restore the version from a copy, or build a new one; nothing was exported",
             )
