@@ -18,9 +18,10 @@ Expression = str | Mapping[str, float] | np.ndarray | None
 MOST_FACES = 100_000
 
 GUIDANCE_SCALE, GUIDANCE_START, GUIDANCE_END = 1.25, 0.0, 1.0
-"""Default scale of classifier-free guidance and the share of the steps in which it acts. Provisional:
-between the two best of five scales measured with the weights; ``tests/benchmarks/guidance.py``, which
-sweeps them on set-aside faces, has not been run."""
+"""Default scale of classifier-free guidance and the share of the steps in which it acts.
+
+Provisional: between the two best of five scales that were measured with the weights.
+``tests/benchmarks/guidance.py``, which sweeps them on set-aside faces, has not been run."""
 
 CONTRADICTIONS = ((26, 27), (43, 5))
 """Pairs that one face cannot show at once: FACS scores a dropped or a stretched jaw, and a closed
