@@ -19,6 +19,9 @@ app = typer.Typer(help="Manage immutable dataset versions.", no_args_is_help=Tru
 
 NameArgument = Annotated[str | None, typer.Argument(help="Name of the dataset. Default: faces.")]
 VersionOption = Annotated[str, typer.Option("--version", help="v1, v2, … or latest.")]
+DropForbiddenOption = Annotated[
+    bool, typer.Option("--drop-forbidden", help="Leave forbidden rows out instead of refusing.")
+]
 
 
 @command(app, "create")
@@ -35,9 +38,7 @@ def create(
             help="commercial, research or public: refuse a release whose licences forbid this use.",
         ),
     ] = None,
-    drop_forbidden: Annotated[
-        bool, typer.Option("--drop-forbidden", help="Leave forbidden rows out instead of refusing.")
-    ] = False,
+    drop_forbidden: DropForbiddenOption = False,
     synthetic: Annotated[
         str | None,
         typer.Option(
@@ -226,15 +227,7 @@ def export(
         str | None,
         typer.Option("--use", help="commercial or research: refuse rows that forbid this use."),
     ] = None,
-    drop_forbidden: Annotated[
-        bool, typer.Option("--drop-forbidden", help="Leave forbidden rows out instead of refusing.")
-    ] = False,
-    synthetic: Annotated[
-        str | None,
-        typer.Option(
-            "--synthetic", help="config or train: where synthetic faces go. Default: config."
-        ),
-    ] = None,
+    drop_forbidden: DropForbiddenOption = False,
 ) -> None:
     """Export a version as the files that a published reader opens.
 
