@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -12,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.clips import transcripts
+from pipeline.ingest.names import key_of
 from pipeline.video import reader
-from warehouse.errors import MediaError
+from warehouse.errors import MediaError, SettingsError
+from warehouse.sidecar import SidecarTable, read_csv
 
 SIDECAR = "segments.csv"
 """Lies beside the videos, one row per segment. ``<video>.segments.csv`` is of one video."""
@@ -35,7 +36,6 @@ COLUMNS = {
 }
 """Columns of a sidecar, and the names they are known by."""
 
-_MAX_BYTES = 64 << 20
 _CLOCK = re.compile(r"^(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)$")
 _TOLERANCE_S = 0.1
 """Times of people and players are rarely exact to the frame."""
@@ -80,21 +80,22 @@ def from_sidecar(path: Path, video: Path) -> list[Segment]:
     Raises:
         MediaError: the file cannot be read, or lacks a column for the video, start or end.
     """
-    header, rows = _rows(path)
+    table = _read(path)
     of_one = path.name != SIDECAR
     needed = ("start_s", "end_s") if of_one else ("video", "start_s", "end_s")
-    if rows and (missing := [name for name in needed if name not in header]):
+    if table.rows and (missing := [name for name in needed if name not in table.columns]):
+        found = ", ".join(sorted(table.columns))
         raise MediaError(
             f"{path.name} lacks columns",
-            got=f"bad_segments: no {', '.join(missing)}; found {', '.join(sorted(header))}",
+            got=f"bad_segments: no {', '.join(missing)}; found {found}",
             hint="write one row per segment with video, start, end",
         )
-    return [_segment(row) for row in rows if of_one or _is_of(row.get("video"), video)]
+    return [_segment(row) for row in table.rows if of_one or _is_of(row.get("video"), video)]
 
 
 def unmatched(path: Path, videos: Iterable[Path]) -> list[str]:
     """Return the videos that a folder's sidecar names and that are not there."""
-    named = {row.get("video") or "" for row in _rows(path)[1]}
+    named = {row.get("video") or "" for row in _read(path).rows}
     known = list(videos)
     return sorted(name for name in named if not any(_is_of(name, video) for video in known))
 
@@ -179,46 +180,25 @@ def _joined(*notes: str | None) -> str | None:
     return "; ".join(note for note in notes if note) or None
 
 
-def _rows(path: Path) -> tuple[set[str], list[dict[str, str]]]:
-    """Return the columns of a sidecar and its rows, by our names for them.
+def _read(path: Path) -> SidecarTable:
+    """Return the rows of a sidecar by our column names.
 
     Raises:
-        MediaError: the file is no text table.
+        MediaError: the file is no table of segments.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"more than {_MAX_BYTES >> 20} MB")
-        raw = path.read_bytes()
-        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-        lines = text.lstrip("\ufeff").splitlines()
-        separator = max(",;\t", key=lines[0].count) if lines else ","
-        table = csv.DictReader(lines, delimiter=separator, strict=True)
-        rows = list(table)
-    except (OSError, ValueError, csv.Error) as error:
+        return read_csv(path, COLUMNS)
+    except SettingsError as error:
         raise MediaError(
             f"{path.name} is not a table of segments",
-            got=f"bad_segments: {error}",
-            hint="write it again as CSV in UTF-8",
+            got=f"bad_segments: {error.problem}: {error.got}",
+            hint=error.hint,
         ) from None
-    names = {known: ours for ours, every in COLUMNS.items() for known in every}
-    header = {names[key] for raw in table.fieldnames or () if (key := _plain(raw)) in names}
-    return header, [
-        {
-            names[key]: value.strip()
-            for raw, value in row.items()
-            if isinstance(value, str) and (key := _plain(raw)) in names and value.strip()
-        }
-        for row in rows
-    ]
-
-
-def _plain(name: str | None) -> str:
-    return "_".join((name or "").strip().lower().replace("-", " ").split())
 
 
 def _is_of(name: str | None, video: Path) -> bool:
-    wanted = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
-    return wanted in (video.name, video.stem)
+    wanted = key_of(name or "").rsplit("/", 1)[-1]
+    return wanted in (key_of(video.name), key_of(video.stem))
 
 
 def _segment(row: Mapping[str, str]) -> Segment:
