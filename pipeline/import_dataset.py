@@ -49,7 +49,8 @@ class ImportReport:
     @property
     def facts(self) -> dict[str, Any]:
         """The report as a JSON document."""
-        return {**self.summary.facts, **self.counts, "notes": self.notes}
+        notes = [*self.summary.notes, *self.notes]
+        return {**self.summary.facts, **self.counts, "notes": notes}
 
     def show(self, console: Console) -> None:
         """Print the report for people."""

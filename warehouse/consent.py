@@ -128,6 +128,18 @@ def parse(text: str | None) -> Consent:
     return Consent(tuple(_parse(part) for part in (text or "").split(JOIN.strip())))
 
 
+def unreadable(stated: Iterable[tuple[str, str | None]]) -> dict[str, list[str]]:
+    """Return the statements that are not understood, with the files they are about.
+
+    Args:
+        stated: file and statement.
+    """
+    files: dict[str, list[str]] = {}
+    for file, text in stated:
+        files.setdefault(text or "", []).append(file)
+    return {text: named for text, named in files.items() if parse(text).is_unreadable()}
+
+
 def strictest(texts: Iterable[str | None]) -> str | None:
     """Return one text under which only what every text permits is permitted.
 

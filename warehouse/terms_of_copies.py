@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+
 import polars as pl
 
 from warehouse.consent import strictest as strictest_consent
 from warehouse.licences import strictest
 from warehouse.storage import tables
 from warehouse.storage.home import Home
+from warehouse.storage.schema import TABLES
 
 
 def with_strictest_terms(home: Home, rows: pl.DataFrame) -> pl.DataFrame:
@@ -44,7 +48,7 @@ def contradictions(home: Home) -> pl.DataFrame:
     Columns: ``video_id, files, batches, consents, licences``, lists sorted. A copy that states
     nothing contradicts none.
     """
-    rows = tables.read(home, "videos").filter(pl.col("sha256").is_not_null())
+    rows = _copies(home).filter(pl.col("sha256").is_not_null())
     name = pl.col("uri").str.split("/").list.last()
     consent = pl.col("consent").filter(pl.col("consent").fill_null("") != "")
     licence = pl.col("licence").filter(pl.col("licence").fill_null("unknown") != "unknown")
@@ -63,3 +67,25 @@ def contradictions(home: Home) -> pl.DataFrame:
     differs = (pl.col("consents").list.len() > 1) | (pl.col("licences").list.len() > 1)
     found = grouped.filter((pl.col("copies") > 1) & (differs | adds | states))
     return found.select("video_id", "files", "batches", "consents", "licences").sort("video_id")
+
+
+def strictest_terms(*declared: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the strictest ``licence`` and ``consent`` of several declarations.
+
+    What none of them states is left out.
+    """
+    licences = [one["licence"] for one in declared if one.get("licence")]
+    consent = strictest_consent(one.get("consent") for one in declared)
+    found = {"licence": strictest(licences).name} if len(set(licences)) > 1 else {}
+    if len(set(licences)) == 1:
+        found["licence"] = str(licences[0])  # as written
+    return {**found, **({"consent": consent} if consent else {})}
+
+
+def _copies(home: Home) -> pl.DataFrame:
+    """Return the rows of videos that have several; files of others stay unread."""
+    paths = tables.paths(home, "videos")
+    known = Counter(path.stem.partition(".")[0] for path in paths)
+    several = [path for path in paths if known[path.stem.partition(".")[0]] > 1]
+    table = TABLES["videos"]
+    return tables.scan_files(several, table).collect() if several else table.empty()

@@ -167,12 +167,12 @@ def _notes(home: Home, batch: str) -> list[str]:
     """Return what was said of the files of a batch and was not understood."""
     videos = tables.read(home, "videos", batch=batch)
     notes: dict[str, None] = {}
-    for folder in sorted({Path(uri).parent for uri in videos["uri"]} | {home.inbox / batch}):
+    # The folder of an imported dataset is described by its metadata, not by videos.csv.
+    ingested = videos.filter(pl.col("source").fill_null("") != "imported")["uri"]
+    for folder in sorted({Path(uri).parent for uri in ingested} | {home.inbox / batch}):
         notes |= dict.fromkeys(manifest.notes(folder, deep=False))
-    unreadable: dict[str, list[str]] = {}
-    for uri, said in videos.sort("uri").select("uri", "consent").iter_rows():
-        if consent.parse(said).is_unreadable():
-            unreadable.setdefault(said, []).append(Path(uri).name)
+    stated = videos.sort("uri").select("uri", "consent").iter_rows()
+    unreadable = consent.unreadable((Path(uri).name, said) for uri, said in stated)
     for said, files in sorted(unreadable.items()):
         shown = ", ".join(files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
         notes[f"consent {said!r} is not understood: {shown} stay out of releases; write yes, no, "

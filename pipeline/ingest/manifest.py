@@ -17,12 +17,12 @@ from typing import Any
 
 from pipeline.ingest import archive, download, names
 from pipeline.video import reader as video
-from warehouse import consent, sidecar
+from warehouse import sidecar
 from warehouse.errors import MediaError, SettingsError
 from warehouse.ids import file_sha256, sha256_of, unreadable_video_id, video_id
-from warehouse.licences import strictest
 from warehouse.masking import public_url
 from warehouse.storage import downloads
+from warehouse.terms_of_copies import strictest_terms
 
 SIDECAR = "videos.csv"
 LISTING = "sources.jsonl"
@@ -258,13 +258,8 @@ def _with_declared(found: dict[str, Source], folder: Path, *, deep: bool) -> lis
 
 def _declare(declared: dict[str, dict[str, str]], name: str, values: dict[str, str]) -> None:
     """Add facts given under another spelling; the strictest terms count."""
-    before = declared.get(name, {})
-    merged = {**values, **{key: value for key, value in before.items() if value}}
-    if before.get("consent") and values.get("consent") not in ("", None, before["consent"]):
-        merged["consent"] = str(consent.strictest([before["consent"], values["consent"]]))
-    if before.get("licence") and values.get("licence"):
-        merged["licence"] = strictest([before["licence"], values["licence"]]).name
-    declared[name] = merged
+    before = {key: value for key, value in declared.get(name, {}).items() if value}
+    declared[name] = {**values, **before, **strictest_terms(before, values)}
 
 
 def _absent(name: str, similar: str | None) -> str | None:

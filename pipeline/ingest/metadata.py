@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.ingest import names
 from warehouse import consent, sidecar
 from warehouse.errors import SettingsError
-from warehouse.licences import strictest
+from warehouse.terms_of_copies import strictest_terms
 from warehouse.vocabulary import ANSWERS, canonical
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -157,16 +157,8 @@ def _exists(path: Path) -> bool:
 
 def _declare(known: dict[str, str | None], declared: dict[str, str | None]) -> None:
     """Add another row's facts of an image; the strictest terms count."""
-    for key, value in declared.items():
-        before = known[key]
-        if not value or before == value:
-            continue
-        if key == "consent" and before:
-            known[key] = consent.strictest([before, value])
-        elif key == "licence" and before:
-            known[key] = strictest([before, value]).name
-        else:
-            known[key] = value
+    terms = strictest_terms(known, declared)
+    known |= {key: value for key, value in declared.items() if value} | terms
 
 
 def _retests(votes: list[SourceVote]) -> list[str]:
@@ -189,11 +181,7 @@ def _retests(votes: list[SourceVote]) -> list[str]:
 
 def _unreadable_consents(files: dict[str, dict[str, str | None]]) -> list[str]:
     """Return a remark per statement of consent that is not understood."""
-    found: dict[str, list[str]] = {}
-    for name, declared in files.items():
-        text = declared.get("consent")
-        if consent.parse(text).is_unreadable():
-            found.setdefault(str(text), []).append(name)
+    found = consent.unreadable((name, one.get("consent")) for name, one in files.items())
     return [
         f"consent {text!r} is not understood: {len(named)} images stay out of releases "
         f"({', '.join(named[:_SHOWN])}{', …' if len(named) > _SHOWN else ''}); write yes, no, or "

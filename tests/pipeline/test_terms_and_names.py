@@ -114,6 +114,12 @@ def test_copies__the_strictest_terms_count(tmp_path: Path) -> None:
     assert note.startswith("copies with other terms: 0.mp4, 1.mp4 hold the same bytes")
 
 
+def test_import_report__holds_the_notes_of_the_batch_too() -> None:
+    summary = batches.Summary("b", [], [], notes=["copies with other terms"])
+    report = import_dataset.ImportReport(summary, {}, notes=["test-retest agreement 0.50"])
+    assert report.facts["notes"] == ["copies with other terms", "test-retest agreement 0.50"]
+
+
 def write(folder: Path, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metadata.csv").write_text(text, encoding="utf-8")
