@@ -129,7 +129,7 @@ def parse(text: str | None) -> Consent:
 
 
 def unreadable(stated: Iterable[tuple[str, str | None]]) -> dict[str, list[str]]:
-    """Return the statements that are not understood, with the files they are about.
+    """Return the statements that are not understood, with their files.
 
     Args:
         stated: file and statement.

@@ -70,7 +70,7 @@ def contradictions(home: Home) -> pl.DataFrame:
 
 
 def strictest_terms(*declared: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the strictest ``licence`` and ``consent`` of several declarations.
+    """Return the strictest ``licence`` and ``consent`` of declarations.
 
     What none of them states is left out.
     """
@@ -83,7 +83,7 @@ def strictest_terms(*declared: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _copies(home: Home) -> pl.DataFrame:
-    """Return the rows of videos that have several; files of others stay unread."""
+    """Return the rows of videos that have several; others stay unread."""
     paths = tables.paths(home, "videos")
     known = Counter(path.stem.partition(".")[0] for path in paths)
     several = [path for path in paths if known[path.stem.partition(".")[0]] > 1]

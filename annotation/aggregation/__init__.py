@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from annotation.aggregation.agreement import face_agreement
-from annotation.aggregation.base import Aggregator
+from annotation.aggregation.base import Aggregator, entropy_bits
 from annotation.aggregation.crowdlab import Crowdlab
 from annotation.aggregation.dawid_skene import DawidSkene, OneCoinDawidSkene
 from annotation.aggregation.dirichlet_mixture import DirichletMixture
@@ -92,7 +92,7 @@ def soft_labels(
             "expression": _to_arrays(expression),
             "open_set_share": 1 - counts[:, : len(EXPRESSIONS)].sum(axis=1) / total,
             "n_votes": table.n_raters(),
-            "entropy": pl.Series(_entropy_bits(expression)).fill_nan(None),
+            "entropy": pl.Series(entropy_bits(expression)).fill_nan(None),
             "agreement": face_agreement(table),
             "valence": table.affect["valence"],
             "arousal": table.affect["arousal"],
@@ -116,10 +116,3 @@ def _to_arrays(expression: FloatArray) -> pl.Series:
     known = pl.Series(~np.isnan(expression[:, 0]))
     rows = pl.Series(expression.astype(np.float32)).cast(dtype)
     return pl.DataFrame({"row": rows, "known": known}).select(pl.when("known").then("row"))["row"]
-
-
-def _entropy_bits(expression: FloatArray) -> FloatArray:
-    logs = np.log2(expression, out=np.zeros_like(expression), where=expression > 0)
-    # NaN rows stay NaN. Adding 0 turns -0.0 into 0.0.
-    entropy: FloatArray = -(expression * logs).sum(axis=1) + 0.0
-    return entropy

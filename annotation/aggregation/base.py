@@ -63,3 +63,11 @@ def closed_share(answers: FloatArray, votes: VoteTable) -> FloatArray:
     shares: FloatArray = np.full_like(closed, np.nan)
     np.divide(closed, total, out=shares, where=voted)
     return shares
+
+
+def entropy_bits(shares: FloatArray) -> FloatArray:
+    """Return the entropy of each row of shares in bits; NaN for NaN rows."""
+    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
+    # NaN rows stay NaN. Adding 0 turns -0.0 into 0.0.
+    entropy: FloatArray = -(shares * logs).sum(axis=1) + 0.0
+    return entropy

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from annotation.aggregation.base import entropy_bits
 from warehouse import label_sets
 from warehouse.label_sets import LabelSet
 from warehouse.storage.schema import TABLES
@@ -54,13 +55,16 @@ def item_soft_labels(votes: pl.DataFrame) -> pl.DataFrame:
         mean = given.mean(axis=0)
         closed = mean[: len(label_set.classes)]
         total = closed.sum()
-        distribution = closed / total if total > 0 else None
+        distribution, entropy = None, None
+        if total > 0:
+            distribution = closed / total
+            entropy = float(entropy_bits(distribution[None])[0])
         rows.append(
             {
                 "item_kind": kind, "item_id": item, "label_set": label_set.name,
                 "distribution": None if distribution is None else distribution.tolist(),
                 "open_set_share": float(1 - total), "n_votes": len(given),
-                "entropy": None if distribution is None else _entropy_bits(distribution),
+                "entropy": entropy,
                 "agreement": _agreement(given), "method": METHOD,
             }
         )  # fmt: skip
@@ -203,12 +207,13 @@ def ccc(a: FloatArray, b: FloatArray) -> float | None:
     1 for equal traces, 0 for unrelated ones; None with fewer than two common samples or where
     both are one constant. Source: Lin, 1989, doi:10.2307/2532051.
     """
+    from warehouse.releases import metrics
+
     both = np.isfinite(a) & np.isfinite(b)
-    if both.sum() < 2:
-        return None
     x, y = a[both], b[both]
-    bottom = x.var() + y.var() + (x.mean() - y.mean()) ** 2
-    return float(2 * np.mean((x - x.mean()) * (y - y.mean())) / bottom) if bottom > 0 else None
+    if len(x) < 2 or np.ptp(np.concatenate([x, y])) == 0:
+        return None
+    return metrics.ccc(x, y)
 
 
 def _shares(label_set: LabelSet, vote: Mapping[str, Any]) -> FloatArray | None:
@@ -232,11 +237,6 @@ def _shares(label_set: LabelSet, vote: Mapping[str, Any]) -> FloatArray | None:
             shares[places[label]] = 1
     total = shares.sum()
     return shares / total if total > 0 else None
-
-
-def _entropy_bits(distribution: FloatArray) -> float:
-    known = distribution[distribution > 0]
-    return float(-(known * np.log2(known)).sum()) + 0.0
 
 
 def _agreement(given: FloatArray) -> float | None:

@@ -127,7 +127,7 @@ class _ParsedResult:
         elif name in MOODS:
             self.moods[name] = self._mood(name, value["number"])
         elif name in ("note", "free_label"):
-            self.texts[name] = "\n".join(_words(value["text"]))
+            self.texts[name] = "\n".join(words(value["text"]))
         else:
             self.faults.append(f"{name!r} is no question of ours")
 
@@ -165,7 +165,7 @@ class _ParsedResult:
         }
 
     def _among(self, name: str, aliases: tuple[str, ...], value: Mapping[str, Any]) -> list[str]:
-        given = _words(value["choices"])
+        given = words(value["choices"])
         self.faults += [f"{word!r} is no {name}" for word in given if word not in aliases]
         return given
 
@@ -177,7 +177,12 @@ class _ParsedResult:
         return float(number) / MOOD_SCALE  # type: ignore[arg-type]
 
 
-def _words(value: object) -> list[str]:
+def words(value: object) -> list[str]:
+    """Return a text or a list of texts as a list.
+
+    Raises:
+        TypeError: it is something else.
+    """
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise TypeError

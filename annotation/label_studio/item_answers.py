@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from annotation.label_studio.answers import storable
+from annotation.label_studio.answers import storable, words
 from annotation.label_studio.item_page import LABEL
 from warehouse import label_sets
 from warehouse.errors import SettingsError
@@ -84,8 +84,8 @@ def texts_of(vote: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if isinstance(value, str):
             yield common | {"kind": name, "text": value, "words": None}
         elif name == "words":
-            words = [label_sets.fold(word) for word in value]
-            yield common | {"kind": "open_words", "text": None, "words": words}
+            said = [label_sets.fold(word) for word in value]
+            yield common | {"kind": "open_words", "text": None, "words": said}
 
 
 def spans_of(vote: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -117,15 +117,15 @@ class _Parsed:
         name, kind, value = str(part["from_name"]), str(part["type"]), part["value"]
         if name.endswith(CUES):
             region = self.regions.setdefault(str(part["id"]), {"name": name.removesuffix(CUES)})
-            region["cues"] = _words(value["choices"])
+            region["cues"] = words(value["choices"])
         elif kind == "choices":
-            self.given[name] = _words(value["choices"])
+            self.given[name] = words(value["choices"])
         elif kind == "taxonomy":
-            self.given[name] = ["/".join(_words(path)) for path in value["taxonomy"]]
+            self.given[name] = ["/".join(words(path)) for path in value["taxonomy"]]
         elif kind == "textarea":
-            words = [word.strip() for word in _words(value["text"]) if word.strip()]
-            if words:
-                self.given[name] = words if name == "words" else "\n".join(words)
+            said = [word.strip() for word in words(value["text"]) if word.strip()]
+            if said:
+                self.given[name] = said if name == "words" else "\n".join(said)
         elif kind in ("number", "rating"):
             number = value[kind]
             if isinstance(number, bool) or not isinstance(number, int | float):
@@ -141,7 +141,7 @@ class _Parsed:
     def _add_region(self, name: str, kind: str, part: Mapping[str, Any]) -> None:
         value = part["value"]
         region = self.regions.setdefault(str(part["id"]), {"name": name})
-        region["name"], region["label"] = name, _words(value[kind])[0]
+        region["name"], region["label"] = name, words(value[kind])[0]
         if kind == "paragraphlabels":
             region |= {"turn": int(value["start"]), "start": int(value.get("startOffset", 0)),
                        "end": int(value.get("endOffset", 0))}  # fmt: skip
@@ -241,13 +241,6 @@ def _span_parts(part: Any, span: Any, region: str, data: Mapping[str, Any]) -> I
 
 def _target(data: Mapping[str, Any]) -> str:
     return "picture" if data.get("picture") else "video"
-
-
-def _words(value: object) -> list[str]:
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
-        raise TypeError
-    return values
 
 
 def _text(value: object) -> str | None:

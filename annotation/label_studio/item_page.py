@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from annotation.label_studio.labeling_config import NO_KEY, Option, lint
-from warehouse import label_sets
-from warehouse.errors import SettingsError, StudioError
+from annotation.label_studio.labeling_config import NO_KEY, Option, linted_text
+from warehouse import data_files, label_sets
+from warehouse.errors import SettingsError
 from warehouse.ids import sha256_of
 from warehouse.label_sets import LabelSet
 
@@ -117,7 +117,7 @@ _MEDIA = {"clip": "video", "segment": "video", "video": "video", "picture": "pic
 
 def names() -> tuple[str, ...]:
     """Return the names of the shipped pages."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    return data_files.names(FOLDER)
 
 
 @cache
@@ -127,14 +127,7 @@ def load(name: str) -> ItemPage:
     Raises:
         SettingsError: there is no such page, or its file is unsound.
     """
-    shipped = FOLDER / f"{name}.toml"
-    path = shipped if "/" not in name and shipped.is_file() else Path(name)
-    if path.suffix != ".toml" or not path.is_file():
-        raise SettingsError(
-            "No such page",
-            got=name,
-            hint=f"use one of {', '.join(names())} or the path of a .toml file",
-        )
+    path = data_files.find(FOLDER, name, what="page")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         page = _parse(data)
@@ -158,13 +151,7 @@ def item_config(page: ItemPage) -> str:
     keys = iter(_KEYS)
     for question in page.questions:
         _ADD[question.kind](form, page, question, keys)
-    ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode")
-    if faults := lint(text):
-        raise StudioError(
-            "The labeling config has faults", got="; ".join(faults), hint="correct the page"
-        )
-    return text
+    return linted_text(root, hint="correct the page")
 
 
 def item_fingerprint(page: ItemPage) -> str:
@@ -389,4 +376,4 @@ def _faults(page: ItemPage) -> Iterator[str]:
 
 
 def _unsound(path: Path, fault: str) -> SettingsError:
-    return SettingsError("A page is unsound", got=f"{path.name} {fault}", hint="correct the file")
+    return data_files.unsound(path, fault, what="page")

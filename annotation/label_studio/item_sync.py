@@ -13,7 +13,6 @@ from typing import Any
 import polars as pl
 
 from annotation.label_studio import item_page, projects, users
-from annotation.label_studio.client import LabelStudioClient
 from annotation.label_studio.item_page import ItemPage
 from annotation.label_studio.media import Source
 from annotation.label_studio.tasks import (
@@ -99,7 +98,8 @@ def push_items(
         present = [one.id for one in existing if one.page == first.page] or [first.id]
         open_and_close(client, former, {})
         result.closed, result.reopened = open_and_close(client, present, missing)
-        result.links = _links(workspace, client, present[-1])
+        if annotators := users.annotators(workspace.home):
+            result.links = annotator_links(client, present[-1], annotators)
     return ItemPush(result, left)
 
 
@@ -163,15 +163,6 @@ def _missing(workspace: Workspace, page: ItemPage, rows: pl.DataFrame) -> dict[s
     votes = dict(own.select("item_id", "n").iter_rows())
     wanted = workspace.options.wanted_votes
     return {item: max(0, wanted - votes.get(item, 0)) for item in rows["face_id"]}
-
-
-def _links(workspace: Workspace, client: LabelStudioClient, project_id: int) -> dict[str, str]:
-    annotators = [
-        account.rater_id
-        for account in users.own_accounts(workspace.home)
-        if account.kind == "person" and not account.removed
-    ]
-    return annotator_links(client, project_id, annotators) if annotators else {}
 
 
 def _remember(workspace: Workspace, title: str) -> None:

@@ -186,12 +186,19 @@ def labeling_config(page: Page | None = None) -> str:
     column = "face-media face-clip" if page.clip else "face-media"
     _add_media(ElementTree.SubElement(root, "View", className=column), page)
     _add_form(ElementTree.SubElement(root, "View", className="face-form"), page)
+    return linted_text(root, hint="report a bug")
+
+
+def linted_text(root: ElementTree.Element, *, hint: str) -> str:
+    """Return a labeling config as indented XML.
+
+    Raises:
+        StudioError: ``lint`` finds faults; ``hint`` says what to do about them.
+    """
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     if faults := lint(text):
-        raise StudioError(
-            "The labeling config has faults", got="; ".join(faults), hint="report a bug"
-        )
+        raise StudioError("The labeling config has faults", got="; ".join(faults), hint=hint)
     return text
 
 

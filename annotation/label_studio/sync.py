@@ -240,12 +240,7 @@ def _push_page(
     result.task_ids |= pushed.task_ids
     result.tasks |= pushed.tasks
     result.url = result.url or first.url
-    annotators = [
-        account.rater_id
-        for account in users.own_accounts(workspace.home)
-        if account.kind == "person" and not account.removed
-    ]
-    if annotators:
+    if annotators := users.annotators(workspace.home):
         result.links |= annotator_links(client, [*pushed.tasks][-1], annotators)
 
 

@@ -174,6 +174,15 @@ def own_accounts(home: Home) -> list[Account]:
     ]
 
 
+def annotators(home: Home) -> list[str]:
+    """Return the pseudonyms of people with an account made here."""
+    return [
+        account.rater_id
+        for account in own_accounts(home)
+        if account.kind == "person" and not account.removed
+    ]
+
+
 def add(
     client: LabelStudioClient,
     home: Home,

@@ -8,7 +8,6 @@ published data sets number them (``orders``), and which answer of another set ea
 from __future__ import annotations
 
 import tomllib
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -17,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from warehouse import data_files
 from warehouse.errors import SettingsError
+from warehouse.ids import fold_name
 
 FOLDER = Path(__file__).parent
 ALIASES = {"expressions": "expressions8", "coarse": "coarse4"}
@@ -167,12 +168,12 @@ class LabelSet:
 
 def fold(word: str) -> str:
     """Return a word without case, accents' variants, outer and doubled blanks."""
-    return " ".join(unicodedata.normalize("NFKC", word).casefold().replace("_", " ").split())
+    return fold_name(word.replace("_", " ")).strip()
 
 
 def names() -> tuple[str, ...]:
     """Return the names of the shipped label sets."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    return data_files.names(FOLDER)
 
 
 @cache
@@ -185,15 +186,7 @@ def load(name: str) -> LabelSet:
     Raises:
         SettingsError: no such set, or its file is unsound.
     """
-    shipped = FOLDER / f"{ALIASES.get(name, name)}.toml"
-    path = shipped if "/" not in name and shipped.is_file() else Path(name)
-    if path.suffix != ".toml" or not path.is_file():
-        raise SettingsError(
-            "No such label set",
-            got=name,
-            hint=f"use one of {', '.join(names())} or the path of a .toml file",
-        )
-    return read(path)
+    return read(data_files.find(FOLDER, ALIASES.get(name, name), what="label set"))
 
 
 def read(path: Path) -> LabelSet:
@@ -291,5 +284,4 @@ def _faults(label_set: LabelSet) -> Iterator[str]:
 
 
 def _unsound(path: Path, fault: str) -> SettingsError:
-    problem = "A label set is unsound"
-    return SettingsError(problem, got=f"{path.name} {fault}", hint="correct the file")
+    return data_files.unsound(path, fault, what="label set")
