@@ -1,9 +1,10 @@
 """Pseudo-labels of synthetic faces, decided by independent raters.
 
-The rule follows FERAnno's use in SynFER (Qi et al., 2024). If the raters' first choice is the
-requested expression, the label is the request softened by their answer. If it is not, the label
-is their mean. If they are unsure, the face is dropped. Action units are always the measured ones:
-a requested unit that is not seen makes the face relabelled.
+The rule follows FERAnno's use in SynFER (Qi et al., 2024). If the raters find the requested
+expression likely enough, the label is the request softened by their answer. What is enough depends
+on the expression: rare ones get little probability even from faces that people call so. If it is
+not enough, the label is the raters' mean. If they are unsure, the face is dropped. Action units are
+always the measured ones: a requested unit that is not seen makes the face relabelled.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ TRUST = 0.7
 """Share of the requested label if the raters agree with it."""
 
 UNSURE = 0.5
-"""Probability of the first choice below which an ensemble is unsure."""
+"""Probability of the first choice below which an ensemble is unsure, and of a requested expression
+from which it is supported, unless thresholds are given."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def rectify(
     readings: Sequence[Reading],
     *,
     faceless: np.ndarray | None = None,
+    thresholds: np.ndarray | None = None,
 ) -> pl.DataFrame:
     """Return ``measured_au, soft_label, action, reason`` of each face.
 
@@ -94,6 +97,8 @@ def rectify(
         readings: of one or more raters, on the same n faces.
         faceless: bool[n], where a face detector finds no face. Expression raters are trained on
             faces only and see expressions in noise.
+        thresholds: float[8], the probability from which the raters support each requested
+            expression; ``UNSURE`` for all if not given.
 
     Raises:
         ModelError: no readings, or one of another size or with NaN in a distribution.
@@ -103,7 +108,10 @@ def rectify(
     sure = np.mean([one.sure for one in readings], axis=0)
     no_face = np.mean([one.no_face for one in readings], axis=0)
     au = mean_known([one.au for one in readings])
-    rows = [_row(*row) for row in zip(asked_expression, asked_au, seen, sure, au, strict=True)]
+    bars = np.full(len(EXPRESSIONS), UNSURE) if thresholds is None else thresholds
+    rows = [
+        _row(*row, bars) for row in zip(asked_expression, asked_au, seen, sure, au, strict=True)
+    ]
     lost = (no_face > 0.5) | (False if faceless is None else faceless)
     for place in np.flatnonzero(lost):
         source = "say the raters" if no_face[place] > 0.5 else "none is found"
@@ -144,15 +152,21 @@ def missed(asked: np.ndarray, measured: np.ndarray) -> list[str]:
 
 
 def _row(
-    asked: np.ndarray, asked_au: np.ndarray, seen: np.ndarray, sure: np.ndarray, au: np.ndarray
+    asked: np.ndarray,
+    asked_au: np.ndarray,
+    seen: np.ndarray,
+    sure: np.ndarray,
+    au: np.ndarray,
+    bars: np.ndarray,
 ) -> tuple[np.ndarray, str, str | None]:
     """Return soft label, action and reason of one face."""
     first = int(sure.argmax())
     wanted = None if np.isnan(asked).any() else int(asked.argmax())
-    agrees = wanted is None or wanted == first
+    supported = wanted is not None and sure[wanted] >= bars[wanted]
+    agrees = wanted is None or supported
     label = TRUST * asked + (1 - TRUST) * seen if wanted is not None and agrees else seen
     label = label / label.sum()
-    if sure[first] < UNSURE:
+    if not supported and sure[first] < UNSURE:
         return label, DROPPED, f"unsure: {EXPRESSIONS[first]} {sure[first]:.2f}"
     if not agrees and wanted is not None:
         text = f"expression: asked {EXPRESSIONS[wanted]}, seen {EXPRESSIONS[first]}"

@@ -13,7 +13,7 @@ from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.resources import Workplace
 from pipeline.defs.stage import blocking_check, md, stage_asset
 from pipeline.synthesis import jobs
-from pipeline.synthesis.service import evaluation_raters
+from pipeline.synthesis.service import labelling_raters
 from synthesis import image_grid
 from warehouse.storage import media, tables, views
 from warehouse.storage.home import Home
@@ -93,13 +93,13 @@ def synthetic_faces(
 def synthetic_labels(
     context: dg.AssetExecutionContext, workplace: Workplace
 ) -> dg.MaterializeResult:
-    """Label synthetic faces by independent raters.
+    """Label synthetic faces by the machine rater.
 
     One row per face with measured action units, soft label, and the action kept, relabelled or
-    dropped. The guidance rater is not among the raters."""
+    dropped. The rater that guides and the one that evaluates do not label."""
     settings, home = workplace.settings(), workplace.home()
     generator = jobs.generator_of(settings)
-    raters = evaluation_raters(settings.rater, guide_id=generator.guide_id)
+    raters = labelling_raters(settings.rater, guide_id=generator.guide_id)
     report = partial(progress.report, "reading")
     labelled = jobs.label_faces(home, generator, raters, each=workplace.each(), progress=report)
     context.log.info(f"{labelled} faces rated by {len(raters)} raters")

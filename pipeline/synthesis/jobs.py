@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from pipeline.execution import map_items
+from pipeline.synthesis import class_thresholds
 from pipeline.synthesis.service import (
     BATCH,
     Generator,
@@ -186,10 +187,12 @@ def label_faces(
 def _label_part(part: str, *, home: Home, raters: list[Any]) -> int:
     rows = pl.read_parquet(tables.path_of(home, TABLE, part=part))
     names = [rater.rater_id for rater in raters]
-    stamp = sha256_of([repr([names, rows["face_id"].to_list()]).encode()])[:16]
+    bars = class_thresholds.of_raters(names)
+    given = None if bars is None else bars.tolist()
+    stamp = sha256_of([repr([names, rows["face_id"].to_list(), given]).encode()])[:16]
     if tables.metadata(home, TABLE, part=part).get("read_by") == stamp:
         return 0
-    frame = _labelled(home, rows, raters)
+    frame = _labelled(home, rows, raters, bars)
     tables.write(home, TABLE, frame, part=part, metadata={"read_by": stamp})
     return frame.height
 
@@ -276,7 +279,9 @@ def _generated(rows: pl.DataFrame, *, home: Home, generator: Generator) -> pl.Da
     )
 
 
-def _labelled(home: Home, rows: pl.DataFrame, raters: list[Any]) -> pl.DataFrame:
+def _labelled(
+    home: Home, rows: pl.DataFrame, raters: list[Any], bars: np.ndarray | None
+) -> pl.DataFrame:
     """Label rows by their raters; drop a face whose crop is missing."""
     import numpy as np
 
@@ -300,6 +305,6 @@ def _labelled(home: Home, rows: pl.DataFrame, raters: list[Any]) -> pl.DataFrame
         [row or [np.nan] * 8 for row in there["target_expression"].to_list()], dtype=np.float32
     )
     pixels, au = np.stack(crops), there["target_au"].to_numpy()
-    verdict = rectify(asked, au, rate(pixels, raters), faceless=faceless(pixels))
+    verdict = rectify(asked, au, rate(pixels, raters), faceless=faceless(pixels), thresholds=bars)
     labelled = there.drop(verdict.columns).hstack(verdict).select(rows.columns)
     return pl.concat([labelled, without_crop]).sort("face_id")

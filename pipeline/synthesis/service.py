@@ -314,6 +314,26 @@ def _origins(rater: Any) -> set[str]:
     return {rater.rater_id, *card.get("trained_on", {}).get("teachers", [])}
 
 
+def labelling_raters(rater: str, *, guide_id: str | None = None) -> list[Any]:
+    """Load the raters that label synthetic faces: the home's, never the judge.
+
+    The judge evaluates the faces and what is trained on them, so it must not decide their labels.
+
+    Raises:
+        SettingsError: the home's rater guided the faces.
+    """
+    from annotation import raters
+
+    found = raters.load("default" if rater == JUDGE else rater)
+    if found.rater_id == guide_id:
+        raise SettingsError(
+            "The rater guided the faces that it would label",
+            got=guide_id,
+            hint="generate with --no-guide, or set RISORIUS_RATER to another rater",
+        )
+    return [found]
+
+
 def rate(crops: np.ndarray, raters: Iterable[Any]) -> list[Reading]:
     """Rate faces uint8[n, h, w, 3] with every rater."""
     from synthesis.pseudo_labels import Reading
@@ -390,6 +410,7 @@ def generate(
         )
     requests = sweep_requests(request, n, sweep)
     raters = evaluation_raters(rater, guide_id=generator.guide_id)
+    labelling = labelling_raters(rater, guide_id=generator.guide_id)
     names = [one.rater_id for one in raters]
     record = _read_record(out, names)
     by_id = {generator.face_id(one): one for one in requests}
@@ -404,7 +425,7 @@ def generate(
                 if progress:
                     progress("drawing", f"{size} faces", base + done * size, total)
 
-            record |= _measured(part, generator, raters, out, report)
+            record |= _measured(part, generator, raters, labelling, out, report)
             entries = [record[face] for face in sorted(record)]
             atomic.write_text(out / RECORD, json.dumps({"faces": entries}, indent=1) + "\n")
         faces = [record[face] for face in by_id]
@@ -465,14 +486,21 @@ def _measured(
     part: list[tuple[str, FaceRequest]],
     generator: Generator,
     raters: list[Any],
+    labelling: list[Any],
     out: Path,
     progress: Callable[[int], None],
 ) -> dict[str, dict[str, Any]]:
-    """Generate faces, write their images, and return their record entries."""
+    """Generate faces, write their images, and return their record entries.
+
+    Args:
+        raters: measure action units.
+        labelling: decide the labels.
+    """
     import numpy as np
 
+    from pipeline.synthesis import class_thresholds
     from synthesis import image_grid
-    from synthesis.pseudo_labels import rectify
+    from synthesis.pseudo_labels import mean_known, rectify
 
     requests = [request for _, request in part]
     crops = generator.generate(requests, progress=progress)
@@ -481,13 +509,16 @@ def _measured(
     verdict = rectify(
         target_expressions(requests).astype(float),
         np.stack([au_vector(request.au) for request in requests]),
-        rate(crops, raters),
+        rate(crops, labelling),
         faceless=faceless(crops),
+        thresholds=class_thresholds.of_raters([one.rater_id for one in labelling]),
     )
+    measured = mean_known([one.au for one in rate(crops, raters)])
+    rows = zip(part, crops, verdict.to_dicts(), measured, strict=True)
     found = {}
-    for (face, request), crop, row in zip(part, crops, verdict.to_dicts(), strict=True):
+    for (face, request), crop, row, intensities in rows:
         image_grid.write(out / "images" / f"{face}.png", crop)
-        au = zip(ACTION_UNITS, row["measured_au"], strict=True)
+        au = zip(ACTION_UNITS, intensities.tolist(), strict=True)
         label = zip(EXPRESSIONS, row["soft_label"], strict=True)
         found[face] = {
             "face_id": face,
