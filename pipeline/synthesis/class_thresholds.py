@@ -1,4 +1,4 @@
-"""Probabilities from which a rater's answer supports a requested expression.
+"""Probabilities from which a rater supports a requested expression.
 
 One bar for all expressions removes the rare ones: a rater trained on everyday faces hardly ever
 gives fear or contempt half of its probability, even to faces that people call so. The threshold of
