@@ -68,6 +68,27 @@ def box_in_crop(transform: np.ndarray, bbox: Sequence[float]) -> tuple[float, fl
     return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
 
 
+def boxes_in_crops(transforms: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return float64[n, 4]: ``box_in_crop`` of each row; NaN stays NaN.
+
+    Args:
+        transforms: float[n, 2, 3].
+        boxes: float[n, 4].
+    """
+    x, y, w, h = np.asarray(boxes, dtype=np.float64).T
+    corners = np.stack([(x, y), (x + w, y), (x, y + h), (x + w, y + h)]).transpose(2, 0, 1)
+    moved = apply_each(transforms, corners)
+    low, high = moved.min(axis=1), moved.max(axis=1)
+    return np.concatenate([low, high - low], axis=1)
+
+
+def apply_each(transforms: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return points[n, k, 2], those of each row moved by its transform[2, 3]."""
+    turned = np.einsum("nij,nkj->nki", transforms[:, :, :2], points)
+    moved: np.ndarray = turned + transforms[:, None, :, 2]
+    return moved
+
+
 def context_region(bbox: Sequence[float], *, width: int, height: int) -> tuple[int, int, int, int]:
     """Return left, top, right, bottom of a face's context in frame pixels.
 

@@ -15,7 +15,6 @@ from warehouse.releases.difficulty import LEVELS
 from warehouse.releases.layouts import classes, folds
 from warehouse.releases.layouts.core import Export, FrameReader, Options
 from warehouse.releases.layouts.files import open_draft, publish
-from warehouse.releases.schema import CONFIGS
 from warehouse.storage.home import Home
 
 LAYOUTS = layouts.names()
@@ -72,8 +71,8 @@ def export(
         raise ReleaseError(
             "The target is not a new or empty folder", got=str(to), hint="empty or rename it"
         )
-    verification.check(path, CONFIGS["default"], complete=True)
-    draft = None
+    verification.check(path, complete=True)
+    draft = made = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = open_draft(target, path, asdict(asked), labels.facts())
@@ -89,6 +88,7 @@ def export(
             publish(draft, target)
     except OSError as error:
         _discard(draft)
+        _check_read(made)
         raise ReleaseError(
             f"{to} cannot be written",
             got=error.strerror or str(error),
@@ -97,8 +97,18 @@ def export(
     except Exception:
         # An interrupt is no Exception: its draft stays for the next call to continue.
         _discard(draft)
+        _check_read(made)
         raise
+    finally:
+        if made is not None:
+            made.close()
     return counts
+
+
+def _check_read(made: Export | None) -> None:
+    """Raise if a file was changed, because then that caused the failure."""
+    if made is not None:
+        made.verified()
 
 
 def _check(options: Options) -> None:

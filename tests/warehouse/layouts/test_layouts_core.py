@@ -17,7 +17,7 @@ from tests.warehouse.layouts.conftest import Exported, stated
 from warehouse import releases
 from warehouse.errors import ReleaseError
 from warehouse.releases import layouts
-from warehouse.releases.layouts import classes, core, files, folds
+from warehouse.releases.layouts import classes, copying, core, files, folds
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 from warehouse.storage.schema import TABLES
@@ -179,9 +179,9 @@ def test_export__continues_after_interrupt(
             releases.export(layout_home, name="faces", to=target, layout="raf")
     assert not target.exists()
     written: list[Path] = []
-    write = core.write_picture
+    write = copying.write_picture
     monkeypatch.setattr(
-        core, "write_picture", lambda *a, **k: (written.extend(a[1]), write(*a, **k))[0]
+        copying, "write_picture", lambda *a, **k: (written.extend(a[1]), write(*a, **k))[0]
     )
     counts = releases.export(layout_home, name="faces", to=target, layout="raf")
     assert 0 < len(written) < sum(counts.values())
@@ -195,7 +195,7 @@ def test_export__full_disk(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(core, "write_picture", full)
+    monkeypatch.setattr(copying, "write_picture", full)
     with pytest.raises(ReleaseError, match="No space left on device"):
         releases.export(layout_home, name="faces", to=tmp_path / "out", layout="raf")
     assert list(tmp_path.iterdir()) == []

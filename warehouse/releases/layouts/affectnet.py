@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from warehouse.geometry import CROP_SIZE, box_in_crop
+from warehouse.geometry import CROP_SIZE, boxes_in_crops
 from warehouse.releases.layouts import landmarks
 from warehouse.releases.layouts.core import Export, Layout
+from warehouse.releases.layouts.files import array_of
 from warehouse.releases.schema import SPLITS
 
 _HEADER = (
@@ -85,17 +86,13 @@ def boxes_of(rows: pl.DataFrame, *, scale: float, side: int) -> list[list[int]]:
     whole = [0, 0, side, side]
     if "bbox" not in rows.columns:
         return [whole] * rows.height
-    found = []
-    for bbox, transform in rows.select("bbox", "transform").iter_rows():
-        if bbox is None or transform is None:
-            found.append(whole)
-            continue
-        matrix = np.array(transform, dtype=np.float64).reshape(2, 3)
-        x, y, w, h = (value * scale for value in box_in_crop(matrix, bbox))
-        low = [int(np.clip(round(value), 0, side - 1)) for value in (x, y)]
-        high = [int(np.clip(round(value), 1, side)) for value in (x + w, y + h)]
-        found.append([*low, max(high[0] - low[0], 1), max(high[1] - low[1], 1)])
-    return found
+    placed = scale * boxes_in_crops(array_of(rows["transform"], 2, 3), array_of(rows["bbox"], 4))
+    known = ~np.isnan(placed).any(axis=1)
+    placed[~known] = whole
+    low = np.clip(np.rint(placed[:, :2]), 0, side - 1)
+    high = np.clip(np.rint(placed[:, :2] + placed[:, 2:]), 1, side)
+    boxes: list[list[int]] = np.hstack([low, np.maximum(high - low, 1)]).astype(int).tolist()
+    return boxes
 
 
 def _points(export: Export, rows: pl.DataFrame, *, scale: float) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -10,15 +12,19 @@ import numpy as np
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.geometry import CROP_SIZE, box_in_crop
+from warehouse.geometry import CROP_SIZE, boxes_in_crops
 from warehouse.releases.layouts import landmarks, pixels
 from warehouse.releases.layouts.core import Export, Layout
-from warehouse.releases.layouts.files import safe
+from warehouse.releases.layouts.files import array_of, safe
 from warehouse.releases.schema import SPLITS
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _FOLDER = "JPEGImages"
 _BOXES = ("x", "y", "w", "h")
+_COLUMNS = (
+    "path", "face_id", "name", "split", "word", "place", *_BOXES, "width", "height", "points",
+)  # fmt: skip
+"""What a picture's lines and entries need."""
 
 
 def write(export: Export) -> None:
@@ -84,19 +90,13 @@ def _in_frames(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _in_crops(rows: pl.DataFrame, side: int) -> pl.DataFrame:
     scale = side / CROP_SIZE
-    boxes = [
-        [value * scale for value in box_in_crop(np.array(matrix, float).reshape(2, 3), bbox)]
-        for bbox, matrix in rows.select("bbox", "transform").iter_rows()
-    ]
-    points = (landmarks.five(rows) * scale).tolist()
+    matrices, boxes = array_of(rows["transform"], 2, 3), array_of(rows["bbox"], 4)
+    placed = scale * boxes_in_crops(matrices, boxes)
     return rows.with_columns(
-        *(
-            pl.Series(name, [box[place] for box in boxes], dtype=pl.Float64)
-            for place, name in enumerate(_BOXES)
-        ),
+        *(pl.Series(name, placed[:, place]) for place, name in enumerate(_BOXES)),
         width=pl.lit(side, pl.Int64),
         height=pl.lit(side, pl.Int64),
-        points=pl.Series(points, dtype=pl.List(pl.List(pl.Float64))),
+        points=pl.Series(scale * landmarks.five(rows)),
     )
 
 
@@ -132,8 +132,9 @@ def _clipped(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _by_picture(rows: pl.DataFrame) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each picture, in the order of the pictures."""
-    for _, part in rows.sort("path", "face_id").group_by("path", maintain_order=True):
-        yield part.to_dicts()
+    used = rows.select(_COLUMNS).sort("path", "face_id")
+    for _, faces in groupby(used.iter_rows(named=True), itemgetter("path")):
+        yield list(faces)
 
 
 def _fer_yolo(export: Export, rows: pl.DataFrame) -> None:
@@ -185,6 +186,7 @@ def _coco(export: Export, rows: pl.DataFrame) -> None:
         part = rows.filter(pl.col("split") == split)
         if part.is_empty():
             continue
+        part = part.with_columns(pl.col(*_BOXES).round(2), points=_rounded(part["points"]))
         for number, faces in enumerate(_by_picture(part), start=1):
             first = faces[0]
             images.append(
@@ -192,9 +194,8 @@ def _coco(export: Export, rows: pl.DataFrame) -> None:
                  "width": first["width"], "height": first["height"]}
             )  # fmt: skip
             for face in faces:
-                box = [round(face[name], 2) for name in _BOXES]
-                points = [value for x, y in face["points"] or [] for value in (round(x, 2),
-                          round(y, 2), 2)]  # fmt: skip
+                box = [face[name] for name in _BOXES]
+                points = [value for x, y in face["points"] or [] for value in (x, y, 2)]
                 annotations.append(
                     {"id": len(annotations) + 1, "image_id": number,
                      "category_id": face["place"] + 1, "bbox": box,
@@ -207,6 +208,10 @@ def _coco(export: Export, rows: pl.DataFrame) -> None:
             {"info": {"description": str(export.contents["name"])}, "licenses": [],
              "images": images, "annotations": annotations, "categories": categories},
         )  # fmt: skip
+
+
+def _rounded(points: pl.Series) -> pl.Series:
+    return pl.Series(array_of(points, 5, 2).round(2)).set(points.is_null(), None)
 
 
 def _voc(export: Export, rows: pl.DataFrame) -> None:

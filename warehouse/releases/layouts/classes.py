@@ -15,6 +15,7 @@ import polars as pl
 
 from warehouse import label_sets
 from warehouse.errors import ReleaseError, RisoriusError
+from warehouse.releases.layouts.files import array_of
 from warehouse.vocabulary import EXPRESSIONS, canonical
 
 SOURCE_SET = "expressions8"
@@ -87,7 +88,7 @@ class Classes:
         Args:
             faces: ``soft_label`` and ``open_set_share``.
         """
-        soft = matrix_of(faces["soft_label"], len(EXPRESSIONS))
+        soft = array_of(faces["soft_label"], len(EXPRESSIONS))
         dropped = [row for row, name in enumerate(EXPRESSIONS) if not self.of.get(name)]
         shares = np.concatenate([soft @ self._matrix(), soft[:, dropped]], axis=1)
         filled = np.nan_to_num(shares, nan=-1.0)
@@ -118,14 +119,6 @@ class Classes:
         ).with_columns(
             number=pl.col("word").replace_strict(self.numbers, default=None, return_dtype=pl.Int64)
         )
-
-
-def matrix_of(vectors: pl.Series, width: int) -> np.ndarray:
-    """Return float64[n, width] of a list column; NaN rows where it is null."""
-    empty = [float("nan")] * width
-    return np.array(
-        [empty if row is None else row for row in vectors.to_list()], dtype=np.float64
-    ).reshape(len(vectors), width)
 
 
 def read(default: str, *, label_set: str | None, map_file: str | None) -> Classes:

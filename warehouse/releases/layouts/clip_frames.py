@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
 from warehouse.errors import ReleaseError
-from warehouse.releases.layouts import folds, pixels
-from warehouse.releases.layouts.classes import matrix_of
+from warehouse.releases.layouts import folds
 from warehouse.releases.layouts.core import Export
+from warehouse.releases.layouts.files import array_of
 from warehouse.releases.schema import SPLITS
 from warehouse.vocabulary import EXPRESSIONS
 
@@ -34,7 +34,7 @@ def read(export: Export) -> pl.DataFrame:
     parts = []
     for split in SPLITS:
         for file in export.files("clips", split):
-            opened = pq.ParquetFile(file)
+            opened = pq.ParquetFile(export.read(file))
             names = [name for name in opened.schema_arrow.names if name not in _HEAVY]
             frame = pl.DataFrame(pl.from_arrow(opened.read(columns=names)))
             parts.append(frame.with_columns(split=pl.lit(split)))
@@ -84,38 +84,9 @@ def sets(export: Export, rows: pl.DataFrame) -> Iterator[tuple[int, str, pl.Data
 
 def counts(export: Export, rows: pl.DataFrame) -> np.ndarray:
     """Return int[n, k]: shares of the reader's classes in tenths."""
-    shares = export.classes.shares(matrix_of(rows["soft_label"], len(EXPRESSIONS)))
+    shares = export.classes.shares(array_of(rows["soft_label"], len(EXPRESSIONS)))
     tenths: np.ndarray = np.rint(VOTES * np.nan_to_num(shares)).astype(int)
     return tenths
-
-
-def write(
-    export: Export,
-    rows: pl.DataFrame,
-    *,
-    folder: str,
-    name: Callable[[int], str],
-    size: int | None,
-) -> None:
-    """Write the frames of each clip.
-
-    Args:
-        rows: ``clip_id, split`` and a column ``folder``.
-        name: file name of a frame, counted from 0.
-    """
-    places = dict(rows.select("clip_id", folder).iter_rows())
-    files = [file for split in SPLITS for file in export.files("clips", split)]
-    for row in export.stream(files, ["clip_id", "frames"]):
-        if (place := places.get(row["clip_id"])) is None:
-            continue
-        for number, frame in enumerate(row["frames"]):
-            path = export.path(f"{place}/{name(number)}")
-            source = "." + str(frame["path"]).rpartition(".")[2]
-            if size is None and pixels.same_type(source, path.suffix):
-                path.write_bytes(frame["bytes"])
-            else:
-                path.write_bytes(pixels.convert(frame["bytes"], path.suffix, size=size))
-    export.keep(rows, path=folder, key="clip_id")
 
 
 def write_sources(export: Export, rows: pl.DataFrame) -> None:

@@ -7,12 +7,11 @@ refusals, counting and the final rename are here.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property, partial
@@ -26,14 +25,13 @@ from warehouse.errors import ReleaseError
 from warehouse.licences import permits
 from warehouse.releases import eligibility, manifest, verification
 from warehouse.releases.difficulty import with_difficulty
-from warehouse.releases.layouts import classes, folds
+from warehouse.releases.layouts import classes, copying, folds
 from warehouse.releases.layouts.files import (
     JOURNAL,
     cell,
+    encoded,
     read_columns,
     with_stems,
-    without_nan,
-    write_picture,
 )
 from warehouse.releases.schema import SPLITS
 from warehouse.storage import tables
@@ -42,7 +40,6 @@ from warehouse.storage.home import Home
 _FACTS = ("subject_id", "source", "licence", "video_id")
 """Columns that ``licences.csv`` states or needs."""
 
-_THREADS = min(8, (os.cpu_count() or 1) + 1)
 FrameReader = Callable[[pl.DataFrame], Iterator[tuple[str, int, Any]]]
 """From rows ``video_id, frame, face_id`` to ``video_id, frame, uint8[h, w, 3] RGB``: each whole,
 unmarked frame that can still be read, with every face but those named hidden if the settings say
@@ -135,8 +132,9 @@ class Export:
     notes: list[str] = field(default_factory=list)
     counts_in: dict[str, int] = field(default_factory=dict)
     _out: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
-    _folders: set[Path] = field(default_factory=set)
-    _verified: set[Path] = field(default_factory=set)
+    _folders: set[str] = field(default_factory=set)
+    _sums: dict[Path, Future[str]] = field(default_factory=dict)
+    _hashing: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1))
     _plans: int = 0
 
     @cached_property
@@ -153,7 +151,7 @@ class Export:
         Rows that consent or licence refuse, and rows with too few votes, are left out and counted.
         """
         parts = [
-            read_columns(file).with_columns(split=pl.lit(split))
+            read_columns(self.read(file)).with_columns(split=pl.lit(split))
             for split in SPLITS
             for file in self.files("data", split)
         ]
@@ -200,11 +198,10 @@ class Export:
     def votes(self) -> pl.DataFrame:
         """All standing votes of the version, without skips."""
         files = self.files("votes", "votes")
-        for file in files:
-            self._verify(file)
         if not files:
             return pl.DataFrame(schema={"face_id": pl.String})
-        return pl.scan_parquet(files, glob=False).filter(~pl.col("was_cancelled")).collect()
+        read = [self.read(file) for file in files]
+        return pl.scan_parquet(read, glob=False).filter(~pl.col("was_cancelled")).collect()
 
     def files(self, folder: str, stem: str) -> list[Path]:
         """Return the Parquet files of a config and split by the manifest."""
@@ -213,20 +210,14 @@ class Export:
                 name.startswith(prefix)]  # fmt: skip
 
     def stream(self, files: Iterable[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of files, verifying the files meanwhile.
-
-        Memory holds one row group.
-        """
+        """Yield the rows of files; memory holds one row group."""
         import pyarrow.parquet as pq
 
-        with ThreadPoolExecutor(1) as hashing:
-            for file in files:
-                verified = hashing.submit(self._verify, file)
-                opened = pq.ParquetFile(file)
-                present = [name for name in columns if name in opened.schema_arrow.names]
-                for group in range(opened.num_row_groups):
-                    yield from opened.read_row_group(group, columns=present).to_pylist()
-                verified.result()
+        for file in files:
+            opened = pq.ParquetFile(self.read(file))
+            present = [name for name in columns if name in opened.schema_arrow.names]
+            for group in range(opened.num_row_groups):
+                yield from opened.read_row_group(group, columns=present).to_pylist()
 
     def folded(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Add ``fold`` (from 1) if folds are asked for."""
@@ -253,11 +244,14 @@ class Export:
 
     def path(self, name: str) -> Path:
         """Return the path of a file in the draft; its folder exists."""
-        path = self.draft / name
-        if path.parent not in self._folders:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._folders.add(path.parent)
-        return path
+        return Path(self._place(name))
+
+    def _place(self, name: str) -> str:
+        folder = name.rpartition("/")[0]
+        if folder not in self._folders:
+            os.makedirs(f"{self.draft}/{folder}", exist_ok=True)
+            self._folders.add(folder)
+        return f"{self.draft}/{name}"
 
     def absolute(self, name: str) -> str:
         """Return the final absolute path of a file, for lists that need it."""
@@ -280,10 +274,7 @@ class Export:
 
     def json(self, name: str, value: Any) -> None:
         """Write a JSON file; NaN becomes null."""
-        self.path(name).write_text(
-            json.dumps(without_nan(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n",
-            encoding="utf-8",
-        )
+        self.path(name).write_text(encoded(value) + "\n", encoding="utf-8")
 
     def yaml(self, name: str, value: Any) -> None:
         """Write a YAML file in the given order."""
@@ -337,50 +328,49 @@ class Export:
                 first = first.list.first()
             self.keep(rows.with_columns(first.alias(path)), path)
         places = dict(zip(rows["face_id"], rows[path].to_list(), strict=True))
-        self._plans += 1
-        done = self._journal()
-        for split in SPLITS:
-            if split in set(rows["split"]):
-                for file in self.files("data", split):
-                    self._copy(file, places, done, size=size, gray=gray)
+        files = [file for split in SPLITS if split in set(rows["split"])
+                 for file in self.files("data", split)]  # fmt: skip
+        jobs_of = partial(copying.of_faces, places=places)
+        self._copy(files, ["face_id", "image"], jobs_of, size=size, gray=gray)
+
+    def clip_frames(
+        self, rows: pl.DataFrame, *, folder: str, name: Callable[[int], str], size: int | None
+    ) -> None:
+        """Write the frames of each clip.
+
+        Args:
+            rows: ``clip_id, split`` and a column ``folder``.
+            name: file name of a frame, counted from 0.
+        """
+        self.keep(rows, path=folder, key="clip_id")
+        folders = dict(rows.select("clip_id", folder).iter_rows())
+        files = [file for split in SPLITS for file in self.files("clips", split)]
+        jobs_of = partial(copying.of_clips, folders=folders, name=name)
+        self._copy(files, ["clip_id", "frames"], jobs_of, size=size, gray=False)
 
     def _copy(
-        self, file: Path, places: Mapping[str, Any], done: set[str], *, size: int | None, gray: bool
+        self,
+        files: Sequence[Path],
+        columns: list[str],
+        jobs_of: Callable[[Any], Iterator[copying.Job]],
+        *,
+        size: int | None,
+        gray: bool,
     ) -> None:
         import pyarrow.parquet as pq
 
-        opened = pq.ParquetFile(file)
-        relative = str(file.relative_to(self.source))
-        with ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(_THREADS) as pool:
-            verified = hashing.submit(self._verify, file)
-            for group in range(opened.num_row_groups):
-                if (entry := f"{self._plans} {relative} {group}") in done:
-                    continue
-                table = opened.read_row_group(group, columns=["face_id", "image"])
-                names = table["face_id"].to_pylist()
-                images = table["image"].combine_chunks()
-                suffixes = images.field("path").to_pylist()
-                data = images.field("bytes")
-                jobs = [
-                    (data[index].as_buffer(), wanted, Path(suffixes[index]).suffix)
-                    for index, face in enumerate(names)
-                    if (wanted := places.get(face)) is not None
-                ]
-                for _, wanted, _ in jobs:
-                    for name in [wanted] if isinstance(wanted, str) else wanted:
-                        self.path(name)  # makes the folder, which threads would race for
-                work = partial(self._write, size=size, gray=gray)
-                batches = (jobs[start::_THREADS] for start in range(_THREADS))
-                for one in [pool.submit(work, batch) for batch in batches]:
-                    one.result()
-                self._record(entry)
-            verified.result()
-
-    def _write(self, jobs: Sequence[tuple[Any, Any, str]], *, size: int | None, gray: bool) -> None:
-        for data, wanted, suffix in jobs:
-            names = [wanted] if isinstance(wanted, str) else wanted
-            paths = [self.path(name) for name in names]
-            write_picture(data, paths, suffix=suffix, size=size, gray=gray)
+        self._plans += 1
+        done = self._journal()
+        with ThreadPoolExecutor(copying.THREADS) as pool:
+            for file in files:
+                opened = pq.ParquetFile(self.read(file))
+                relative = str(file.relative_to(self.source))
+                for group in range(opened.num_row_groups):
+                    if (entry := f"{self._plans} {relative} {group}") in done:
+                        continue
+                    jobs = list(jobs_of(opened.read_row_group(group, columns=columns)))
+                    copying.write(pool, jobs, self._place, size=size, gray=gray)
+                    self._record(entry)
 
     def _journal(self) -> set[str]:
         path = self.draft / JOURNAL
@@ -434,22 +424,37 @@ class Export:
         forbidden = pl.col("licence").is_in(bad, nulls_equal=True)
         return self.leave_out(rows, forbidden, eligibility.FORBIDDEN)
 
-    def _verify(self, file: Path) -> None:
-        if file in self._verified:
-            return
-        known = self.contents["files"][str(file.relative_to(self.source))]
-        if not file.is_file() or verification.checksum(file) != known["sha256"]:
-            raise ReleaseError(
-                f"{file.name} was changed after it was built",
-                got="another checksum than the manifest states",
-                hint="restore the version from a copy, or build a new one; nothing was exported",
-            )
-        self._verified.add(file)
+    def read(self, file: Path) -> Path:
+        """Return a file of the version; it is hashed meanwhile."""
+        if file not in self._sums:
+            self._sums[file] = self._hashing.submit(verification.checksum, file)
+        return file
+
+    def verified(self) -> None:
+        """Wait for the checksums of the files read.
+
+        Raises:
+            ReleaseError: a file was changed.
+        """
+        for file, sum_ in self._sums.items():
+            known = self.contents["files"][str(file.relative_to(self.source))]
+            if sum_.result() != known["sha256"]:
+                raise ReleaseError(
+                    f"{file.name} was changed after it was built",
+                    got="another checksum than the manifest states",
+                    hint="restore the version from a copy, or build a new one; nothing was "
+                    "exported",
+                )
+
+    def close(self) -> None:
+        """Stop hashing."""
+        self._hashing.shutdown(cancel_futures=True)
 
     # End
 
     def finish(self) -> dict[str, int]:
         """Write ``licences.csv, source.json`` and the card; return rows per split."""
+        self.verified()
         counts = {split: len(self._out[split]) for split in SPLITS if self._out.get(split)}
         if not counts:
             reasons = ", ".join(f"{n} {why}" for why, n in sorted(self.left_out.items()))

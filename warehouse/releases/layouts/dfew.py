@@ -43,8 +43,8 @@ def write(export: Export) -> None:
         header=header,
     )
     clip_frames.write_sources(export, rows)
-    clip_frames.write(
-        export, rows, folder="folder", name=lambda n: f"{n + 1:05d}.jpg", size=export.options.size
+    export.clip_frames(
+        rows, folder="folder", name=lambda n: f"{n + 1:05d}.jpg", size=export.options.size
     )
 
 

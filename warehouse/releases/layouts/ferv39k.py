@@ -24,8 +24,8 @@ def write(export: Export) -> None:
         table = part.select("name", "number").iter_rows()
         export.table(f"Annotation/{name}{suffix}.csv", table, header=("path", "id"))
     clip_frames.write_sources(export, rows)
-    clip_frames.write(
-        export, rows, folder="folder", name=lambda n: f"{n + 1:02d}.jpg", size=export.options.size
+    export.clip_frames(
+        rows, folder="folder", name=lambda n: f"{n + 1:02d}.jpg", size=export.options.size
     )
 
 

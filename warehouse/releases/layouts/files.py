@@ -6,10 +6,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from warehouse.ids import file_sha256, sha256_of
@@ -20,7 +22,7 @@ from warehouse.storage import atomic
 JOURNAL = ".progress"
 """File of a draft that lists the finished row groups."""
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when a layout changes: an interrupted export of an earlier one is not continued."""
 
 _SAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -44,6 +46,30 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_nan(one) for one in value]
     return None if isinstance(value, float) and value != value else value
+
+
+def array_of(column: pl.Series, *shape: int) -> np.ndarray:
+    """Return float64[n, *shape] of a column of vectors; NaN where it is null."""
+    found: np.ndarray = column.cast(pl.Array(pl.Float64, shape)).to_numpy()
+    return found
+
+
+def encoded(value: Any, *, depth: int = 2) -> str:
+    """Return JSON with a line per entry of the outer ``depth`` objects.
+
+    The encoder in C cannot indent, and that in Python takes most of an export. NaN becomes null.
+    """
+    if depth and value and isinstance(value, dict):
+        pairs = (f"{_one(str(key))}: {encoded(one, depth=depth - 1)}" for key, one in value.items())
+        return "{\n" + ",\n".join(pairs) + "\n}"
+    return _one(value)
+
+
+def _one(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(without_nan(value), ensure_ascii=False, allow_nan=False)
 
 
 def safe(name: str) -> str:
@@ -76,16 +102,21 @@ def read_columns(file: Path) -> pl.DataFrame:
 
 
 def write_picture(
-    data: Any, paths: list[Path], *, suffix: str, size: int | None, gray: bool
+    data: Any, paths: Sequence[str], *, suffix: str, size: int | None, gray: bool
 ) -> None:
+    """Write the bytes as they are where type and size allow, else converted.
+
+    Args:
+        paths: the file, and further ones that become links to it.
+    """
     first = paths[0]
-    if size is None and not gray and pixels.same_type(suffix, first.suffix):
-        with open(first, "wb") as handle:
-            handle.write(data)
-    else:
-        first.write_bytes(pixels.convert(data, first.suffix, size=size, gray=gray))
+    wanted = os.path.splitext(first)[1]
+    data = pixels.convert(data, suffix, wanted, size=size, gray=gray)
+    with open(first, "wb") as handle:
+        handle.write(data)
     for path in paths[1:]:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
         try:
             os.link(first, path)
         except OSError:

@@ -41,7 +41,7 @@ def write(export: Export) -> None:
                     continue
                 data = row["image"]["bytes"]
                 if size is not None:
-                    data = pixels.convert(data, ".jpg", size=size)
+                    data = pixels.convert(data, "", ".jpg", size=size)
                 images[place], ids[place] = np.frombuffer(data, np.uint8), row["face_id"]
                 place += 1
         export.keep(rows.filter(pl.col("split") == split).with_columns(path=pl.lit(name)))

@@ -10,9 +10,10 @@ import polars as pl
 
 from warehouse import plugins
 from warehouse.errors import ReleaseError
-from warehouse.geometry import CROP_SIZE, TEMPLATE, apply
+from warehouse.geometry import CROP_SIZE, TEMPLATE, apply_each
 from warehouse.releases.layouts import pixels
 from warehouse.releases.layouts.core import Export
+from warehouse.releases.layouts.files import array_of
 from warehouse.releases.schema import SPLITS
 
 POINTS = 68
@@ -23,16 +24,14 @@ def five(rows: pl.DataFrame) -> np.ndarray:
 
     A face without stored keypoints gets those of the template that its crop was aligned to.
     """
-    found = np.repeat(TEMPLATE[None], rows.height, axis=0)
+    template = np.repeat(TEMPLATE[None], rows.height, axis=0)
     if "transform" not in rows.columns:
-        return found
-    known = rows.select(pl.col("transform").is_not_null() & pl.col("keypoints").is_not_null())
-    for row, has in enumerate(known.to_series()):
-        if has:
-            points = np.array(rows["keypoints"][row].to_list(), dtype=np.float64).reshape(5, 2)
-            matrix = np.array(rows["transform"][row].to_list(), dtype=np.float64).reshape(2, 3)
-            found[row] = apply(matrix, points)
-    return found
+        return template
+    points, matrices = array_of(rows["keypoints"], 5, 2), array_of(rows["transform"], 2, 3)
+    found = apply_each(matrices, points)
+    known = ~np.isnan(found).any(axis=(1, 2), keepdims=True)
+    placed: np.ndarray = np.where(known, found, template)
+    return placed
 
 
 def of_callable(export: Export, rows: pl.DataFrame) -> dict[str, np.ndarray]:

@@ -30,8 +30,8 @@ def write(export: Export) -> None:
         if single and name == "test" and not counted:
             export.text("val.csv", lines)
     clip_frames.write_sources(export, rows)
-    clip_frames.write(
-        export, rows, folder="folder", name=lambda n: f"{n + 1:05d}.jpg", size=export.options.size
+    export.clip_frames(
+        rows, folder="folder", name=lambda n: f"{n + 1:05d}.jpg", size=export.options.size
     )
 
 

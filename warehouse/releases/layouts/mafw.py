@@ -26,8 +26,8 @@ def write(export: Export) -> None:
         ]
         export.table(f"{folder}/{name}.csv", table, header=("video_name", "labels"))
     clip_frames.write_sources(export, rows)
-    clip_frames.write(
-        export, rows, folder="folder", name=lambda n: f"{n + 1:04d}.png", size=export.options.size
+    export.clip_frames(
+        rows, folder="folder", name=lambda n: f"{n + 1:04d}.png", size=export.options.size
     )
 
 

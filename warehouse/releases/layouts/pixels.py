@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,31 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=method)
 
 
-def convert(data: Any, suffix: str, *, size: int | None = None, gray: bool = False) -> bytes:
-    """Return the bytes of a picture in another type, size or colour."""
+def has_size(data: Any, size: int) -> bool:
+    """Return whether a picture is a square of ``size`` pixels, by its header."""
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(data)).size == (size, size)
+    except OSError:
+        return False
+
+
+def convert(
+    data: Any, source: str, suffix: str, *, size: int | None = None, gray: bool = False
+) -> Any:
+    """Return the bytes of a picture in a type, size and colour.
+
+    The bytes stay as they are if they are of that type and size already.
+
+    Args:
+        source: suffix of ``data``.
+        suffix: suffix of the result.
+    """
     import cv2
 
+    if same_type(source, suffix) and not gray and (size is None or has_size(data, size)):
+        return data
     image = decode(data)
     if size is not None:
         image = resize(image, size)

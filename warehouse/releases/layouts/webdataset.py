@@ -50,7 +50,7 @@ def _add(
     face, index = str(row["face_id"]), row["expression"]
     row["expression"] = EXPRESSIONS[index] if isinstance(index, int) else None
     suffix = "." + str(image["path"]).rpartition(".")[2]
-    data = image["bytes"] if size is None else pixels.convert(image["bytes"], suffix, size=size)
+    data = pixels.convert(image["bytes"], suffix, suffix, size=size)
     for name, body in (
         (f"{stems[face]}{suffix}", data),
         (f"{stems[face]}.json", json.dumps(without_nan(row)).encode()),
