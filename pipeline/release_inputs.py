@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ def create(settings: Settings) -> Release:
         sequences=clips(home) if settings.release_clips else None,
         clip_flow=settings.clip_flow,
         synthetic=settings.release_synthetic,
+        segment_items=segment_items(home),
     )
 
 
@@ -102,6 +104,42 @@ def clips(home: Home) -> pl.DataFrame:
     tied = frames.join(near_groups(home, frames["face_id"].unique()), on="face_id")
     groups = tied.group_by("clip_id").agg(near_groups=pl.col("near_group").unique().sort())
     return found.join(groups, on="clip_id", how="left")
+
+
+def segment_items(home: Home) -> dict[str, pl.DataFrame]:
+    """Return segments with their labels, votes, texts and spans.
+
+    Texts and spans of an answer are rows of their own, so ``answers`` of a vote lacks them.
+    """
+    labelled = views.query(home, "SELECT * FROM labelled_segments")
+    segments = with_strictest_terms(home, labelled)
+    if segments.is_empty():
+        return {}
+    votes = views.query(
+        home,
+        """SELECT item_id AS segment_id, video_id, rater_id, rater_kind, label_set, labels, answers
+           FROM item_votes JOIN item_videos USING (item_kind, item_id)
+           WHERE item_kind = 'segment'""",
+    )
+    about = {
+        name: views.query(home, f"SELECT * FROM {name} JOIN item_videos USING (item_kind, item_id)")
+        for name in ("texts", "spans")
+    }
+    short = [_without_texts(answers) for answers in votes["answers"]]
+    votes = votes.with_columns(answers=pl.Series(short, dtype=pl.String))
+    return {"segments": segments, "segment_votes": votes, **about}
+
+
+def _without_texts(answers: str | None) -> str | None:
+    """Return answers without texts, open words and spans, as JSON."""
+    left = {
+        name: value
+        for name, value in json.loads(answers or "{}").items()
+        if not isinstance(value, str)
+        and name != "words"
+        and not (isinstance(value, list) and any(isinstance(one, dict) for one in value))
+    }
+    return json.dumps(left, sort_keys=True, ensure_ascii=False) if left else None
 
 
 def near_groups(home: Home, faces: pl.Series) -> pl.DataFrame:

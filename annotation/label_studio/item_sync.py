@@ -178,8 +178,9 @@ _ITEMS = {
         SELECT segment_id AS item_id, video, sound, coalesce(transcript, '') AS transcript,
                coalesce(videos.fps, 25.0) AS fps, end_s - segments.start_s AS duration_s
         FROM segments
-        JOIN videos ON videos.video_id = segments.video_id AND videos.batch = segments.batch
-        WHERE segments.verdict = 'kept' AND videos.verdict = 'kept'
+        JOIN watchable_videos AS videos
+            ON videos.video_id = segments.video_id AND videos.batch = segments.batch
+        WHERE segments.verdict = 'kept'
         ORDER BY segments.video_id, segments.start_s, segment_id
     """,
     "clip": f"""

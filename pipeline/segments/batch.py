@@ -31,6 +31,9 @@ Progress = Callable[[str, int, int], None]
 MEDIA = "segments"
 """Media folder: ``segments/<segment_id>.mp4`` and ``.flac``."""
 
+NO_FACE = ("no_face", "no_usable_face")
+"""Reasons of videos that have no face and can be watched (46_watchable_videos.sql)."""
+
 _METHOD = "segments 1"
 
 
@@ -56,7 +59,9 @@ class SegmentOptions:
 def find_segments(
     home: Home, batch: str, options: SegmentOptions, *, progress: Progress | None = None
 ) -> int:
-    """Write ``segments`` for every kept video of a batch.
+    """Write ``segments`` for every video of a batch that people can watch.
+
+    A video without a usable face has segments too.
 
     A segment whose times cannot be is a failed row with the reason; so is a sidecar that cannot
     be read. Others are kept.
@@ -64,9 +69,9 @@ def find_segments(
     Returns:
         number of videos processed; unchanged ones are not counted.
     """
-    videos = tables.read(home, "videos", batch=batch).filter(
-        (pl.col("verdict") == "kept") & (pl.col("duration_s") > 0)
-    )
+    reason = pl.col("reason").str.split(":").list.first()
+    watchable = (pl.col("verdict") == "kept") | reason.is_in(NO_FACE).fill_null(False)
+    videos = tables.read(home, "videos", batch=batch).filter(watchable & (pl.col("duration_s") > 0))
     written = tables.parts(home, "segments", batch=batch)
     for orphan in written - set(videos["video_id"]):
         tables.remove(home, "segments", part=orphan, batch=batch)

@@ -29,6 +29,7 @@ OBJECTS = {
     "release default": "warehouse.releases.schema:features",
     "release votes": "warehouse.releases.schema:vote_features",
     "release clips": "warehouse.releases.clips:features",
+    "release items": "warehouse.releases.items:features",
 }
 
 SCRIPTS = (
@@ -225,6 +226,10 @@ def release_columns() -> str:
         "synthetic": _object("release default")(),
         "votes": _object("release votes")(),
         "clips": _object("release clips")(sound=True, flow=True),
+        **{
+            name: _object("release items")(name)
+            for name in ("segments", "segment_votes", "texts", "spans")
+        },
     }
     always = _object("release clips")(sound=False, flow=False)
     found = {

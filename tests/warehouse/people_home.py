@@ -75,6 +75,7 @@ def release(
     name: str = "faces",
     only: str | None = None,
     rows: pl.DataFrame | None = None,
+    segment_items: dict[str, pl.DataFrame] | None = None,
 ) -> releases.Release:
     """Build the next version, of all subjects or of one, or of ``rows``."""
     if rows is None:
@@ -90,8 +91,9 @@ def release(
         rows = rows.filter(pl.col("subject_id") == only)
         votes = votes.filter(pl.col("face_id").is_in(rows["face_id"].implode()))
     return releases.build(
-        home, name=name, rows=rows, votes=votes, facts={}, settings={}, code_version="test"
-    )
+        home, name=name, rows=rows, votes=votes, facts={}, settings={}, code_version="test",
+        segment_items=segment_items,
+    )  # fmt: skip
 
 
 def _write(home: Home, name: str, rows: list[dict[str, Any]], **place: Any) -> None:

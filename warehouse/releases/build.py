@@ -18,6 +18,7 @@ from warehouse.releases import (
     diff,
     domain_gap,
     eligibility,
+    items,
     manifest,
     report,
     shards,
@@ -61,6 +62,7 @@ def build(
     sequences: pl.DataFrame | None = None,
     clip_flow: str | None = None,
     synthetic: str = "config",
+    segment_items: Mapping[str, pl.DataFrame] | None = None,
 ) -> Release:
     """Write the next version, unless the newest one has the same inputs.
 
@@ -94,6 +96,8 @@ def build(
         synthetic: ``config`` puts synthetic faces in a config of their own, ``train`` among the
             real faces of train. A network that sees both may learn to tell them apart by size and
             color instead of the expression; the card states how easy that is.
+        segment_items: config of ``items.NAMES`` to rows. Segments of videos whose consent and
+            licence allow it, with votes, texts and spans, become configs of their own.
 
     Raises:
         ReleaseError: the name, rows, votes or facts are invalid; no face is eligible; the use is
@@ -111,13 +115,14 @@ def build(
             hint="set RISORIUS_RELEASE_SYNTHETIC to one of them",
         )
     fitted, cast = fit_rows(rows), fit_votes(votes)
+    day = today or datetime.now(UTC).date()
     eligible = eligibility.decide(
         fitted,
         models=facts.get("models", []),
         drop_flagged=drop_flagged,
         use=use,
         drop_forbidden=drop_forbidden,
-        today=today or datetime.now(UTC).date(),
+        today=day,
         require_consent=require_consent,
     )
     has_consent = ~pl.col("face_id").is_in(eligible.without_consent.implode())
@@ -142,6 +147,17 @@ def build(
         inputs |= {"synthetic": synthetic}
     if clip_rows.height:
         inputs |= {"clips": clips.fingerprint(place, clip_rows), "clip_flow": clip_flow}
+    given = items.fit(segment_items)
+    chosen, dropped_segments = eligibility.decide_segments(
+        given.segments,
+        use=use,
+        drop_forbidden=drop_forbidden,
+        today=day,
+        require_consent=require_consent,
+    )
+    item_rows = items.released(given, chosen, {"clip": clip_rows["clip_id"]})
+    if not item_rows.is_empty:
+        inputs |= {"items": items.fingerprint(place, item_rows), "left_out_items": dropped_segments}
     with versions.locked(place, name) as folder:
         versions.record_rows(place, name)
         latest = versions.numbers(folder)[-1:]
@@ -161,9 +177,20 @@ def build(
                 got="; ".join(leaks[:3]),
                 hint="report this as a bug in warehouse/releases/splits.py",
             )
+        # Faces first: segments never move a face to another split.
+        placed = splits.assign(items.members(item_rows), earlier=assigned.members)
+        unplaced = placed.conflicts["face_id"].unique()
+        released_clips = clips.assign_splits(clip_rows, assigned.rows, assigned.conflicts)
+        item_rows = items.released(
+            item_rows,
+            chosen.filter(~pl.col("segment_id").is_in(unplaced.implode())),
+            {"clip": released_clips["clip_id"]},
+        )
+        if len(unplaced):
+            dropped_segments |= {splits.CONFLICT: len(unplaced)}
         if synthetic == "config":
-            placed = pl.when(made).then(pl.lit(SYNTHETIC)).otherwise("split").alias("split")
-            assigned = replace(assigned, rows=assigned.rows.with_columns(placed))
+            split = pl.when(made).then(pl.lit(SYNTHETIC)).otherwise("split").alias("split")
+            assigned = replace(assigned, rows=assigned.rows.with_columns(split))
         number = versions.next_number(place, name)
         real = assigned.rows.filter(pl.col("split") != SYNTHETIC)
         left_out = eligible.left_out | dict.fromkeys(assigned.conflicts["face_id"], splits.CONFLICT)
@@ -173,8 +200,9 @@ def build(
             rows=assigned.rows,
             votes=cast,
             shard_bytes=shard_bytes,
-            sequences=clips.assign_splits(clip_rows, assigned.rows, assigned.conflicts),
+            sequences=released_clips,
             clip_flow=clip_flow,
+            item_rows=items.assign_splits(item_rows, placed.members["video"]),
             before=diff.read_faces(before) if before else None,
             contents={
                 "name": name,
@@ -193,7 +221,8 @@ def build(
                 "counts": _counts(facts, assigned, eligible.counts),
                 "left_out": _by_reason(left_out),
                 "curation": curation(_labelled(fitted, eligible)),
-                "splits": {"members": assigned.members},
+                "splits": {"members": placed.members},
+                **({"segments_left_out": dropped_segments} if dropped_segments else {}),
             },
         )
         path = folder / str(number)
@@ -211,6 +240,7 @@ def write_version(
     before: pl.DataFrame | None = None,
     sequences: pl.DataFrame | None = None,
     clip_flow: str | None = None,
+    item_rows: items.Items | None = None,
 ) -> None:
     """Write a version as a draft, rename it to ``path`` and record it.
 
@@ -221,6 +251,7 @@ def write_version(
         contents: the manifest so far; summary, sizes, changes and checksums are added.
         before: faces of the version before, as ``diff.read_faces`` returns them.
         sequences: clips, as ``clips.assign_splits`` returns them.
+        item_rows: segments and what is about them, as ``items.assign_splits`` returns them.
 
     Raises:
         ReleaseError: the disk is full or read-only, or a crop is missing or changed.
@@ -231,7 +262,15 @@ def write_version(
             draft, home, rows, votes, sequences, contents,
             shard_bytes=shard_bytes, clip_flow=clip_flow,
         )  # fmt: skip
-        summary = summarise(rows, votes, models=contents["facts"].get("models", []))
+        segments = None
+        if item_rows is not None and not item_rows.is_empty:
+            written, contents["items"] = items.write(
+                draft, item_rows, home=home, shard_bytes=shard_bytes
+            )
+            files |= written
+            segments = item_rows.segments
+        models = contents["facts"].get("models", [])
+        summary = summarise(rows, votes, models=models, segments=segments)
         contents.setdefault("curation", curation(rows))
         contents["domain_gap"] = domain_gap.measure(home, rows)
         contents["splits"]["stratification"] = summary["stratification"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from warehouse.releases import clips
+from warehouse.releases import clips, items
 from warehouse.releases.diff import CHANGES
 from warehouse.releases.schema import SPLITS, features, vote_features
 from warehouse.vocabulary import ACTION_UNITS, EXPRESSIONS
@@ -42,12 +42,12 @@ def render(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
 
     Args:
         contents: the manifest so far, with ``summary`` and ``facts``.
-        stored: bytes of the Parquet files per config folder: ``data``, ``votes`` and ``clips``.
+        stored: bytes of the Parquet files per config folder: ``data``, ``votes``, ``clips`` ….
     """
     templates = environment(html=False)
     templates.filters["md"] = escape
     body = templates.get_template("card.md.j2").render(
-        **contents,
+        **({"items": {}, "segments_left_out": {}} | dict(contents)),
         title=title(contents),
         expressions=EXPRESSIONS,
         queries=card_queries(contents),
@@ -216,6 +216,9 @@ def _configs(
             ("clips", "clips", kind, {name: split_sizes[name] for name in SPLITS
                                       if name in split_sizes})
         )  # fmt: skip
+    for config, facts in (contents.get("items") or {}).items():
+        split_sizes = {name: facts["sizes"][name] for name in SPLITS if name in facts["sizes"]}
+        parts.append((config, config, items.features_of(config, facts), split_sizes))
     for config, folder, kind, splits in parts:
         yield (
             {

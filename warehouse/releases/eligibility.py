@@ -97,6 +97,48 @@ def decide(
     )
 
 
+def decide_segments(
+    segments: pl.DataFrame,
+    *,
+    use: str | None,
+    drop_forbidden: bool,
+    today: date,
+    require_consent: bool = False,
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the ``segment_id`` of eligible segments, and counts of others.
+
+    Consent is read as for faces, and a segment needs an answer.
+
+    Args:
+        segments: columns of ``items.SEGMENTS``.
+        require_consent: leave out segments of videos without a statement of consent.
+
+    Raises:
+        ReleaseError: a licence forbids the declared ``use``.
+    """
+    one = segments.unique("segment_id", maintain_order=True)
+    rows = one.select(
+        "source", "licence", "consent", "answered", face_id="segment_id",
+        subject_id=pl.col("subject_ids").list.first(),
+    )  # fmt: skip
+    reasons = [
+        *_consent_reasons(rows, use=use, today=today, required=require_consent),
+        ("no_votes", ~pl.col("answered").fill_null(False)),
+    ]
+    if use is not None:
+        reasons.append((FORBIDDEN, _forbidden(rows, use)))
+    judged = rows.with_columns(
+        reason=pl.coalesce(pl.when(wrong).then(pl.lit(name)) for name, wrong in reasons)
+    )
+    if use is not None and not drop_forbidden:
+        _refuse_rows(judged.filter(pl.col("reason") == FORBIDDEN), use, what="segments")
+    dropped = judged.filter(pl.col("reason").is_not_null())
+    return (
+        judged.filter(pl.col("reason").is_null()).select(segment_id="face_id"),
+        dict(dropped.group_by("reason").len().sort("reason").iter_rows()),
+    )
+
+
 def _consent_reasons(
     rows: pl.DataFrame, *, use: str | None, today: date, required: bool
 ) -> list[tuple[str, pl.Expr]]:
@@ -154,7 +196,7 @@ def _refuse_models(models: Sequence[Mapping[str, Any]], use: str) -> None:
         )
 
 
-def _refuse_rows(bad: pl.DataFrame, use: str) -> None:
+def _refuse_rows(bad: pl.DataFrame, use: str, *, what: str = "faces") -> None:
     if bad.is_empty():
         return
     named = bad.with_columns(pl.col("licence").fill_null("none stated"))
@@ -162,7 +204,7 @@ def _refuse_rows(bad: pl.DataFrame, use: str) -> None:
         pl.len().alias("n"), pl.col("face_id").sort().head(3)
     )
     found = [
-        f"{n} {source} faces under {licence} ({', '.join(faces)}{' …' if n > len(faces) else ''})"
+        f"{n} {source} {what} under {licence} ({', '.join(faces)}{' …' if n > len(faces) else ''})"
         for licence, source, n, faces in groups.sort("licence", "source").iter_rows()
     ]
     raise ReleaseError(
@@ -177,11 +219,20 @@ def _other_use(use: str) -> str:
     return ", or declare --use research" if use == "commercial" else ""
 
 
-def licences_of(rows: pl.DataFrame, models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """List the licences of rows, then models: ``name, terms, from, n``."""
+_FROM = {"rows": "faces", "segments": "segments"}
+
+
+def licences_of(
+    rows: pl.DataFrame, models: Sequence[Mapping[str, Any]], *, what: str = "rows"
+) -> list[dict[str, Any]]:
+    """List the licences of rows, then models: ``name, terms, from, n``.
+
+    Args:
+        what: value of ``from`` for rows: ``rows`` for faces, or ``segments``.
+    """
     counted = rows.select(pl.col("licence").fill_null("none stated")).group_by("licence").len()
     found = [
-        {"name": name, "terms": terms(name).name, "from": "rows", "n": n}
+        {"name": name, "terms": terms(name).name, "from": what, "n": n}
         for name, n in counted.sort("licence").iter_rows()
     ]
     return found + [
@@ -208,12 +259,16 @@ def breaches(path: Path) -> list[str]:
     use = contents.get("use")
     if use is None:
         return []
-    files = [file for pattern in FACE_FILES.values() for file in sorted(path.glob(pattern))]
-    rows = pl.scan_parquet(files, glob=False)
-    found = licences_of(rows.select("licence").collect(), contents["facts"].get("models", []))
+    faces = [file for pattern in FACE_FILES.values() for file in sorted(path.glob(pattern))]
+    found = []
+    for files, what in ((faces, "rows"), (sorted(path.glob("segments/*.parquet")), "segments")):
+        if files:
+            rows = pl.scan_parquet(files, glob=False).select("licence").collect()
+            models = contents["facts"].get("models", []) if what == "rows" else []
+            found += licences_of(rows, models, what=what)
     return [
-        f"{one['name']} of {one['n']} {'faces' if one['from'] == 'rows' else 'by ' + one['from']} "
+        f"{one['name']} of {one['n']} {_FROM.get(one['from'], 'by ' + one['from'])} "
         f"does not permit {use} use"
         for one in found
-        if not permits(one["name"], use) and (use != PUBLIC or one["from"] == "rows")
+        if not permits(one["name"], use) and (use != PUBLIC or one["from"] in _FROM)
     ]

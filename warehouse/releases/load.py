@@ -39,7 +39,8 @@ def load(
         version: ``latest``, ``v2``, ``2`` or 2.
         home: by default ``RISORIUS_HOME``, else ``./.risorius``.
         config: ``default`` (faces), ``synthetic`` (synthetic faces, in one split ``train``),
-            ``votes`` (every vote, in one split ``train``) or ``clips``.
+            ``votes`` (every vote, in one split ``train``), ``clips``, ``segments``,
+            ``segment_votes``, ``texts`` or ``spans``.
         votes: add a column ``votes`` with the answers behind each soft label: a list of
             ``rater_id, rater_kind, expressions`` without skips.
         synthetic: add the rows of config ``synthetic``, if there is one, to train.
@@ -121,13 +122,28 @@ def leaks(path: str | Path) -> list[str]:
         pl.lit(None, dtype=pl.String).alias("duplicate_of"),
         "source",
     )
+    spoken = (
+        pl.col("segment_id").alias("face_id"),
+        pl.col("subject_ids").alias("subject_id"),
+        *renamed[2:],
+    )
     parts = [
         pl.scan_parquet(sorted(found), glob=False).select(*chosen, split=pl.lit(split))
-        for folder, chosen in (("data", columns), ("synthetic", columns), ("clips", renamed))
+        for folder, chosen in (
+            ("data", columns),
+            ("synthetic", columns),
+            ("clips", renamed),
+            ("segments", spoken),
+        )
         for split in SPLITS
         if (found := list((Path(path) / folder).glob(f"{split}-*.parquet")))
     ]
-    return splits.check(pl.concat(parts).collect()) if parts else []
+    # A segment may show several subjects: a row for each.
+    named = [
+        part.explode("subject_id") if part.collect_schema()["subject_id"] != pl.String else part
+        for part in parts
+    ]
+    return splits.check(pl.concat(named).collect()) if named else []
 
 
 def _with_votes(faces: DatasetDict, path: Path) -> DatasetDict:

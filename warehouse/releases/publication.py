@@ -27,6 +27,10 @@ _CONSENT = {
     "consent_ends": "whose consent ends on a day, when a public copy cannot be recalled",
 }
 _NAMED = 3
+_KINDS = (
+    ("data", "face_id", "faces"), ("synthetic", "face_id", "faces"),
+    ("clips", "clip_id", "clips"), ("segments", "segment_id", "segments"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,7 @@ def terms_of(home: Home, path: Path, *, today: date | None = None) -> Terms:
         pl.scan_parquet(sorted(files), glob=False).select(
             pl.col(key).alias("id"), "video_id", "source", "licence", kind=pl.lit(kind)
         )
-        for folder, key, kind in (
-            ("data", "face_id", "faces"),
-            ("synthetic", "face_id", "faces"),
-            ("clips", "clip_id", "clips"),
-        )
+        for folder, key, kind in _KINDS
         if (files := list((path / folder).glob("*.parquet")))
     ).collect()
     videos = tables.read(home, "videos").select("video_id", "consent")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from warehouse.releases import clips, manifest, shards, versions
+from warehouse.releases import clips, items, manifest, shards, versions
 from warehouse.releases.build import SHARD_BYTES, write_version
 from warehouse.releases.schema import (
     CONFIGS,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _DERIVED = (
     "files", "checksums", "summary", "since", "curation", "clips", "synthetic", "domain_gap",
+    "items",
 )  # fmt: skip
 """Entries of a manifest that are computed again from the remaining rows."""
 
@@ -94,6 +95,8 @@ def _contains(path: Path, subject: DataSubject) -> bool:
             found = _of_subject(subject, [name for name in ids if name in columns])
             if config == "clips":
                 found |= _may_be_heard(subject, columns)
+            if config in items.NAMES:
+                found |= _may_show(subject, config, columns)
             if pl.scan_parquet(file, glob=False).filter(found).select(pl.len()).collect().item():
                 return True
     return False
@@ -109,6 +112,7 @@ def _write_patch(
         return None
     votes = _remaining_votes(path, subject)
     sequences, clip_flow = _remaining_clips(home, path, subject, rows=rows)
+    remaining = _remaining_items(home, path, subject, clip_ids=sequences["clip_id"])
     patch = versions.next_patch(home, folder.name, number.major)
     write_version(
         home,
@@ -119,6 +123,7 @@ def _write_patch(
         contents=_contents(old, patch, subject, rows=rows, votes=votes, erased=erased),
         sequences=sequences,
         clip_flow=clip_flow,
+        item_rows=remaining,
     )
     return str(patch)
 
@@ -210,6 +215,50 @@ def _remaining_clips(
         for name in ("sound", "words")
     )
     return muted.join(rows.select("video_id").unique(), on="video_id", how="semi"), method
+
+
+def _remaining_items(
+    home: Home, path: Path, subject: DataSubject, *, clip_ids: pl.Series
+) -> items.Items:
+    """Return the remaining segments and what is about them.
+
+    Segments that name the subject are removed. Others of videos that also show it lose video,
+    sound, words and texts, in which it may be.
+    """
+    shared = pl.col("video_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
+
+    def keep(frame: pl.DataFrame) -> pl.DataFrame:
+        left = frame.filter(~_of_subject(subject, ["video_id"]))
+        if "author_kind" in frame.columns:
+            return left.filter(~shared)
+        if "subject_ids" not in frame.columns:
+            return left
+        return left.filter(~_names_subject(subject)).with_columns(
+            pl.when(~shared).then(pl.col(name)).alias(name)
+            for name in ("video", "audio", "transcript")
+            if name in frame.columns
+        )
+
+    found = items.read(home, path, keep)
+    return items.released(found, found.segments.select("segment_id"), {"clip": clip_ids})
+
+
+def _may_show(subject: DataSubject, config: str, columns: set[str]) -> pl.Expr:
+    """Match segments that name the subject, and all that may be about it."""
+    shared = pl.col("video_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
+    if config == "texts":
+        return shared
+    if config != "segments":
+        return pl.lit(False)
+    media = {"video", "audio", "transcript"} & columns
+    holds = pl.any_horizontal(pl.col(name).is_not_null() for name in sorted(media))
+    return _names_subject(subject) | (shared & holds).fill_null(False)
+
+
+def _names_subject(subject: DataSubject) -> pl.Expr:
+    """Match segments that name the subject in any spelling."""
+    ids = pl.Series(sorted(_subject_ids(subject)), dtype=pl.String).implode()
+    return pl.col("subject_ids").list.eval(pl.element().is_in(ids)).list.any().fill_null(False)
 
 
 def _may_be_heard(subject: DataSubject, columns: set[str]) -> pl.Expr:

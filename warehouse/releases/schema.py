@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 SOURCES = ("real", "synthetic", "imported")
 
-CONFIGS = {"default": "data/", "synthetic": "synthetic/", "votes": "votes/", "clips": "clips/"}
+CONFIGS = {
+    "default": "data/", "synthetic": "synthetic/", "votes": "votes/", "clips": "clips/",
+    "segments": "segments/", "segment_votes": "segment_votes/", "texts": "texts/",
+    "spans": "spans/",
+}  # fmt: skip
 """Configs that ``load_dataset`` offers, and the folder of each."""
 
 SYNTHETIC = "synthetic"

@@ -18,7 +18,11 @@ AU_PRESENT = 0.25
 
 
 def summarise(
-    rows: pl.DataFrame, votes: pl.DataFrame, *, models: Sequence[Mapping[str, Any]] = ()
+    rows: pl.DataFrame,
+    votes: pl.DataFrame,
+    *,
+    models: Sequence[Mapping[str, Any]] = (),
+    segments: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Return the statistics of a release, ready for JSON.
 
@@ -27,13 +31,17 @@ def summarise(
             faces in a config of their own count for ``synthesis`` and the licences alone.
         votes: as ``schema.fit_votes`` returns them.
         models: mappings with ``name`` and ``licence``: weights that contributed to the rows.
+        segments: released segments; their licences bind the whole too.
     """
     every = rows
+    others = rows.clear() if segments is None else segments.unique("segment_id")
     # Licences bind the whole repository; everything else describes config ``default``.
     rows = every.filter(pl.col("split") != SYNTHETIC)
     licences = _counts(every, "licence")
     skips = int(votes["was_cancelled"].sum())
-    bound = strictest([*every["licence"], *(model.get("licence") for model in models)])
+    bound = strictest(
+        [*every["licence"], *others["licence"], *(model.get("licence") for model in models)]
+    )
     return {
         "rows": len(rows),
         "votes": len(votes) - skips,
@@ -56,7 +64,7 @@ def summarise(
         "sources": _counts(rows, "source"),
         "synthesis": _synthesis(every),
         "licences": licences,
-        "bound_by": licences_of(every, models),
+        "bound_by": licences_of(every, models) + licences_of(others, [], what="segments"),
         "licence": {
             "name": bound.name,
             "hub": bound.hub,
