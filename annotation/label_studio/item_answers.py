@@ -22,6 +22,9 @@ from warehouse.errors import SettingsError
 
 SPAN_QUESTION, CUES = "spans", ".cues"
 
+_AUTHORS = {"machine": "machine", "simulated": "machine", "source": "source"}
+"""Kind of rater to kind of author; every other rater is a person."""
+
 
 def item_columns(
     result: object, data: Mapping[str, Any], *, was_cancelled: bool = False
@@ -77,7 +80,7 @@ def texts_of(vote: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     answers = json.loads(vote["answers"] or "{}")
     common = {
         "item_kind": vote["item_kind"], "item_id": vote["item_id"], "rater_id": vote["rater_id"],
-        "author_kind": "machine" if vote["rater_kind"] == "machine" else "person",
+        "author_kind": _AUTHORS.get(vote["rater_kind"], "person"),
         "language": None, "position": 0,
     }  # fmt: skip
     for name, value in sorted(answers.items()):
@@ -88,8 +91,14 @@ def texts_of(vote: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield common | {"kind": "open_words", "text": None, "words": said}
 
 
-def spans_of(vote: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield rows of ``spans`` for a vote."""
+def spans_of(
+    vote: Mapping[str, Any], sets: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield rows of ``spans`` for a vote.
+
+    Args:
+        sets: question to its label set (``item_page.span_sets``); else the question's name.
+    """
     answers = json.loads(vote["answers"] or "{}")
     position = 0
     for name, value in sorted(answers.items()):
@@ -97,7 +106,8 @@ def spans_of(vote: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             if isinstance(span, dict) and "start_s" in span:
                 yield {
                     "item_kind": vote["item_kind"], "item_id": vote["item_id"],
-                    "label_set": name, "label": span["label"], "start_s": span["start_s"],
+                    "label_set": (sets or {}).get(name, name), "label": span["label"],
+                    "start_s": span["start_s"],
                     "end_s": span["end_s"], "cues": span["cues"], "rater_id": vote["rater_id"],
                     "rater_kind": vote["rater_kind"], "position": position,
                 }  # fmt: skip

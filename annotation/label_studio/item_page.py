@@ -7,7 +7,7 @@ the question's name, so a stored result can be read without its page (``item_ans
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -136,6 +136,24 @@ def load(name: str) -> ItemPage:
     for fault in _faults(page):
         raise _unsound(path, fault)
     return page
+
+
+def span_sets(
+    page_names: Iterable[str], *, item_kind: str, label_set: str | None
+) -> dict[str, str]:
+    """Return question to label set of the spans that pages ask about a kind.
+
+    Args:
+        page_names: pages in use; the first that asks a question decides.
+        label_set: of the page's label, as stored with a vote.
+    """
+    found: dict[str, str] = {}
+    for page in map(load, page_names):
+        if page.item_kind == item_kind and (page.label_set or None) == label_set:
+            for question in page.questions:
+                if question.kind in ("spans", "turns"):
+                    found.setdefault(question.name, question.answers.name)
+    return found
 
 
 def item_config(page: ItemPage) -> str:

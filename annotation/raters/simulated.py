@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import polars as pl
 
-from annotation.label_studio import projects, users
+from annotation.label_studio import item_page, item_sync, projects, users
 from annotation.label_studio.answers import result_of
 from annotation.label_studio.client import Address, LabelStudioClient
+from annotation.label_studio.item_answers import item_result
 from annotation.label_studio.tasks import list_tasks
 from annotation.label_studio.users import Account
 from annotation.label_studio.workspace import Workspace
@@ -159,6 +161,71 @@ def vote_on_project(
             wanted_votes=workspace.options.wanted_votes,
             progress=progress,
         ).new
+
+
+def vote_on_segments(workspace: Workspace, page_name: str, *, n_raters: int) -> VoteCounts:
+    """Let simulated raters answer every question of a page about segments.
+
+    Idempotent: a rater answers a segment once. Answers depend on the rater's name and the
+    segment only.
+
+    Raises:
+        StudioError: the server cannot be reached or refuses the token.
+    """
+    page = item_page.load(page_name)
+    new = known = 0
+    with workspace.connect() as client:
+        project = projects.ensure(
+            workspace, client, page=page, title=item_sync.title_of(workspace, page)
+        )
+        for rater in panel(n_raters):
+            person = users.add(client, workspace.home, rater.email, kind="simulated")
+            with LabelStudioClient(person.address(client.url)) as own:
+                tasks = own.tasks(project.id, include="id,data,annotations,completed_by")
+                for task in sorted(tasks, key=lambda one: str(one["data"].get("item_id"))):
+                    cast = (row.get("completed_by") for row in task["annotations"])
+                    if person.user_id in cast:
+                        known += 1
+                        continue
+                    answers = answer_page(rater, page, task["data"])
+                    own.sdk.annotations.create(
+                        task["id"], result=item_result(answers, task["data"]), lead_time=2.0
+                    )
+                    new += 1
+    return VoteCounts(new=new, known=known)
+
+
+def answer_page(
+    rater: SimulatedRater, page: item_page.ItemPage, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Draw the answers of a rater to the questions of a page about an item.
+
+    Choices, words, texts and spans are answered, other kinds of questions are not. What the
+    raters share is drawn from the item alone, so that they agree more often than by chance.
+    """
+    item = str(data["item_id"])
+    shared, own = Random(f"{rater.seed}|{item}"), Random(f"{rater.seed}|{rater.name}|{item}")
+    length = float(data["duration_s"])
+    start = shared.uniform(0, length / 2)
+    answers: dict[str, Any] = {}
+    for question in page.questions:
+        classes = question.answers.classes
+        truth = shared.choice(classes)
+        seen = truth if own.random() < rater.reliability else own.choice(classes)
+        if question.kind == "choice":
+            answers[question.name] = [seen]
+        elif question.kind == "words":
+            answers[question.name] = sorted({truth, own.choice(classes)})
+        elif question.kind == "text":
+            answers[question.name] = f"Drawn at random by {rater.name}."
+        elif question.kind == "spans":
+            shift = own.uniform(0, length / 8)
+            answers[question.name] = [
+                {"label": truth, "start_s": round(start + shift, 3),
+                 "end_s": round(start + shift + length / 4, 3),
+                 "cues": [own.choice(question.options)] if question.options else []}
+            ]  # fmt: skip
+    return answers
 
 
 def simulate(

@@ -15,6 +15,9 @@ app = typer.Typer()
 def demo(
     session: Session,
     raters: Annotated[int, typer.Option("--raters", min=3, max=20, help="Simulated raters.")] = 4,
+    items: Annotated[
+        bool, typer.Option("--items", help="Label segments of a clip with sound too.")
+    ] = False,
 ) -> None:
     """Run the whole loop on sample clips.
 
@@ -24,7 +27,9 @@ def demo(
     from pipeline.demo import run
 
     with session.watching():
-        report = run(session.settings(wanted_votes=raters), progress=session.console.print)
+        options = {"pages": "utterance", "keep_audio": True} if items else {}
+        settings = session.settings(wanted_votes=raters, **options)
+        report = run(settings, items=items, progress=session.console.print)
     session.answer(report.facts, report.show)
 
 

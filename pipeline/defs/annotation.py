@@ -11,7 +11,7 @@ import polars as pl
 
 from annotation import aggregation
 from annotation.aggregation import agreement, items
-from annotation.label_studio import item_sync, sync
+from annotation.label_studio import item_page, item_sync, sync
 from annotation.label_studio.item_answers import spans_of, texts_of
 from annotation.sampling.queue import next_faces
 from pipeline import progress, reporting
@@ -269,7 +269,7 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
     votes = views.query(home, "SELECT * FROM votes")
     labels = _with_units(aggregation.soft_labels(votes, method=settings.aggregation), home)
     tables.write(home, "soft_labels", labels, part="current")
-    of_items = _write_item_answers(home)
+    of_items = _write_item_answers(home, settings.pages)
     tables.write(home, "rater_quality", aggregation.rater_quality(votes, labels), part="current")
     shown = labels.join(tables.read(home, "faces").select("face_id", "crop"), on="face_id")
     shown = shown.sort("entropy", "face_id", nulls_last=True)
@@ -287,21 +287,27 @@ def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
     )
 
 
-def _write_item_answers(home: Home) -> int:
+def _write_item_answers(home: Home, pages: tuple[str, ...]) -> int:
     """Write soft labels, texts and spans of items other than faces."""
     votes = views.query(home, "SELECT * FROM item_votes ORDER BY ALL")
     if votes.is_empty() and not tables.parts(home, "texts") | tables.parts(home, "spans"):
         return 0
     labels = items.item_soft_labels(votes)
     rows = votes.to_dicts()
+    # Votes outlast the setting: pages that ship are known even if it no longer names them.
+    known = dict.fromkeys([*pages, *item_page.names()])
+    sets = {
+        (kind, name): item_page.span_sets(known, item_kind=kind, label_set=name)
+        for kind, name in votes.select("item_kind", "label_set").unique().iter_rows()
+    }
+    texts = [row for vote in rows for row in texts_of(vote)]
+    spans = [
+        row for vote in rows for row in spans_of(vote, sets[vote["item_kind"], vote["label_set"]])
+    ]
     found = {
         "soft_labels": labels,
-        "texts": pl.DataFrame(
-            [row for vote in rows for row in texts_of(vote)], schema=TABLES["texts"].schema
-        ),
-        "spans": pl.DataFrame(
-            [row for vote in rows for row in spans_of(vote)], schema=TABLES["spans"].schema
-        ),
+        "texts": pl.DataFrame(texts, schema=TABLES["texts"].schema),
+        "spans": pl.DataFrame(spans, schema=TABLES["spans"].schema),
     }
     for name, frame in found.items():
         tables.write(home, name, frame, part="items")

@@ -113,3 +113,23 @@ def test_load__names_what_is_unsound(tmp_path: Path, text: str, message: str) ->
     with pytest.raises(SettingsError, match="A page is unsound") as caught:
         item_page.load(str(path))
     assert message in str(caught.value)
+
+
+def test_span_sets__name_the_set_that_the_question_asks() -> None:
+    sets = item_page.span_sets(["utterance"], item_kind="segment", label_set="mafw11")
+    assert sets == {"spans": "ambivalence"}
+    assert item_page.span_sets(["utterance"], item_kind="clip", label_set="mafw11") == {}
+    vote = {"item_kind": "segment", "item_id": "v-s1", "rater_id": "r", "rater_kind": "person",
+            "answers": json.dumps({"spans": [SPAN]})}  # fmt: skip
+    assert [row["label_set"] for row in spans_of(vote, sets)] == ["ambivalence"]
+
+
+@pytest.mark.parametrize(
+    ("rater_kind", "author"),
+    [("person", "person"), ("self", "person"), ("machine", "machine"), ("simulated", "machine"),
+     ("source", "source")],
+)  # fmt: skip
+def test_texts__a_simulated_rater_is_no_person(rater_kind: str, author: str) -> None:
+    vote = {"item_kind": "segment", "item_id": "v-s1", "rater_id": "r", "rater_kind": rater_kind,
+            "answers": json.dumps({"rationale": "brows"})}  # fmt: skip
+    assert [row["author_kind"] for row in texts_of(vote)] == [author]
