@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from annotation.label_studio import marking, sync
+from annotation.label_studio.tasks import item_of
 from pipeline import progress
 from pipeline.settings import Settings
 from warehouse.errors import ReleaseError, SettingsError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from annotation.label_studio.client import LabelStudioClient
 
 _LISTED = 10
+_SHOWN = ("clip", "video", "sound", "transcript")
+"""Fields of tasks in which everyone of a shared video may be seen, heard or quoted."""
 
 
 def forget(settings: Settings, kind: str, name: str, *, why: str) -> ErasureReport:
@@ -116,22 +119,39 @@ def _delete_tasks(settings: Settings, subject: DataSubject) -> dict[str, int]:
                 if _is_about(subject, data):
                     client.sdk.tasks.delete(str(task["id"]))
                     removed += 1
-                elif _shows(subject, str(data.get("context"))):
-                    client.sdk.tasks.update(str(task["id"]), data=data | {"context": ""})
+                elif blank := _blanked(subject, data):
+                    client.sdk.tasks.update(str(task["id"]), data=data | blank)
+                    if "item_kind" in data:
+                        _delete_texts(client, task["id"])
     return {"labelling tasks": removed}
 
 
 def _is_about(subject: DataSubject, data: Mapping[str, Any]) -> bool:
     """Return whether a task asks about a face, clip or segment of the subject."""
     ids = {str(value) for key, value in data.items() if key.endswith("_id")}
-    return not ids.isdisjoint(subject.ids)
+    return not ids.isdisjoint({*subject.ids, *subject.shared})
 
 
-def _shows(subject: DataSubject, context: str) -> bool:
-    """Return whether a task's context picture shows the subject."""
-    return context.endswith(subject.contexts) or any(
+def _blanked(subject: DataSubject, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields in which a task about others shows or quotes the subject."""
+    context, blank = str(data.get("context")), {}
+    if context.endswith(subject.contexts) or any(
         f"{marking.FOLDER}/{video}-" in context for video in subject.shared
-    )
+    ):
+        blank["context"] = ""
+    item = str(item_of(data)).partition("-")[0]
+    if item in subject.shared:
+        blank |= {name: "" for name in _SHOWN if data.get(name)}
+    return blank
+
+
+def _delete_texts(client: LabelStudioClient, task_id: int) -> None:
+    """Delete written answers about a task; choices and spans stay."""
+    for annotation in client.sdk.annotations.list(str(task_id)):
+        result = [dict(part) for part in annotation.result or []]
+        stay = [part for part in result if part.get("type") != "textarea"]
+        if len(stay) < len(result):
+            client.sdk.annotations.update(annotation.id, result=stay)
 
 
 def _existing_tasks(client: LabelStudioClient, project_id: int) -> list[dict[str, Any]]:

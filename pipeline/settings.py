@@ -112,7 +112,8 @@ class Settings(BaseSettings):
     segment_videos: bool = Field(True, description="cut a video per segment")
     pages: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="pages about items other than faces: utterance,clip,dialogue or .toml files",
+        description="pages about items other than faces: utterance,clip,dialogue,picture,video or "
+        ".toml files",
     )
     project: str = Field("faces", min_length=3, max_length=50, description="Label Studio project")
     wanted_votes: int = Field(5, ge=1, le=100, description="votes wanted per face")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,11 @@ from pathlib import Path
 from warehouse.errors import SettingsError
 
 MAX_BYTES = 256 << 20
+
+SEGMENTS = "segments.csv"
+"""Lies beside the videos, one row per segment. ``<video>.segments.csv`` is of one video."""
+
+_OF_ONE = re.compile(r"(?i)(.+)\.([\w-]+)\.(?:csv|parquet|edf)")
 
 FILE_NAME = ("file_name", "filename", "file", "path", "file_path", "filepath", "name")
 SUBJECT = ("subject_id", "subject", "person", "person_id", "identity", "participant",
@@ -96,6 +102,23 @@ def read_csv(path: Path, columns: Mapping[str, Sequence[str]]) -> SidecarTable:
         texts = ((found[name], cell.strip()) for name, cell in pairs if name in found)
         rows.append({name: text for name, text in texts if text})
     return SidecarTable(rows, frozenset(found.values()), notes)
+
+
+def owner_of(name: str) -> str | None:
+    """Return the video of a file ``<video>.<kind>.(csv|parquet|edf)``, as named."""
+    found = _OF_ONE.fullmatch(name)
+    return found[1] if found else None
+
+
+def kind_of(name: str) -> str | None:
+    """Return the kind of a file ``<video>.<kind>.(csv|parquet|edf)``."""
+    found = _OF_ONE.fullmatch(name)
+    return found[2].lower() if found else None
+
+
+def is_of_segments(name: str) -> bool:
+    """Return whether a file lists segments."""
+    return name.lower() == SEGMENTS or name.lower().endswith(f".{SEGMENTS}")
 
 
 def match_columns(

@@ -250,7 +250,8 @@ def _span_parts(part: Any, span: Any, region: str, data: Mapping[str, Any]) -> I
 
 
 def _target(data: Mapping[str, Any]) -> str:
-    return "picture" if data.get("picture") else "video"
+    shown = ("statement", "picture")
+    return next((name for name in shown if data.get(name)), "video")
 
 
 def _text(value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Push items other than faces: segments, clips, dialogues.
+"""Push items other than faces: segments, clips, dialogues, pictures, videos.
 
 Votes come back with those about faces (``sync.pull_votes``).
 """
@@ -6,7 +6,8 @@ Votes come back with those about faces (``sync.pull_votes``).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,10 +25,10 @@ from annotation.label_studio.tasks import (
 )
 from annotation.label_studio.workspace import Workspace
 from warehouse.errors import SettingsError
-from warehouse.storage import atomic, views
+from warehouse.storage import atomic, mirror, views
 from warehouse.storage.home import Home
 
-_MEDIA_FIELDS = ("video", "sound")
+_MEDIA_FIELDS = ("video", "sound", "picture")
 _CLIP_FPS = 25.0
 
 
@@ -116,14 +117,16 @@ def items(home: Home, page: ItemPage) -> tuple[pl.DataFrame, dict[str, int]]:
         )
     left: dict[str, int] = {}
     rows = []
-    for row in views.query(home, _ITEMS[page.item_kind]).iter_rows(named=True):
-        reason = _reason(page, row)
+    found = views.query(home, _ITEMS[page.item_kind])
+    files = _files(home, found)
+    for row in found.iter_rows(named=True):
+        reason = _reason(page, row, files)
         if reason:
             left[reason] = left.get(reason, 0) + 1
             continue
         data = {
             "item_kind": page.item_kind, "item_id": row["item_id"], "label_set": page.label_set,
-            **{name: value for name, value in row.items() if name != "item_id"},
+            **{name: value for name, value in row.items() if _is_shown(page, name)},
             **shuffle_positions(row["item_id"]),
         }  # fmt: skip
         rows.append({"face_id": row["item_id"], "data": json.dumps(data), "reason": "coverage"})
@@ -131,15 +134,43 @@ def items(home: Home, page: ItemPage) -> tuple[pl.DataFrame, dict[str, int]]:
     return pl.DataFrame(rows, schema=schema), left
 
 
-def _reason(page: ItemPage, row: Mapping[str, Any]) -> str | None:
+def _reason(page: ItemPage, row: Mapping[str, Any], files: Collection[str]) -> str | None:
     """Return why an item cannot be shown on a page; None if it can."""
     if page.item_kind == "dialogue":
         return None if row["turns"] else "no_words: no turn has a transcript"
-    if not row["video"]:
+    if "picture" in row and row["picture"] not in files:
+        return "no_picture: its picture could not be written"
+    if "video" in row and row["video"] not in files:
         return "no_video: its video was not cut"
-    if page.sound and not row["sound"]:
+    if page.sound and row.get("sound") not in files:
         return "no_sound: set RISORIUS_KEEP_AUDIO, or use a page without sound"
+    if page.media == "statement" and not row.get("statement"):
+        return "no_statement: no row of texts is a statement about it"
     return None
+
+
+def _is_shown(page: ItemPage, name: str) -> bool:
+    """Return whether a column of an item becomes a field of its task."""
+    # The fields say what an answer points at: spans on sound, a judgement on a statement.
+    optional = {"sound": page.sound, "statement": page.media == "statement"}
+    return name != "item_id" and optional.get(name, True)
+
+
+def _files(home: Home, rows: pl.DataFrame) -> set[str]:
+    """Return the media keys of items whose files exist."""
+    keys: set[str] = set()
+    for name in _MEDIA_FIELDS:
+        keys.update(rows[name].drop_nulls() if name in rows.columns else ())
+    folders = {key.partition("/")[0] for key in keys}
+    for folder in folders:
+        mirror.sync(home.media / folder)
+    present = {
+        f"{folder}/{entry.name}"
+        for folder in folders
+        if (home.media / folder).is_dir()
+        for entry in os.scandir(home.media / folder)
+    }
+    return keys & present
 
 
 def _task(row: Mapping[str, Any], media: Source) -> dict[str, Any]:
@@ -185,7 +216,7 @@ _ITEMS = {
     """,
     "clip": f"""
         SELECT clip_id AS item_id, 'clips/' || track_id || '.webm' AS video, NULL AS sound,
-               {_CLIP_FPS} AS fps, end_s - start_s AS duration_s
+               {_CLIP_FPS}::DOUBLE AS fps, end_s - start_s AS duration_s
         FROM clips WHERE verdict = 'kept' ORDER BY clip_id
     """,
     "dialogue": """
@@ -195,5 +226,22 @@ _ITEMS = {
         FROM segments
         WHERE verdict = 'kept' AND dialogue_id IS NOT NULL AND transcript IS NOT NULL
         GROUP BY video_id, dialogue_id ORDER BY ALL
+    """,
+    "video": """
+        SELECT video_id AS item_id, 'videos/' || video_id || '.mp4' AS video,
+               coalesce(fps, 25.0) AS fps, duration_s
+        FROM watchable_videos WHERE duration_s > 0
+        QUALIFY row_number() OVER (PARTITION BY video_id ORDER BY batch) = 1 ORDER BY video_id
+    """,
+    "picture": """
+        SELECT video_id AS item_id, 'pictures/' || video_id || '.jpg' AS picture,
+               statements.text AS statement
+        FROM watchable_videos
+        LEFT JOIN (
+            SELECT item_id, arg_min(text, (rater_id, position)) AS text
+            FROM texts WHERE item_kind = 'picture' AND kind = 'statement' GROUP BY item_id
+        ) AS statements ON statements.item_id = video_id
+        WHERE duration_s = 0
+        QUALIFY row_number() OVER (PARTITION BY video_id ORDER BY batch) = 1 ORDER BY video_id
     """,
 }

@@ -45,8 +45,8 @@ _FOLDERS = (*KINDS, marking.FOLDER, guide.FOLDER)
 CLIPS = "clips"
 """Folder of the media store with short videos; served only to projects that show them."""
 
-SEGMENTS = "segments"
-"""Folder of the media store with the videos and sound of segments."""
+ITEM_FOLDERS = (CLIPS, "segments", "pictures", "videos")
+"""Folders of the media store with what pages about items show."""
 
 MODEL_VERSION = "risorius"
 """Model version under which predictions are stored and shown."""
@@ -155,7 +155,7 @@ def ensure_project(
         client.sdk.projects.update(found.id, maximum_annotations=wanted_votes)
     guide.write_drawings(media_dir)
     if isinstance(client.media, Folder):
-        more = (CLIPS, SEGMENTS) if isinstance(page, ItemPage) else (CLIPS,) if page.clip else ()
+        more = ITEM_FOLDERS if isinstance(page, ItemPage) else (CLIPS,) if page.clip else ()
         folders = (*_FOLDERS, *more)
         unlock_folders(client, found.id, media_dir, folders)
     sync_storage(client, found.id, owner=owner)

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -18,7 +19,9 @@ from pipeline import progress, reporting
 from pipeline.defs.automation import WHEN_SETTLED
 from pipeline.defs.rating import identities, near_duplicates
 from pipeline.defs.resources import Workplace
+from pipeline.defs.segments import segment_options
 from pipeline.defs.stage import blocking_check, md, stage_asset
+from pipeline.segments import whole
 from warehouse.errors import StudioError
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
@@ -83,6 +86,11 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
     """
     settings, report = workplace.settings(), partial(progress.report, "studio_tasks", "")
     pushed = sync.push_faces(settings.label_studio, on_progress=report)
+    shown = {item_page.load(page).item_kind for page in settings.pages} & whole.FOLDERS.keys()
+    unreadable = {
+        kind: whole.write_whole(workplace.home(), kind, segment_options(settings))
+        for kind in sorted(shown)
+    }
     pages = {
         page: item_sync.push_items(settings.label_studio, page, on_progress=report)
         for page in settings.pages
@@ -98,6 +106,11 @@ def studio_tasks(workplace: Workplace) -> dg.MaterializeResult:
             "tasks reopened": pushed.reopened,
             "project": dg.MetadataValue.url(pushed.url),
             **{f"items of page {page}": _items_pushed(found) for page, found in pages.items()},
+            **{
+                f"{kind}s that could not be written": md(reporting.table(_reasons(failed)))
+                for kind, failed in unreadable.items()
+                if failed
+            },
             "own order": md(
                 "\n".join(f"- [{who}]({url})" for who, url in sorted(pushed.links.items()))
                 or "_no accounts yet_"
@@ -312,6 +325,11 @@ def _write_item_answers(home: Home, pages: tuple[str, ...]) -> int:
     for name, frame in found.items():
         tables.write(home, name, frame, part="items")
     return labels.height
+
+
+def _reasons(failed: Mapping[str, str]) -> pl.DataFrame:
+    rows = {"video_id": list(failed), "reason": list(failed.values())}
+    return pl.DataFrame(rows, schema={"video_id": pl.String, "reason": pl.String})
 
 
 def _items_pushed(found: item_sync.ItemPush) -> str:

@@ -11,6 +11,7 @@ from pipeline.defs.ingest import faces
 from pipeline.defs.resources import Workplace
 from pipeline.defs.stage import blocking_check, md, stage_asset
 from pipeline.segments import batch as stage
+from pipeline.settings import Settings
 from warehouse.storage import tables
 
 
@@ -28,14 +29,7 @@ def segments(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mate
 
     They come from `segments.csv` beside the videos, and from transcripts, fixed windows or shots
     where a setting says so. Each has its own video and, with `keep_audio`, its sound."""
-    settings, home = workplace.settings(), workplace.home()
-    options = stage.SegmentOptions(
-        sources=settings.segments,
-        window_s=settings.segment_window_s,
-        videos=settings.segment_videos,
-        sound=settings.keep_audio,
-        blur_bystanders=settings.blur_bystanders,
-    )
+    home, options = workplace.home(), segment_options(workplace.settings())
     for key in context.partition_keys:
         cut = stage.find_segments(home, key, options, progress=partial(progress.report, "segments"))
         context.log.info(f"{key}: {cut} videos cut into segments")
@@ -48,6 +42,17 @@ def segments(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mate
             "dagster/row_count": found.height,
             "verdicts": md(reporting.table(counts.sort("source", "verdict", "reason"))),
         }
+    )
+
+
+def segment_options(settings: Settings) -> stage.SegmentOptions:
+    """Return the options of segments that the settings name."""
+    return stage.SegmentOptions(
+        sources=settings.segments,
+        window_s=settings.segment_window_s,
+        videos=settings.segment_videos,
+        sound=settings.keep_audio,
+        blur_bystanders=settings.blur_bystanders,
     )
 
 

@@ -62,8 +62,8 @@ def list_sources(folder: Path) -> list[Source]:
 
     Includes files of folders below, files that ``sources.jsonl`` names, and, as missing, names
     without a file. An archive or address is replaced by the files that came out of it; one that
-    was not fetched yet (``batches.materialize``) is listed as itself. A transcript beside a
-    video is not a source.
+    was not fetched yet (``batches.materialize``) is listed as itself. A transcript, segments and
+    sensors beside a video are no sources.
 
     Raises:
         SettingsError: a sidecar or the listing cannot be read.
@@ -227,7 +227,15 @@ def _files(folder: Path) -> list[Path]:
     ]
     transcripts = {path for path in files if path.suffix.lower() in downloads.TRANSCRIPTS}
     others = {name for path in files if path not in transcripts for name in (path.stem, path.name)}
-    return [path for path in files if not (path in transcripts and path.stem in others)]
+    return [
+        path
+        for path in files
+        if not (
+            (path in transcripts and path.stem in others)
+            or sidecar.owner_of(path.name) in others
+            or sidecar.is_of_segments(path.name)
+        )
+    ]
 
 
 def _with_declared(found: dict[str, Source], folder: Path, *, deep: bool) -> list[Source]:

@@ -7,11 +7,12 @@ last, so a killed run repeats an unfinished video.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from pipeline.clips import audio, transcripts
@@ -151,7 +152,7 @@ class _Video:
         for one in found:
             rows.append(self._row(one, taken={row["segment_id"] for row in rows}))
         kept = [row for row in rows if row["verdict"] == "kept"] if not self.shared else []
-        samples = self._samples() if kept and self.options.sound else None
+        samples = sound_of(self.row) if kept and self.options.sound else None
         folder = self.home.media / MEDIA
         for row in kept if samples is not None else []:
             path = folder / f"{row['segment_id']}.flac"
@@ -223,21 +224,18 @@ class _Video:
             "verdict": verdict, "reason": fault or one.note,
         }  # fmt: skip
 
-    def _samples(self) -> Any:
-        if not self.row["has_audio"]:
-            return None
-        try:
-            return audio.load(self.row["uri"])
-        except MediaError:
-            return None
-
     def _cut_videos(self, kept: list[dict[str, Any]], samples: Any) -> None:
         folder = self.home.media / MEDIA
         cuts = {folder / f"{row['segment_id']}.mp4": row for row in kept}
         failed = media.cut_videos(
             self.row["uri"],
             [
-                media.Cut(path, row["start_s"], row["end_s"], self._subjects(row))
+                media.Cut(
+                    path,
+                    row["start_s"],
+                    row["end_s"],
+                    visible_tracks(self.tracks, row["subject_ids"]),
+                )
                 for path, row in cuts.items()
             ],
             tracks=box_tracks(self.faces),
@@ -250,12 +248,22 @@ class _Video:
             if path.is_file() and path not in failed:
                 row["video"] = f"{MEDIA}/{path.name}"
 
-    def _subjects(self, row: dict[str, Any]) -> frozenset[str]:
-        """Return the tracks that stay visible: named subjects', else main ones."""
-        named = self.tracks.filter(pl.col("subject_id").is_in(row["subject_ids"]))
-        main = self.tracks.filter(pl.col("is_main"))
-        chosen = named if named.height else main
-        return frozenset(chosen["track_id"])
+
+def visible_tracks(tracks: pl.DataFrame, subject_ids: list[str]) -> frozenset[str]:
+    """Return the tracks of a video that stay visible: named or main ones."""
+    named = tracks.filter(pl.col("subject_id").is_in(subject_ids))
+    main = tracks.filter(pl.col("is_main"))
+    return frozenset((named if named.height else main)["track_id"])
+
+
+def sound_of(video: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the sound of a row of ``videos``; None if it has none."""
+    if not video["has_audio"]:
+        return None
+    try:
+        return audio.load(video["uri"])
+    except MediaError:
+        return None
 
 
 def _remove_media(home: Home, video_id: str, *, keep: Any) -> None:

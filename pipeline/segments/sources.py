@@ -14,10 +14,8 @@ from pipeline.clips import transcripts
 from pipeline.ingest.names import key_of
 from pipeline.video import reader
 from warehouse.errors import MediaError, SettingsError
+from warehouse.sidecar import SEGMENTS as SIDECAR
 from warehouse.sidecar import SidecarTable, read_csv
-
-SIDECAR = "segments.csv"
-"""Lies beside the videos, one row per segment. ``<video>.segments.csv`` is of one video."""
 
 KINDS = ("utterance", "turn", "span", "clip")
 

@@ -24,6 +24,8 @@ SIGNATURE_SIDE = 16
 PICTURE_BYTES = 64 << 20
 """A larger file is not read as a picture."""
 
+_IDS = ("face_id", "track_id", "video_id", "subject_id")
+
 
 @dataclass(frozen=True)
 class DataSubject:
@@ -34,7 +36,7 @@ class DataSubject:
         name: the subject's or video's id.
         faces: ids of its faces, and of synthetic faces that edit one of them.
         tracks: ids of its tracks.
-        items: ids of its clips, segments and sensors.
+        items: ids of its clips, segments, dialogues and sensors.
         videos: ids of videos in which no other subject is known.
         shared: ids of videos that show other subjects too; their frames show this one as well.
         crops: media keys of its crops.
@@ -63,6 +65,13 @@ class DataSubject:
     def spellings(self) -> tuple[str, ...]:
         """Return the name and its other spellings."""
         return tuple(dict.fromkeys((self.name, *self.names)))
+
+    def is_of_shared(self, column: str) -> pl.Expr:
+        """Match ids of shared videos and of what was cut from them."""
+        first = pl.col(column).str.split("-").list.first()
+        whole = pl.col(column).is_in(pl.Series(self.shared, dtype=pl.String).implode())
+        cut = first.is_in(pl.Series(self.shared, dtype=pl.String).implode())
+        return (whole | cut).fill_null(False)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -116,6 +125,11 @@ def find(home: Home, kind: str, name: str) -> DataSubject:
     column = f"{kind}_id"
     spellings = {one for one in known[column].drop_nulls().unique() if is_same(kind, one, name)}
     spellings |= _in_manifests(home, kind, name)
+    if kind == "subject":
+        spoken = _spoken(home, name)
+        if not spellings:
+            known = pl.concat([known, spoken])
+        spellings |= {one for one in spoken[column].unique() if is_same(kind, one, name)}
     listed = inbox.find_listed(home, kind, name, exhaustive=not spellings)
     if not spellings and not listed:
         raise SettingsError(
@@ -160,7 +174,7 @@ def find(home: Home, kind: str, name: str) -> DataSubject:
         signatures=_signatures(home, (*crops, *contexts), sources),
         names=_sorted(spellings),
         sizes=_sizes(home, videos, sources),
-        items=_items(home, whole, _sorted(own["track_id"]), spellings),
+        items=_items(home, whole, _sorted(own["track_id"]), spellings, shared=shared),
     )
 
 
@@ -182,12 +196,16 @@ def difference_hash(data: bytes) -> str | None:
 
 def _known(home: Home) -> pl.DataFrame:
     """Return all known combinations of the four ids, with repeats."""
-    names = ("face_id", "track_id", "video_id", "subject_id")
+    names = _IDS
     faces = tables.scan(home, "faces").select("face_id", "track_id", "video_id")
     identities = tables.scan(home, "identities").select("face_id", "subject_id")
     tracks = tables.scan(home, "tracks").select("track_id", "video_id", "subject_id")
     videos = tables.scan(home, "videos").select("video_id", "subject_id")
+    segments = tables.scan(home, "segments").select("video_id", subject_id="subject_ids")
     found = [
+        segments.explode("subject_id")
+        .with_columns(face_id=pl.lit(None, dtype=pl.String), track_id=pl.lit(None, dtype=pl.String))
+        .select(names),
         faces.join(identities, on="face_id", how="left").select(names),
         tracks.with_columns(face_id=pl.lit(None, dtype=pl.String)).select(names),
         videos.with_columns(
@@ -202,11 +220,39 @@ def _known(home: Home) -> pl.DataFrame:
     return pl.concat(found).collect().filter(~pl.all_horizontal(pl.col(names).is_null()))
 
 
+def _spoken(home: Home, name: str) -> pl.DataFrame:
+    """Return the speakers of videos in which a speaker has this name.
+
+    A name of a speaker may be a role that people share (``A``), so it tells which videos a
+    subject is in only where nothing else does.
+    """
+    rows = tables.scan(home, "segments").select("video_id", subject_id="speaker").unique()
+    speakers = rows.filter(pl.col("subject_id").is_not_null()).collect()
+    theirs = [is_same("subject", one, name) for one in speakers["subject_id"]]
+    videos = speakers.filter(pl.Series(theirs, dtype=pl.Boolean))["video_id"]
+    none = pl.lit(None, dtype=pl.String)
+    found = speakers.filter(pl.col("video_id").is_in(videos.implode()))
+    return found.with_columns(face_id=none, track_id=none).select(_IDS)
+
+
 def _items(
-    home: Home, videos: Iterable[str], tracks: Iterable[str], names: Iterable[str]
+    home: Home,
+    videos: Iterable[str],
+    tracks: Iterable[str],
+    names: Iterable[str],
+    *,
+    shared: Iterable[str],
 ) -> tuple[str, ...]:
-    """Return the ids of what was cut from videos, by video, track and subject."""
-    found: list[str] = []
+    """Return the ids of what was cut from videos, by video, track and subject.
+
+    A dialogue is about everyone in it.
+    """
+    everyone = sorted({*videos, *shared})
+    dialogues = tables.scan(home, "segments").filter(
+        pl.col("video_id").is_in(everyone) & pl.col("dialogue_id").is_not_null()
+    )
+    ids = dialogues.select(pl.format("{}-d-{}", "video_id", "dialogue_id").unique()).collect()
+    found: list[str] = ids.to_series().to_list()
     for table, key in (("clips", "clip_id"), ("segments", "segment_id"), ("sensors", "sensor_id")):
         frame = tables.scan(home, table)
         columns = set(TABLES[table].columns)

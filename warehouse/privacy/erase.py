@@ -210,6 +210,12 @@ def _of_subject(frame: pl.DataFrame, subject: DataSubject) -> pl.Expr:
         for name, values in ids.items()
         if name in frame.columns
     ]
+    if "item_id" in frame.columns:
+        # What is about a whole video is about everyone in it, and a text may be about any of them.
+        about = pl.col("item_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
+        matches.append(about.fill_null(False))
+        if "author_kind" in frame.columns:
+            matches.append(subject.is_of_shared("item_id"))
     # The row of a shared video stays for the other subjects; its mention is nulled.
     if "uri" in frame.columns:
         matches = [expr & ~pl.col("video_id").is_in(subject.shared) for expr in matches]
@@ -222,6 +228,11 @@ def _redacted(frame: pl.DataFrame, subject: DataSubject) -> pl.DataFrame:
     if subject.kind == "subject":
         blank["subject_id"] = list(subject.spellings)
     changed = []
+    if {"item_id", "answers"} <= set(frame.columns):
+        texts.remove("answers")
+        short = pl.col("answers").map_elements(without_texts, return_dtype=pl.String)
+        shared_item = subject.is_of_shared("item_id") & pl.col("answers").is_not_null()
+        changed.append(pl.when(shared_item).then(short).otherwise("answers").alias("answers"))
     if "video_id" in frame.columns:
         # Sound, words and cuts of a shared video may be the data subject's.
         shared = pl.col("video_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
@@ -238,6 +249,20 @@ def _redacted(frame: pl.DataFrame, subject: DataSubject) -> pl.DataFrame:
     return frame.with_columns(changed)
 
 
+def without_texts(answers: str) -> str | None:
+    """Return answers (JSON) without texts and open words; None if none stays."""
+    try:
+        given = json.loads(answers)
+        left = {
+            name: value
+            for name, value in given.items()
+            if not isinstance(value, str) and name != "words"
+        }
+    except (ValueError, AttributeError):
+        return None
+    return json.dumps(left, sort_keys=True, ensure_ascii=False) if left else None
+
+
 def delete_media(home: Home, subject: DataSubject) -> int:
     """Delete images, clips and sounds, except crops that other faces share."""
     removed = 0
@@ -248,10 +273,10 @@ def delete_media(home: Home, subject: DataSubject) -> int:
             continue
         removed += path.exists()
         atomic.remove(path)
-    # Clips and sounds are named after their track, marked contexts after their face. Those of a
-    # shared video show others and the data subject.
+    # Clips and sounds are named after their track, marked contexts after their face, segments
+    # after their video. Those of a shared video show others and the data subject.
     heads = {*subject.tracks, *subject.videos, *subject.shared}
-    for folder in ("clips", "sound", "marked"):
+    for folder in ("clips", "sound", "marked", "segments", "pictures", "videos", "sensors"):
         mirror.sync(home.media / folder, force=True)
         for path in sorted((home.media / folder).glob("*")):
             video, _, rest = path.stem.partition("-")

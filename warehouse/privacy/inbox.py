@@ -17,7 +17,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from warehouse.ids import file_sha256, sha256_of, unreadable_video_id, video_id
+from warehouse import sidecar
+from warehouse.ids import file_sha256, fold_name, sha256_of, unreadable_video_id, video_id
 from warehouse.masking import public_url
 from warehouse.storage import atomic, downloads, mirror, tables
 from warehouse.storage.home import Home
@@ -315,10 +316,21 @@ class _Clearing:
             return
         stay = []
         gone = set(self.subject.sources) - self.done.kept
+        stems = {fold_name(one.stem) for one in self.gone if one.parent == path.parent}
+
+        def names(line: _Line) -> bool:
+            """Whether it names a file of theirs without its suffix, as segments.csv may."""
+            return sidecar.is_of_segments(path.name) and any(
+                fold_name(PurePosixPath(cell.replace("\\", "/")).name.rpartition(".")[0] or cell)
+                in stems
+                for cell in line.cells
+                if cell
+            )
+
         for line in lines:
             places = {one for source in line.sources for one in local_paths(self.home, source)}
             declared = any(self.subject.is_named(cell) for cell in line.cells)
-            if not (declared or line.sources & gone or places & self.gone):
+            if not (declared or line.sources & gone or places & self.gone or names(line)):
                 stay.append(line.text)
             elif declared:
                 for place in sorted(places - self.gone):
@@ -518,11 +530,17 @@ def _outside(path: Path) -> str:
 
 
 def _with_transcripts(path: Path) -> list[Path]:
-    """Return a video and its transcripts, those that exist."""
+    """Return a video, its transcripts, segments and sensors: those that exist."""
     beside = [one for one in sorted(path.parent.glob("*")) if one != path]
     words = [one for one in beside if one.suffix.lower() in downloads.TRANSCRIPTS]
     # If another video has the same stem, the owner of the transcript is unknown.
-    others = {one.stem for one in beside if one not in words}
+    others = {one.stem for one in beside if one not in words and not sidecar.owner_of(one.name)}
     heads = {path.name} | ({path.stem} - others)
-    spoken = [] if path.suffix.lower() == ".zip" else words
-    return [one for one in [path, *spoken] if one == path or one.stem in heads]
+    spoken = [] if path.suffix.lower() == ".zip" else [*words, *beside]
+    owners = {one: (one.stem, sidecar.owner_of(one.name)) for one in spoken}
+    own = [
+        one
+        for one, (stem, owner) in owners.items()
+        if owner in heads or (one in words and stem in heads)
+    ]
+    return list(dict.fromkeys([path, *own]))

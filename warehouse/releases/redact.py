@@ -32,6 +32,9 @@ _DERIVED = (
 )  # fmt: skip
 """Entries of a manifest that are computed again from the remaining rows."""
 
+_ABOUT_ALL = pl.col("item_kind").is_in(["video", "picture", "dialogue"])
+"""Items that are about everyone in their video."""
+
 ERASED = "erased"
 """Reason code under which a patch counts the faces of erased data subjects."""
 
@@ -231,6 +234,8 @@ def _remaining_items(
         left = frame.filter(~_of_subject(subject, ["video_id"]))
         if "author_kind" in frame.columns:
             return left.filter(~shared)
+        if "item_kind" in frame.columns:
+            return left.filter(~(shared & _ABOUT_ALL))
         if "subject_ids" not in frame.columns:
             return left
         return left.filter(~_names_subject(subject)).with_columns(
@@ -248,6 +253,8 @@ def _may_show(subject: DataSubject, config: str, columns: set[str]) -> pl.Expr:
     shared = pl.col("video_id").is_in(pl.Series(subject.shared, dtype=pl.String).implode())
     if config == "texts":
         return shared
+    if config == "spans":
+        return shared & _ABOUT_ALL
     if config != "segments":
         return pl.lit(False)
     media = {"video", "audio", "transcript"} & columns
@@ -256,9 +263,10 @@ def _may_show(subject: DataSubject, config: str, columns: set[str]) -> pl.Expr:
 
 
 def _names_subject(subject: DataSubject) -> pl.Expr:
-    """Match segments that name the subject in any spelling."""
-    ids = pl.Series(sorted(_subject_ids(subject)), dtype=pl.String).implode()
-    return pl.col("subject_ids").list.eval(pl.element().is_in(ids)).list.any().fill_null(False)
+    """Match segments that name the subject in any spelling, or in which it speaks."""
+    ids = sorted(_subject_ids(subject))
+    seen = pl.col("subject_ids").list.eval(pl.element().is_in(ids)).list.any()
+    return seen.fill_null(False) | pl.col("speaker").is_in(ids).fill_null(False)
 
 
 def _may_be_heard(subject: DataSubject, columns: set[str]) -> pl.Expr:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 KINDS = {"crops": ".png", "contexts": ".jpg"}
 """Crops are lossless because raters read them; contexts are only shown to annotators."""
 
+FOLDERS = (*KINDS, "clips", "sound", "segments", "sensors", "pictures", "videos", "marked")
+"""Folders below ``media`` that a key may begin with."""
+
 _JPEG_QUALITY = 88
 _PARALLEL = 8
 
@@ -62,10 +65,10 @@ def path_of(home: Home, key: str) -> Path:
     if (
         pure.is_absolute()
         or ".." in pure.parts
-        or pure.parts[:1] not in {(kind,) for kind in KINDS}
+        or pure.parts[:1] not in {(folder,) for folder in FOLDERS}
     ):
         raise MediaError(
-            f"The media key is not below {' or '.join(KINDS)}",
+            f"The media key is not below {', '.join(FOLDERS)}",
             got=repr(key),
             hint="rebuild the table row",
         )
@@ -88,7 +91,7 @@ def named(home: Home) -> Named:
     """Return the names of every file below ``media`` that a row stands for.
 
     Any text column of any table may hold a key. Clips are named after their track, marked
-    contexts after their face.
+    contexts after their face, whole pictures and videos after their video.
     """
     folders = {path.name for path in home.media.iterdir()} if home.media.is_dir() else set()
     pattern = f"^({'|'.join(sorted(folders)) or 'crops'})/"
@@ -98,7 +101,12 @@ def named(home: Home) -> Named:
             text = tables.scan(home, name).select(pl.col(column).unique())
             keys.update(text.filter(pl.col(column).str.contains(pattern)).collect()[column])
     ids: set[str] = set()
-    for name, column in (("tracks", "track_id"), ("faces", "face_id"), ("segments", "segment_id")):
+    for name, column in (
+        ("tracks", "track_id"),
+        ("faces", "face_id"),
+        ("segments", "segment_id"),
+        ("videos", "video_id"),
+    ):
         ids.update(tables.scan(home, name).select(pl.col(column).unique()).collect()[column])
     return Named(keys, ids)
 

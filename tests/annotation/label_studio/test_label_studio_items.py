@@ -11,41 +11,69 @@ from typing import Any
 import polars as pl
 import pytest
 
-from annotation.label_studio import item_sync, sync
+from annotation.label_studio import item_page, item_sync, sync
 from annotation.label_studio.client import LabelStudioClient
 from annotation.label_studio.item_answers import item_result
 from annotation.label_studio.users import Account
 from pipeline.settings import Settings
 from tests.annotation.label_studio.conftest import Studio, api
-from warehouse.errors import SettingsError
-from warehouse.storage import tables, views
+from warehouse.storage import atomic, tables, views
 from warehouse.storage.schema import TABLES
 
 pytestmark = pytest.mark.studio
 
 SEGMENTS = ["v-s1", "v-s2", "v-s3"]
+PICTURES = ("p", "q", "lost")
+
+Answers = dict[str, Any]
+
+
+def one_label(name: str) -> Answers:
+    return {"label": [name]}
+
+
+def one_turn(name: str) -> Answers:
+    return {"turns": [{"label": name, "turn": 0, "start": 0, "end": 4}]}
+
+
+KINDS: dict[str, tuple[list[str], Callable[[str], Answers]]] = {
+    "utterance": (["v-s2", "v-s3"], one_label),
+    "clip": (["v-0-c", "v-1-c"], one_label),
+    "dialogue": (["v-d-d", "v-d-e"], one_turn),
+    "video": (["v", "w"], one_label),
+    "picture": (["p", "q"], lambda name: {f"label.{name}": ["2"]}),
+}
+"""Page to two of its items, and the answers that say one emotion."""
 
 
 class Office:
-    """A home with three segments, whose server runs."""
+    """A home with segments, clips, pictures and videos, whose server runs."""
 
     def __init__(self, running: Studio, title: str) -> None:
         self.home = running.home
         self.workspace = Settings(
             home=self.home.root, project=title, wanted_votes=2
         ).label_studio  # fmt: skip
-        video = {"video_id": "v", "batch": "b", "fps": 25.0, "verdict": "kept"}
-        self.write("videos", [video], batch="b")
+        videos = [{"video_id": name, "batch": "b", "fps": 25.0, "verdict": "kept",
+                   "duration_s": 0.0 if name in PICTURES else 12.0}
+                  for name in ("v", "w", *PICTURES)]  # fmt: skip
+        self.write("videos", videos, batch="b")
+        clips = [{"clip_id": f"v-{number}-c", "track_id": f"v-{number}", "video_id": "v",
+                  "batch": "b", "start_s": 0.0, "end_s": 1.0, "verdict": "kept"}
+                 for number in range(2)]  # fmt: skip
+        self.write("clips", clips, batch="b")
+        for key in ("clips/v-0.webm", "clips/v-1.webm", "videos/v.mp4", "videos/w.mp4",
+                    "pictures/p.jpg", "pictures/q.jpg"):  # fmt: skip
+            atomic.write_bytes(self.home.media / key, b"0")
         rows = []
         for number, segment in enumerate(SEGMENTS):
             for suffix in ("mp4", "flac"):
-                path = self.home.media / "segments" / f"{segment}.{suffix}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(b"0")
+                atomic.write_bytes(self.home.media / "segments" / f"{segment}.{suffix}", b"0")
             rows.append(
                 {"segment_id": segment, "video_id": "v", "batch": "b", "start_s": 4.0 * number,
-                 "end_s": 4.0 * number + 4, "transcript": f"line {number}", "dialogue_id": "d",
-                 "speaker": "Ann", "video": f"segments/{segment}.mp4",
+                 "end_s": 4.0 * number + 4, "transcript": f"line {number}",
+                 "dialogue_id": "dde"[number], "speaker": "Ann",
+                 "video": f"segments/{segment}.mp4",
                  "sound": f"segments/{segment}.flac" if number else None, "verdict": "kept"}
             )  # fmt: skip
         self.write("segments", rows, batch="b")
@@ -76,7 +104,7 @@ def office(studio: Studio, request: pytest.FixtureRequest) -> Iterator[Callable[
 
 def tasks_of(client: LabelStudioClient, pushed: item_sync.ItemPush) -> dict[str, dict[str, Any]]:
     """Return item to its task."""
-    (project,) = pushed.pushed.tasks
+    project = [*pushed.pushed.tasks][-1]
     found = client.tasks(project, include="id,data,is_labeled", task_only=True)
     return {task["data"]["item_id"]: task for task in found}
 
@@ -121,34 +149,40 @@ def test_segments__answers_of_every_kind_come_back(
     assert done == {"v-s2": True, "v-s3": False}
 
 
-def test_segments__no_vote_is_lost_by_edit_skip_delete_copy_or_another_hand(
-    office: Callable[[], Office], client: LabelStudioClient, voters: list[Account]
+@pytest.mark.parametrize("page", KINDS)
+def test_items__no_vote_is_lost_by_edit_skip_delete_copy_or_another_hand(
+    office: Callable[[], Office], client: LabelStudioClient, voters: list[Account], page: str
 ) -> None:
     made, (ada, ben, cem) = office(), voters
-    tasks = tasks_of(client, item_sync.push_items(made.workspace, "utterance"))
-    first = vote(ada, client, tasks["v-s2"], {"label": ["fear"]})
-    second = vote(ben, client, tasks["v-s2"], {"label": ["anger"]})
-    vote(cem, client, tasks["v-s2"], {"label": ["disgust"]}, was_cancelled=True)
-    deleted = vote(ben, client, tasks["v-s3"], {"label": ["anger"]})
+    (item, other), say = KINDS[page]
+    tasks = tasks_of(client, item_sync.push_items(made.workspace, page))
+    assert tasks.keys() == {item, other}
+    first = vote(ada, client, tasks[item], say("fear"))
+    second = vote(ben, client, tasks[item], say("anger"))
+    vote(cem, client, tasks[item], say("disgust"), was_cancelled=True)
+    deleted = vote(ben, client, tasks[other], say("anger"))
     assert made.pull() == 4
-    edit = {"result": item_result({"label": ["sadness"]}, tasks["v-s2"]["data"])}
+    edit = {"result": item_result(say("sadness"), tasks[item]["data"])}
     with LabelStudioClient(ada.address(client.url)) as own:
         api(own, "PATCH", f"/api/annotations/{first}/", edit)
         api(own, "PATCH", f"/api/annotations/{second}/", edit)  # another's hand
     api(client, "DELETE", f"/api/annotations/{deleted}/")
     assert made.pull() == 3
-    labels = "SELECT rater_id, labels FROM item_votes ORDER BY labels"
-    assert made.ask(labels) == [(ben.rater_id, ["anger"]), (ada.rater_id, ["sadness"])]
+    given = "SELECT item_id, rater_id, answers FROM item_votes"
+    stored = {(about, who): json.loads(said) for about, who, said in made.ask(given)}
+    assert stored == {(item, ben.rater_id): say("anger"), (item, ada.rater_id): say("sadness")}
     assert made.ask("SELECT event, count(*) FROM annotations GROUP BY ALL ORDER BY ALL") == [
         ("created", 4), ("deleted", 1), ("updated", 2)
     ]  # fmt: skip
     # A copy of the task is another task about the same item: the rater's newest answer counts.
-    data = tasks["v-s2"]["data"]
-    (project,) = item_sync.push_items(made.workspace, "utterance").pushed.tasks
+    data = tasks[item]["data"]
+    (project,) = item_sync.push_items(made.workspace, page).pushed.tasks
     copied = client.import_tasks(project, [{"data": data}])[0]
-    vote(ada, client, {"id": copied, "data": data}, {"label": ["surprise"]})
+    vote(ada, client, {"id": copied, "data": data}, say("surprise"))
     assert made.pull() == 1
-    assert (ada.rater_id, ["surprise"]) in made.ask(labels)
+    assert json.loads(dict(made.ask("SELECT rater_id, answers FROM item_votes"))[ada.rater_id]) == (
+        say("surprise")
+    )
 
 
 def test_dialogue__turns_by_paragraph(
@@ -156,9 +190,7 @@ def test_dialogue__turns_by_paragraph(
 ) -> None:
     made = office()
     tasks = tasks_of(client, item_sync.push_items(made.workspace, "dialogue"))
-    assert [turn["text"] for turn in tasks["v-d-d"]["data"]["turns"]] == [
-        "line 0", "line 1", "line 2"
-    ]  # fmt: skip
+    assert [turn["text"] for turn in tasks["v-d-d"]["data"]["turns"]] == ["line 0", "line 1"]
     turns = {"turns": [{"label": "anger", "turn": 1, "start": 0, "end": 6}]}
     vote(voters[0], client, tasks["v-d-d"], turns)
     assert made.pull() == 1
@@ -166,6 +198,18 @@ def test_dialogue__turns_by_paragraph(
     assert json.loads(stored) == turns
 
 
-def test_push__a_page_whose_items_cannot_be_shown(office: Callable[[], Office]) -> None:
-    with pytest.raises(SettingsError, match="the kind 'picture' cannot be sent"):
-        item_sync.push_items(office().workspace, "picture")
+def test_items__name_what_cannot_be_shown(office: Callable[[], Office]) -> None:
+    made = office()
+    statement = {"item_kind": "picture", "item_id": "q", "kind": "statement", "position": 0,
+                 "text": "She is glad.", "author_kind": "machine", "rater_id": "r"}  # fmt: skip
+    made.write("texts", [statement])
+    rows, left = item_sync.items(made.home, item_page.load("statement"))
+    (data,) = map(json.loads, rows["data"])
+    assert (data["item_id"], data["statement"]) == ("q", "She is glad.")
+    assert left == {
+        "no_picture: its picture could not be written": 1,
+        "no_statement: no row of texts is a statement about it": 1,
+    }
+    # What a page does not ask about is no field: answers would point at it.
+    rows, _ = item_sync.items(made.home, item_page.load("picture"))
+    assert [json.loads(row).keys() & {"statement", "sound"} for row in rows["data"]] == [set()] * 2
