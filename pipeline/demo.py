@@ -188,7 +188,7 @@ def _enlist(home: Home) -> None:
 
 
 def _enlist_segments(home: Home) -> None:
-    """Copy the clip with sound into the inbox, with the sidecar of its segments."""
+    """Copy the clip with sound and its list of segments into the inbox."""
     clip = _clip(*_SPOKEN)
     folder = home.inbox / ITEM_BATCH
     video, sidecar = folder / "utterances.mp4", folder / "segments.csv"

@@ -133,7 +133,7 @@ def _is_about(subject: DataSubject, data: Mapping[str, Any]) -> bool:
 
 
 def _blanked(subject: DataSubject, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields in which a task about others shows or quotes the subject."""
+    """Return fields in which a task about others shows the subject."""
     context, blank = str(data.get("context")), {}
     if context.endswith(subject.contexts) or any(
         f"{marking.FOLDER}/{video}-" in context for video in subject.shared

@@ -105,7 +105,7 @@ def read_csv(path: Path, columns: Mapping[str, Sequence[str]]) -> SidecarTable:
 
 
 def owner_of(name: str) -> str | None:
-    """Return the video of a file ``<video>.<kind>.(csv|parquet|edf)``, as named."""
+    """Return the video of a file ``<video>.<kind>.(csv|parquet|edf)``."""
     found = _OF_ONE.fullmatch(name)
     return found[1] if found else None
 

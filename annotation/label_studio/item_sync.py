@@ -1,4 +1,4 @@
-"""Push items other than faces: segments, clips, dialogues, pictures, videos.
+"""Push items other than faces, such as segments and pictures.
 
 Votes come back with those about faces (``sync.pull_votes``).
 """

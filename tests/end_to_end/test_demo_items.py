@@ -1,4 +1,4 @@
-"""``risorius demo --items``: from a clip with sound to a config of segments."""
+"""``risorius demo --items``: from a clip to a config of segments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configs about segments: loading, splits, consent, licences, erasure of a subject."""
+"""Configs about segments: loading, splits, terms, erasure of a subject."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_items__reproducible_and_immutable(home: Home, inputs: Inputs) -> None:
     for name in NAMES:
         for file in (first.path / name).iterdir():
             assert file.read_bytes() == (twin.path / name / file.name).read_bytes()
-    atomic.write_bytes(home.media / "segments" / "ann-s1.mp4", b"cut anew")
+    atomic.write_bytes(home.media / "segments" / "ann-s1.mp4", b"cut again")
     assert releases.build(home, **given, segment_items=about(rows)).version == "v2"
     (home.media / "segments" / "bob-s1.flac").unlink()
     with pytest.raises(ReleaseError, match=r"bob-s1\.flac cannot be read"):

@@ -319,7 +319,7 @@ class _Clearing:
         stems = {fold_name(one.stem) for one in self.gone if one.parent == path.parent}
 
         def names(line: _Line) -> bool:
-            """Whether it names a file of theirs without its suffix, as segments.csv may."""
+            """Return whether it names a file of theirs without its suffix."""
             return sidecar.is_of_segments(path.name) and any(
                 fold_name(PurePosixPath(cell.replace("\\", "/")).name.rpartition(".")[0] or cell)
                 in stems

@@ -263,7 +263,7 @@ def _may_show(subject: DataSubject, config: str, columns: set[str]) -> pl.Expr:
 
 
 def _names_subject(subject: DataSubject) -> pl.Expr:
-    """Match segments that name the subject in any spelling, or in which it speaks."""
+    """Match segments that name the subject, or in which it speaks."""
     ids = sorted(_subject_ids(subject))
     seen = pl.col("subject_ids").list.eval(pl.element().is_in(ids)).list.any()
     return seen.fill_null(False) | pl.col("speaker").is_in(ids).fill_null(False)
