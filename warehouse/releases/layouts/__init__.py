@@ -25,6 +25,8 @@ MODULES = {
     "ferv39k": "ferv39k",
     "mafw": "mafw",
     "mae-dfer": "mae_dfer",
+    "affwild2": "frames_txt:AFFWILD2",
+    "abaw": "frames_txt:ABAW",
     "fea": "fea",
     "expllm": "expllm",
     "text-au": "text_au",

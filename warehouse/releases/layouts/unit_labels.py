@@ -20,13 +20,13 @@ def with_units(export: Export, rows: pl.DataFrame) -> pl.DataFrame:
     Args:
         rows: ``face_id, au``.
     """
-    coded = _coded(export)
+    found = coded(export)
     numbers = [unit.number for unit in ACTION_UNITS]
     units: list[list[int]] = []
     origin: list[str | None] = []
     for face, values in rows.select("face_id", "au").iter_rows():
-        if face in coded:
-            units.append(coded[face])
+        if face in found:
+            units.append(found[face])
             origin.append("person")
             continue
         active = [
@@ -39,14 +39,15 @@ def with_units(export: Export, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _coded(export: Export) -> dict[str, list[int]]:
+def coded(export: Export) -> dict[str, list[int]]:
+    """Return the units that most of a face's coders found active, by face."""
     votes = export.votes()
     if "au" not in votes.columns:
         return {}
     found: dict[str, list[list[int]]] = {}
-    for face, coded in votes.select("face_id", "au").drop_nulls().iter_rows():
-        if coded:
-            active = [one["unit"] for one in coded if (one["intensity"] or 0) > 0]
+    for face, listed in votes.select("face_id", "au").drop_nulls().iter_rows():
+        if listed:
+            active = [one["unit"] for one in listed if (one["intensity"] or 0) > 0]
             found.setdefault(face, []).append(active)
     return {
         face: sorted(
