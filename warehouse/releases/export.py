@@ -64,6 +64,7 @@ def export(
         chosen.orders.get(variant or "", chosen.order),
         label_set=asked.label_set,
         map_file=asked.map_file,
+        faces=chosen.faces,
     )
     place, target = Home.at(home), Path(to).expanduser().absolute()
     path = versions.resolve(place, name, version)

@@ -6,7 +6,7 @@ import csv
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from warehouse import label_sets
-from warehouse.errors import ReleaseError, RisoriusError
+from warehouse.errors import ReleaseError, RisoriusError, SettingsError
 from warehouse.releases.layouts.files import array_of
 from warehouse.vocabulary import EXPRESSIONS, canonical
 
@@ -35,6 +35,9 @@ class Classes:
         base: number of the first class.
         of: each of the eight expressions to a word; empty where the reader has no such class.
         other: word for faces outside the expressions, or empty.
+        target: label set of the words; empty for a user's map.
+        spelling: answer of the target to its word.
+        answers: what the soft labels are over, in their order.
     """
 
     name: str
@@ -42,6 +45,20 @@ class Classes:
     base: int
     of: Mapping[str, str]
     other: str = ""
+    target: str = ""
+    spelling: Mapping[str, str] = field(default_factory=dict)
+    answers: tuple[str, ...] = EXPRESSIONS
+
+    def for_set(self, name: str) -> Classes | None:
+        """Return the same classes for labels of another set; None without a map to them."""
+        try:
+            source = label_sets.load(name)
+            mapped = source.map_to(label_sets.load(self.target or SOURCE_SET))
+        except SettingsError:
+            return None
+        words = self.spelling if self.target else self.of
+        of = {answer: words.get(mapped[answer], "") for answer in source.classes}
+        return replace(self, answers=source.classes, of=of)
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -66,16 +83,21 @@ class Classes:
         Returns:
             Zeros where every vote went to expressions without a class here, NaN for no label.
         """
-        mapped = soft_labels.astype(np.float64) @ self._matrix()
+        mapped = self.mass(soft_labels)
         total = mapped.sum(axis=1, keepdims=True)
         empty = np.where(np.isnan(mapped), mapped, 0)
         shares: np.ndarray = np.divide(mapped, total, out=empty, where=total > 0)
         return shares
 
+    def mass(self, soft_labels: np.ndarray) -> np.ndarray:
+        """Return float64[n, k]: as ``shares``, without what has no class."""
+        mapped: np.ndarray = soft_labels.astype(np.float64) @ self._matrix()
+        return mapped
+
     def _matrix(self) -> np.ndarray:
-        matrix = np.zeros((len(EXPRESSIONS), len(self.words)))
-        for row, expression in enumerate(EXPRESSIONS):
-            if word := self.of.get(expression, ""):
+        matrix = np.zeros((len(self.answers), len(self.words)))
+        for row, answer in enumerate(self.answers):
+            if word := self.of.get(answer, ""):
                 matrix[row, self.words.index(word)] = 1
         return matrix
 
@@ -88,8 +110,8 @@ class Classes:
         Args:
             faces: ``soft_label`` and ``open_set_share``.
         """
-        soft = array_of(faces["soft_label"], len(EXPRESSIONS))
-        dropped = [row for row, name in enumerate(EXPRESSIONS) if not self.of.get(name)]
+        soft = array_of(faces["soft_label"], len(self.answers))
+        dropped = [row for row, name in enumerate(self.answers) if not self.of.get(name)]
         shares = np.concatenate([soft @ self._matrix(), soft[:, dropped]], axis=1)
         filled = np.nan_to_num(shares, nan=-1.0)
         place = filled.argmax(axis=1)
@@ -108,7 +130,7 @@ class Classes:
             elif tied[row]:
                 reason = "tied"
             elif place[row] >= k:
-                reason = f"no_class_for_{EXPRESSIONS[dropped[place[row] - k]]}"
+                reason = f"no_class_for_{self.answers[dropped[place[row] - k]]}"
             else:
                 word = self.words[place[row]]
             words.append(word)
@@ -121,7 +143,9 @@ class Classes:
         )
 
 
-def read(default: str, *, label_set: str | None, map_file: str | None) -> Classes:
+def read(
+    default: str, *, label_set: str | None, map_file: str | None, faces: bool = True
+) -> Classes:
     """Return the classes of a layout, a label set or a user's map.
 
     Args:
@@ -129,6 +153,7 @@ def read(default: str, *, label_set: str | None, map_file: str | None) -> Classe
         label_set: ``<label set>`` or ``<label set>:<order>``. Without an order the layout's own is
             taken if the set has it, else the order of the answers, from 0.
         map_file: TOML, JSON or CSV; wins over ``label_set``.
+        faces: labels are of faces, so the set must be reached from the eight expressions.
 
     Raises:
         ReleaseError: there is no such set, order or file, or the map loses a class.
@@ -139,7 +164,7 @@ def read(default: str, *, label_set: str | None, map_file: str | None) -> Classe
     _, _, own_order = default.partition(":")
     try:
         found = label_sets.load(named)
-        mapped = label_sets.load(SOURCE_SET).map_to(found)
+        mapped = _mapped(found, faces=faces)
     except RisoriusError as error:
         raise ReleaseError(error.problem, got=error.got, hint=error.hint) from error
     if not order and own_order in found.orders:
@@ -160,7 +185,18 @@ def read(default: str, *, label_set: str | None, map_file: str | None) -> Classe
         base=base,
         of={name: words.get(mapped[name], "") for name in EXPRESSIONS},
         other=words.get("unknown", ""),
+        target=found.name,
+        spelling=words,
     )
+
+
+def _mapped(found: label_sets.LabelSet, *, faces: bool) -> Mapping[str, str]:
+    try:
+        return label_sets.load(SOURCE_SET).map_to(found)
+    except SettingsError:
+        if faces:
+            raise
+        return dict.fromkeys(EXPRESSIONS, "")
 
 
 def _read_map(path: Path) -> Classes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import pickle
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,12 +21,10 @@ from typing import Any
 
 import polars as pl
 
-from warehouse import consent
 from warehouse.errors import ReleaseError
-from warehouse.licences import permits
-from warehouse.releases import eligibility, manifest, verification
+from warehouse.releases import manifest, verification
 from warehouse.releases.difficulty import with_difficulty
-from warehouse.releases.layouts import classes, copying, folds
+from warehouse.releases.layouts import classes, copying, folds, refusals
 from warehouse.releases.layouts.files import (
     JOURNAL,
     cell,
@@ -97,6 +96,7 @@ class Layout:
         order: ``<label set>:<order>`` of its classes.
         orders: the same by dialect.
         dialects: variants; the first is the default.
+        faces: its labels are those of faces, not of segments.
     """
 
     name: str
@@ -105,6 +105,7 @@ class Layout:
     order: str = "expressions8:ferplus"
     orders: Mapping[str, str] = field(default_factory=dict)
     dialects: tuple[str, ...] = ()
+    faces: bool = True
 
 
 @dataclass
@@ -159,12 +160,7 @@ class Export:
             raise ReleaseError(
                 "The version has no faces", got=str(self.source), hint="choose another version"
             )
-        rows = pl.concat(parts, how="diagonal_relaxed")
-        self.counts_in = dict(rows.group_by("split").len().iter_rows())
-        rows = self._without_consent(rows)
-        rows = self._without_licence(rows)
-        if self.options.min_votes:
-            rows = self.leave_out(rows, pl.col("n_votes") < self.options.min_votes, "few_votes")
+        rows = self.allowed(pl.concat(parts, how="diagonal_relaxed"))
         if self.options.difficulty:
             if "difficulty" not in rows.columns:
                 rows = with_difficulty(rows)
@@ -177,6 +173,13 @@ class Export:
                 )
             rows = self.leave_out(rows, pl.col(name).is_null(), f"no_{name}")
         return with_stems(rows)
+
+    def allowed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Leave out rows that consent or licence refuse, or with few votes."""
+        self.counts_in = dict(rows.group_by("split").len().iter_rows())
+        rows = refusals.without_licence(self, refusals.without_consent(self, rows))
+        few = pl.col("n_votes").fill_null(0) < self.options.min_votes
+        return self.leave_out(rows, few, "few_votes") if self.options.min_votes else rows
 
     def labelled(self) -> pl.DataFrame:
         """Return ``faces`` that have a class, with ``word`` and ``number``."""
@@ -275,6 +278,11 @@ class Export:
     def json(self, name: str, value: Any) -> None:
         """Write a JSON file; NaN becomes null."""
         self.path(name).write_text(encoded(value) + "\n", encoding="utf-8")
+
+    def pickle(self, name: str, value: Any) -> None:
+        """Write plain lists and dicts as readers that unpickle expect."""
+        with open(self.path(name), "wb") as handle:
+            pickle.dump(value, handle, protocol=4)
 
     def yaml(self, name: str, value: Any) -> None:
         """Write a YAML file in the given order."""
@@ -380,49 +388,7 @@ class Export:
         with open(self.draft / JOURNAL, "a") as handle:
             handle.write(entry + "\n")
 
-    # Refusals
-
-    def _without_consent(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Leave out rows whose consent no longer holds, by the tables of the home."""
-        if not tables.parts(self.home, "videos"):
-            return rows
-        stated = tables.scan(self.home, "videos").select("video_id", "consent").collect()
-        reasons: dict[str, str] = {}
-        for video, text in stated.unique().drop_nulls().iter_rows():
-            said = consent.parse(text)
-            if reason := said.refusal(use=self.options.use, today=self.today):
-                reasons[video] = reason
-        found = pl.col("video_id").replace_strict(reasons, default=None, return_dtype=pl.String)
-        return self.leave_out(rows, found, None)
-
-    def _without_licence(self, rows: pl.DataFrame) -> pl.DataFrame:
-        if breaches := eligibility.breaches(self.source):
-            raise ReleaseError(
-                "Licences forbid the use that this version declares",
-                got="; ".join(breaches[:3]),
-                hint="build a new version with `risorius release create`",
-            )
-        use = self.options.use
-        if use is None:
-            return rows
-        models = [
-            str(model["name"])
-            for model in self.contents["facts"].get("models", [])
-            if not permits(model.get("licence"), use)
-        ]
-        names = rows["licence"].unique().to_list()
-        bad = [name for name in names if not permits(name, use)]
-        if models or (bad and not self.options.drop_forbidden):
-            listed = [str(name or "no licence stated") for name in bad]
-            raise ReleaseError(
-                f"Licences forbid {use} use",
-                got=", ".join([*listed, *(f"model {name}" for name in models)]),
-                hint="leave their rows out with --drop-forbidden, or declare another --use"
-                if not models
-                else "declare another --use",
-            )
-        forbidden = pl.col("licence").is_in(bad, nulls_equal=True)
-        return self.leave_out(rows, forbidden, eligibility.FORBIDDEN)
+    # Checksums
 
     def read(self, file: Path) -> Path:
         """Return a file of the version; it is hashed meanwhile."""

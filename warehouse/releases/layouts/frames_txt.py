@@ -45,7 +45,9 @@ def write(export: Export) -> None:
     unlabelled = rows["left_out"].drop_nulls().value_counts(sort=True)
     for reason, count in unlabelled.iter_rows():
         export.notes.append(f"{count} pictures carry the expression -1: {reason}")
-    for (_, kind), part in rows.sort("trial", "frame").group_by("trial", "set", maintain_order=True):
+    for (_, kind), part in rows.sort("trial", "frame").group_by(
+        "trial", "set", maintain_order=True
+    ):
         _annotations(export, part, folder=_FOLDERS[str(kind)], units=units)
     export.pictures(rows, size=export.options.size or SIZE)
     export.write_folds(rows)
