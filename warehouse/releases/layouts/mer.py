@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,13 @@ from warehouse.releases.layouts import face_arrays, segments
 from warehouse.releases.layouts.core import Export, Layout
 from warehouse.releases.layouts.files import safe
 
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+
 SIZE = 224
+_RATE = 25
+"""Frames a second of the AVI files."""
+
 _CORPORA = {"train": "train_corpus", "validation": "val_corpus", "test": "test_corpus"}
 _DELICATE = re.compile(r"[,'\"\[\]]")
 """Marks at which readers split the text of a list."""
@@ -124,7 +131,9 @@ def write_emer(export: Export) -> None:
 
 
 def to_avi(data: bytes) -> bytes:
-    """Return an MP4's streams in an AVI file, not encoded again.
+    """Return a video as AVI: MPEG-4 at a constant rate, sound as PCM.
+
+    H.264 is encoded again, because AVI cannot hold its reordered frames.
 
     Raises:
         ReleaseError: the bytes are no video.
@@ -133,23 +142,41 @@ def to_avi(data: bytes) -> bytes:
 
     made = io.BytesIO()
     try:
-        with av.open(io.BytesIO(data)) as source, av.open(made, "w", format="avi") as target:
-            streams = {
-                stream.index: target.add_stream_from_template(stream)
-                for stream in source.streams
-                if stream.type in ("video", "audio")
-            }
-            for packet in source.demux():
-                if packet.dts is not None and packet.stream.index in streams:
-                    packet.stream = streams[packet.stream.index]
-                    target.mux(packet)
-    except av.FFmpegError as error:
+        with av.open(io.BytesIO(data), "r") as source, av.open(made, "w", format="avi") as target:
+            _encode(source, target)
+    except (av.FFmpegError, IndexError) as error:
         raise ReleaseError(
             "The video of a segment cannot be rewritten as AVI",
             got=str(error),
             hint="use the layout mer-ov, which takes mp4",
         ) from error
     return made.getvalue()
+
+
+def _encode(source: InputContainer, target: OutputContainer) -> None:
+    import av
+
+    shown = source.streams.video[0]
+    film: Any = target.add_stream("mpeg4", rate=_RATE)
+    film.width, film.height, film.pix_fmt = shown.width, shown.height, "yuv420p"
+    film.bit_rate = 100 * shown.width * shown.height
+    heard = next(iter(source.streams.audio), None)
+    sound: Any = target.add_stream("pcm_s16le", rate=16_000, layout="mono") if heard else None
+    resampler = av.AudioResampler("s16", "mono", 16_000)
+    count = 0
+    for frame in source.decode(*(one for one in (shown, heard) if one is not None)):
+        if isinstance(frame, av.AudioFrame):
+            for part in resampler.resample(frame):
+                target.mux(sound.encode(part))
+            continue
+        while count <= round((frame.time or 0.0) * _RATE):
+            plain = frame.reformat(format="yuv420p")
+            plain.pts, plain.time_base = count, Fraction(1, _RATE)
+            target.mux(film.encode(plain))
+            count += 1
+    target.mux(film.encode(None))
+    if sound is not None:
+        target.mux(sound.encode(None))
 
 
 def _media(export: Export, rows: pl.DataFrame, *, video: str, audio: str) -> None:

@@ -264,7 +264,7 @@ def samples_of(data: bytes) -> np.ndarray:
     import av
 
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             resampler = av.AudioResampler("s16", "mono", RATE)
             parts = [
                 made.to_ndarray().ravel()
