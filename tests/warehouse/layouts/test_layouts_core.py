@@ -236,7 +236,8 @@ def test_layouts__all_load() -> None:
         assert layout.name == name
         for variant in layout.dialects or (None,):
             order = layout.orders.get(variant or "", layout.order)
-            assert classes.read(order, label_set=None, map_file=None).words
+            found = classes.read(order, label_set=None, map_file=None, faces=layout.faces)
+            assert found.words
 
 
 def test_export__one_difficulty(exported: Exported) -> None:

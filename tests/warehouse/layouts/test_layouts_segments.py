@@ -83,15 +83,14 @@ def segment_rows(home: Home, starts: dict[str, float]) -> list[dict[str, Any]]:
                 "transcript": f'So, "{person}"\n says {number}', "language": "en",
                 "speaker": person.capitalize(), "video": f"segments/{name}.mp4",
                 "sound": f"segments/{name}.flac", "open_set_share": 0.0, "n_votes": 2,
-                "source": "real", "licence": "CC-BY-4.0", "consents": ["yes"], "answered": True,
+                "source": "real", "licence": "CC-BY-4.0", "consent": "yes", "answered": True,
             }  # fmt: skip
             for label_set, answer in LABELS.items():
                 shares = one_hot(label_set, answer)
                 if number and label_set == "expressions8":
                     shares = [0.5, 0.5, *[0.0] * 6]
                 rows.append(common | {"label_set": label_set, "distribution": shares})
-    columns = set(items.SEGMENTS)
-    return [{key: value for key, value in row.items() if key in columns} for row in rows]
+    return rows
 
 
 def about(rows: list[dict[str, Any]]) -> dict[str, pl.DataFrame]:

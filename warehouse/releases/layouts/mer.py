@@ -164,7 +164,8 @@ def _encode(source: InputContainer, target: OutputContainer) -> None:
     sound: Any = target.add_stream("pcm_s16le", rate=16_000, layout="mono") if heard else None
     resampler = av.AudioResampler("s16", "mono", 16_000)
     count = 0
-    for frame in source.decode(*(one for one in (shown, heard) if one is not None)):
+    frames: Any = source.decode(*(one for one in (shown, heard) if one is not None))
+    for frame in frames:
         if isinstance(frame, av.AudioFrame):
             for part in resampler.resample(frame):
                 target.mux(sound.encode(part))
