@@ -50,7 +50,7 @@ class Classes:
     answers: tuple[str, ...] = EXPRESSIONS
 
     def for_set(self, name: str) -> Classes | None:
-        """Return the same classes for labels of another set; None without a map to them."""
+        """Return the classes for labels of another set; None without a map."""
         try:
             source = label_sets.load(name)
             mapped = source.map_to(label_sets.load(self.target or SOURCE_SET))

@@ -1,4 +1,4 @@
-"""Write dialogues as MELD and as the json files of emotion in conversation."""
+"""Write dialogues as MELD, and as json lists of a dialogue each."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from warehouse.releases.schema import SPLITS
 
 
 def within(faces: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
-    """Return ``segment_id, face_id, time_s, place``: faces in the time of segments.
+    """Return ``segment_id, face_id, time_s, place``: faces by segment.
 
     Faces of the subjects of a segment count; if its subjects are unknown, all faces of the video.
     ``place`` counts from 0 in the order of time.
