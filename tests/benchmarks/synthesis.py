@@ -72,7 +72,7 @@ def measured(options: argparse.Namespace, shared: Path) -> dict[str, Any]:
         result |= expression(easel, result["ceilings"], each=options.each)
     made = draws.pool(easel, real.expression, real.au, n=options.pool)["gray"]
     result |= {"likeness": closeness(easel, made, real, test)}
-    result |= {"learning": trainer.arms(easel, real, test, label, options)}
+    result |= trainer.arms(easel, real, test, label, options)
     if options.fifty:
         result |= {"steps": synthesis_steps.compared(easel, real, test)}
     return {**result, "minutes": round((time.perf_counter() - start) / 60, 1)}

@@ -53,7 +53,6 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
         "steep_units": sum(row["slope"] >= STEEP for row in result["units"].values()),
         "over_off": over.get("off"),
         "over_on": over.get("on"),
-        "gain": result["gain"],
         "frechet": likeness["frechet"]["made"],
         "kernel": likeness["kernel"]["made"],
         "memorisation": likeness["memorisation"],
@@ -148,16 +147,21 @@ def _expressions(result: dict[str, Any]) -> list[str]:
 def _learning(result: dict[str, Any]) -> list[str]:
     rare = ("disgust", "fear", "contempt")
     lines = [
-        "| learned from | faces | accuracy on real faces | seeds | " + " | ".join(rare) + " |",
-        "|---|---|---|---|" + "---|" * len(rare),
+        "| learned from | faces | accuracy on real faces | seeds | macro-F1 | "
+        + " | ".join(rare)
+        + " |",
+        "|---|---|---|---|---|" + "---|" * len(rare),
     ]
     for name, arm in result["learning"].items():
         if arm["accuracy"] is None:
-            lines.append(f"| {name} | {arm['faces']} | too few | | | | |")
+            lines.append(f"| {name} | {arm['faces']} | too few | | | | | |")
             continue
         seeds = " ".join(f"{value:.3f}" for value in arm["by_seed"])
         recall = " | ".join(f"{arm['recall'][EXPRESSIONS.index(one)]:.2f}" for one in rare)
-        lines.append(f"| {name} | {arm['faces']} | {arm['accuracy']:.3f} | {seeds} | {recall} |")
+        lines.append(
+            f"| {name} | {arm['faces']} | {arm['accuracy']:.3f} | {seeds} | {arm['macro_f1']:.3f} "
+            f"| {recall} |"
+        )
     note = (
         "The same small network and the same steps for every row; recall of rare expressions on "
         "the right. Rectified labels come from guide and judge together, which learned from real "

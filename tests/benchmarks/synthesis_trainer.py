@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -35,41 +34,87 @@ def arms(
     label: np.ndarray,
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Train on requested and rectified labels, with and without real faces."""
+    """Train on requested and rectified labels, with and without real faces.
+
+    Returns:
+        by set: ``faces``, and if they suffice ``accuracy`` and ``macro_f1`` (mean over seeds),
+        ``by_seed``, and ``recall`` [8]; and under ``gain`` the macro-F1 that synthetic faces add to
+        as many real ones, with its interval over test faces.
+    """
     n, seeds = options.pool, range(options.trainings)
     fold = {name: draws.pool(easel, real.expression, real.au, n=n * times)
             for name, times in (("1x", 1), ("5x", 5)) if times == 1 or options.five}  # fmt: skip
-    rows = fold["1x"]["rows"]
-    own = (real.gray[rows], real.expression[rows])
-    sets: dict[str, tuple[np.ndarray, np.ndarray]] = {"real": own}
+    sets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, part in fold.items():
-        asked = real.expression[part["rows"]]
-        sets[f"asked {name}"] = (part["gray"], asked)
-        verdict = rectified(easel, part["gray"], asked, real.au[part["rows"]])
+        requested = real.expression[part["rows"]]
+        sets[f"real {name}"] = (real.gray[part["rows"]], requested)
+        sets[f"asked {name}"] = (part["gray"], requested)
+        verdict = rectified(easel, part["gray"], requested, real.au[part["rows"]])
         sets[f"rectified {name}"] = (part["gray"][verdict["kept"]], verdict["label"])
-    extra = sets["rectified 1x"]
-    sets["real and rectified 1x"] = tuple(  # type: ignore[assignment]
-        np.concatenate(pair) for pair in zip(own, extra, strict=True)
+    both = "real and rectified 1x"
+    sets[both] = tuple(  # type: ignore[assignment]
+        np.concatenate(pair) for pair in zip(sets["real 1x"], sets["rectified 1x"], strict=True)
     )
     found: dict[str, Any] = {}
+    guesses: dict[str, np.ndarray] = {}
     for name, learn in sets.items():
         if len(learn[0]) < BATCH:
             found[name] = {"faces": len(learn[0]), "accuracy": None}
             continue
-        result = easel.kept(
-            "trainer",
-            lambda learn=learn, name=name: accuracy(  # type: ignore[misc]
-                learn, (test.gray, label), steps=options.trainer_steps, seeds=seeds, what=name
-            ),
+        guesses[name] = easel.kept(
+            "trained",
+            lambda learn=learn, name=name: {  # type: ignore[misc]
+                "guesses": np.stack([
+                    _guesses(learn, test.gray, steps=options.trainer_steps, seed=seed)
+                    for seed in track(seeds, name)
+                ])
+            },
             arm=name, n=n, steps=options.trainer_steps, seeds=len(seeds),
-        )  # fmt: skip
-        found[name] = {
-            "faces": len(learn[0]),
-            "accuracy": float(result["accuracy"].mean()),
-            "by_seed": result["accuracy"].tolist(),
-            "recall": np.nanmean(result["recall"], axis=0).tolist(),
-        }
-    return found
+        )["guesses"]  # fmt: skip
+        found[name] = {"faces": len(learn[0]), **scores(guesses[name], label)}
+    gain = _gain(guesses[both], guesses["real 1x"], label) if both in guesses else None
+    return {"learning": found, "gain": gain}
+
+
+def scores(guesses: np.ndarray, label: np.ndarray) -> dict[str, Any]:
+    """Return accuracy, macro-F1 and recall of guesses int[seeds, n], means over seeds."""
+    right = (guesses == label).mean(axis=1)
+    classes = range(len(EXPRESSIONS))
+    recall = [
+        (guesses[:, label == place] == place).mean() if (label == place).any() else np.nan
+        for place in classes
+    ]
+    return {
+        "accuracy": float(right.mean()),
+        "by_seed": right.tolist(),
+        "macro_f1": float(np.mean([_macro_f1(row, label) for row in guesses])),
+        "recall": recall,
+    }
+
+
+def _macro_f1(guess: np.ndarray, label: np.ndarray) -> float:
+    """Return the mean F1 of the classes that ``label`` has."""
+    n = len(EXPRESSIONS)
+    table = np.bincount(label * n + guess, minlength=n * n).reshape(n, n)
+    present = table.sum(axis=1) > 0
+    f1 = 2 * table.diagonal() / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1)
+    return float(f1[present].mean())
+
+
+def _gain(
+    more: np.ndarray, less: np.ndarray, label: np.ndarray, *, times: int = 500
+) -> dict[str, float]:
+    """Return the mean difference of macro-F1 over seeds and its 95 % interval."""
+
+    def gained(rows: np.ndarray) -> float:
+        pairs = zip(more[:, rows], less[:, rows], strict=True)
+        own = label[rows]
+        return float(np.mean([_macro_f1(one, own) - _macro_f1(two, own) for one, two in pairs]))
+
+    rng = np.random.default_rng(0)
+    drawn = [gained(rng.integers(0, len(label), len(label))) for _ in range(times)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {"value": gained(np.arange(len(label))), "low": float(low), "high": float(high)}
 
 
 def rectified(
@@ -92,29 +137,6 @@ def rectified(
         return {"kept": kept, "label": verdict["soft_label"].to_numpy()[kept]}
 
     return easel.kept("rectified by class", make, n=len(gray))
-
-
-def accuracy(
-    learn: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    *,
-    steps: int,
-    seeds: Iterable[int],
-    what: str,
-) -> dict[str, np.ndarray]:
-    """Return accuracy [s] and recall [s, 8] on ``test`` after training.
-
-    Args:
-        learn: gray uint8[n, 48, 48] and soft labels float[n, 8].
-        test: gray uint8[m, 48, 48] and labels int[m].
-    """
-    guesses = [_guesses(learn, test[0], steps=steps, seed=seed) for seed in track([*seeds], what)]
-    right = np.stack([guess == test[1] for guess in guesses])
-    recall = [
-        [row[test[1] == place].mean() if (test[1] == place).any() else np.nan for row in right]
-        for place in range(len(EXPRESSIONS))
-    ]
-    return {"accuracy": right.mean(axis=1), "recall": np.array(recall).T}
 
 
 def _guesses(
