@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from warehouse.releases import clips, items
@@ -57,8 +58,11 @@ def render(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
     return f"---\n{_metadata(contents, stored=stored)}---\n\n{body.strip()}\n"
 
 
+@cache
 def environment(*, html: bool) -> jinja2.Environment:
     """Return the templates of this package; an undefined name is an error.
+
+    One per process: compiling a template takes longer than filling it.
 
     Args:
         html: escape every value. The Markdown template calls its own filter for that.
@@ -73,6 +77,7 @@ def environment(*, html: bool) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    found.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
     return found
 
 

@@ -58,7 +58,6 @@ def render(
         sequences: released clips with ``split``; a few are shown as film strips.
     """
     templates = environment(html=True)
-    templates.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
     labelled = rows.filter(
         pl.col("soft_label").is_not_null(), pl.col("source") != "synthetic"
     ).with_columns(entropy_bits=_entropy_bits())

@@ -97,9 +97,16 @@ def named(home: Home) -> Named:
     pattern = f"^({'|'.join(sorted(folders)) or 'crops'})/"
     keys: set[str] = set()
     for name, table in TABLES.items():
-        for column in (column for column, kind in table.columns.items() if kind == pl.String):
-            text = tables.scan(home, name).select(pl.col(column).unique())
-            keys.update(text.filter(pl.col(column).str.contains(pattern)).collect()[column])
+        if not (files := tables.paths(home, name)):
+            continue
+        of_table = tables.scan_files(files, table)
+        columns = [
+            of_table.select(pl.col(column).filter(pl.col(column).str.contains(pattern)).unique())
+            for column, kind in table.columns.items()
+            if kind == pl.String
+        ]
+        for found in pl.collect_all(columns):
+            keys.update(found.to_series())
     ids: set[str] = set()
     for name, column in (
         ("tracks", "track_id"),
