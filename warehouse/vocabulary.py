@@ -1,4 +1,4 @@
-"""Define expressions, action units, their order and their synonyms."""
+"""Define expressions and action units and their order."""
 
 from __future__ import annotations
 
@@ -27,19 +27,6 @@ RATER_KINDS = ("person", "machine", "simulated", "self")
 
 INTENSITY = {"A": 0.1, "B": 0.25, "C": 0.5, "D": 0.8, "E": 1.0}
 """FACS letters as floats. The values are a convention of this project; FACS is ordinal."""
-
-_SYNONYMS = {
-    "happy": "happiness", "joy": "happiness", "smile": "happiness",
-    "sad": "sadness", "angry": "anger", "disgusted": "disgust",
-    "fearful": "fear", "afraid": "fear", "scared": "fear",
-    "surprised": "surprise", "contemptuous": "contempt", "natural": "neutral",
-    # AffectNet's class None is "none of the eight".
-    "none": "unknown", "none of these": "unknown", "other": "unknown", "unsure": "unknown",
-    "uncertain": "unknown", "nf": "not_a_face", "not a face": "not_a_face",
-    "no_face": "not_a_face", "no-face": "not_a_face", "no face": "not_a_face",
-    "non-face": "not_a_face",
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class ActionUnit:
@@ -167,14 +154,13 @@ doi:10.1073/pnas.1322355111. Copied from a secondary record of that table."""
 
 
 def canonical(label: str) -> str:
-    """Return the canonical name of a label or one of its synonyms.
+    """Return the answer that a label, synonym or translation stands for.
+
+    The words are those of the label set ``expressions8``.
 
     Raises:
         KeyError: the label is unknown; the message lists the known ones.
     """
-    key = label.strip().lower()
-    if key in ANSWERS:
-        return key
-    if key in _SYNONYMS:
-        return _SYNONYMS[key]
-    raise KeyError(f"{label!r} is none of {', '.join(ANSWERS)} nor a known synonym of one")
+    from warehouse import label_sets
+
+    return label_sets.load("expressions8").canonical(label)

@@ -22,7 +22,7 @@ from annotation.raters.training.targets import UNRELIABLE
 from pipeline.synthesis.service import FaceGenerator
 from synthesis import evaluation
 from synthesis.request import GUIDANCE_END, GUIDANCE_SCALE, GUIDANCE_START
-from synthesis.training.dataset import FaceDataset
+from synthesis.training.dataset import FaceDataset, TrainingFaces
 from tests.benchmarks.synthesis_draws import Easel, possible
 from tests.benchmarks.synthesis_faces import real_faces
 from warehouse.build_info import hardware, revision
@@ -92,6 +92,12 @@ def measured(easel: Easel, faces: Any, setting: tuple[float, float, float]) -> d
     }
 
 
+def some(faces: TrainingFaces, n: int) -> TrainingFaces:
+    """Return ``n`` faces in a fixed random order; all of them if ``n`` is 0."""
+    rows = np.random.default_rng(SEED).permutation(len(faces))[: n or len(faces)]
+    return faces.take(rows)
+
+
 def chosen(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Choose the setting with the best agreement among the most natural.
 
@@ -140,10 +146,11 @@ def main() -> None:
     add("--cache", type=Path, default=Path(".cache/synthesis"), help="where parts are kept")
     add("--faces-cache", type=Path, default=Path(".cache/ferplus"), help="as for the raters")
     add("--out", type=Path, default=RESULTS)
+    add("--faces", type=int, default=0, help="set-aside faces, chosen at random; 0: all")
     options = parser.parse_args()
     shared = Path(os.environ.get("RISORIUS_SHARED", Path(__file__).parents[3] / "shared"))
     real, _, _ = real_faces(shared / "data", options.faces_cache, kept=options.cache)
-    faces = FaceDataset(real, balance=0.0).held_out
+    faces = some(FaceDataset(real, balance=0.0).held_out, options.faces)
     easel = Easel(FaceGenerator(), {"guide": raters.load("guide")}, options.cache)
     rows = [measured(easel, faces, setting) for setting in SETTINGS]
     pick = chosen(rows)

@@ -22,6 +22,11 @@ from warehouse.vocabulary import (
         ("ANGRY", "anger"),
         ("not a face", "not_a_face"),
         ("nf", "not_a_face"),
+        ("no-face", "not_a_face"),
+        ("no face", "not_a_face"),
+        ("None", "unknown"),
+        ("natural", "neutral"),
+        ("überraschung", "surprise"),
         *[(answer, answer) for answer in ANSWERS],
     ],
 )
