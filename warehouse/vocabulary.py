@@ -28,6 +28,7 @@ RATER_KINDS = ("person", "machine", "simulated", "self")
 INTENSITY = {"A": 0.1, "B": 0.25, "C": 0.5, "D": 0.8, "E": 1.0}
 """FACS letters as floats. The values are a convention of this project; FACS is ordinal."""
 
+
 @dataclass(frozen=True)
 class ActionUnit:
     """Describe one action unit of FACS: number, name and muscles."""
