@@ -77,7 +77,7 @@ def arms(
 
 
 def scores(guesses: np.ndarray, label: np.ndarray) -> dict[str, Any]:
-    """Return accuracy, macro-F1 and recall of guesses int[seeds, n], means over seeds."""
+    """Return accuracy, macro-F1 and recall of guesses int[seeds, n]."""
     right = (guesses == label).mean(axis=1)
     classes = range(len(EXPRESSIONS))
     recall = [

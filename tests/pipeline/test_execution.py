@@ -94,6 +94,7 @@ def test_map_items__dead_worker_fails_only_its_item() -> None:
         assert ending in str(found[item])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_map_items__survives_many_immediate_deaths() -> None:
     found = dict(map_items(kill_odd, range(60), workers=2))

@@ -140,20 +140,24 @@ def test_generate__reference_without_face(network: Path, tmp_path: Path) -> None
         generate(FaceRequest.parse("AU12=0.8"), generator, tmp_path / "out", n=1)
 
 
-def test_command__json_and_error(network: Path, tmp_path: Path) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*RISORIUS, "synth", *words, "--home", str(tmp_path / "home")],
-            capture_output=True, text=True, timeout=240, check=False,
-            env={**os.environ, "RISORIUS_SYNTHESIZER": str(network)},
-        )  # fmt: skip
+def _synth(network: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RISORIUS, "synth", *words, "--home", str(folder / "home"), "--out", str(folder / "out")],
+        capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "RISORIUS_SYNTHESIZER": str(network)},
+    )  # fmt: skip
 
-    out = tmp_path / "out"
-    done = run("--au", "AU12=0.8", "-n", "2", "--out", str(out), "--json")
+
+@pytest.mark.slow
+def test_command__json(network: Path, tmp_path: Path) -> None:
+    done = _synth(network, tmp_path, "--au", "AU12=0.8", "-n", "2", "--json")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["faces"]) == 2
     assert "drawing 20/20" in done.stderr
-    refused = run("--au", "AU12=7", "--out", str(out))
+
+
+def test_command__error(network: Path, tmp_path: Path) -> None:
+    refused = _synth(network, tmp_path, "--au", "AU12=7")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "Traceback" not in refused.stderr
     assert "0..1" in refused.stderr

@@ -16,7 +16,7 @@ from synthesis import FaceAUPipeline
 pipeline = FaceAUPipeline.from_default()
 pipeline.set_progress_bar_config(disable=True)
 asked = {"au": [{12: 0.8}, {4: 0.8}], "expression": ["happiness", None]}
-faces = pipeline(**asked, generator=0, output_type="array")
+faces = pipeline(**asked, generator=0, output_type="array", num_inference_steps=3)
 print(faces.images.shape, faces.images.dtype, [label["au"] for label in faces.labels])
 """
 

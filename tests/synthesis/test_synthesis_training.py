@@ -176,6 +176,7 @@ def test_train__loss_falls(dataset: FaceDataset, tmp_path: Path) -> None:
     assert np.mean(losses[-8:]) < 0.75 * np.mean(losses[:8])
 
 
+@pytest.mark.slow
 def test_loss__guidance_rater_changes_the_faces(dataset: FaceDataset, tmp_path: Path) -> None:
     """A heavy guidance rater that inverts the data wins over the pixels."""
     misses = {}
@@ -283,6 +284,7 @@ def test_train__damaged_checkpoint(dataset: FaceDataset, tmp_path: Path) -> None
         train(dataset, RECIPE, tmp_path)
 
 
+@pytest.mark.slow
 def test_export__same_weights_as_the_run(dataset: FaceDataset, tmp_path: Path) -> None:
     run = train(dataset, RECIPE, tmp_path / "run")
     with pytest.raises(ModelError, match="has not ended"):

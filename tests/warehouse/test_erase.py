@@ -184,6 +184,7 @@ def test_forget__withdraws_a_release_of_the_subject_alone(home: Home) -> None:
     assert tables.read(home, "releases")["withdrawn_at"].is_not_null().all()
 
 
+@pytest.mark.slow
 def test_forget__one_video(home: Home) -> None:
     people_home(home)
     release(home)
@@ -240,6 +241,7 @@ def test_forget__failing_outside_system_changes_nothing(home: Home) -> None:
     assert done.verification.complete
 
 
+@pytest.mark.slow
 def test_search__finds_ids_paths_and_similar_images(home: Home) -> None:
     people_home(home)
     release(home)

@@ -203,6 +203,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
         mirror._open.cache_clear()
 
 
+@pytest.mark.slow
 def test_clear__rows_written_on_another_machine(shared: Home) -> None:
     """Nested and unpacked files; the other home is below a folder ``inbox``."""
     people_home(shared)

@@ -149,6 +149,7 @@ for number in range(int(sys.argv[3])):
 """
 
 
+@pytest.mark.slow
 def test_write__processes_on_two_machines(machine, tmp_path: Path, server: str) -> None:
     a = machine("a")
     url = bucket_of(a).url

@@ -295,6 +295,7 @@ def test_export__unfinished_run(dataset: RaterDataset, tmp_path: Path) -> None:
     assert not (tmp_path / "x.onnx").exists()
 
 
+@pytest.mark.slow
 def test_main__prepared_file_then_folder_to_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
