@@ -16,6 +16,7 @@ from pipeline.settings import Settings
 from warehouse import consent
 from warehouse.geometry import crop_transforms
 from warehouse.licences import model_terms, strictest, terms
+from warehouse.releases.schema import SPLITS
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
 from warehouse.terms_of_copies import with_strictest_terms
@@ -58,7 +59,15 @@ def create(settings: Settings) -> Release:
         clip_flow=settings.clip_flow,
         synthetic=settings.release_synthetic,
         segment_items=segment_items(home),
+        declared_splits=declared_splits(home),
     )
+
+
+def declared_splits(home: Home) -> dict[str, str]:
+    """Return video to the split that its data set declares."""
+    stated = tables.read(home, "sessions").filter(pl.col("field") == "split")
+    named = stated.filter(pl.col("value").is_in(SPLITS)).sort("video_id", "batch")
+    return dict(named.select("video_id", "value").iter_rows())
 
 
 def rows(home: Home) -> pl.DataFrame:

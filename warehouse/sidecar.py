@@ -44,6 +44,7 @@ METADATA_COLUMNS = {
     "votes": ("votes", "vote_counts", "counts"),
     "rater_id": ("rater_id", "rater", "annotator", "annotator_id", "worker", "worker_id", "coder"),
     "created_at": ("created_at", "time", "timestamp", "date", "annotated_at"),
+    "split": ("split", "subset", "usage", "partition"),
 }  # fmt: skip
 """Columns of ``metadata.(csv|jsonl|parquet)``."""
 

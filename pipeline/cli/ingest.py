@@ -66,19 +66,57 @@ def ingest(
 @command(app, "import")
 def import_(
     session: Session,
-    folder: Annotated[str, typer.Argument(help="Images and metadata.(csv|jsonl|parquet).")],
+    folder: Annotated[str, typer.Argument(help="Folder of the dataset.")],
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the batch. Default: the folder's name.")
     ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="Structure of the dataset, or auto: recognise it.")
+    ] = "auto",
+    label_column: Annotated[
+        str | None, typer.Option("--label-column", help="Column of the labels.")
+    ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="WORD=ANSWER of the dataset; repeatable. WORD= drops it."),
+    ] = None,
+    label_set: Annotated[
+        str | None, typer.Option("--label-set", help="SET[:ORDER] of the answers.")
+    ] = None,
+    gate: Annotated[
+        str, typer.Option("--gate", help="flag: keep labelled faces; drop: as for videos.")
+    ] = "flag",
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", min=0.1, max=1000, help="Of folders of frames. Default: 25."),
+    ] = None,
 ) -> None:
-    """Import a labelled image dataset.
+    """Import a labelled dataset.
 
-    metadata has one row per image (file_name) with label, or votes (expression: count), or one
-    row per vote (file_name, rater_id, label). Synonyms of expressions are understood. Run it
-    again to import only what changed.
+    Recognises published structures (FER2013, FER+, AffectNet, RAF-DB, CK+, DFEW, Hub datasets and
+    others), the layouts of `release export`, and metadata.(csv|jsonl|parquet) beside images: one
+    row per image (file_name) with label, or votes (expression: count), or one row per vote
+    (file_name, rater_id, label). Synonyms of expressions are understood. Run it again to import
+    only what changed.
     """
     from pipeline import import_dataset
+    from pipeline.importers.samples import Options
+    from warehouse.errors import SettingsError
 
+    if gate not in ("flag", "drop"):
+        raise SettingsError("--gate is neither flag nor drop", got=gate, hint="choose one of them")
+    pairs = [one.partition("=") for one in map_ or ()]
+    if bad := [word for word, sign, _ in pairs if not sign or not word.strip()]:
+        raise SettingsError("--map has no WORD=ANSWER", got=bad[0], hint="write --map 7=surprise")
+    options = Options(
+        label_column=label_column,
+        label_map={word.strip(): answer.strip() for word, _, answer in pairs},
+        label_set=label_set,
+        fps=fps,
+        drop=gate == "drop",
+    )
     with session.watching():
-        report = import_dataset.run(session.settings(), folder, name=name)
+        report = import_dataset.run(
+            session.settings(), folder, name=name, format_name=format_, options=options
+        )
     session.answer(report.facts, report.show)

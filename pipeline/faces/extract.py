@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from pipeline.faces import align, anonymize, quality
+from pipeline.faces import align, anonymize, labelled, quality
 from pipeline.faces.adaptive_detection import detect_frames
 from pipeline.faces.detect import Detector
 from pipeline.video import reader
@@ -70,6 +70,7 @@ def extract(
     save: SaveImage,
     blur_bystanders: bool = True,
     hardware: bool = False,
+    labels: labelled.Labelled | None = None,
 ) -> Extraction:
     """Extract every face of a video at every sampled time.
 
@@ -80,6 +81,7 @@ def extract(
     Args:
         blur_bystanders: hide every other detected face in a face's context image.
         hardware: decode on a device if one is available.
+        labels: what an imported data set says of the faces of this file.
     """
     tracker, rows = Tracker(fps=fps), _Rows()
     broken, n_frames, last_s = None, 0, 0.0
@@ -88,11 +90,13 @@ def extract(
         frames = reader.sample(path, fps=fps, hardware=hardware, outcome=outcome)
         for found in detect_frames(frames, detector=detector, fps=fps):
             n_frames += 1
-            frame, boxes = found.frame, found.boxes
+            frame = found.frame
+            seen = labelled.apply(labels, found.boxes, found.keypoints, frame.size)
+            boxes = seen.boxes
             last_s = frame.time_s
             if frame.cut:
                 tracker.reset()
-            for face, number in enumerate(tracker.update(boxes, time_s=frame.time_s)):
+            for face, number in enumerate(tracker.update(_sure(seen), time_s=frame.time_s)):
                 image = frame.image
                 if blur_bystanders:
                     image = anonymize.blur_others(
@@ -105,8 +109,8 @@ def extract(
                     video_id=video_id,
                     batch=batch,
                     **_face(
-                        frame, image, box=boxes[face], keypoints=found.keypoints[face],
-                        gate=gate, save=save,
+                        frame, image, box=boxes[face], keypoints=seen.keypoints[face],
+                        flag=seen.flags[face], spared=seen.spared[face], gate=gate, save=save,
                     ),
                 )  # fmt: skip
     except MediaError as error:
@@ -200,6 +204,13 @@ class _Rows:
         self._rows = []
 
 
+def _sure(faces: labelled.FrameFaces) -> np.ndarray:
+    """Return the boxes for the tracker, to which an added face is certain."""
+    boxes = faces.boxes.copy()
+    boxes[[flag is not None for flag in faces.flags], 4] = 1
+    return boxes
+
+
 def _face(
     frame: reader.Frame,
     context: np.ndarray,
@@ -208,22 +219,34 @@ def _face(
     keypoints: np.ndarray,
     gate: quality.Gate,
     save: SaveImage,
+    flag: str | None = None,
+    spared: bool = False,
 ) -> dict[str, Any]:
-    crop = align.align(frame.image, keypoints)
+    """Return the columns of a face that follow from its pixels.
+
+    Args:
+        flag: reason of a face that has no keypoints, because it was added.
+        spared: the gate flags it, but does not drop it.
+    """
     bbox = np.array([box[0], box[1], box[2] - box[0], box[3] - box[1]], dtype=np.float32)
+    points: np.ndarray | None = keypoints if flag is None else None
+    crop = labelled.crop(frame.image, box) if points is None else align.align(frame.image, points)
     measures = quality.measure(
-        frame.image, crop, box=box, keypoints=keypoints, stored=frame.stored(box)
+        frame.image, crop, box=box, keypoints=points, stored=frame.stored(box)
     )
     verdict, reason = gate.check(measures)
+    if spared:
+        verdict, reason = "kept", flag or reason
+    pose = None if points is None else measures.pose
     return {
         "frame": frame.index,
         "time_s": frame.time_s,
         "bbox": bbox.tolist(),
-        "keypoints": keypoints.tolist(),
+        "keypoints": None if points is None else points.tolist(),
         "detector_score": measures.score,
-        "yaw": measures.pose.yaw,
-        "pitch": measures.pose.pitch,
-        "roll": measures.pose.roll,
+        "yaw": pose and pose.yaw,
+        "pitch": pose and pose.pitch,
+        "roll": pose and pose.roll,
         "sharpness": measures.sharpness,
         "brightness": measures.brightness,
         "size_px": measures.size_px,

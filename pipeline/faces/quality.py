@@ -152,7 +152,7 @@ def measure(
     crop: np.ndarray,
     *,
     box: np.ndarray,
-    keypoints: np.ndarray,
+    keypoints: np.ndarray | None,
     stored: tuple[np.ndarray, int, int] | None = None,
 ) -> Measures:
     """Measure one face.
@@ -161,7 +161,7 @@ def measure(
         image: uint8[h, w, 3], the frame that shows it.
         crop: uint8[224, 224, 3], aligned.
         box: float32[5], ``x1 y1 x2 y2 score``.
-        keypoints: float32[5, 2].
+        keypoints: float32[5, 2]; None counts as a frontal face inside the image.
         stored: the face as the codec stored it, see ``Frame.stored``.
     """
     import cv2
@@ -170,13 +170,15 @@ def measure(
     gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     middle = slice(_MARGIN, -_MARGIN)
     height, width = image.shape[:2]
-    outside = (keypoints < 0).any(axis=1) | (keypoints > [width, height]).any(axis=1)
+    outside = np.zeros(1, dtype=bool)
+    if keypoints is not None:
+        outside = (keypoints < 0).any(axis=1) | (keypoints > [width, height]).any(axis=1)
     return Measures(
         score=float(box[4]),
         size_px=float(np.sqrt(max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1]))),
         sharpness=sharpness(gray, margin=_MARGIN),
         brightness=float(gray[middle, middle].mean()),
-        pose=pose(keypoints),
+        pose=Pose(0.0, 0.0, 0.0) if keypoints is None else pose(keypoints),
         cut=float(outside.mean()),
         clipped=float(((gray < _BLACK) | (gray > _WHITE))[middle, middle].mean()),
         blockiness=None if stored is None else blockiness(stored[0], left=stored[1], top=stored[2]),

@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
 
+from pipeline.importers import text
+from pipeline.importers.words import Words
 from pipeline.ingest import names
 from warehouse import consent, sidecar
 from warehouse.errors import SettingsError
 from warehouse.terms_of_copies import strictest_terms
-from warehouse.vocabulary import ANSWERS, canonical
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 DECLARED = ("subject_id", "licence", "consent")
@@ -33,7 +34,7 @@ class SourceVote:
     Attributes:
         rater: the dataset's name of the rater, or ``seat-<n>`` if it only counts votes. A seat
             may belong to different people on different images.
-        answers: canonical names in the vocabulary's order.
+        answers: names of the label set, in its order.
         at: time of the vote in UTC, if the dataset has it.
     """
 
@@ -49,53 +50,66 @@ class Metadata:
 
     Attributes:
         files: declared ``subject_id, licence, consent`` of every image, by file name.
+        splits: declared split of the images that have one.
         votes: by image and rater.
+        unknown: labels that stand for no answer, and how often they occur.
         notes: remarks for the user about how rows were read.
     """
 
     path: Path
     files: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
     votes: list[SourceVote] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
 
-def read(folder: Path) -> Metadata:
+def read(folder: Path, *, words: Words | None = None, label_column: str | None = None) -> Metadata:
     """Read the metadata file of a folder.
 
     Each image (``file_name``) has ``label``; or ``votes``, a map from expression to count (in CSV
     as JSON text); or rows of ``rater_id, label``, one per vote. Synonyms of expressions are
     known. ``subject_id``, ``licence``, ``consent`` and ``created_at`` (ISO 8601) are optional.
-    In a row with both votes and a label the votes count.
+    In a row with both votes and a label the votes count. Labels that are no answer are counted
+    in ``unknown``.
+
+    Args:
+        words: the answers that labels stand for; by default the expressions.
+        label_column: name of the column of the labels, if it is another one.
 
     Raises:
-        SettingsError: there is not exactly one such file, ``file_name`` is missing, labels are
-            unknown (all are listed), a count is not a number, or an image without rater has two
-            labels.
+        SettingsError: there is not exactly one such file, ``file_name`` is missing, no label is
+            known, a count is not a number, or an image without rater has two labels.
     """
     path = _find(folder)
     metadata = Metadata(path)
-    unknown: Counter[str] = Counter()
+    words = words or Words("expressions8")
+    unknown = metadata.unknown
     given: dict[tuple[str, str, datetime | None], dict[str, None]] = {}
     ignored = 0
-    rows, columns, metadata.notes = _rows(path)
+    rows, columns, metadata.notes = _rows(path, label_column)
     spelt = _spellings(folder, [_file_name(row, path=path, number=n) for n, row in _numbered(rows)])
     for number, row in _numbered(rows):
         name = _file_name(row, path=path, number=number)
         name = spelt.get(name, name)
         declared = {key: _text(row.get(key)) for key in DECLARED}
         _declare(metadata.files.setdefault(name, dict.fromkeys(DECLARED)), declared)
+        if split := _text(row.get("split")):
+            metadata.splits[name] = split
         ignored += bool(_text(row.get("label")) and row.get("votes"))
         for rater, label in _votes(row, name=name, path=path, number=number):
-            try:
-                answer = canonical(label)
-            except KeyError:
+            answer = words.answer(label)
+            if answer is None:
                 unknown[label] += 1
+            if not answer:
                 continue
             at = _time(row.get("created_at"), path=path, number=number)
             given.setdefault((name, rater, at), {})[answer] = None
-    _check(unknown, given, path)
+    _check(unknown, given, path, words)
+    places = [one.name for one in words.label_set.answers]
     for (name, rater, at), answers in sorted(_joined(given).items(), key=_by_time):
-        ordered = tuple(sorted(answers, key=ANSWERS.index))
+        ordered = tuple(sorted(answers, key=lambda one: (one not in places, places.index(one)
+                               if one in places else 0, one)))  # fmt: skip
         metadata.votes.append(SourceVote(name, rater or "label", ordered, at))
     if not metadata.votes:
         raise SettingsError(
@@ -202,20 +216,25 @@ def _find(folder: Path) -> Path:
     return found[0]
 
 
-def _rows(path: Path) -> tuple[list[dict[str, Any]], set[str], list[str]]:
+def _rows(
+    path: Path, label_column: str | None = None
+) -> tuple[list[dict[str, Any]], set[str], list[str]]:
     """Return the rows by our names of columns, the columns, and remarks.
 
     Raises:
         SettingsError: the file cannot be read, or has no column for the images.
     """
+    known = dict(sidecar.METADATA_COLUMNS)
+    if label_column is not None:
+        known["label"] = (sidecar.plain_name(label_column),)
     if path.suffix == ".csv":
-        table = sidecar.read_csv(path, sidecar.METADATA_COLUMNS)
+        table = sidecar.read_csv(path, known)
         rows: list[dict[str, Any]] = [dict(row) for row in table.rows]
         columns, notes = set(table.columns), table.notes
     else:
-        raw = _json_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path)
+        raw = raw_rows(path)
         header = list(dict.fromkeys(str(key) for row in raw for key in row))
-        matched, notes = sidecar.match_columns(header, sidecar.METADATA_COLUMNS, path=path)
+        matched, notes = sidecar.match_columns(header, known, path=path)
         rows = [{matched[key]: row[key] for key in row if key in matched} for row in raw]
         columns = set(matched.values())
     if "file_name" not in columns:
@@ -224,7 +243,25 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], set[str], list[str]]:
             got="; ".join(notes) or "no row",
             hint="name the column of the images file_name",
         )
+    if label_column is not None and "label" not in columns:
+        raise SettingsError(
+            f"{path.name} has no such column",
+            got=f"{label_column!r}",
+            hint="correct --label-column",
+        )
     return rows, columns, notes
+
+
+def raw_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metadata file by its own column names.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    if path.suffix == ".csv":
+        names_as_they_are = {name: (name,) for name in text.header(path)}
+        return [dict(row) for row in sidecar.read_csv(path, names_as_they_are).rows]
+    return _json_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path)
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
@@ -270,8 +307,8 @@ def _file_name(row: dict[str, Any], *, path: Path, number: int) -> str:
 def _votes(row: dict[str, Any], *, name: str, path: Path, number: int) -> Iterator[tuple[str, str]]:
     """Yield (rater, label); the rater is empty where none is named."""
     if row.get("votes"):
-        counts = _counts(row["votes"], path=path, number=number)
-        seats = [label for label, count in sorted(counts.items()) for _ in range(count)]
+        counted = counts(row["votes"], path=path, number=number)
+        seats = [label for label, count in sorted(counted.items()) for _ in range(count)]
         # Shuffled: otherwise the first seat would prefer labels early in the alphabet.
         Random(name.encode("utf-8", "surrogatepass")).shuffle(seats)
         yield from ((f"seat-{seat:02d}", label) for seat, label in enumerate(seats))
@@ -279,7 +316,12 @@ def _votes(row: dict[str, Any], *, name: str, path: Path, number: int) -> Iterat
         yield _text(row.get("rater_id")) or "", label
 
 
-def _counts(votes: Any, *, path: Path, number: int) -> dict[str, int]:
+def counts(votes: Any, *, path: Path, number: int) -> dict[str, int]:
+    """Return label to number of votes of a cell.
+
+    Raises:
+        SettingsError: it is no such map.
+    """
     try:
         counted = json.loads(votes) if isinstance(votes, str) else votes
         if isinstance(counted, list):
@@ -324,14 +366,15 @@ def _check(
     unknown: Counter[str],
     given: dict[tuple[str, str, datetime | None], dict[str, None]],
     path: Path,
+    words: Words,
 ) -> None:
-    if unknown:
+    if unknown and not given:
         listed = ", ".join(f"{label!r} ({n})" for label, n in unknown.most_common(_SHOWN))
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise SettingsError(
-            f"{path.name} has labels other than {', '.join(ANSWERS)} and their usual synonyms",
+            f"{path.name} has no label that is one of {words.known()} or a usual synonym",
             got=f"{listed}{more} in {path.name}",
-            hint="rename them in that file",
+            hint="name them with --map WORD=ANSWER, or another --label-set",
         )
     for (name, rater, _), answers in given.items():
         if not rater and len(answers) > 1:

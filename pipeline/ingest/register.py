@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from pipeline import execution
-from pipeline.faces import detect, extract, quality
+from pipeline.faces import detect, extract, labelled, quality
 from pipeline.ingest import batches, manifest
 from warehouse.errors import DiskError, RisoriusError, system_failure
 from warehouse.ids import sha256_of
@@ -172,10 +172,14 @@ def find_faces(
     def limit_of(row: dict[str, Any]) -> float | None:
         return limit_s(row) if callable(limit_s) else limit_s
 
-    wanted = [video for video in videos if not _has_faces(home, video[0], options)]
+    labels = labelled.read(home.inbox / batch / manifest.LISTING)
+    wanted = [
+        video for video in videos
+        if not _has_faces(home, video[0], _fingerprint(options, labels.get(video[0]["uri"])))
+    ]  # fmt: skip
     fingerprint = options.fingerprint
     pending = [
-        row
+        {**row, "labels": labels.get(row["uri"])}
         for row, footer in wanted
         if retry or not is_hopeless(footer, fingerprint=fingerprint, limit_s=limit_of(row))
     ]
@@ -190,6 +194,7 @@ def find_faces(
         work, pending, engine=engine, workers=workers, needs=needs, limit_s=limit_s
     )
     for number, (row, outcome) in enumerate(results, start=1):
+        row.pop("labels")
         if isinstance(outcome, Exception):
             failure = None if isinstance(outcome, RisoriusError) else system_failure(outcome)
             if isinstance(failure, DiskError):
@@ -299,6 +304,8 @@ def _extract_one(
 def _extract_and_write(
     row: dict[str, Any], *, home: Home, options: FaceOptions, threads: int, hardware: bool
 ) -> str:
+    labels = row.get("labels")
+    row = {name: value for name, value in row.items() if name != "labels"}
     found = extract.extract(
         row["uri"],
         video_id=row["video_id"],
@@ -310,6 +317,7 @@ def _extract_and_write(
         save=partial(media.store, home),
         blur_bystanders=options.blur_bystanders,
         hardware=hardware,
+        labels=labels,
     )
     place = {"part": row["video_id"], "batch": row["batch"]}
     tables.write(home, "tracks", found.tracks, **place)
@@ -319,7 +327,7 @@ def _extract_and_write(
     measured = {**row, "duration_s": duration_s}
     _rewrite(home, measured, verdict=found.verdict, reason=found.reason)
     # Last: this file marks the video as done.
-    stamp = {"fingerprint": options.fingerprint}
+    stamp = {"fingerprint": _fingerprint(options, labels)}
     tables.write(home, "faces", found.faces, **place, metadata=stamp)
     return found.verdict
 
@@ -330,9 +338,13 @@ def _detector(name: str, threads: int) -> detect.Detector:
     return detect.load(name, threshold=0.5, threads=threads)
 
 
-def _has_faces(home: Home, row: dict[str, Any], options: FaceOptions) -> bool:
+def _fingerprint(options: FaceOptions, labels: labelled.Labelled | None) -> str:
+    return options.fingerprint if labels is None else labels.digest(options.fingerprint)
+
+
+def _has_faces(home: Home, row: dict[str, Any], fingerprint: str) -> bool:
     footer = tables.metadata(home, "faces", part=row["video_id"], batch=row["batch"])
-    return footer.get("fingerprint") == options.fingerprint
+    return footer.get("fingerprint") == fingerprint
 
 
 class _EarlierRows:

@@ -172,8 +172,15 @@ class _Video:
         video = Path(self.row["uri"])
         wanted = "transcript" in self.options.sources
         transcript = transcripts.transcript_of(video) if wanted else None
-        found = sources.sidecar_of(video) if "sidecar" in self.options.sources else ()
+        found = self._sidecars()
         return [*found, *([transcript] if transcript else [])]
+
+    def _sidecars(self) -> list[Path]:
+        if "sidecar" not in self.options.sources:
+            return []
+        imported = sources.imported_sidecar(self.home.inbox / self.row["batch"], self.row["uri"])
+        beside = sources.sidecar_of(Path(self.row["uri"]))
+        return [*([imported] if imported.is_file() else []), *beside]
 
     def _found(self) -> list[Segment]:
         video, duration = Path(self.row["uri"]), self.row["duration_s"]
@@ -182,12 +189,11 @@ class _Video:
         def fail(error: MediaError, source: str) -> None:
             found.append(Segment(None, None, "span", source, fault=error.got))
 
-        if "sidecar" in self.options.sources:
-            for path in sources.sidecar_of(video):
-                try:
-                    found += sources.from_sidecar(path, video)
-                except MediaError as error:
-                    fail(error, "sidecar")
+        for path in self._sidecars():
+            try:
+                found += sources.from_sidecar(path, video)
+            except MediaError as error:
+                fail(error, "sidecar")
         transcript = transcripts.transcript_of(video)
         if "transcript" in self.options.sources and transcript is not None:
             try:

@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline import import_dataset
+from pipeline import import_dataset, importers
+from pipeline.importers import samples
 from pipeline.ingest import batches, manifest, metadata, names
 from tests.media_files import video
 from warehouse.errors import SettingsError
@@ -169,9 +170,15 @@ def test_import__a_folder_of_the_same_name_is_another_dataset(tmp_path: Path) ->
         folder = write(tmp_path / name / "train", "file_name,label\na.png,sad\n")
         (folder / "a.png").write_bytes(b"x")
     first, second = tmp_path / "one/train", tmp_path / "two/train"
-    import_dataset.write_listing(home, first, metadata.read(first), batch="train")
-    import_dataset.write_listing(home, first, metadata.read(first), batch="train")
+
+    def read(folder: Path) -> None:
+        import_dataset.spooled(
+            home, folder, importers.load("metadata"), samples.Options(), batch="train"
+        )
+
+    read(first)
+    read(first)
     with pytest.raises(SettingsError, match="Another dataset was imported under this name"):
-        import_dataset.write_listing(home, second, metadata.read(second), batch="train")
+        read(second)
     first.rename(tmp_path / "one/moved")
-    import_dataset.write_listing(home, second, metadata.read(second), batch="train")
+    read(second)

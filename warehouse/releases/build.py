@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from warehouse.errors import ReleaseError
+from warehouse.ids import sha256_of
 from warehouse.releases import (
     clips,
     dataset_card,
@@ -63,6 +64,7 @@ def build(
     clip_flow: str | None = None,
     synthetic: str = "config",
     segment_items: Mapping[str, pl.DataFrame] | None = None,
+    declared_splits: Mapping[str, str] | None = None,
 ) -> Release:
     """Write the next version, unless the newest one has the same inputs.
 
@@ -98,6 +100,8 @@ def build(
             color instead of the expression; the card states how easy that is.
         segment_items: config of ``items.NAMES`` to rows. Segments of videos whose consent and
             licence allow it, with votes, texts and spans, become configs of their own.
+        declared_splits: video to the split that its data set declares. It is kept unless it would
+            divide a subject or near duplicates, or an earlier version decided otherwise.
 
     Raises:
         ReleaseError: the name, rows, votes or facts are invalid; no face is eligible; the use is
@@ -155,6 +159,10 @@ def build(
         today=day,
         require_consent=require_consent,
     )
+    released = {*eligible.rows["video_id"], *chosen["video_id"]}
+    declared = {one: s for one, s in sorted((declared_splits or {}).items()) if one in released}
+    if declared:
+        inputs |= {"declared_splits": sha256_of([repr(declared).encode()])[:16]}
     item_rows = items.released(given, chosen, {"clip": clip_rows["clip_id"]})
     if not item_rows.is_empty:
         inputs |= {"items": items.fingerprint(place, item_rows), "left_out_items": dropped_segments}
@@ -169,7 +177,9 @@ def build(
         if before and earlier is not None and earlier["inputs"] == inputs:
             return _unchanged(name, before, rows=earlier["rows"])
         assigned = splits.assign(
-            eligible.rows, earlier=earlier["splits"]["members"] if earlier is not None else {}
+            eligible.rows,
+            earlier=earlier["splits"]["members"] if earlier is not None else {},
+            declared=declared,
         )
         if leaks := splits.check(assigned.rows):
             raise ReleaseError(
@@ -178,7 +188,9 @@ def build(
                 hint="report this as a bug in warehouse/releases/splits.py",
             )
         # Faces first: segments never move a face to another split.
-        placed = splits.assign(items.members(item_rows), earlier=assigned.members)
+        placed = splits.assign(
+            items.members(item_rows), earlier=assigned.members, declared=declared
+        )
         unplaced = placed.conflicts["face_id"].unique()
         released_clips = clips.assign_splits(clip_rows, assigned.rows, assigned.conflicts)
         item_rows = items.released(
@@ -221,7 +233,8 @@ def build(
                 "counts": _counts(facts, assigned, eligible.counts),
                 "left_out": _by_reason(left_out),
                 "curation": curation(_labelled(fitted, eligible)),
-                "splits": {"members": placed.members},
+                "splits": {"members": placed.members}
+                | ({"leaks": len(assigned.leaks)} if declared else {}),
                 **({"segments_left_out": dropped_segments} if dropped_segments else {}),
             },
         )

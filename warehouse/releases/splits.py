@@ -27,18 +27,27 @@ class Assignment:
         rows: the assigned rows, with a column ``split``.
         conflicts: rows that fit no split, because an earlier version divided their group.
         members: ``subject`` and ``video`` to id to split, for the next version.
+        leaks: groups of a subject or of near duplicates for which a data set declares several
+            splits, one sentence each.
     """
 
     rows: pl.DataFrame
     conflicts: pl.DataFrame
     members: dict[str, dict[str, str]]
+    leaks: tuple[str, ...] = ()
 
 
-def assign(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> Assignment:
+def assign(
+    rows: pl.DataFrame,
+    *,
+    earlier: Mapping[str, Mapping[str, str]],
+    declared: Mapping[str, str] | None = None,
+) -> Assignment:
     """Give every row a split.
 
     Subjects, videos and near duplicates form groups, and a group is in one split. The splits of
-    ``earlier`` win. New groups are assigned in the order of their hash, each to the split that
+    ``earlier`` win, then those that data sets declare; a group with several of these goes to the
+    one that most of its rows have. Other new groups are assigned in the order of their hash, each to the split that
     lacks most of its share (80/10/10 of the rows), starting with train. An empty test or
     validation split then takes the smallest new group of train, if train keeps more than half of
     the rows. Synthetic faces go to train. One that repeats a face of another split, or edits one
@@ -51,10 +60,11 @@ def assign(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> A
         rows: ``face_id, subject_id, video_id, duplicate_of``, and optionally ``near_group`` and
             ``source``.
         earlier: ``members`` of the version before, or an empty mapping.
+        declared: video to the split that its data set declares.
     """
     made = _is_synthetic(rows)
     synthetic = rows.filter(made)
-    real = _assign_real(rows.filter(~made), earlier=earlier)
+    real = _assign_real(rows.filter(~made), earlier=earlier, declared=declared or {})
     if synthetic.is_empty():
         return real
     originals = [real.rows.select(pl.col(name).alias("duplicate_of"), "split").drop_nulls()
@@ -75,6 +85,7 @@ def assign(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> A
         ).sort("face_id"),
         conflicts=pl.concat([real.conflicts, synthetic.filter(unfit)]).sort("face_id"),
         members=real.members,
+        leaks=real.leaks,
     )
 
 
@@ -133,7 +144,12 @@ def components(rows: pl.DataFrame) -> pl.Series:
     return rows.select(group=pl.coalesce(named, "face " + pl.col("face_id"))).to_series()
 
 
-def _assign_real(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]) -> Assignment:
+def _assign_real(
+    rows: pl.DataFrame,
+    *,
+    earlier: Mapping[str, Mapping[str, str]],
+    declared: Mapping[str, str],
+) -> Assignment:
     groups = _Groups(
         {
             f"{kind} {name}": split
@@ -144,6 +160,7 @@ def _assign_real(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]
     for left, right in _edges(rows):
         groups.union(left, right)
     nodes = rows.select("face_id", *_nodes(rows))
+    leaks = _fix_declared(groups, nodes, declared) if declared else ()
     _fill(groups, _sizes(groups, nodes))
     split_of = {node: groups.split(node) for node in groups.parent}
     named = nodes.with_columns(
@@ -160,7 +177,33 @@ def _assign_real(rows: pl.DataFrame, *, earlier: Mapping[str, Mapping[str, str]]
         rows=kept,
         conflicts=assigned.filter(pl.col("split").is_null()).drop("split"),
         members=_members(kept, earlier),
+        leaks=leaks,
     )
+
+
+def _fix_declared(
+    groups: _Groups, nodes: pl.DataFrame, declared: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Fix the declared split of each group without one; return the leaks."""
+    counts: dict[str, dict[str, int]] = {}
+    named: dict[str, str] = {}
+    counted = nodes.group_by("video", "subject").len().sort("video", "subject")
+    for video, subject, n in counted.iter_rows():
+        if (split := declared.get(str(video).removeprefix("video "))) is None:
+            continue
+        root = groups.find(video)
+        found = counts.setdefault(root, {})
+        found[split] = found.get(split, 0) + n
+        named[root] = min(str(subject), named.get(root, str(subject)))
+    leaks = []
+    for root, found in sorted(counts.items()):
+        most = max(found, key=lambda split: (found[split], split))
+        if len(found) > 1:
+            listed = " and ".join(f"{split} ({n})" for split, n in sorted(found.items()))
+            leaks.append(f"{named[root]} and its copies are declared in {listed}")
+        if root not in groups.fixed:
+            groups.fixed[root] = most
+    return tuple(leaks)
 
 
 @dataclass
