@@ -407,8 +407,8 @@ def record_splits(home: Home, read: Spooled, *, batch: str) -> list[str]:
     people = sorted(name for name, splits in read.subjects.items() if len(splits) > 1)
     said = []
     if rows:
-        counted = Counter(row["value"] for row in rows)
-        said.append("declared splits: " + ", ".join(f"{n} {s}" for s, n in sorted(counted.items())))
+        counted = sorted(Counter(row["value"] for row in rows).items())
+        said.append("declared splits: " + ", ".join(f"{n} {split}" for split, n in counted))
     if people:
         said.append(
             f"the declared splits leak: {len(people)} subjects are in several "
@@ -439,7 +439,7 @@ def _on_faces(home: Home, batch: str, recorded: Recorded) -> list[str]:
     if flagged:
         listed = ", ".join(f"{code} {n}" for code, n in flagged.most_common())
         said.append(
-            f"{flagged.total()} labelled faces were kept although the gate doubts them ({listed}); "
+            f"{flagged.total()} labelled faces were kept though the gate doubts them ({listed}); "
             "--gate drop leaves them out"
         )
     if recorded.shared:

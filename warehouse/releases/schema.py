@@ -212,6 +212,13 @@ def check_facts(facts: Mapping[str, Any]) -> None:
             )
 
 
+def _cast(values: pl.Expr, kind: pl.DataType | type[pl.DataType]) -> pl.Expr:
+    if isinstance(kind, pl.Array) and isinstance(inner := kind.inner, pl.Array):
+        # Polars 2.1 cannot cast a list of lists with a null to an array of arrays at once.
+        values = values.cast(pl.List(pl.Array(inner.inner, inner.size)))
+    return values.cast(kind)
+
+
 def _fit(
     frame: pl.DataFrame,
     columns: dict[str, pl.DataType | type[pl.DataType]],
@@ -229,7 +236,7 @@ def _fit(
         )
     try:
         return frame.select(
-            (pl.col(column) if column in frame.columns else pl.lit(None)).cast(kind).alias(column)
+            _cast(pl.col(column) if column in frame.columns else pl.lit(None), kind).alias(column)
             for column, kind in columns.items()
         )
     except pl.exceptions.PolarsError as error:

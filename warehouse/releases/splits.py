@@ -47,11 +47,11 @@ def assign(
 
     Subjects, videos and near duplicates form groups, and a group is in one split. The splits of
     ``earlier`` win, then those that data sets declare; a group with several of these goes to the
-    one that most of its rows have. Other new groups are assigned in the order of their hash, each to the split that
-    lacks most of its share (80/10/10 of the rows), starting with train. An empty test or
-    validation split then takes the smallest new group of train, if train keeps more than half of
-    the rows. Synthetic faces go to train. One that repeats a face of another split, or edits one
-    of a subject who is not in train, is left out.
+    one that most of its rows have. Other new groups are assigned in the order of their hash, each
+    to the split that lacks most of its share (80/10/10 of the rows), starting with train. An empty
+    test or validation split then takes the smallest new group of train, if train keeps more than
+    half of the rows. Synthetic faces go to train. One that repeats a face of another split, or
+    edits one of a subject who is not in train, is left out.
 
     A subject id must mean the same person in every version. An id that changes hands connects
     subjects of different splits, and their rows become conflicts.

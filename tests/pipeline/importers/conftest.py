@@ -44,6 +44,10 @@ class Read:
             found.setdefault(row["file_name"], []).append("+".join(row["answers"]))
         return {name: sorted(answers) for name, answers in found.items()}
 
+    def answers(self) -> list[str]:
+        """Answers of all votes."""
+        return [answer for answers in self.labels().values() for answer in answers]
+
     def splits(self) -> dict[str, str]:
         """File to its declared split."""
         lines, splits = self.spooled.lines, self.spooled.splits

@@ -146,5 +146,5 @@ def test_round_trip__users_own_classes(exported: Exported, tmp_path: Path, read:
     (tmp_path / "own.toml").write_text(f"base = 3\n[map]\n{text}\n")
     folder = exported("list", map_file=str(tmp_path / "own.toml"))
     found = read(folder)
-    assert set(sum(found.labels().values(), [])) <= set(EXPRESSIONS)
+    assert set(found.answers()) <= set(EXPRESSIONS)
     assert not found.dataset.left
