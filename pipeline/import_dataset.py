@@ -412,8 +412,8 @@ def record_splits(home: Home, read: Spooled, *, batch: str) -> list[str]:
     if people:
         said.append(
             f"the declared splits leak: {len(people)} subjects are in several "
-            f"({', '.join(people[:_SHOWN])}{', …' if len(people) > _SHOWN else ''}); a release puts "
-            "all of a subject into the split that has most of it"
+            f"({', '.join(people[:_SHOWN])}{', …' if len(people) > _SHOWN else ''}); a release "
+            "puts all of a subject into the split that has most of it"
         )
     if copies:
         said.append(

@@ -170,16 +170,17 @@ def measure(
     gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     middle = slice(_MARGIN, -_MARGIN)
     height, width = image.shape[:2]
-    outside = np.zeros(1, dtype=bool)
+    cut = 0.0
     if keypoints is not None:
         outside = (keypoints < 0).any(axis=1) | (keypoints > [width, height]).any(axis=1)
+        cut = float(outside.mean())
     return Measures(
         score=float(box[4]),
         size_px=float(np.sqrt(max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1]))),
         sharpness=sharpness(gray, margin=_MARGIN),
         brightness=float(gray[middle, middle].mean()),
         pose=Pose(0.0, 0.0, 0.0) if keypoints is None else pose(keypoints),
-        cut=float(outside.mean()),
+        cut=cut,
         clipped=float(((gray < _BLACK) | (gray > _WHITE))[middle, middle].mean()),
         blockiness=None if stored is None else blockiness(stored[0], left=stored[1], top=stored[2]),
     )

@@ -36,10 +36,10 @@ def test_read_csv__columns_by_any_of_their_names(tmp_path: Path, text: str, enco
 
 def test_read_csv__a_column_of_ours_wins_and_others_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "metadata.csv"
-    path.write_text("file_name,path,label,Usage\na.png,x,sad,Training\n")
+    path.write_text("file_name,path,label,Camera\na.png,x,sad,wide\n")
     table = read_csv(path, METADATA_COLUMNS)
     assert table.rows == [{"file_name": "a.png", "label": "sad"}]
-    assert table.notes[0].startswith("metadata.csv: not read: 'path', 'Usage'. Columns that count")
+    assert table.notes[0].startswith("metadata.csv: not read: 'path', 'Camera'. Columns that count")
 
 
 @pytest.mark.parametrize(
