@@ -159,7 +159,9 @@ def build(
         today=day,
         require_consent=require_consent,
     )
-    released = {*eligible.rows["video_id"], *chosen["video_id"]}
+    released = set(eligible.rows["video_id"])
+    if chosen.height:
+        released |= set(chosen["video_id"])
     declared = {one: s for one, s in sorted((declared_splits or {}).items()) if one in released}
     if declared:
         inputs |= {"declared_splits": sha256_of([repr(declared).encode()])[:16]}
