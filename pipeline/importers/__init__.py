@@ -1,4 +1,4 @@
-"""Structures that published data sets come in, one format per row of a table.
+"""Structures that published data sets come in, one per row of a table.
 
 A format says why a folder has it and yields samples (``samples``). Reading is streaming; what
 gives no vote is counted by reason. ``spool`` turns samples into files of a batch and votes.

@@ -49,7 +49,7 @@ def read(folder: Path) -> Export | None:
         name = str(labels.get("name") or "")
         words = dict(labels.get("classes") or {})
         of = dict(labels.get("map") or {})
-        # A class into which several expressions merged cannot be told apart again.
+        # A class into which several expressions merged cannot be separated again.
         sources = {word: [one for one in of if of[one] == word] for word in words}
         own = name.endswith((".toml", ".json", ".csv"))
         numbers = {

@@ -113,7 +113,7 @@ def test_import__audits(imported, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def again(home: Home, folder: Path, batch: str) -> import_dataset.Recorded:
-    """Read a folder of metadata and record its votes, without looking for faces."""
+    """Read a folder of metadata and record its votes; find no faces."""
     dataset, read = import_dataset.spooled(
         home, folder, importers.load("metadata"), Options(), batch=batch
     )
