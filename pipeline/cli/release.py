@@ -217,6 +217,9 @@ def export(
         str | None,
         typer.Option("--landmarks", help="package.module:function that finds 68 landmarks."),
     ] = None,
+    fps: Annotated[
+        float | None, typer.Option("--fps", help="curves: rows a second. Default: 60.")
+    ] = None,
     crops: Annotated[
         bool, typer.Option("--crops", help="boxes: use aligned crops, not whole frames.")
     ] = False,
@@ -238,7 +241,7 @@ def export(
 
     settings = session.settings(release=name)
     frames = None
-    if layout == "boxes" and not crops:
+    if layout == "context-clips" or (layout == "boxes" and not crops):
         from pipeline.faces.whole_frames import reader_of
 
         frames = reader_of(settings)
@@ -260,6 +263,7 @@ def export(
         need=tuple(need or ()),
         difficulty=difficulty,
         landmarks=landmarks,
+        fps=fps,
         machine_text=machine_text,
         use=use,
         drop_forbidden=drop_forbidden,

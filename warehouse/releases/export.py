@@ -118,6 +118,10 @@ def _check(options: Options) -> None:
         raise ReleaseError(
             "The size is not 8 to 4096 pixels", got=str(options.size), hint="use 224"
         )
+    if options.fps is not None and not 1 <= options.fps <= 1000:
+        raise ReleaseError(
+            "The rate is not 1 to 1000 rows a second", got=str(options.fps), hint="use 60"
+        )
     if options.test_split not in (None, "validation", "test"):
         raise ReleaseError(
             "The test split is neither validation nor test",

@@ -8,7 +8,7 @@ import io
 import json
 import pickle
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +306,50 @@ def test_bah__frames_in_spans(spoken: Exported) -> None:
     assert sum(len(part["trial"]) for part in info.values()) == 2 * len(PEOPLE)
     ids = yaml.safe_load((folder / "folds/faces/split-0/class_id.yaml").read_text())
     assert ids == {"No A-H": 0, "With A-H": 1}
+
+
+def test_mosei__equal_lengths(spoken: Exported) -> None:
+    folder = spoken("mosei")
+    entries = [
+        entry
+        for name in ("train", "valid", "test")
+        for entry in pickle.loads((folder / f"{name}.pkl").read_bytes())
+    ]
+    assert len(entries) == 2 * len(PEOPLE)
+    for entry in entries:
+        frames = list((folder / "Frames_resize" / entry["uttr_id"]).iterdir())
+        assert entry["OpenFace"].shape == (len(frames), 435)
+        wanted = [1, 0, 0, 0, 0, 0] if entry["uttr_id"].endswith("s0") else None
+        assert wanted in (None, entry["label"])
+        mel = pickle.loads((folder / f"Mel_Spect/{entry['uttr_id']}.pkl").read_bytes())
+        assert mel.shape == (11, 128)  # a tenth of a second
+        assert mel.max() > 0
+
+
+def test_context_clips__boxes(spoken_home: Home, tmp_path: Path) -> None:
+    def frames(rows: pl.DataFrame) -> Iterator[tuple[str, int, np.ndarray]]:
+        for video, frame in rows.select("video_id", "frame").unique().iter_rows():
+            yield video, frame, np.zeros((480, 640, 3), np.uint8)
+
+    options: dict[str, Any] = {"name": "faces", "layout": "context-clips",
+                               "label_set": "expressions8"}  # fmt: skip
+    with pytest.raises(ReleaseError, match="no video of this home"):
+        releases.export(spoken_home, to=tmp_path / "none", **options)
+    folder = tmp_path / "out"
+    releases.export(spoken_home, to=folder, frames=frames, **options)
+    faces = json.loads((folder / "face_detection_result.json").read_text())
+    bodies = json.loads((folder / "body_detection_result.json").read_text())
+    lines = [line for kind in ("train", "test")
+             for line in (folder / f"{kind}.txt").read_text().splitlines()]  # fmt: skip
+    assert len(lines) == len(PEOPLE)
+    for line in lines:
+        place, count, number = line.split(" ")
+        names = sorted(path.name for path in Path(place).iterdir())
+        assert (len(names), number) == (int(count), "1")
+        assert sorted(faces[place]) == names
+        # The face is at 205, 105 with 100 px; the body box reaches one face further.
+        assert faces[place][names[0]] == [205, 105, 305, 205]
+        assert bodies[place] == [105, 5, 405, 305]
 
 
 @pytest.mark.parametrize(

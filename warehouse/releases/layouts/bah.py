@@ -61,9 +61,7 @@ def write(export: Export) -> None:
 
 def _frames(export: Export, rows: pl.DataFrame, spans: pl.DataFrame) -> None:
     names = dict(rows.select("segment_id", "trial").iter_rows())
-    counted = dict(export.counts_in), export.left_out.copy()
-    faces = face_arrays.within(export.faces, rows)
-    export.counts_in, export.left_out = counted
+    faces = face_arrays.within(face_arrays.uncounted(export), rows)
     face_arrays.write(
         export, faces, lambda segment: f"{_FOLDER}/{names[segment]}/video.npy", size=SIZE, bgr=False
     )

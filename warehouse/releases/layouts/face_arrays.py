@@ -13,6 +13,17 @@ from warehouse.releases.layouts.core import Export
 from warehouse.releases.schema import SPLITS
 
 
+def uncounted(export: Export) -> pl.DataFrame:
+    """Return the faces uncounted: the rows of the export are segments."""
+    if not any(export.files("data", split) for split in SPLITS):
+        schema = {"face_id": pl.String, "video_id": pl.String, "subject_id": pl.String}
+        return pl.DataFrame(schema=schema | {"time_s": pl.Float64})
+    counted = dict(export.counts_in), export.left_out.copy()
+    faces = export.faces
+    export.counts_in, export.left_out = counted
+    return faces
+
+
 def within(faces: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     """Return ``segment_id, face_id, time_s, place``: faces by segment.
 

@@ -190,13 +190,8 @@ def _media(export: Export, rows: pl.DataFrame, *, video: str, audio: str) -> Non
 
 def _faces(export: Export, rows: pl.DataFrame) -> None:
     """Write ``openface_face/<name>/<name>.npy`` of the sampled frames."""
-    if not export.files("data", "train") and not export.files("data", "test"):
-        return
     names = dict(rows.select("segment_id", "name").iter_rows())
-    counted = dict(export.counts_in), export.left_out.copy()
-    found = face_arrays.within(export.faces, rows)
-    # Faces are read for their pixels alone: the rows counted are segments.
-    export.counts_in, export.left_out = counted[0], counted[1]
+    found = face_arrays.within(face_arrays.uncounted(export), rows)
     face_arrays.write(
         export, found,
         lambda segment: f"openface_face/{names[segment]}/{names[segment]}.npy",
