@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     project_cap: int = Field(
         20_000, ge=1, description="tasks per Label Studio project before another is created"
     )
-    aggregation: str = Field("vote_share", description="how votes become soft labels")
+    aggregation: str = Field("posterior", description="how votes become soft labels")
     synthesizer: str = Field(
         "default", description="default, a saved pipeline's folder, or package.module:callable"
     )

@@ -13,6 +13,7 @@ from annotation.aggregation.base import Aggregator, entropy_bits
 from annotation.aggregation.crowdlab import Crowdlab
 from annotation.aggregation.dawid_skene import DawidSkene, OneCoinDawidSkene
 from annotation.aggregation.dirichlet_mixture import DirichletMixture
+from annotation.aggregation.posterior import Posterior
 from annotation.aggregation.rater_quality import rater_quality, weighted
 from annotation.aggregation.uncertainty import uncertainty
 from annotation.aggregation.vote_share import SmoothedVoteShare, VoteShare
@@ -21,25 +22,39 @@ from warehouse.errors import SettingsError
 from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
-__all__ = ["METHODS", "Aggregator", "rater_quality", "soft_labels", "uncertainty", "weighted"]
+__all__ = [
+    "EARLIER_NAMES",
+    "METHODS",
+    "Aggregator",
+    "rater_quality",
+    "soft_labels",
+    "uncertainty",
+    "weighted",
+]
 
 METHODS: dict[str, Callable[[], Aggregator]] = {
+    "posterior": Posterior,
     "vote_share": VoteShare,
     "smoothed": SmoothedVoteShare,
     "all_inclusive": partial(VoteShare, all_inclusive=True),
-    "pooled": DirichletMixture,
-    "pooled_panel": partial(DirichletMixture, panel=10),
+    "dirichlet_mixture": DirichletMixture,
+    "panel": partial(DirichletMixture, panel=10),
     "crowdlab": Crowdlab,
     "one_coin": OneCoinDawidSkene,
     "dawid_skene": DawidSkene,
 }
 """Aggregation methods by name.
 
-``vote_share``, ``all_inclusive``, ``smoothed`` and ``pooled`` estimate how people see a face.
-With few votes, ``pooled`` predicts further votes best and ``pooled_panel`` is closest to a panel
-of ten. ``crowdlab``, ``one_coin`` and ``dawid_skene`` estimate the one true expression. Their
-output is sharper than a soft label; use them for rater skills and consensus.
+``posterior`` is the default of releases: where a machine rated the face, ``dirichlet_mixture`` with
+votes weighed by rater; elsewhere ``smoothed``. These three, ``vote_share`` and ``all_inclusive``
+estimate how people see a face. With few votes, the first two predict further votes best, and
+``panel`` is closest to a panel of ten. ``crowdlab``, ``one_coin`` and ``dawid_skene`` estimate the
+one true expression. Their output is sharper than a soft label; use them for rater skills and
+consensus.
 """
+
+EARLIER_NAMES = {"pooled": "dirichlet_mixture", "pooled_panel": "panel"}
+"""Names of methods in earlier versions, which settings may still hold."""
 
 
 def soft_labels(
@@ -67,15 +82,16 @@ def soft_labels(
     Args:
         votes: ``face_id, rater_id, label`` and optionally ``weight, valence, arousal``. See
             ``votes.tally`` for several answers by one rater and for repeated rows.
-        method: a name in ``METHODS``.
-        machine: rows of the table ``ratings``, used by ``pooled``, ``pooled_panel`` and
-            ``crowdlab``. The machine raters must not be trained on these votes.
+        method: a name in ``METHODS`` or ``EARLIER_NAMES``.
+        machine: rows of the table ``ratings``, used by ``posterior``, ``dirichlet_mixture``,
+            ``panel`` and ``crowdlab``. The machine raters must not be trained on these votes.
         start: earlier soft labels from which EM starts (``one_coin``, ``dawid_skene``).
 
     Raises:
         SettingsError: the method is unknown, or ``crowdlab`` lacks ratings or shared faces.
         TableError: a column is missing, a label is unknown or a weight is invalid.
     """
+    method = EARLIER_NAMES.get(method, method)
     if method not in METHODS:
         raise SettingsError(
             "Unknown aggregation method",

@@ -89,7 +89,7 @@ def _not_applicable(got: str) -> SettingsError:
     return SettingsError(
         "crowdlab needs a machine rating of every face and faces with several raters",
         got=got,
-        hint="pass machine=, collect more votes, or use pooled or vote_share",
+        hint="pass machine=, collect more votes, or use posterior or vote_share",
     )
 
 

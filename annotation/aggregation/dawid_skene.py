@@ -121,6 +121,8 @@ class OneCoinDawidSkene(EMAggregator):
 
     Args:
         prior_votes: votes of average skill added to each rater's own.
+        prior: float64[n_faces, 10] above 0, the probability of each true answer before the votes.
+            By default the mean posterior of all faces.
 
     Attributes:
         skill_: float64[n_raters] in (0, 1).
@@ -128,6 +130,16 @@ class OneCoinDawidSkene(EMAggregator):
 
     name = "one_coin"
     skill_: FloatArray
+
+    def __init__(
+        self,
+        n_iter: int = 100,
+        tol: float = 1e-4,
+        prior_votes: float = 1.0,
+        prior: FloatArray | None = None,
+    ) -> None:
+        super().__init__(n_iter, tol, prior_votes)
+        self.prior = prior
 
     def _iteration(self, votes: VoteTable) -> Callable[[FloatArray], FloatArray]:
         face, rater, answer, share = (
@@ -144,12 +156,19 @@ class OneCoinDawidSkene(EMAggregator):
             mean = correct.sum() / given.sum()
             skill = (correct + self.prior_votes * mean) / (given + self.prior_votes)
             self.skill_ = np.clip(skill, _EDGE, 1 - _EDGE)
-            log_odds = np.log(self.skill_) - np.log((1 - self.skill_) / (_WIDTH - 1))
+            log_odds = one_coin_log_odds(self.skill_)
             scores = np.bincount(cell, weights=share * log_odds[rater], minlength=posterior.size)
-            prior = np.log(np.maximum(posterior.mean(axis=0), _EDGE))
-            return _softmax(scores.reshape(posterior.shape) + prior)
+            prior = posterior.mean(axis=0) if self.prior is None else self.prior
+            logs: FloatArray = np.log(np.maximum(prior, _EDGE))
+            return _softmax(scores.reshape(posterior.shape) + logs)
 
         return iterate
+
+
+def one_coin_log_odds(skill: FloatArray) -> FloatArray:
+    """Evidence in nats that a vote gives its answer over each other answer."""
+    log_odds: FloatArray = np.log(skill) - np.log((1 - skill) / (_WIDTH - 1))
+    return log_odds
 
 
 def _initial_posterior(votes: VoteTable) -> FloatArray:

@@ -252,9 +252,14 @@ class DirichletMixture(Aggregator):
         self.panel, self.prior_faces, self._prior = panel, prior_faces, prior or default_prior()
 
     @property
+    def prior_version(self) -> str:
+        """Version of the fitted prior."""
+        return self._prior.version
+
+    @property
     def method(self) -> str:
-        says = "next" if self.panel is None else f"panel of {self.panel}"
-        return f"pooled(says={says}, worth={self.prior_faces:g}, prior={self._prior.version})"
+        name = "dirichlet_mixture(" if self.panel is None else f"panel(of={self.panel}, "
+        return f"{name}prior_faces={self.prior_faces:g}, prior={self._prior.version})"
 
     def fit(self, votes: VoteTable) -> Self:
         counts = votes.counts()
@@ -265,10 +270,20 @@ class DirichletMixture(Aggregator):
         return self
 
     def posteriors(
-        self, counts: FloatArray, machine: FloatArray | None
+        self,
+        counts: FloatArray,
+        machine: FloatArray | None,
+        *,
+        unweighted: FloatArray | None = None,
     ) -> Iterator[tuple[slice, Mixture]]:
-        """Yield blocks of faces with their posterior after votes float64[n, 10]."""
-        weight = refit_weights(self._prior.weight, self._prior.alpha, counts, self.prior_faces)
+        """Yield blocks of faces with their posterior after votes float64[n, 10].
+
+        Args:
+            unweighted: the same votes without weights of raters, from which the pattern weights
+                are re-estimated. There are few distinct ones, so that this takes no time.
+        """
+        votes = counts if unweighted is None else unweighted
+        weight = refit_weights(self._prior.weight, self._prior.alpha, votes, self.prior_faces)
         prior = replace(self._prior, weight=weight)
         for start in range(0, len(counts), _BLOCK):
             rows = slice(start, min(start + _BLOCK, len(counts)))

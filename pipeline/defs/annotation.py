@@ -275,12 +275,15 @@ def _doubted(home: Home) -> pl.DataFrame:
 def soft_labels(workplace: Workplace) -> dg.MaterializeResult:
     """Aggregate votes into soft labels.
 
-    One row per voted face: a distribution over expressions. Also fills `rater_quality`, the
-    agreement of each rater with the others.
+    One row per voted face: a distribution over expressions, from the votes and, unless the method
+    is a share of votes, the machine rating. Also fills `rater_quality`, the agreement of each rater
+    with the others.
     """
     home, settings = workplace.home(), workplace.settings()
     votes = views.query(home, "SELECT * FROM votes")
-    labels = _with_units(aggregation.soft_labels(votes, method=settings.aggregation), home)
+    machine = views.query(home, "SELECT * FROM prior_ratings ORDER BY face_id")
+    labels = aggregation.soft_labels(votes, method=settings.aggregation, machine=machine)
+    labels = _with_units(labels, home)
     tables.write(home, "soft_labels", labels, part="current")
     of_items = _write_item_answers(home, settings.pages)
     tables.write(home, "rater_quality", aggregation.rater_quality(votes, labels), part="current")

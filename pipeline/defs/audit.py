@@ -7,7 +7,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from annotation import audit
+from annotation import aggregation, audit
 from annotation.audit import AuditResult, curation
 from pipeline import reporting
 from pipeline.defs.annotation import soft_labels
@@ -19,7 +19,6 @@ from pipeline.reporting import SHOWN, captioned_sheet
 from pipeline.settings import thresholds
 from warehouse.storage import tables, views
 from warehouse.storage.home import Home
-from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS
 
 _LABELLED = """
@@ -186,10 +185,18 @@ def curated_faces_are_whole(workplace: Workplace) -> dg.AssetCheckResult:
 
 
 def _inputs(home: Home) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Return labelled faces with ratings, and the common audit arguments."""
+    """Return labelled faces with ratings, and the common audit arguments.
+
+    Audits compare what people say with the machine rating, so their labels are shares of votes: a
+    soft label may contain the rating.
+    """
     labelled = views.query(home, _LABELLED)
+    votes = views.query(home, "SELECT * FROM votes")
+    shares = aggregation.soft_labels(votes, method="vote_share")
     return labelled, {
-        "labels": labelled.select(list(TABLES["soft_labels"].columns)),
+        "labels": labelled.select("face_id").join(
+            shares, on="face_id", how="left", maintain_order="left"
+        ),
         "probabilities": _array(labelled, "probability"),
         "groups": labelled["subject"].to_list(),
         "face_ids": labelled["face_id"].to_list(),

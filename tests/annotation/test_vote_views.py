@@ -121,3 +121,27 @@ def test_views__read_tables_of_older_version(tmp_path: Path) -> None:
     assert views.query(home, "SELECT rater_id, unit, intensity FROM au_votes").rows() == [
         ("person-c", 12, 0.5)
     ]
+
+
+def test_prior_ratings__not_of_a_dataset_s_only_label(tmp_path: Path) -> None:
+    home = home_with(
+        tmp_path,
+        event(1, "person-a", "fear", face_id="asked"),
+        event(2, "person-a", "fear", face_id="stated", project_id=-7),
+        event(3, "person-a", "fear", face_id="counted", project_id=-7),
+        event(4, "person-b", "anger", face_id="counted", project_id=-7),
+    )
+    schema = TABLES["ratings"].schema
+    rated = pl.DataFrame(
+        {
+            "face_id": ["asked", "asked", "stated", "counted", "without votes"],
+            "rater_id": ["machine-a", "machine-b", *["machine-a"] * 3],
+            "expression": [[1.0] + [0.0] * 7] * 5,
+            "open_set": [[0.0, 0.0]] * 5,
+        },
+        schema={name: schema[name] for name in ("face_id", "rater_id", "expression", "open_set")},
+    )
+    frame = pl.concat([pl.DataFrame(schema=schema), rated], how="diagonal")
+    tables.write(home, "ratings", frame.select(schema.names()), batch="b", part="one")
+    found = views.query(home, "SELECT face_id, rater_id FROM prior_ratings ORDER BY ALL")
+    assert found.rows() == [("asked", "machine-b"), ("counted", "machine-a")]

@@ -64,7 +64,13 @@ def main() -> None:
     for part in options.parts:
         start = time.process_time()
         if part == "soft":
-            made = labels_soft.measured(train, valid, answers)
+            aside = labels_data.set_aside(
+                shared / "data",
+                options.cache,
+                aligned=options.aligned or options.cache / "aligned",
+                rater=options.rater,
+            )
+            made = labels_soft.measured(train, valid, answers, aside)
         elif part == "noise":
             made = labels_noise.measured(train, valid, answers, rows=options.rows)
         elif part == "open":

@@ -12,7 +12,8 @@ import polars as pl
 
 from annotation.raters import load
 from annotation.raters.onnx_rater import OnnxRater
-from annotation.raters.training import ferplus
+from annotation.raters.training import ferplus, out_of_sample
+from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import EXPRESSIONS, canonical
 
 VOTES = (*EXPRESSIONS, "unknown", "NF")
@@ -55,6 +56,65 @@ class Split:
         return self.votes[:, : len(EXPRESSIONS)].argmax(axis=1)
 
 
+@dataclass(frozen=True)
+class SetAside:
+    """Faces with votes and a machine rater's answers.
+
+    Attributes:
+        votes: int[n, 10] in the order of ``vocabulary.ANSWERS``.
+        groups: str[n], near duplicates share one.
+        answers: float32[n, 10] by a rater that was not trained on the faces.
+    """
+
+    votes: np.ndarray
+    groups: np.ndarray
+    answers: np.ndarray
+
+    def take(self, rows: np.ndarray) -> SetAside:
+        return SetAside(self.votes[rows], self.groups[rows], self.answers[rows])
+
+    def shares(self) -> np.ndarray:
+        """Answers as distributions, float64[n, 10]."""
+        answers = self.answers.astype(float)
+        return answers / answers.sum(axis=1, keepdims=True)
+
+    def ratings(self) -> pl.DataFrame:
+        """Rows of the table ``ratings``; ids are six digits."""
+        shares, schema = self.shares(), TABLES["ratings"].schema
+        return pl.DataFrame(
+            {
+                "face_id": [f"{row:06d}" for row in range(len(shares))],
+                "expression": shares[:, :8] / shares[:, :8].sum(axis=1, keepdims=True),
+                "open_set": shares[:, 8:],
+            },
+            schema={name: schema[name] for name in ("face_id", "expression", "open_set")},
+        )
+
+
+def set_aside(folder: Path, cache: Path, *, aligned: Path, rater: str) -> SetAside:
+    """Read the training faces that a packaged rater set aside, rated by it."""
+    chosen = load(rater)
+    assert isinstance(chosen, OnnxRater)
+    path = cache / f"labels-set-aside-{chosen.rater_id}.parquet"
+    if not path.exists():
+        both = (
+            ferplus.prepare(
+                folder / f"ferplus-{name}.parquet", cache=aligned, find="pipeline.faces:find"
+            )
+            for name in ("train", "valid")
+        )
+        out_of_sample.rate_set_aside(*both, chosen).write_parquet(path)
+    votes = pl.read_parquet(folder / "ferplus-train.parquet", columns=["name", *VOTES])
+    rated = pl.read_parquet(path).join(votes, on="name", maintain_order="left")
+    closed, opened = (np.array(rated[name].to_list()) for name in ("expression", "open_set"))
+    closed = closed * (1 - opened.sum(axis=1, keepdims=True))
+    return SetAside(
+        rated.select(VOTES).to_numpy().astype(int),
+        rated["group"].to_numpy(),
+        np.hstack([closed, opened]),
+    )
+
+
 def read(
     folder: Path, cache: Path, *, limit: int | None = None, aligned: Path | None = None
 ) -> tuple[Split, Split]:
@@ -63,8 +123,7 @@ def read(
     Args:
         limit: the first so many rows of train and an eighth as many of valid; all by default.
         aligned: the cache of ``annotation.raters.training.train``; then gradients are taken from
-        aligned
-            faces, as the pipeline would have them, else from the pictures as they are.
+            aligned faces, as the pipeline would have them, else from the pictures as they are.
     """
     frames = [
         pl.read_parquet(folder / f"ferplus-{name}.parquet", n_rows=rows)
@@ -93,7 +152,7 @@ def read(
 
 def machine(valid: Split, cache: Path, *, rater: str) -> tuple[str, np.ndarray, np.ndarray]:
     """Return rater id, its answers float32[n, 10] and whether a face is found."""
-    from tests.benchmarks.rater import crops_of
+    from tests.benchmarks.ferplus import crops_of
 
     chosen = load(rater)
     assert isinstance(chosen, OnnxRater)

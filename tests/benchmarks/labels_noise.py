@@ -14,7 +14,7 @@ from annotation.audit.cross_validation import cross_validated_probabilities
 from annotation.audit.knn import nearest
 from annotation.audit.label_noise import LabelNoise
 from tests.benchmarks.labels_data import Split, interval
-from tests.benchmarks.labels_soft import _pooled
+from tests.benchmarks.labels_soft import _mixture
 from warehouse.vocabulary import EXPRESSIONS
 
 _CLASSES = 8
@@ -262,7 +262,7 @@ def _trainer(some: Split, valid: Split, score: np.ndarray) -> dict[str, Any]:
     # The original label is one more vote beside the three new ones.
     bought = asked.astype(float)
     bought[:, :_CLASSES] += hard
-    pooled = _pooled(bought, None)[:, :_CLASSES]
+    pooled = _mixture(bought, None)[:, :_CLASSES]
     corrected = np.where(worst[:, None], pooled / pooled.sum(axis=1, keepdims=True), hard)
     all_faces = np.ones(len(some), dtype=bool)
     arms = {

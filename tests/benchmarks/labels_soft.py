@@ -8,38 +8,54 @@ import numpy as np
 import polars as pl
 
 from annotation import aggregation
+from annotation.aggregation import crowdlab
 from annotation.aggregation.dirichlet_mixture import DirichletMixture
-from annotation.aggregation.votes import tally
-from tests.benchmarks.labels_data import Split, interval
-from warehouse.storage.schema import TABLES
+from annotation.aggregation.fit_dirichlet_mixture import is_fitted
+from tests.benchmarks.labels_data import SetAside, Split, interval
 from warehouse.vocabulary import ANSWERS, EXPRESSIONS
 
 _CLASSES = 9
 """Eight expressions and unknown; pictures with a vote for "not a face" are left out."""
 
 KS, DRAWS = (1, 3, 5), 3
-WANTED = {"next": (1.02, 0.97, 0.95), "ten": (0.235, 0.170, 0.122)}
+TARGETS = ("next", "left", "ten")
+STRENGTHS = (2, 3, 4, 6, 8, 10, 12, 16, 20, 24)
+OURS = {"next": "dirichlet_mixture", "left": "dirichlet_mixture", "ten": "panel"}
+MIXTURES = ("dirichlet_mixture", "dirichlet_mixture, no machine", "panel")
 
 
-def measured(train: Split, valid: Split, answers: np.ndarray) -> dict[str, Any]:
-    """Measure each method at each k, and the difference to the best baseline.
+def measured(train: Split, valid: Split, answers: np.ndarray, aside: SetAside) -> dict[str, Any]:
+    """Measure each method at each k on valid and on a train-like split.
 
-    Cross-entropy against the votes left out (nats) and total variation to all ten, with intervals.
+    Cross-entropy (nats) and total variation against the votes left out, and total variation to all
+    ten, with intervals. The rivals' strength is chosen where the prior was fitted: on the fitted
+    half of the faces that the rater set aside. The other half of them is the train-like split.
     """
-    rows = (valid.votes[:, 9] == 0) & (valid.votes.sum(axis=1) == 10)
-    votes, groups, belief = valid.votes[rows], valid.groups[rows], answers[rows].astype(float)
-    belief /= belief.sum(axis=1, keepdims=True)
+    fitted = is_fitted(aside.groups.tolist())
+    strength = {k: _best_strength(aside.take(fitted), k) for k in KS}
+    parts = {"valid": SetAside(valid.votes, valid.groups, answers), "aside": aside.take(~fitted)}
+    return {
+        "strength": strength,
+        **{name: _compared(train, part, strength) for name, part in parts.items()},
+        "simulated": _simulated(parts["valid"]),
+    }
+
+
+def _compared(train: Split, part: SetAside, strength: dict[int, int]) -> dict[str, Any]:
+    some = part.take((part.votes[:, 9] == 0) & (part.votes.sum(axis=1) == 10))
+    votes, groups, belief = some.votes, some.groups, some.shares()
     library, times = np.unique(train.votes, axis=0, return_counts=True)
     methods: dict[str, Any] = {
-        "raw share": lambda s: s / s.sum(axis=1, keepdims=True),
-        "Dirichlet prior of all votes (1.2)": lambda s: _leaned(s, _common(train), 1.2),
-        "vote-vector library": lambda s: _by_library(s, library, times),
-        "machine alone": lambda s: belief,
-        "votes + machine, Dirichlet 4": lambda s: _leaned(s, belief, 4.0),
-        "CROWDLAB (seats shuffled)": lambda s: _crowdlab(s, belief),
-        "pooled, no machine": lambda s: _pooled(s, None),
-        "pooled": lambda s: _pooled(s, belief),
-        "pooled_panel": lambda s: _pooled(s, belief, panel=10),
+        "share of votes": lambda s, k: s / s.sum(axis=1, keepdims=True),
+        "majority": lambda s, k: _majority(s),
+        "smoothed share (1.2)": lambda s, k: _leaned(s, _common(train), 1.2),
+        "vote-vector library": lambda s, k: _by_library(s, library, times),
+        "machine alone": lambda s, k: belief,
+        "votes + machine, Dirichlet, tuned": lambda s, k: _leaned(s, belief, strength[k]),
+        "CROWDLAB, nine classes": lambda s, k: _crowdlab(s, belief),
+        "dirichlet_mixture, no machine": lambda s, k: _mixture(s, None),
+        "dirichlet_mixture": lambda s, k: _mixture(s, belief),
+        "panel": lambda s, k: _mixture(s, belief, panel=10),
     }
     loss: dict[tuple[str, int, str], np.ndarray] = {}
     for k in KS:
@@ -48,24 +64,36 @@ def measured(train: Split, valid: Split, answers: np.ndarray) -> dict[str, Any]:
             for name, method in methods.items():
                 if name.startswith("CROWDLAB") and k == 1:
                     continue
-                for target, value in _losses(method(drawn.astype(float)), drawn, votes).items():
+                said = method(drawn.astype(float), k)
+                for target, value in _losses(said, drawn, votes).items():
                     key = (name, k, target)
                     loss[key] = loss.get(key, 0) + value / DRAWS
-    table = {
-        name: {
-            f"{target} k={k}": interval(groups, _mean(loss[name, k, target]))
-            for target in WANTED
-            for k in KS
-            if (name, k, target) in loss
-        }
-        for name in methods
-    }
+    entropy = -(votes / 10 * np.log(np.maximum(votes / 10, 1e-12))).sum(axis=1)
     return {
-        "faces": int(rows.sum()),
-        "methods": table,
+        "faces": len(votes),
+        "entropy": float(entropy.mean()),
+        "methods": {
+            name: {
+                f"{target} k={k}": interval(groups, _mean(loss[name, k, target]))
+                for target in TARGETS
+                for k in KS
+                if (name, k, target) in loss
+            }
+            for name in methods
+        },
         "against": _against(loss, groups),
-        "simulated": _simulated(valid),
     }
+
+
+def _best_strength(some: SetAside, k: int) -> int:
+    some = some.take((some.votes[:, 9] == 0) & (some.votes.sum(axis=1) == 10))
+    belief, loss = some.shares(), dict.fromkeys(STRENGTHS, 0.0)
+    for draw in range(DRAWS):
+        drawn = _drawn(some.votes, k, seed=draw)
+        for one in STRENGTHS:
+            said = _leaned(drawn.astype(float), belief, one)
+            loss[one] += _losses(said, drawn, some.votes)["next"].mean()
+    return min(STRENGTHS, key=lambda one: loss[one])
 
 
 def _mean(values: np.ndarray) -> Any:
@@ -75,10 +103,10 @@ def _mean(values: np.ndarray) -> Any:
 def _against(loss: dict[tuple[str, int, str], np.ndarray], groups: np.ndarray) -> dict[str, Any]:
     """Paired difference to the best baseline; below zero is better."""
     found = {}
-    for target, ours in (("next", "pooled"), ("ten", "pooled_panel")):
+    for target, ours in OURS.items():
         for k in KS:
             rivals = {name: value for (name, at, kind), value in loss.items()
-                      if (at, kind) == (k, target) and not name.startswith("pooled")}  # fmt: skip
+                      if (at, kind) == (k, target) and name not in MIXTURES}  # fmt: skip
             best = min(rivals, key=lambda name: rivals[name].mean())
             gap = loss[ours, k, target] - rivals[best]
             found[f"{target} k={k}"] = {"rival": best, **interval(groups, _mean(gap))}
@@ -98,6 +126,7 @@ def _losses(said: np.ndarray, drawn: np.ndarray, votes: np.ndarray) -> dict[str,
     floor = 0.999 * p + 0.001 / _CLASSES
     return {
         "next": -(left * np.log(floor)).sum(axis=1),
+        "left": 0.5 * np.abs(p - left).sum(axis=1),
         "ten": 0.5 * np.abs(p - full).sum(axis=1),
     }
 
@@ -130,7 +159,7 @@ def _by_library(drawn: np.ndarray, library: np.ndarray, times: np.ndarray) -> np
     return sums / sums.sum(axis=1, keepdims=True)
 
 
-def _pooled(drawn: np.ndarray, belief: np.ndarray | None, panel: int | None = None) -> np.ndarray:
+def _mixture(drawn: np.ndarray, belief: np.ndarray | None, panel: int | None = None) -> np.ndarray:
     method = DirichletMixture(panel=panel)
     said = np.zeros_like(drawn)
     for rows, posterior in method.posteriors(drawn, belief):
@@ -138,61 +167,93 @@ def _pooled(drawn: np.ndarray, belief: np.ndarray | None, panel: int | None = No
     return said
 
 
+def _majority(drawn: np.ndarray) -> np.ndarray:
+    first = drawn == drawn.max(axis=1, keepdims=True)
+    return first / first.sum(axis=1, keepdims=True)
+
+
 def _crowdlab(drawn: np.ndarray, belief: np.ndarray) -> np.ndarray:
-    votes = _anonymous_votes(drawn)
-    machine = pl.DataFrame(
-        {
-            "face_id": [f"{row:06d}" for row in range(len(drawn))],
-            "expression": belief[:, :8] / belief[:, :8].sum(axis=1, keepdims=True),
-            "open_set": belief[:, 8:],
-        },
-        schema={
-            key: TABLES["ratings"].schema[key] for key in ("face_id", "expression", "open_set")
-        },
-    )
-    labels = aggregation.soft_labels(votes, method="crowdlab", machine=machine)
-    closed = np.zeros((len(drawn), len(EXPRESSIONS)))
-    known = labels.filter(pl.col("expression").is_not_null())
-    rows = known["face_id"].cast(pl.Int64).to_numpy()
-    closed[rows] = np.array(known["expression"].to_list())
-    opened = drawn[:, 8:9] / drawn.sum(axis=1, keepdims=True)
-    return np.hstack([closed * (1 - opened), opened, np.zeros_like(opened)])
+    """Return CROWDLAB's posterior over nine classes, float[n, 10].
+
+    Raters are seats to which the votes are shuffled. Classes without a vote get what the method
+    leaves, as in ``annotation.aggregation.crowdlab``.
+    """
+    rng, k = np.random.default_rng(0), int(drawn.sum(axis=1).max())
+    seats = np.full((len(drawn), k), np.nan)
+    for row, counts in zip(seats, drawn[:, :_CLASSES].astype(int), strict=True):
+        given = rng.permutation(np.repeat(np.arange(_CLASSES), counts))
+        row[: len(given)] = given
+    machine = belief[:, :_CLASSES] / belief[:, :_CLASSES].sum(axis=1, keepdims=True)
+    info = crowdlab._run_cleanlab(seats, machine)
+    assert info is not None
+    voted = np.full(machine.shape, np.nan)
+    row, seat = np.nonzero(~np.isnan(seats))
+    quality = info["detailed_label_quality"].to_numpy()
+    voted[row, seats[row, seat].astype(int)] = np.clip(quality[row, seat], 0, 1)
+    weight, own = np.asarray(info["annotator_weight"], float), float(info["model_weight"])
+    share = own / (own + (~np.isnan(seats) * weight).sum(axis=1))
+    return np.hstack([crowdlab._all_expressions(voted, machine, share), np.zeros((len(drawn), 1))])
 
 
-def _anonymous_votes(drawn: np.ndarray) -> pl.DataFrame:
-    """Convert counts to vote rows with shuffled anonymous raters."""
-    rng, rows = np.random.default_rng(0), []
-    for face, counts in enumerate(drawn.astype(int)):
-        given = rng.permutation(np.repeat(np.arange(len(ANSWERS)), counts))
-        rows += [(f"{face:06d}", f"s{seat}", ANSWERS[a]) for seat, a in enumerate(given)]
-    return pl.DataFrame(rows, schema=["face_id", "rater_id", "label"], orient="row")
+def _simulated(some: SetAside, *, n: int = 2000, each: int = 3) -> dict[str, Any]:
+    """Measure methods that weigh raters, by twenty simulated ones.
 
-
-def _simulated(valid: Split, *, n: int = 2000, each: int = 3) -> dict[str, float]:
-    """Accuracy with twenty simulated raters of known skill, three per face.
-
-    The truth is FER+'s plurality. FER+ has no rater ids, so raters must be simulated.
+    FER+ has counts without rater ids, so raters must be simulated. *right*: the truth is FER+'s
+    majority, a rater of skill 0.35 to 0.95 errs evenly, and the share of right labels counts.
+    *next*: raters give real votes, but three of twenty answer at random and three do so half of the
+    time; the cross-entropy against the real votes left out counts.
     """
     rng = np.random.default_rng(0)
-    rows = np.flatnonzero(valid.majority)[:n]
-    truth, skill = valid.plurality[rows], np.linspace(0.35, 0.95, 20)
-    votes = pl.DataFrame(
-        [
-            (f"{face:06d}", f"r{rater:02d}",
-             EXPRESSIONS[truth[face] if rng.random() < skill[rater] else rng.integers(8)])
-            for face in range(len(rows))
-            for rater in rng.choice(20, each, replace=False)
-        ],
-        schema=["face_id", "rater_id", "label"], orient="row",
-    )  # fmt: skip
-    found = {}
-    for method in ("vote_share", "one_coin", "dawid_skene", "pooled"):
-        labels = aggregation.soft_labels(votes, method=method)["expression"].to_list()
-        found[method] = float((np.array(labels).argmax(axis=1) == truth).mean())
-    weighted = aggregation.weighted(votes, aggregation.rater_quality(votes))
-    labels = aggregation.soft_labels(weighted)["expression"].to_list()
-    found["vote_share weighted by rater_quality"] = float(
-        (np.array(labels).argmax(axis=1) == truth).mean()
+    rows = np.flatnonzero(2 * some.votes[:, :8].max(axis=1) > some.votes.sum(axis=1))[:n]
+    one = some.take(rows)
+    truth, skill = one.votes[:, :8].argmax(axis=1), np.linspace(0.35, 0.95, 20)
+    right_votes = _votes(
+        (face, rater, truth[face] if rng.random() < skill[rater] else int(rng.integers(8)))
+        for face in range(len(rows))
+        for rater in rng.choice(20, each, replace=False)
     )
-    assert tally(votes).n_raters().max() == each
+    real = some.take(np.flatnonzero(some.votes[:, 9] == 0)[:n])
+    drawn = _drawn(real.votes, each, seed=0)
+    honest = np.concatenate([np.ones(14), np.full(3, 0.5), np.zeros(3)])
+    next_votes = _votes(
+        (face, rater, answer if rng.random() < honest[rater] else int(rng.integers(8)))
+        for face, counts in enumerate(drawn)
+        for rater, answer in zip(
+            rng.choice(20, each, replace=False),
+            rng.permutation(np.repeat(np.arange(10), counts)),
+            strict=True,
+        )
+    )
+    left = (real.votes - drawn)[:, :8]
+    found: dict[str, Any] = {}
+    for name in ("vote_share", "smoothed", "one_coin", "dawid_skene", "dirichlet_mixture",
+                 "posterior", *(f"{name} + machine" for name in
+                                ("crowdlab", "dirichlet_mixture", "posterior"))):  # fmt: skip
+        method, _, machine = name.partition(" + ")
+        labels = [
+            _closed(aggregation.soft_labels(
+                votes, method=method, machine=part.ratings() if machine else None
+            ), len(part.votes))
+            for votes, part in ((right_votes, one), (next_votes, real))
+        ]  # fmt: skip
+        hits = (labels[0].argmax(axis=1) == truth).astype(float)
+        known = ~np.isnan(labels[1][:, 0]) & (left.sum(axis=1) > 0)
+        share = left[known] / left[known].sum(axis=1, keepdims=True)
+        loss = -(share * np.log(0.999 * labels[1][known] + 0.001 / 8)).sum(axis=1)
+        found[name] = {
+            "right": interval(one.groups, _mean(hits)),
+            "next": interval(real.groups[known], _mean(loss)),
+        }
     return found
+
+
+def _votes(rows: Any) -> pl.DataFrame:
+    named = [(f"{face:06d}", f"r{rater:02d}", ANSWERS[answer]) for face, rater, answer in rows]
+    return pl.DataFrame(named, schema=["face_id", "rater_id", "label"], orient="row")
+
+
+def _closed(labels: pl.DataFrame, n: int) -> np.ndarray:
+    closed = np.full((n, len(EXPRESSIONS)), np.nan)
+    known = labels.filter(pl.col("expression").is_not_null())
+    closed[known["face_id"].cast(pl.Int64).to_numpy()] = np.array(known["expression"].to_list())
+    return closed

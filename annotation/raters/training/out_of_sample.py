@@ -21,7 +21,7 @@ from rich.progress import Progress
 from annotation.raters import Ratings
 from annotation.raters.onnx_rater import OnnxRater, weights_of
 from annotation.raters.training import augment
-from annotation.raters.training.dataset import duplicate_groups, in_fold
+from annotation.raters.training.dataset import UniqueFaces, duplicate_groups, in_fold
 from annotation.raters.training.ferplus import Faces
 from annotation.raters.training.train import add_data_options, read_split
 from warehouse.errors import SettingsError
@@ -76,6 +76,32 @@ def rate(train: Faces, valid: Faces, raters: list[OnnxRater]) -> pl.DataFrame:
     )
 
 
+def rate_set_aside(train: Faces, valid: Faces, rater: OnnxRater) -> pl.DataFrame:
+    """Rate the pictures that a rater set aside for its calibration.
+
+    This also works for a rater that was trained on all other pictures.
+
+    Returns:
+        ``name``, ``digest``, ``group``, ``rater_id``, ``expression``, ``open_set`` as ``rate``.
+    """
+    unique = UniqueFaces.of(train, valid)
+    aside = unique.part(_fold_of(rater)).held_out
+    groups = dict(zip(unique.faces.digests.tolist(), unique.groups.tolist(), strict=True))
+    gray = augment.as_served(aside, side=train.gray.shape[1])
+    answers = rater.rate(np.repeat(gray[..., None], 3, axis=3)).answers
+    closed = answers[:, :-2]
+    return pl.DataFrame(
+        {
+            "name": aside.names,
+            "digest": aside.digests,
+            "group": [groups[digest] for digest in aside.digests.tolist()],
+            "rater_id": [rater.rater_id] * len(aside),
+            "expression": (closed / closed.sum(axis=1, keepdims=True)).astype(np.float32),
+            "open_set": answers[:, -2:].astype(np.float32),
+        }
+    )
+
+
 def _fold_of(rater: OnnxRater) -> str:
     try:
         return str(rater.card["trained_on"]["part"])
@@ -106,10 +132,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--raters", nargs="+", default=["guide", "judge"], help="names or .onnx files"
     )
+    parser.add_argument(
+        "--set-aside",
+        metavar="RATER",
+        help="rate only the pictures that this rater set aside for its calibration",
+    )
     options = parser.parse_args(arguments)
     with Progress() as bar:
         train, valid = (read_split(split, options, bar) for split in ("train", "valid"))
-    frame = rate(train, valid, [OnnxRater(weights_of(name)) for name in options.raters])
+    if options.set_aside:
+        frame = rate_set_aside(train, valid, OnnxRater(weights_of(options.set_aside)))
+    else:
+        frame = rate(train, valid, [OnnxRater(weights_of(name)) for name in options.raters])
     with atomic.replace_file(options.out) as draft:
         frame.write_parquet(draft)
     print(f"{frame.height} pictures rated by raters that were not trained on them")

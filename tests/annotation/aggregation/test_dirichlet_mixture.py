@@ -117,8 +117,8 @@ def test_refit_weights__follow_the_data() -> None:
     )
 
 
-def test_pooled__unanimous_votes_are_not_certain() -> None:
-    labels = aggregation.soft_labels(unanimous(1, 3, 10), method="pooled")
+def test_dirichlet_mixture__unanimous_votes_are_not_certain() -> None:
+    labels = aggregation.soft_labels(unanimous(1, 3, 10), method="dirichlet_mixture")
     shares = [row[HAPPY] for row in labels["expression"].to_list()]
     assert 0.5 < shares[0] < shares[1] < shares[2] < 1
     known = aggregation.uncertainty(unanimous(1, 3, 10))
@@ -129,41 +129,41 @@ def test_pooled__unanimous_votes_are_not_certain() -> None:
     assert (known["entropy"] > 0).all()
 
 
-def test_pooled__has_lower_cross_entropy_with_few_votes() -> None:
+def test_dirichlet_mixture__has_lower_cross_entropy_with_few_votes() -> None:
     truth, counts = sample(1500, 3)
     rows = votes_of(counts)
     closed = truth[:, :8] / truth[:, :8].sum(axis=1, keepdims=True)
     loss = {}
-    for method in ("vote_share", "smoothed", "pooled"):
+    for method in ("vote_share", "smoothed", "dirichlet_mixture"):
         labels = aggregation.soft_labels(rows, method=method)
         known = labels["expression"].is_not_null().to_numpy()
         expression = np.array(labels["expression"].drop_nulls().to_list())
         loss[method] = cross_entropy(closed[known], expression)
-    assert loss["pooled"] < loss["smoothed"] - 0.02 < loss["vote_share"]
+    assert loss["dirichlet_mixture"] < loss["smoothed"] - 0.02 < loss["vote_share"]
 
 
-def test_pooled__machine_outweighs_one_vote_not_ten() -> None:
+def test_dirichlet_mixture__machine_outweighs_one_vote_not_ten() -> None:
     fear = np.full(8, 0.02)
     fear[EXPRESSIONS.index("fear")] = 0.86
     ids = ["f00000", "f00001"]
     machine = ratings_of(ids, np.tile(fear, (2, 1)))
-    rated = aggregation.soft_labels(unanimous(1, 10), method="pooled", machine=machine)
-    alone = aggregation.soft_labels(unanimous(1, 10), method="pooled")
+    rated = aggregation.soft_labels(unanimous(1, 10), method="dirichlet_mixture", machine=machine)
+    alone = aggregation.soft_labels(unanimous(1, 10), method="dirichlet_mixture")
     with_machine = [row[EXPRESSIONS.index("fear")] for row in rated["expression"].to_list()]
     without = [row[EXPRESSIONS.index("fear")] for row in alone["expression"].to_list()]
     assert with_machine[0] > without[0] + 0.3
     assert with_machine[1] < 0.2
 
 
-def test_pooled_panel__completes_partial_panels() -> None:
+def test_panel__completes_partial_panels() -> None:
     counts = np.zeros((2, 10), dtype=int)
     counts[0, :2] = (6, 4)
     counts[1, HAPPY] = 5
-    labels = aggregation.soft_labels(votes_of(counts), method="pooled_panel")
+    labels = aggregation.soft_labels(votes_of(counts), method="panel")
     full, part = labels["expression"].to_list()
     assert full[:2] == pytest.approx([0.6, 0.4])
     assert part[HAPPY] == pytest.approx(1)
-    assert labels["method"][0].startswith("pooled(says=panel of 10")
+    assert labels["method"][0].startswith("panel(of=10, ")
 
 
 def test_uncertainty__error_matches_actual_error() -> None:

@@ -85,7 +85,7 @@ def test_open_set__uses_votes_without_machine_rater() -> None:
     opened = audit.run("open_set", labels=labels)
     assert opened.rows["score"].to_list() == pytest.approx([2 / 3] * N)
     assert opened.statistics["evidence"] == "people"
-    assert aggregation.soft_labels(frame, "pooled").height == N
+    assert aggregation.soft_labels(frame, "dirichlet_mixture").height == N
     assert aggregation.uncertainty(frame)["more_votes"].min() >= 0
 
 
