@@ -12,7 +12,7 @@ import polars as pl
 
 from annotation.aggregation import crowdlab
 from annotation.aggregation.votes import tally
-from annotation.audit import base
+from annotation.audit import base, noise_matrix
 from annotation.audit.base import AuditResult, Values, audit_result
 from annotation.audit.cross_validation import (
     TrainedOn,
@@ -24,10 +24,6 @@ from warehouse.vocabulary import EXPRESSIONS
 
 _CROSS_VALIDATED = "cross-fitted on features"
 _TIE = 1e-6
-
-_PRIOR_FACES = 50
-"""Faces with the overall agreement that each class starts with. A rare class is hard to learn,
-which is no evidence against its labels."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +40,14 @@ class LabelNoise:
       than the label's. With CROWDLAB: another expression is more probable. For comparison,
       ``statistics["counted"]`` is the number of errors that confident learning estimates; on
       FER2013's labels and ten votes the threshold has the better F1.
-    - If the probabilities are cross-validated on the labels themselves, the score also depends on
-      the class: ``statistics["class_agreement"]`` is the share of its labels that the classifier
-      predicts, with all classes weighted equally. The share minus its mean over all faces, times
-      ``class_weight`` and the share of labels not predicted, is added to the margin. If the faces
-      of a class have nothing in common that can be learned, its labels are unreliable (seven in
-      eight of FER2013's fear labels are wrong), and so is a classifier trained on them. Such a
-      label may be flagged although the classifier agrees with it. On 8,000 FER2013 pictures this
-      raised the average precision from 0.650 to 0.767; with noise planted in clean labels it
-      lowers it by 0.02. Other raters may just be weak at a class, so their margins are unchanged.
+    - If the probabilities are cross-validated on the labels themselves, the score is the
+      probability that the label is right, given the face and the label's class. ``noise_matrix``
+      estimates which true classes the labels of a class stand for
+      (``statistics["noise_matrix"]``), and the labels of a class whose faces look like those of
+      other classes get low scores (seven in eight of FER2013's fear labels are wrong). Such a label
+      may be flagged although the classifier agrees with it. At most ``max_class_share`` of the
+      labels of a class, or one, are flagged, the worst ones: dropping all flagged faces must not
+      remove a rare class.
     - ``by_share``: judge the whole soft label, by the mean of the margins over its expressions
       weighted by their shares. A label of 60 % anger and 40 % disgust is then not wrong if the
       machine predicts disgust.
@@ -68,7 +63,7 @@ class LabelNoise:
     name = "label_noise"
     threshold: float = 0.45
     by_share: bool = False
-    class_weight: float = 5.0
+    max_class_share: float = 0.3
 
     def find(
         self,
@@ -142,17 +137,17 @@ class LabelNoise:
         )
 
     def _by_margin(self, case: _Case, source: str) -> _Judged:
-        best = case.belief.argmax(axis=1)
-        margins = _margins(case.belief)
-        scores = (case.soft * margins).sum(axis=1) if self.by_share else case.over_tops(margins)
         statistics: dict[str, Any] = {"variant": "margin by share" if self.by_share else "margin"}
-        contradicted = ~case.is_top(best)
-        if source == _CROSS_VALIDATED and len(scores):
-            agreement = _class_agreement(case)
-            scores = _adjust_by_class(scores, case, agreement, self.class_weight)
-            contradicted[:] = True
-            statistics["class_agreement"] = {EXPRESSIONS[c]: v for c, v in agreement.items()}
-        flags = (scores < self.threshold) & ~case.tied & contradicted
+        evidence, best = _margins(case.belief), case.belief.argmax(axis=1)
+        own = source == _CROSS_VALIDATED and len(case.ids) > 0
+        if own:
+            matrix = noise_matrix.estimate(case.label, case.belief)
+            evidence = noise_matrix.right(case.belief, matrix)
+            statistics["noise_matrix"] = _by_name(matrix, np.unique(case.label))
+        scores = (case.soft * evidence).sum(axis=1) if self.by_share else case.over_tops(evidence)
+        flags = (scores < self.threshold) & ~case.tied & (own | ~case.is_top(best))
+        if own:
+            flags = _worst_of_each_class(flags, scores, case.label, self.max_class_share)
         plain = np.flatnonzero(~case.tied)
         if len(np.unique(case.label[plain])) > 1:
             statistics |= _confident_learning(case.label[plain], case.belief[plain])
@@ -265,34 +260,24 @@ def _margins(belief: np.ndarray) -> np.ndarray:
     return margins
 
 
-def _class_agreement(case: _Case) -> dict[int, float]:
-    """Share of each class's labels that the classifier predicts, shrunk.
-
-    A classifier predicts rare classes rarely only because they are rare, so probabilities are
-    divided by the frequency of the class.
-    """
-    frequency = np.bincount(case.label, minlength=len(EXPRESSIONS)) / len(case.label)
-    balanced = np.where(frequency > 0, case.belief / np.maximum(frequency, 1e-9), 0)
-    predicted = case.is_top(balanced.argmax(axis=1))
-    agreement = {}
-    for index in np.unique(case.label).tolist():
-        rows = case.label == index
-        shrunk = predicted[rows].sum() + _PRIOR_FACES * predicted.mean()
-        agreement[index] = float(shrunk / (rows.sum() + _PRIOR_FACES))
-    return agreement
+def _by_name(matrix: np.ndarray, given: np.ndarray) -> dict[str, dict[str, float]]:
+    return {
+        EXPRESSIONS[row]: {EXPRESSIONS[column]: float(matrix[row, column]) for column in given}
+        for row in given.tolist()
+    }
 
 
-def _adjust_by_class(
-    scores: np.ndarray, case: _Case, agreement: dict[int, float], weight: float
+def _worst_of_each_class(
+    flags: np.ndarray, scores: np.ndarray, label: np.ndarray, share: float
 ) -> np.ndarray:
-    """Adjust scores float[n] by the class of each label."""
-    share = np.array([agreement[label] for label in case.label.tolist()])
-    # An accurate classifier says more about each face than about its class.
-    weight *= 1 - share.mean()
-    raw = 2 * scores - 1 + weight * (share - share.mean())
-    # The middle stays a margin, so that the threshold keeps its meaning. The ends are compressed.
-    rest = (np.abs(raw) - 0.5) / (0.5 + weight)
-    return 0.5 + np.sign(raw) * np.where(np.abs(raw) <= 0.5, np.abs(raw) / 2, 0.25 + rest / 4)
+    """Keep the flags of the lowest scores of each class."""
+    kept = np.zeros_like(flags)
+    for one in np.unique(label[flags]).tolist():
+        own = label == one
+        flagged = np.flatnonzero(flags & own)
+        most = max(int(share * own.sum()), 1)
+        kept[flagged[np.argsort(scores[flagged], kind="stable")[:most]]] = True
+    return kept
 
 
 def _consensus(votes: pl.DataFrame, case: _Case) -> crowdlab.Posterior | None:

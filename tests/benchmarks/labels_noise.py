@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from annotation.audit.base import AuditResult
@@ -59,14 +59,15 @@ def measured(
         "prevalence": float(wrong[clear].mean()),
         "natural": _figures(scores, wrong, clear, some.groups),
         "masks": _masks(some, one, two, wrong, clear, ours.rows["flag"].to_numpy()),
-        "named again": ours.statistics["class_agreement"],
+        "right": _right_by_class(ours, some, wrong, clear),
+        "flagged by class": _flagged_by_class(ours.rows["flag"].to_numpy(), some.label),
         "within": _within(some, {"margin": scores["margin, two passes"]}, wrong, clear),
         "bought": _bought(some, scores, wrong, clear),
         "planted": _planted(some),
     }
     return found | {
         "teacher": _teacher(valid, answers),
-        "trainer": _trainer(some, valid, scores["label_noise"]),
+        "trainer": _trainer(some, valid, scores["label_noise"], ours.rows["flag"].to_numpy()),
     }
 
 
@@ -79,6 +80,24 @@ def _audited(some: Split, label: np.ndarray) -> AuditResult:
     return LabelNoise().find(
         labels=label, features=some.features, face_ids=ids, groups=some.groups.tolist()
     )
+
+
+def _right_by_class(
+    ours: AuditResult, some: Split, wrong: np.ndarray, clear: np.ndarray
+) -> dict[str, Any]:
+    """Share of right labels by class: estimated without votes, and by votes."""
+    matrix = ours.statistics["noise_matrix"]
+    return {
+        name: {
+            "estimated": row[name],
+            "votes": float(1 - wrong[clear & (some.label == EXPRESSIONS.index(name))].mean()),
+        }
+        for name, row in matrix.items()
+    }
+
+
+def _flagged_by_class(flags: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    return {EXPRESSIONS[one]: float(flags[label == one].mean()) for one in np.unique(label)}
 
 
 def _within(
@@ -251,8 +270,8 @@ def _teacher(valid: Split, answers: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _trainer(some: Split, valid: Split, score: np.ndarray) -> dict[str, Any]:
-    """Accuracy of a linear classifier on clear faces, by training labels."""
+def _trainer(some: Split, valid: Split, score: np.ndarray, flags: np.ndarray) -> dict[str, Any]:
+    """Accuracy and recalls of a linear classifier on clear faces, by labels."""
     rng = np.random.default_rng(0)
     worst = score <= np.quantile(score, 0.3)
     asked = np.stack(
@@ -262,32 +281,40 @@ def _trainer(some: Split, valid: Split, score: np.ndarray) -> dict[str, Any]:
     # The original label is one more vote beside the three new ones.
     bought = asked.astype(float)
     bought[:, :_CLASSES] += hard
-    pooled = _mixture(bought, None)[:, :_CLASSES]
-    corrected = np.where(worst[:, None], pooled / pooled.sum(axis=1, keepdims=True), hard)
+    likely = _mixture(bought, None)[:, :_CLASSES]
+    corrected = np.where(worst[:, None], likely / likely.sum(axis=1, keepdims=True), hard)
     all_faces = np.ones(len(some), dtype=bool)
     arms = {
         "FER2013's labels": (hard, all_faces),
         "random 30 % dropped": (hard, rng.permutation(~worst)),
-        "label_noise's worst 30 % dropped": (hard, ~worst),
+        "worst 30 % dropped": (hard, ~worst),
+        "flagged dropped": (hard, ~flags),
         "three votes on the worst 30 %": (corrected, all_faces),
-        "three votes on a random 30 %": (_instead(hard, pooled, rng.permutation(worst)), all_faces),
+        "three votes on a random 30 %": (_instead(hard, likely, rng.permutation(worst)), all_faces),
         "plurality of ten votes": (full, all_faces),
     }
     clear = valid.votes[:, :_CLASSES].max(axis=1) >= 6
     test = valid.take(np.flatnonzero(clear))
-    right = {name: _train(some, *arm, test) for name, arm in arms.items()}
-    base = right["FER2013's labels"]
+    said = {name: _train(some, *arm, test) for name, arm in arms.items()}
+    right = {name: (answer == test.plurality).astype(float) for name, answer in said.items()}
+    base, classes = right["FER2013's labels"], np.unique(test.plurality)
     return {
         name: {
             **interval(test.groups, _share(value)),
             "gain": interval(test.groups, _share(value - base)),
+            "macro f1": float(f1_score(test.plurality, said[name], average="macro",
+                                       labels=classes, zero_division=0)),
+            "recall": {EXPRESSIONS[one]: float(value[test.plurality == one].mean())
+                       for one in classes.tolist()},
+            "faces": {EXPRESSIONS[one]: int((test.plurality == one).sum())
+                      for one in classes.tolist()},
         }
         for name, value in right.items()
-    }
+    }  # fmt: skip
 
 
-def _instead(hard: np.ndarray, pooled: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return np.where(rows[:, None], pooled / pooled.sum(axis=1, keepdims=True), hard)
+def _instead(hard: np.ndarray, likely: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return np.where(rows[:, None], likely / likely.sum(axis=1, keepdims=True), hard)
 
 
 def _share(right: np.ndarray) -> Any:
@@ -299,5 +326,4 @@ def _train(some: Split, soft: np.ndarray, rows: np.ndarray, test: Split) -> np.n
     with threadpool_limits(1):
         model = LogisticRegression(C=0.01, max_iter=200)
         model.fit(some.features[face], expression, sample_weight=soft[face, expression])
-        said = model.predict(test.features)
-    return (said == test.plurality).astype(float)
+        return model.predict(test.features)

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from annotation import aggregation, audit
+from annotation.audit import noise_matrix
 from annotation.audit.cross_validation import cross_validated_probabilities
 from warehouse.errors import SettingsError
 from warehouse.ids import pseudonym
@@ -211,7 +212,7 @@ def test_label_noise__cross_validation_finds_planted_errors() -> None:
     assert again.rows.equals(result.rows)
 
 
-def test_label_noise__flags_class_that_cannot_be_trained_on() -> None:
+def test_label_noise__class_whose_labels_are_wrong() -> None:
     rng = np.random.default_rng(0)
     shown = np.repeat([0, 1, 2, 3], [150, 150, 150, 12])
     features = 2.5 * np.eye(4)[shown] + rng.normal(size=(462, 4))
@@ -219,15 +220,40 @@ def test_label_noise__flags_class_that_cannot_be_trained_on() -> None:
     wrong = rng.choice(450, 60, replace=False)
     label[wrong] = EXPRESSIONS.index("fear")
     result = audit.run("label_noise", labels=label, features=features)
-    without = audit.run("label_noise", labels=label, features=features, class_weight=0.0)
-    in_order = [rows.sort(pl.col("face_id").cast(pl.Int64)) for rows in (result.rows, without.rows)]
-    score, plain = (rows["score"].to_numpy() for rows in in_order)
-    flag = in_order[0]["flag"].to_numpy()
-    again = result.statistics["class_agreement"]
-    assert again["fear"] < min(share for name, share in again.items() if name != "fear") - 0.1
-    assert flag[wrong].mean() > 0.9
+    whole = audit.run("label_noise", labels=label, features=features, max_class_share=1.0)
+    rows, all_rows = (one.rows.sort(pl.col("face_id").cast(pl.Int64)) for one in (result, whole))
+    score, flag = rows["score"].to_numpy(), rows["flag"].to_numpy()
+    matrix = result.statistics["noise_matrix"]
+    assert matrix["fear"]["fear"] < 0.5
+    assert min(matrix[name][name] for name in EXPRESSIONS[:3]) > 0.7
     assert score[wrong].max() < np.median(score[shown == 3])
-    assert score[wrong].mean() < plain[wrong].mean()
+    # All fear labels are wrong. The worst 18 of 60 are flagged, or nearly all without the limit.
+    assert flag[wrong].sum() == 18
+    assert score[wrong][flag[wrong]].max() <= score[wrong][~flag[wrong]].min()
+    assert all_rows["flag"].to_numpy()[wrong].mean() > 0.9
+    assert all_rows["score"].to_list() == score.tolist()
+
+
+def test_noise_matrix__by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Class 0: one of four labels is confirmed. Class 1: both are. Nothing is labelled 2.
+    belief = np.array([[0.8, 0.1, 0.1]] + [[0.1, 0.8, 0.1]] * 3 + [[0.1, 0.8, 0.1]] * 2)
+    label = np.array([0, 0, 0, 0, 1, 1])
+    monkeypatch.setattr(noise_matrix, "PRIOR_FACES", 0.0)
+    with np.errstate(invalid="ignore"):
+        matrix = noise_matrix.estimate(label, belief)
+    assert matrix[:2].tolist() == [[0.25, 0.75, 0], [0, 1, 0]]
+    # Six prior faces of which half are confirmed, as half of all are; one of the others each.
+    monkeypatch.setattr(noise_matrix, "PRIOR_FACES", 6.0)
+    matrix = noise_matrix.estimate(label, belief)
+    assert matrix.sum(axis=1) == pytest.approx([1, 1, 1])
+    assert np.diag(matrix) == pytest.approx([(1 + 3) / 10, (2 + 3) / 8, 0.5])
+
+
+def test_noise_matrix__right_by_hand() -> None:
+    matrix = np.array([[0.25, 0.75], [0.1, 0.9]])
+    found = noise_matrix.right(np.array([[0.8, 0.2]]), matrix)
+    odds = np.array([0.25 / 0.75 * np.sqrt(0.8 / 0.2), 0.9 / 0.1 * np.sqrt(0.2 / 0.8)])
+    assert found[0] == pytest.approx(odds / (1 + odds))
 
 
 def test_cross_validation__keeps_groups_together() -> None:
