@@ -2,9 +2,9 @@
 
 A row is the confusion of its labels with the classes that an out-of-sample classifier finds, all
 classes weighted equally. As in confident learning (Northcutt et al., 2021,
-doi:10.1613/jair.1.12125), the noise is assumed to depend on the class and not on the face. Confident
-learning counts the faces above a threshold of each class; on FER2013 its rows separated bad classes
-from good ones less well.
+doi:10.1613/jair.1.12125), the noise is assumed to depend on the class and not on the face.
+Confident learning counts the faces above a threshold of each class; on FER2013 its rows separated
+bad classes from good ones less well.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ PRIOR_FACES = 50.0
 is hard to learn, which is no evidence against its labels."""
 
 TEMPER = 0.5
-"""Exponent of the face's likelihood ratio beside the odds of its class. The classifier was trained on
-labels with the same errors, so it contradicts them too rarely. On 8,000 FER2013 pictures the average
-precision is 0.765 at 0.5 and 0.752 at 0.65 (cleanlab's margin: 0.611); with planted noise it is 0.901
-and 0.894 at 0.5 (cleanlab's: 0.878 and 0.876) and a little more at 0.65."""
+"""Exponent of the face's likelihood ratio beside the odds of its class. The classifier was trained
+on labels with the same errors, so it contradicts them too rarely. On 8,000 FER2013 pictures the
+average precision is 0.765 at 0.5, 0.752 at 0.65 (cleanlab's margin: 0.611). With planted noise it
+is 0.901 and 0.894 at 0.5 (cleanlab's: 0.878 and 0.876), and a little more at 0.65."""
 
 _FLOOR = 1e-6
 
