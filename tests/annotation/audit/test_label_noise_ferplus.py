@@ -51,7 +51,7 @@ def test_label_noise__ranks_natural_errors_first(ferplus: pl.DataFrame) -> None:
     assert average_precision_score(rows["wrong"], doubt) > prevalence + 0.25
     assert roc_auc_score(rows["wrong"], doubt) > 0.8
     flagged = rows.filter("flag")
-    assert 0.15 < flagged.height / N < 0.45
+    assert 0.08 < flagged.height / N < 0.3  # at most 30 % of each class
     assert flagged["wrong"].mean() > 2 * prevalence
     # A suggestion helps only if people often agree with it.
     people = dict(zip(ferplus["name"], plurality, strict=True))
