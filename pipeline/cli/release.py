@@ -223,6 +223,9 @@ def export(
     crops: Annotated[
         bool, typer.Option("--crops", help="boxes: use aligned crops, not whole frames.")
     ] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Add the version's synthetic faces to train.")
+    ] = False,
     machine_text: Annotated[
         bool, typer.Option("--machine-text", help="Write machines' texts too, marked as such.")
     ] = False,
@@ -264,6 +267,7 @@ def export(
         difficulty=difficulty,
         landmarks=landmarks,
         fps=fps,
+        synthetic=synthetic,
         machine_text=machine_text,
         use=use,
         drop_forbidden=drop_forbidden,

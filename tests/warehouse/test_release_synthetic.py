@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -238,3 +240,24 @@ def test_synthetic__claims_subject(
     )
     with pytest.raises(ReleaseError, match=says):
         releases.build(home, **given)
+
+
+def test_synthetic__exported_to_train_when_asked(
+    home: Home, inputs: Inputs, draw: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    plain = inputs(home)
+    releases.build(home, **plain)
+    with pytest.raises(ReleaseError, match="no synthetic faces"):
+        releases.export(home, name="faces", to=tmp_path / "a", synthetic=True)
+    release = releases.build(home, **with_made(home, plain, made(home, draw)))
+    counts = releases.export(home, name="faces", to=tmp_path / "b")
+    more = releases.export(home, name="faces", to=tmp_path / "c", synthetic=True)
+    added = pl.concat([pl.read_parquet(f) for f in (release.path / "synthetic").iterdir()]).height
+    assert more == counts | {"train": counts["train"] + added}
+    said = json.loads((tmp_path / "c/source.json").read_text())
+    assert (said["options"], said["notes"]) == (
+        {"synthetic": True},
+        [f"{added} synthetic faces were added to train"],
+    )
+    with pytest.raises(ReleaseError, match="every fold is a test set"):
+        releases.export(home, name="faces", to=tmp_path / "d", synthetic=True, folds="2")

@@ -72,7 +72,14 @@ def export(
         raise ReleaseError(
             "The target is not a new or empty folder", got=str(to), hint="empty or rename it"
         )
-    verification.check(path, complete=True)
+    contents = verification.check(path, complete=True)
+    if asked.synthetic and contents.get("synthetic") is None:
+        raise ReleaseError(
+            "This version holds no synthetic faces of a config of their own",
+            got=f"{name} {path.name}",
+            hint="leave --synthetic out, or build a version with `risorius release create "
+            "--synthetic`",
+        )
     draft = made = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +128,12 @@ def _check(options: Options) -> None:
     if options.fps is not None and not 1 <= options.fps <= 1000:
         raise ReleaseError(
             "The rate is not 1 to 1000 rows a second", got=str(options.fps), hint="use 60"
+        )
+    if options.synthetic and options.folds is not None:
+        raise ReleaseError(
+            "Synthetic faces are for training, but every fold is a test set once",
+            got=f"--synthetic with --folds {options.folds}",
+            hint="leave one of them out",
         )
     if options.test_split not in (None, "validation", "test"):
         raise ReleaseError(

@@ -100,6 +100,22 @@ def moved(moved_home: Home, tmp_path: Path) -> Callable[..., Path]:
     return export
 
 
+def test_affwild2__tracks_of_unnamed_people(tmp_path: Path) -> None:
+    home = Home.at(tmp_path / "home")
+    given = release_inputs(home, {"ann": 4, "bob": 3, "cid": 3})
+    place = pl.col("time_s").rank("ordinal").over("video_id").cast(pl.Int64) - 1
+    rows = geometry(given["rows"]).with_columns(
+        # Two people of the first video are in each of its frames.
+        frame=place // 2,
+        track_id=pl.format("{}-000{}", "video_id", place % 2),
+    )
+    releases.build(home, **given | {"rows": rows})
+    releases.export(home, name="faces", to=tmp_path / "out", layout="affwild2")
+    folders = sorted((tmp_path / "out/cropped_aligned").glob("video-ann*"))
+    assert [folder.name for folder in folders] == ["video-ann-0000", "video-ann-0001"]
+    assert [len(list(folder.iterdir())) for folder in folders] == [2, 2]
+
+
 def test_micro__composite(moved: Exported) -> None:
     folder = moved("micro")
     header, *lines = rows_of(folder / "combined_3_class2_for_optical_flow.csv")

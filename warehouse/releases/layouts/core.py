@@ -32,7 +32,7 @@ from warehouse.releases.layouts.files import (
     read_columns,
     with_stems,
 )
-from warehouse.releases.schema import SPLITS
+from warehouse.releases.schema import SPLITS, SYNTHETIC
 from warehouse.storage import tables
 from warehouse.storage.home import Home
 
@@ -61,6 +61,7 @@ class Options:
         use, drop_forbidden: as in ``releases.build``.
         need: columns that must hold a value.
         difficulty: only rows of this level.
+        synthetic: add the synthetic faces of the version to train.
         landmarks: ``package.module:function`` from uint8[h, w, 3] RGB to float[68, 2] in pixels,
             iBUG order, or None where it finds no face.
     """
@@ -82,6 +83,7 @@ class Options:
     need: tuple[str, ...] = ()
     difficulty: str | None = None
     landmarks: str | None = None
+    synthetic: bool = False
     shard_faces: int = 5000
 
 
@@ -161,6 +163,9 @@ class Export:
                 "The version has no faces", got=str(self.source), hint="choose another version"
             )
         rows = self.allowed(pl.concat(parts, how="diagonal_relaxed"))
+        if self.options.synthetic:
+            count = rows.filter(pl.col("source") == SYNTHETIC).height
+            self.notes.append(f"{count} synthetic faces were added to train")
         if self.options.difficulty:
             if "difficulty" not in rows.columns:
                 rows = with_difficulty(rows)
@@ -207,10 +212,19 @@ class Export:
         return pl.scan_parquet(read, glob=False).filter(~pl.col("was_cancelled")).collect()
 
     def files(self, folder: str, stem: str) -> list[Path]:
-        """Return the Parquet files of a config and split by the manifest."""
-        prefix = f"{folder}/{stem}-"
-        return [self.source / name for name in sorted(self.contents["files"]) if
-                name.startswith(prefix)]  # fmt: skip
+        """Return the Parquet files of a config and split by the manifest.
+
+        Synthetic faces belong to train if they are asked for.
+        """
+        prefixes = [f"{folder}/{stem}-"]
+        if self.options.synthetic and (folder, stem) == ("data", "train"):
+            prefixes.append(f"{SYNTHETIC}/train-")
+        return [
+            self.source / name
+            for prefix in prefixes
+            for name in sorted(self.contents["files"])
+            if name.startswith(prefix)
+        ]
 
     def stream(self, files: Iterable[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows of files; memory holds one row group."""
@@ -458,7 +472,7 @@ class Export:
         asked = {
             key: value
             for key, value in asdict(self.options).items()
-            if value not in (None, False, 0) and key not in ("layout", "dialect", "shard_faces")
+            if value not in (None, False, 0, ()) and key not in ("layout", "dialect", "shard_faces")
         }
         return {
             "release": self.contents["name"],

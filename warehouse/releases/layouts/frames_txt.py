@@ -27,7 +27,7 @@ def write(export: Export) -> None:
     Pictures carry the number of their frame, from 1. The text files of ``EXPR_Set``, ``VA_Set`` and
     ``AU_Set`` begin with a header and have a line per frame up to the last picture. Frames between
     sampled faces have no label: nothing is interpolated. Units are those that people coded. If a
-    video shows several subjects, each has a folder of its own, as Aff-Wild2 does.
+    video shows several subjects, each has a folder of its own, as in Aff-Wild2.
 
     Raises:
         ReleaseError: the version holds no frame numbers.
@@ -70,7 +70,12 @@ def _placed(export: Export) -> pl.DataFrame:
         .otherwise("video_id")
         .map_elements(safe, pl.String),
         picture=(pl.col("frame") + 1).cast(pl.String).str.zfill(5),
-    ).sort("trial", "frame", "face_id")
+    )
+    # Subjects of a video may be unnamed: then its tracks are told apart instead.
+    crowded = pl.struct("trial", "frame").is_duplicated().any().over("trial")
+    track = pl.col("track_id").map_elements(safe, pl.String)
+    rows = rows.with_columns(trial=pl.when(crowded).then(track).otherwise("trial"))
+    rows = rows.sort("trial", "frame", "face_id")
     again = ~pl.struct("trial", "frame").is_first_distinct()
     return export.leave_out(rows, again, "second_face_in_frame")
 
