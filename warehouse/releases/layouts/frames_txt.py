@@ -71,7 +71,7 @@ def _placed(export: Export) -> pl.DataFrame:
         .map_elements(safe, pl.String),
         picture=(pl.col("frame") + 1).cast(pl.String).str.zfill(5),
     )
-    # Subjects of a video may be unnamed: then its tracks are told apart instead.
+    # Subjects of a video may be unnamed: then its tracks count instead.
     crowded = pl.struct("trial", "frame").is_duplicated().any().over("trial")
     track = pl.col("track_id").map_elements(safe, pl.String)
     rows = rows.with_columns(trial=pl.when(crowded).then(track).otherwise("trial"))
