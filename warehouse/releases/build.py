@@ -160,8 +160,8 @@ def build(
         require_consent=require_consent,
     )
     released = set(eligible.rows["video_id"])
-    if chosen.height:
-        released |= set(chosen["video_id"])
+    with_segments = given.segments.join(chosen, on="segment_id", how="semi")
+    released |= set(with_segments["video_id"])
     declared = {one: s for one, s in sorted((declared_splits or {}).items()) if one in released}
     if declared:
         inputs |= {"declared_splits": sha256_of([repr(declared).encode()])[:16]}

@@ -253,7 +253,7 @@ def flow_images(frames: Sequence[bytes], method: str) -> list[bytes]:
     import cv2
 
     gray = [_gray(data) for data in frames]
-    flow = _flow_function(method)
+    flow = flow_function(method)
     found = []
     for before, after in pairwise(gray):
         image = np.full((_FLOW_SIDE, _FLOW_SIDE, 3), 128, dtype=np.uint8)
@@ -272,7 +272,12 @@ def flow_displacement(image: np.ndarray) -> np.ndarray:
     return (np.asarray(image)[:, :, :2].astype(np.float32) - 128) / _FLOW_SCALE
 
 
-def _flow_function(name: str) -> Callable[[np.ndarray, np.ndarray], Any]:
+def flow_function(name: str) -> Callable[[np.ndarray, np.ndarray], Any]:
+    """Return a function from two pictures uint8[h, w] to their flow.
+
+    Args:
+        name: one of ``FLOW_METHODS``.
+    """
     import cv2
 
     if name == "dis":

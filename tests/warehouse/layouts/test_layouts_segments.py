@@ -23,7 +23,7 @@ from tests.warehouse.layouts.conftest import PEOPLE, geometry, stated
 from warehouse import releases
 from warehouse.errors import ReleaseError
 from warehouse.label_sets import load
-from warehouse.releases import items
+from warehouse.releases import items, layouts
 from warehouse.storage import atomic
 from warehouse.storage.home import Home
 
@@ -371,3 +371,27 @@ def test_segments__refusals(
 def test_segments__none(layout_home: Home, tmp_path: Path, layout: str) -> None:
     with pytest.raises(ReleaseError, match="holds no segments"):
         releases.export(layout_home, name="faces", to=tmp_path / "out", layout=layout)
+
+
+@pytest.mark.slow
+def test_layouts__every_listed_file_is_there(spoken_home: Home, tmp_path: Path) -> None:
+    refused = set()
+    for name in layouts.names():
+        for dialect in layouts.load(name).dialects or (None,):
+            folder = tmp_path / f"{name}-{dialect}"
+            options: dict[str, Any] = {"layout": name, "dialect": dialect, "all_classes": True}
+            try:
+                counts = releases.export(spoken_home, name="faces", to=folder, **options)
+            except ReleaseError:
+                refused.add(name)
+                assert not folder.exists()
+                continue
+            _, *listed = rows_of(folder / "licences.csv")
+            assert len(listed) == sum(counts.values())
+            assert all((folder / line[0]).exists() for line in listed), name
+            said = stated(folder)
+            lost = sum(said["left_out"].values())
+            assert sum(counts.values()) + lost == sum(said["rows_in"].values()), name
+    # No clips, no whole frames, no self-reports; h5py may be missing.
+    clips = {"dfew", "ferv39k", "mafw", "mae-dfer", "micro", "curves"}
+    assert refused - {"hdf5"} == clips | {"context-clips", "self-other"}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from warehouse.releases.clips import flow_function
 from warehouse.releases.layouts import clip_frames, pixels
 from warehouse.releases.layouts.core import Export, Layout
 from warehouse.releases.layouts.files import safe
@@ -156,8 +157,7 @@ def flow(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
     import cv2
 
     one, two = (cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in (onset, apex))
-    start: Any = None
-    moved = cv2.calcOpticalFlowFarneback(one, two, start, 0.5, 3, 15, 3, 5, 1.2, 0)
+    moved = flow_function("farneback")(one, two)
     u, v = moved[..., 0], moved[..., 1]
     u_down, u_right = np.gradient(u)
     v_down, v_right = np.gradient(v)
