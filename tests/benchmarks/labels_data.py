@@ -97,13 +97,13 @@ def set_aside(folder: Path, cache: Path, *, aligned: Path, rater: str) -> SetAsi
     assert isinstance(chosen, OnnxRater)
     path = cache / f"labels-set-aside-{chosen.rater_id}.parquet"
     if not path.exists():
-        both = (
+        train, valid = (
             ferplus.prepare(
                 folder / f"ferplus-{name}.parquet", cache=aligned, find="pipeline.faces:find"
             )
             for name in ("train", "valid")
         )
-        out_of_sample.rate_set_aside(*both, chosen).write_parquet(path)
+        out_of_sample.rate_set_aside(train, valid, chosen).write_parquet(path)
     votes = pl.read_parquet(folder / "ferplus-train.parquet", columns=["name", *VOTES])
     rated = pl.read_parquet(path).join(votes, on="name", maintain_order="left")
     closed, opened = (np.array(rated[name].to_list()) for name in ("expression", "open_set"))
