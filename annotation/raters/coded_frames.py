@@ -1,4 +1,4 @@
-"""Read frames that FACS coders have coded, from folders shaped like DISFA or BP4D.
+"""Read frames with FACS codes from folders shaped like DISFA or BP4D.
 
 DISFA (Mavadati et al., 2013, doi:10.1109/T-AFFC.2013.4)::
 
@@ -78,7 +78,7 @@ def recognise(folder: Path) -> str:
 
 
 def read(folder: Path, form: str = "auto") -> tuple[list[CodedSequence], list[str]]:
-    """Return the recordings that have both codes and pictures, and what is missing.
+    """Return recordings with codes and pictures, and what is missing.
 
     Raises:
         TableError: nothing can be evaluated, or a file of codes is malformed.

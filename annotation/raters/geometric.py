@@ -1,4 +1,4 @@
-"""Read action units from 68 landmarks, independently of any trained network.
+"""Read action units from 68 landmarks, without a trained network.
 
 Distances between landmarks, in units of the distance between the outer corners of the eyes, after
 the head's roll is taken out. A person's face at rest differs from another's, so the readings are
@@ -25,7 +25,7 @@ correlation of the readings are meant to be used."""
 
 
 def displacements(points: np.ndarray) -> np.ndarray:
-    """Return float64[n, K] of raw measures; NaN for units that landmarks do not show.
+    """Return float64[n, K] of raw measures; NaN where landmarks show none.
 
     Larger means more of the unit. Comparable only between faces of one person.
 

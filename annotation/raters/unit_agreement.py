@@ -94,7 +94,7 @@ def _of_unit(
 
 
 def _folds(subject: np.ndarray, folds: int) -> np.ndarray:
-    """Return int[n]: the fold of each row's subject, subjects in order of name."""
+    """Return int[n]: the fold of each row's subject, by order of name."""
     names, of_row = np.unique(subject, return_inverse=True)
     fold: np.ndarray = of_row % max(1, min(folds, len(names)))
     return fold
