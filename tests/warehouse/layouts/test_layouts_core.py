@@ -73,6 +73,18 @@ def test_read__bad_maps(tmp_path: Path, label_set: str | None, text: str | None,
         classes.read("basic7:raf", label_set=label_set, map_file=str(path) if text else None)
 
 
+def test_for_set__over_the_expressions() -> None:
+    meld = classes.read("basic7:meld", label_set=None, map_file=None, faces=False)
+    carried = meld.for_set("mafw11")
+    assert carried is not None
+    assert (carried.of["happiness"], carried.of["contempt"], carried.of["anxiety"]) == (
+        "joy",
+        "",
+        "",
+    )
+    assert meld.for_set("academic5") is None
+
+
 def test_export__own_map(exported: Exported, tmp_path: Path) -> None:
     path = tmp_path / "map.csv"
     names = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

@@ -53,7 +53,7 @@ class Classes:
         """Return the classes for labels of another set; None without a map."""
         try:
             source = label_sets.load(name)
-            mapped = source.map_to(label_sets.load(self.target or SOURCE_SET))
+            mapped = _carried(source, label_sets.load(self.target or SOURCE_SET))
         except SettingsError:
             return None
         words = self.spelling if self.target else self.of
@@ -141,6 +141,16 @@ class Classes:
         ).with_columns(
             number=pl.col("word").replace_strict(self.numbers, default=None, return_dtype=pl.Int64)
         )
+
+
+def _carried(source: label_sets.LabelSet, target: label_sets.LabelSet) -> Mapping[str, str]:
+    """Return answer to answer by a map, or by two over the expressions."""
+    try:
+        return source.map_to(target)
+    except SettingsError:
+        between = label_sets.load(SOURCE_SET)
+        first, second = source.map_to(between), between.map_to(target)
+        return {answer: second.get(middle, "") for answer, middle in first.items()}
 
 
 def read(

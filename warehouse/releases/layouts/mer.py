@@ -108,15 +108,16 @@ def write_emer(export: Export) -> None:
             got=f"no text of the kinds {', '.join(segments.REASONS)}",
             hint="ask for rationales, or allow machines' texts with --machine-text",
         )
-    words = segments.open_words(export)
     found = segments.read(export)
-    rows = export.leave_out(
-        segments.labelled(export, found, soft=True),
-        ~pl.col("segment_id").is_in(list(reasons)), "no_reason",
-    )  # fmt: skip
+    labels = {one: [word] for one, word in segments.words_of(found, export.classes).items()}
+    words = labels | segments.open_words(export)
+    rows = found.unique("segment_id").sort("segment_id")
+    unexplained = ~pl.col("segment_id").is_in(list(reasons))
+    rows = export.leave_out(rows, unexplained, "no_reason")
+    rows = export.leave_out(rows, ~pl.col("segment_id").is_in(list(words)), "no_words_and_no_class")
     rows = segments.need(export, rows, "video")
     lines = (
-        (row["name"], ", ".join(words.get(row["segment_id"], [row["word"] or ""])), row["text"],
+        (row["name"], ", ".join(words[row["segment_id"]]), row["text"],
          " ".join(reasons[row["segment_id"]]))
         for row in rows.iter_rows(named=True)
     )  # fmt: skip

@@ -185,31 +185,42 @@ def texts(export: Export, *kinds: str) -> dict[str, list[str]]:
 
     Machines' texts count only if they are asked for.
     """
-    rows = config(export, "texts").filter(
-        pl.col("item_kind") == "segment", pl.col("kind").is_in(kinds)
+    rows = _said(export, *kinds).sort(
+        pl.col("author_kind") != "person", "item_id", maintain_order=True
     )
-    if not export.options.machine_text:
-        rows = rows.filter(pl.col("author_kind") == "person")
     found: dict[str, list[str]] = {}
-    rows = rows.sort(pl.col("author_kind") != "person", "item_id", maintain_order=True)
     for segment, text in rows.select("item_id", "text").drop_nulls().iter_rows():
         found.setdefault(segment, []).append(" ".join(text.split()))
     return found
 
 
 def open_words(export: Export) -> dict[str, list[str]]:
-    """Return the words that people gave each segment, by falling count."""
-    rows = config(export, "texts").filter(
-        pl.col("item_kind") == "segment", pl.col("kind") == "open_words",
-        pl.col("author_kind") == "person",
-    ).explode("words").drop_nulls("words")  # fmt: skip
-    counted = rows.group_by("item_id", "words").len().sort(
-        "item_id", "len", "words", descending=[False, True, False]
-    )  # fmt: skip
+    """Return the words given to each segment, by falling count.
+
+    Machines' words count only if machines' texts are asked for.
+    """
+    rows = _said(export, "open_words").explode("words").drop_nulls("words")
+    counted = (
+        rows.group_by("item_id", "words")
+        .len()
+        .sort("item_id", "len", "words", descending=[False, True, False])
+    )
     found: dict[str, list[str]] = {}
     for segment, word, _ in counted.iter_rows():
         found.setdefault(segment, []).append(word)
     return found
+
+
+def _said(export: Export, *kinds: str) -> pl.DataFrame:
+    rows = config(export, "texts").filter(
+        pl.col("item_kind") == "segment", pl.col("kind").is_in(kinds)
+    )
+    by_machine = pl.col("author_kind") != "person"
+    if not export.options.machine_text:
+        return rows.filter(~by_machine)
+    if count := rows.filter(by_machine).height:
+        export.notes.append(f"{count} texts of the kinds {', '.join(kinds)} are machines'")
+    return rows
 
 
 def media(
