@@ -143,11 +143,11 @@ def _identify_voc(folder: Folder) -> str | None:
 def _read_voc(dataset: Dataset) -> Iterator[Sample]:
     from xml.etree import ElementTree
 
-    splits = {}
+    splits: dict[str, str] = {}
     for path in dataset.folder.ending(".txt"):
         if path.parent.name == "Main" and (split := split_of(path.stem)):
             splits |= {name.split()[0]: split for _, name in text.lines(path)}
-    roots = [one for name in ("JPEGImages", "images") if (one := dataset.folder.folder(name))]
+    roots = [root for name in ("JPEGImages", "images") if (root := dataset.folder.folder(name))]
     for path in _voc_files(dataset.folder):
         try:
             if b"<!ENTITY" in (data := path.read_bytes()):

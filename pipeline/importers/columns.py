@@ -139,7 +139,7 @@ def sample(
 
 
 def _votes(row: Mapping[str, Any], name: str, table: Path, number: int) -> tuple[Vote, ...]:
-    mood = {key: _mood(row.get(key)) for key in ("valence", "arousal")}
+    mood: dict[str, Any] = {key: _mood(row.get(key)) for key in ("valence", "arousal")}
     if row.get("votes"):
         counted = metadata.counts(row["votes"], path=table, number=number)
         return seats(counted, name=name)

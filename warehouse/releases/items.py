@@ -261,7 +261,7 @@ def read(home: Home, path: Path, keep: Callable[[pl.DataFrame], pl.DataFrame]) -
                 if name == "segments":
                     frame = _with_keys(home, frame)
                 whole = frame.with_columns(split=pl.lit(split))
-                parts.append(whole.select(parts[0].columns).cast(parts[0].schema))  # type: ignore[arg-type]
+                parts.append(whole.select(parts[0].columns).cast(parts[0].schema))
         found[name] = pl.concat(parts)
     return Items(**found)
 
