@@ -44,7 +44,7 @@ def _met(value: float, wanted: float, *, less: bool = False) -> str:
 
 
 def _soft(one: dict[str, Any]) -> list[str]:
-    valid, aside = one["valid"], one["aside"]
+    valid, aside = one["on valid"], one["on faces set aside"]
     hard = aside["methods"]["dirichlet_mixture"]["next k=3"]["value"]
     right = one["simulated"]["posterior + machine"]["right"]["value"]
     strengths = ", ".join(f"{value} (k={k})" for k, value in one["strength"].items())

@@ -33,11 +33,12 @@ def measured(train: Split, valid: Split, answers: np.ndarray, aside: SetAside) -
     """
     fitted = is_fitted(aside.groups.tolist())
     strength = {k: _best_strength(aside.take(fitted), k) for k in KS}
-    parts = {"valid": SetAside(valid.votes, valid.groups, answers), "aside": aside.take(~fitted)}
+    held = SetAside(valid.votes, valid.groups, answers)
+    parts = {"on valid": held, "on faces set aside": aside.take(~fitted)}
     return {
         "strength": strength,
         **{name: _compared(train, part, strength) for name, part in parts.items()},
-        "simulated": _simulated(parts["valid"]),
+        "simulated": _simulated(held),
     }
 
 
@@ -74,7 +75,7 @@ def _compared(train: Split, part: SetAside, strength: dict[int, int]) -> dict[st
         "entropy": float(entropy.mean()),
         "methods": {
             name: {
-                f"{target} k={k}": interval(groups, _mean(loss[name, k, target]))
+                f"{target} k={k}": interval(groups, _mean(loss[name, k, target]), resamples=200)
                 for target in TARGETS
                 for k in KS
                 if (name, k, target) in loss
@@ -109,7 +110,10 @@ def _against(loss: dict[tuple[str, int, str], np.ndarray], groups: np.ndarray) -
                       if (at, kind) == (k, target) and name not in MIXTURES}  # fmt: skip
             best = min(rivals, key=lambda name: rivals[name].mean())
             gap = loss[ours, k, target] - rivals[best]
-            found[f"{target} k={k}"] = {"rival": best, **interval(groups, _mean(gap))}
+            found[f"{target} k={k}"] = {
+                "rival": best,
+                **interval(groups, _mean(gap), resamples=200),
+            }
     return found
 
 
