@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.benchmarks.labels_soft import KS, TARGETS
+from tests.benchmarks.labels_soft import KS, STRENGTHS, TARGETS
 
 
 def page(results: dict[str, Any]) -> str:
@@ -44,7 +44,7 @@ def _met(value: float, wanted: float, *, less: bool = False) -> str:
 
 
 def _soft(one: dict[str, Any]) -> list[str]:
-    valid, aside = one["on valid"], one["on faces set aside"]
+    valid, aside = one.get("on valid"), one["on faces set aside"]
     hard = aside["methods"]["dirichlet_mixture"]["next k=3"]["value"]
     right = one["simulated"]["posterior + machine"]["right"]["value"]
     strengths = ", ".join(f"{value} (k={k})" for k, value in one["strength"].items())
@@ -56,11 +56,9 @@ def _soft(one: dict[str, Any]) -> list[str]:
         "is better. The rater learned from ten votes on other pictures of the same collection, "
         "and the prior of the mixture from its training file: where no such collection exists, "
         "less is gained. The rival's strength was chosen where the prior was fitted: "
-        f"{strengths}. Neither was fitted on ratings of the faces below.",
+        f"{strengths}{_largest(one['strength'])}. Neither was fitted on ratings of the faces below.",
         "",
-        f"{valid['faces']} faces of valid, mean entropy of the votes {valid['entropy']:.3f} nats:",
-        "",
-        *_compared(valid),
+        *(_on_valid(valid) if valid else ["Not run on valid."]),
         "",
         f"{aside['faces']} faces of train that the rater had set aside, entropy "
         f"{aside['entropy']:.3f}, like train and harder than valid. *next k=3* wanted 0.91, got "
@@ -81,6 +79,18 @@ def _soft(one: dict[str, Any]) -> list[str]:
              for name, row in one["simulated"].items()],
         ),
     ]  # fmt: skip
+
+
+def _largest(strength: dict[Any, int]) -> str:
+    return ", the largest that was tried" if max(strength.values()) == STRENGTHS[-1] else ""
+
+
+def _on_valid(valid: dict[str, Any]) -> list[str]:
+    return [
+        f"{valid['faces']} faces of valid, mean entropy of the votes {valid['entropy']:.3f} nats:",
+        "",
+        *_compared(valid),
+    ]
 
 
 def _compared(part: dict[str, Any]) -> list[str]:
