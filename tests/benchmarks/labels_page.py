@@ -56,7 +56,8 @@ def _soft(one: dict[str, Any]) -> list[str]:
         "is better. The rater learned from ten votes on other pictures of the same collection, "
         "and the prior of the mixture from its training file: where no such collection exists, "
         "less is gained. The rival's strength was chosen where the prior was fitted: "
-        f"{strengths}{_largest(one['strength'])}. Neither was fitted on ratings of the faces below.",
+        f"{strengths}{_largest(one['strength'])}. Neither was fitted on ratings of the faces "
+        "below.",
         "",
         *(_on_valid(valid) if valid else ["Not run on valid."]),
         "",
