@@ -93,7 +93,7 @@ def import_(
 ) -> None:
     """Import a labelled dataset.
 
-    Recognises published structures (FER2013, FER+, AffectNet, RAF-DB, CK+, DFEW, Hub datasets and
+    Recognises published structures (FER2013, FER+, AffectNet, RAF-DB, CK+, ExpW, Hub datasets and
     others), the layouts of `release export`, and metadata.(csv|jsonl|parquet) beside images: one
     row per image (file_name) with label, or votes (expression: count), or one row per vote
     (file_name, rater_id, label). Synonyms of expressions are understood. Run it again to import
