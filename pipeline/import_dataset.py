@@ -136,7 +136,9 @@ def run(
             "new": recorded.events["created"],
             "moved to another face": recorded.events["updated"],
             "taken back": recorded.events["deleted"],
-            "pictures without a vote": len(read.lines.keys() - labelled_files),
+            "pictures without a vote": len(
+                {names.escaped(uri) for uri in read.lines} - labelled_files
+            ),
         },
         notes=[
             f"format {found.name}: {why}",

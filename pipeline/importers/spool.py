@@ -181,9 +181,10 @@ class Spool:
             return
         units = [{"unit": unit, "intensity": level} for unit, level in vote.units]
         self._rows.append(
-            (uri, sample.name, sample.box and list(sample.box), sample.frame,
-             sample.clip is not None, vote.rater, list(read.answers), list(read.compounds), vote.at,
-             vote.valence, vote.arousal, units or None)
+            # Tables hold UTF-8; names on old disks may not be.
+            (names.escaped(uri), names.escaped(sample.name), sample.box and list(sample.box),
+             sample.frame, sample.clip is not None, names.escaped(vote.rater), list(read.answers),
+             list(read.compounds), vote.at, vote.valence, vote.arousal, units or None)
         )  # fmt: skip
         if len(self._rows) >= _CHUNK:
             self._flush()
