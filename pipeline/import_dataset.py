@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,7 +244,8 @@ def record(
     }
     last: Any = known["pulled_at"].max()
     now = now or datetime.now(UTC)
-    stamp = {"pulled_at": max(now, last) if last else now}
+    # Later than every deletion, whatever our clock says: see the view annotation_history.
+    stamp = {"pulled_at": max(now, last + timedelta(microseconds=1)) if last else now}
     done, wanted = Recorded(), set[int]()
     places = _Places(home, batch)
     part = f"import-{batch}-{sha256_of([str(known.height).encode()])[:8]}"

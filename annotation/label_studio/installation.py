@@ -24,7 +24,7 @@ VERSION = "1.23.2"
 CONSTRAINTS = Path(__file__).with_name("server-constraints.txt")
 DATABASE = "label_studio.sqlite3"
 
-_INSTALL_S = 1800
+INSTALL_S = 1800
 _FIRST_START = "first-start-unfinished"
 
 _PASSED_ON = re.compile(
@@ -206,7 +206,7 @@ def _probe(command: list[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             [*command, "python", "-c", ""], env=_passed_on(os.environ),
-            capture_output=True, text=True, timeout=_INSTALL_S, check=False,
+            capture_output=True, text=True, timeout=INSTALL_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"not finished after {_INSTALL_S} s")
+        return subprocess.CompletedProcess(command, 1, "", f"not finished after {INSTALL_S} s")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ from annotation.label_studio.media import (
 from annotation.label_studio.workspace import Workspace
 from warehouse.errors import StudioError
 from warehouse.ids import sha256_of
-from warehouse.storage import tables
+from warehouse.storage import atomic, tables
+from warehouse.storage.home import Home
 from warehouse.storage.media import KINDS
 from warehouse.storage.mirror import SALT
 
@@ -68,6 +70,7 @@ class Project:
         page: fingerprint of the page it was made with.
         edited: its labeling config is no longer the one it was made with.
         label_set: the label set it asks for.
+        created_at: when the server made it; with the id it tells projects apart.
     """
 
     id: int
@@ -76,6 +79,7 @@ class Project:
     page: str = ""
     edited: bool = False
     label_set: str = "expressions"
+    created_at: datetime | None = None
 
 
 def ensure(
@@ -93,18 +97,59 @@ def ensure(
         title, votes: of a self-report project; by default those of the options.
 
     Raises:
-        StudioError: the server rejects a request, or the labeling config was edited by hand.
+        StudioError: the server rejects a request, the labeling config was edited by hand, or
+            another project has the id of the home's.
     """
-    known = tables.scan(workspace.home, "annotations").select(pl.col("project_id").unique())
-    return ensure_project(
+    home = workspace.home
+    known = tables.scan(home, "annotations").select(pl.col("project_id").unique())
+    with_votes = set(known.collect()["project_id"].drop_nulls())
+    found = ensure_project(
         client,
         title=title or workspace.options.project,
         wanted_votes=votes or workspace.options.wanted_votes,
         media_dir=workspace.home.media,
         owner=workspace.home.salt(),
-        avoid=known.collect()["project_id"].drop_nulls().to_list(),
+        avoid=with_votes | {number for number, _ in noted_projects(home)},
         page=page or workspace.page(),
         round=round,
+    )
+    created_at = dict(noted_projects(home)).get(found.id)
+    if created_at not in (None, found.created_at):
+        raise another_project(
+            client, found.id, found.created_at, known=f"the known one at {created_at}"
+        )
+    if found.id not in with_votes:
+        note_project(home, found)
+    return found
+
+
+def noted_projects(home: Home) -> list[tuple[int, datetime]]:
+    """Return id and ``created_at`` of the projects that this home made or pulled from.
+
+    A restored or exchanged server gives ids again; such a project is not the home's.
+    """
+    return [
+        (int(path.name.split("-")[1]), datetime.fromisoformat(path.read_text()))
+        for path in sorted(home.studio.glob("project-*-created"))
+    ]
+
+
+def note_project(home: Home, project: Project) -> None:
+    """Note when a project was created, unless it is noted already."""
+    path = home.studio / f"project-{project.id}-created"
+    if project.created_at is not None and not path.exists():
+        atomic.write_text(path, project.created_at.isoformat())
+
+
+def another_project(
+    client: LabelStudioClient, project_id: int, created_at: datetime | None, *, known: str
+) -> StudioError:
+    """Return the error of a project whose id belongs to another one in the home."""
+    return StudioError(
+        f"Project {project_id} at {client.url} is not the one whose votes are in the tables",
+        got=f"it was created at {created_at}, {known}",
+        hint="put back the server's database, or delete this project in Label Studio: the next "
+        "push makes one with an id of its own",
     )
 
 
@@ -159,7 +204,7 @@ def ensure_project(
         folders = (*_FOLDERS, *more)
         unlock_folders(client, found.id, media_dir, folders)
     sync_storage(client, found.id, owner=owner)
-    return _project(client, found.id, config, tag)
+    return _project(client, found, config, tag)
 
 
 def find(workspace: Workspace, client: LabelStudioClient, titles: Collection[str]) -> list[Project]:
@@ -171,7 +216,7 @@ def find(workspace: Workspace, client: LabelStudioClient, titles: Collection[str
     tags = {row.id: _read_tag(row.description or "") for row in _rows(client)}
     mine = {number: tag for number, tag in tags.items() if tag and tag.owner in wanted}
     return [
-        _project(client, row.id, row.label_config or "", mine[row.id])
+        _project(client, row, row.label_config or "", mine[row.id])
         for row in _with_configs(client, sorted(mine))
     ]
 
@@ -270,7 +315,7 @@ def _with_configs(client: LabelStudioClient, numbers: list[int]) -> list[Any]:
     for start in range(0, len(numbers), 100):
         answer = client.sdk.projects.list(
             ids=",".join(map(str, numbers[start : start + 100])), page_size=100,
-            include="id,label_config,maximum_annotations",
+            include="id,label_config,maximum_annotations,created_at",
         )  # fmt: skip
         found += answer.items or []
     return sorted(found, key=lambda row: row.id)
@@ -286,15 +331,16 @@ def _find(client: LabelStudioClient, tag: _Tag) -> Any:
     return next(iter(_with_configs(client, [oldest])), None) if oldest is not None else None
 
 
-def _project(client: LabelStudioClient, number: int, config: str, tag: _Tag) -> Project:
+def _project(client: LabelStudioClient, row: Any, config: str, tag: _Tag) -> Project:
     fits = tag.page in (fingerprint(config), fingerprint(config + PREDICTIONS_SHOWN))
     return Project(
-        id=number,
-        url=f"{client.url}/projects/{number}/data",
+        id=row.id,
+        url=f"{client.url}/projects/{row.id}/data",
         round=tag.round,
         page=tag.page,
         edited=not fits,
         label_set=label_set_of(config),
+        created_at=row.created_at,
     )
 
 

@@ -6,12 +6,16 @@ It is the real server, on loopback, over SQLite or PostgreSQL.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +35,12 @@ _ACTIVITY = "starting or stopping Label Studio"
 _TAIL_LINES = 12
 _DATA_DIR = "LABEL_STUDIO_BASE_DATA_DIR"
 _TERM_S, _KILL_S = 20, 5
+_REPORT_S = 60
+_LOG_BYTES = 1_000_000
+_WORK_CPU_S = 1.0
+"""CPU time that counts as work; a server that hangs while it polls uses less."""
+
+_log = logging.getLogger(__name__)
 
 _DETACH = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
 """Program that starts the server and ends, so that the server outlives its caller and never
@@ -53,7 +63,8 @@ def up(
     port: int | None = None,
     postgres: str | None = None,
     wait_s: float = 240,
-    progress: Callable[[str], None] = lambda _: None,
+    busy_s: float = 1800,
+    progress: Callable[[str], None] | None = None,
 ) -> Address:
     """Start the server of a folder, or find it running.
 
@@ -64,7 +75,10 @@ def up(
         media_dir: the only folder that the server may serve; ``Home.media``.
         port: required port. Without it the last port is used again, or any free one.
         postgres: URL of a database to use instead of SQLite in ``studio_dir``.
-        wait_s: seconds that the first start may take after installation.
+        wait_s, busy_s: how long a starting server may make no progress; see ``_Startup``. A
+            start as a whole may take any time.
+        progress: receives one line per step, and one per minute of a slow start. Without it
+            they are logged.
 
     Raises:
         StudioError: the server cannot be installed, the port is taken, the server exited or
@@ -75,22 +89,29 @@ def up(
         folder.mkdir(parents=True, exist_ok=True)
     os.chmod(studio_dir, 0o700)
     refuse_links(media_dir)
-    with file_lock(studio_dir / ".lock", purpose=_ACTIVITY, timeout_s=wait_s):
+    say = progress or _log.info
+    startup = _Startup(studio_dir, wait_s=wait_s, busy_s=busy_s, say=progress or _log.warning)
+    with file_lock(
+        studio_dir / ".lock", purpose=_ACTIVITY, timeout_s=max(wait_s, installation.INSTALL_S),
+        keep_waiting=startup.goes_on,
+    ):  # fmt: skip
+        startup.begin()
         processes = find_processes(studio_dir / "data")
         if processes and _serves(processes, media_dir):
-            progress("Label Studio is running or starting; waiting for its answer")
-            if (found := _wait(studio_dir, wait_s=wait_s)) is not None:
+            say("Label Studio is running or starting; waiting for its answer")
+            if (found := _wait(studio_dir, startup)) is not None:
                 return _remember(studio_dir, found, started=False)
         _stop(processes)
-        command = installation.ensure_installed(progress)
+        command = installation.ensure_installed(say)
         wanted = port or _free_port(_record(studio_dir).get("port"))
         if not _is_free(wanted):
             raise _port_taken(wanted)
         _launch(studio_dir, media_dir, command=command, port=wanted, postgres=postgres)
-        progress("starting Label Studio (about 30 s the first time, 8 s after)")
-        found = _wait(studio_dir, wait_s=wait_s)
+        say("starting Label Studio (about 30 s the first time, 8 s after)")
+        startup.begin()
+        found = _wait(studio_dir, startup)
         if found is None or (port is not None and found.url != _url(port)):
-            failure = _start_error(studio_dir, wait_s=wait_s) if found is None else None
+            failure = _start_error(studio_dir, startup) if found is None else None
             _stop(find_processes(studio_dir / "data"))
             raise failure or _port_taken(wanted)
         return _remember(studio_dir, found, started=True)
@@ -196,22 +217,114 @@ def _launch(
         )  # fmt: skip
 
 
-def _wait(studio_dir: Path, *, wait_s: float) -> Address | None:
+class _Startup:
+    """Follow a starting server to tell a slow one from one that hangs.
+
+    Steps are a migration applied to the SQLite database, or a log line of a new kind. Work is CPU
+    time, or a longer log. Work without a step is enough for ``busy_s`` only: a long migration
+    looks like an endless loop. Once the server listens, only steps count. Without steps and work
+    the server hangs after ``wait_s``.
+
+    Args:
+        say: receives a line per minute.
+    """
+
+    def __init__(
+        self, studio_dir: Path, *, wait_s: float, busy_s: float, say: Callable[[str], None]
+    ) -> None:
+        self._studio_dir, self._wait_s, self._busy_s = studio_dir, wait_s, busy_s
+        self._say = say
+        self.begin()
+
+    def begin(self) -> None:
+        """Start counting anew."""
+        self._begun = self._step_at = self._work_at = time.monotonic()
+        self._reported = 0
+        self._lines, self._log_size, self._migrations, self._cpu_s = set[str](), 0, 0, 0.0
+
+    def goes_on(self) -> bool:
+        """Return whether the server lives and makes progress; to be asked often."""
+        processes = find_processes(self._studio_dir / "data")
+        return bool(processes) and not self.hangs(processes)
+
+    def hangs(self, processes: list[psutil.Process]) -> bool:
+        """Return whether a living server makes no progress; to be asked often."""
+        now, (step, work) = time.monotonic(), self._look(processes)
+        if step:
+            self._step_at = self._work_at = now
+        elif work and _listening_port(processes) is None:
+            self._work_at = now
+        minutes = int((now - self._begun) // _REPORT_S)
+        if minutes > self._reported:
+            self._reported = minutes
+            self._say(f"Label Studio is still starting after {self}")
+        return now - self._work_at > self._wait_s or now - self._step_at > self._busy_s
+
+    def __str__(self) -> str:
+        now = time.monotonic()
+        applied = f", {self._migrations} migrations applied" if self._migrations else ""
+        return (
+            f"{now - self._begun:.0f} s ({self._cpu_s:.0f} s of CPU time{applied}; last progress "
+            f"{now - self._step_at:.0f} s ago, last sign of work {now - self._work_at:.0f} s ago)"
+        )
+
+    def _look(self, processes: list[psutil.Process]) -> tuple[bool, bool]:
+        """Return whether there was a step, and whether there was work, since the last look."""
+        lines, size = self._new_lines()
+        migrations, cpu_s = self._applied(), sum(_cpu_s(process) for process in processes)
+        step = not lines <= self._lines or migrations > self._migrations
+        work = size > self._log_size or cpu_s > self._cpu_s + _WORK_CPU_S
+        self._lines |= lines
+        self._log_size, self._migrations = size, max(migrations, self._migrations)
+        if work or cpu_s < self._cpu_s:  # less, when one of two processes has ended
+            self._cpu_s = cpu_s
+        return step, work
+
+    def _new_lines(self) -> tuple[set[str], int]:
+        """Return new log lines without numbers and times, and how far the log is read."""
+        with suppress(OSError), open(self._studio_dir / "server.log", "rb") as log:
+            begin = self._log_size if log.seek(0, os.SEEK_END) >= self._log_size else 0
+            log.seek(begin)
+            text = log.read(_LOG_BYTES)
+            lines = text.decode(errors="replace").splitlines()
+            return {re.sub(r"\S*\d\S*", "", line) for line in lines}, begin + len(text)
+        return set(), self._log_size
+
+    def _applied(self) -> int:
+        path = self._studio_dir / "data" / installation.DATABASE
+        # Missing, locked, or without the table yet. With PostgreSQL log and CPU time must do.
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)) as database,
+        ):
+            (count,) = database.execute("SELECT count(*) FROM django_migrations").fetchone()
+            return int(count)
+        return 0
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        used = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return used.user + used.system
+
+
+def _wait(studio_dir: Path, startup: _Startup) -> Address | None:
     """Poll until the server answers.
 
-    Return None if it exits or ``wait_s`` have passed.
+    Return None if it exits or makes no more progress.
     """
-    deadline, missed = time.monotonic() + wait_s, 0
-    while time.monotonic() < deadline:
+    missed = 0
+    while True:
         processes = find_processes(studio_dir / "data")
-        # During exec a process shows no environment for a moment.
-        missed = 0 if processes else missed + 1
-        if missed * _POLL_S > _EXITED_S:
-            return None
         if processes and (found := _probe(studio_dir, processes)) is not None:
             return found
+        # During exec a process shows no environment for a moment.
+        missed = 0 if processes else missed + 1
+        if missed * _POLL_S > _EXITED_S or (processes and startup.hangs(processes)):
+            return None
         time.sleep(_POLL_S)
-    return None
 
 
 def _probe(studio_dir: Path, processes: list[psutil.Process]) -> Address | None:
@@ -305,14 +418,15 @@ def _record(studio_dir: Path) -> dict[str, object]:
     return record if isinstance(record, dict) else {}
 
 
-def _start_error(studio_dir: Path, *, wait_s: float) -> StudioError:
+def _start_error(studio_dir: Path, startup: _Startup) -> StudioError:
     account = credentials(studio_dir)
     log = (studio_dir / "server.log").read_text(errors="replace").strip().splitlines()
     tail = mask("\n".join(log[-_TAIL_LINES:]) or "(empty)", account.token, account.password)
     alive = find_processes(studio_dir / "data")
+    happened = f"it hangs, after {startup}" if alive else "it exited"
     return StudioError(
         "Label Studio did not start",
-        got=f"no answer after {wait_s:g} s" if alive else f"it exited; end of its log:\n{tail}",
+        got=f"{happened}; end of its log:\n{tail}",
         hint=f"read {studio_dir / 'server.log'} and try again",
     )
 

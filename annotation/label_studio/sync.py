@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from warehouse.storage.locks import file_lock
 from warehouse.vocabulary import EXPRESSIONS
 
 _LOCK_S = 600
+_DAY_S = 86_400
 
 
 def push_faces(
@@ -195,6 +197,10 @@ def _pull(
     home = workspace.home
     # Exists while a pull has appended some of its events: the next one must read everything.
     unfinished = home.studio / f"pull-{project.id}-unfinished"
+    # Its time is the last pull that read everything. One a day finds what the server stamped with
+    # a clock that was set back.
+    whole_read = home.studio / f"pull-{project.id}-whole"
+    whole = unfinished.exists() or not _is_recent(whole_read)
 
     def append(events: pl.DataFrame) -> None:
         unfinished.touch()
@@ -208,11 +214,19 @@ def _pull(
         append=append,
         rater_of=users.rater_of(workspace),
         now=now,
-        whole=unfinished.exists(),
+        whole=whole,
+        project_created_at=dict(projects.noted_projects(home)).get(project.id),
         label_set=project.label_set,
     )
     unfinished.unlink(missing_ok=True)
+    projects.note_project(home, project)
+    if whole:
+        whole_read.touch()
     return found
+
+
+def _is_recent(path: Path) -> bool:
+    return path.exists() and 0 <= time.time() - path.stat().st_mtime < _DAY_S
 
 
 def _push_page(

@@ -75,7 +75,7 @@ class Workspace:
             predictions=options.show_predictions,
         )
 
-    def address(self, *, progress: Callable[[str], None] = lambda _: None) -> Address:
+    def address(self, *, progress: Callable[[str], None] | None = None) -> Address:
         """Return the server of the options, or start the home's own server.
 
         The home's own server listens on loopback.
@@ -86,7 +86,7 @@ class Workspace:
         options = self.options
         if options.label_studio_url:
             named = external(options.label_studio_url, options.label_studio_api_key or "")
-            if named.warning:
+            if named.warning and progress:
                 progress(named.warning)
             return named
         return server.up(

@@ -133,12 +133,13 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
     `current_votes` holds the current vote.
     """
     home, workspace = workplace.home(), workplace.settings().label_studio
-    on_server, new, failed = {}, 0, []
+    on_server, new, failed, happened = {}, 0, [], []
     for project, found in sync.pull_votes(workspace, now=datetime.now(UTC)):
         if isinstance(found, StudioError):
             failed.append(found)
             continue
         on_server[str(project.id)], new = found.n_on_server, new + found.n_events
+        happened += [f"project {project.id}: {text}" for text in [found.restored] if text]
     if failed:
         raise failed[0]
     sync.open_and_close_tasks(workspace)
@@ -156,6 +157,7 @@ def annotations(workplace: Workplace) -> dg.MaterializeResult:
             ),
             "votes_standing": views.query(home, "SELECT count(*) FROM current_votes").item(),
             "annotations_on_server": sum(on_server.values()),
+            **({"on the server": "; ".join(happened)} if happened else {}),
             "on server, by project": dg.MetadataValue.json(on_server),
         }
     )

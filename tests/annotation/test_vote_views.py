@@ -19,6 +19,10 @@ START = datetime(2024, 5, 7, tzinfo=UTC)
 NEW = ("label_set", "labels", "compounds", "free_label", "au", "edited_by")
 
 
+def later(minute: int) -> datetime:
+    return START + timedelta(minutes=minute)
+
+
 def event(
     number: int, rater: str, label: str | None, minute: int = 0, **more: Any
 ) -> dict[str, Any]:
@@ -79,6 +83,40 @@ def labels(home: Home) -> list[tuple[str, str]]:
             [("person-a", "fear")], id="a coarse label is no expression",
         ),
         pytest.param([event(1, "person-a", None, was_cancelled=True)], [], id="a skip"),
+        pytest.param(
+            [event(1, "person-a", "fear"), event(1, "person-a", "fear", event="deleted"),
+             event(1, "person-b", "anger", created_at=later(9))],
+            [("person-b", "anger")], id="the number belongs to another vote",
+        ),
+        pytest.param(
+            [event(1, "person-a", "fear"),
+             event(1, "person-b", "anger", event="updated", created_at=later(9))],
+            [("person-a", "fear"), ("person-b", "anger")],
+            id="so it does in an older table, without a deletion",
+        ),
+        pytest.param(
+            [event(1, "person-a", "fear"), event(1, "person-a", "fear", event="deleted"),
+             event(1, "person-b", "anger", created_at=later(9), edited_by="person-c")],
+            [], id="the other vote is by another account",
+        ),
+        pytest.param(
+            [event(1, "person-a", "fear"),
+             event(1, "person-a", "anger", 5, event="updated", pulled_at=later(6)),
+             event(1, "person-a", "anger", 5, event="deleted", pulled_at=later(7)),
+             event(1, "person-a", "fear", pulled_at=later(8))],
+            [("person-a", "fear")], id="went back to an older answer",
+        ),
+        pytest.param(
+            [event(1, "person-a", "fear"),
+             event(1, "person-a", "fear", event="deleted", pulled_at=later(7)),
+             event(1, "person-b", "fear", 5, pulled_at=later(8), edited_by="person-c")],
+            [], id="put in another name by a third account",
+        ),
+        pytest.param(
+            [event(1, "person-a", "fear", project_id=-7, created_at=None),
+             event(1, "person-a", "fear", event="updated", project_id=-7)],
+            [("person-a", "fear")], id="an import that got times",
+        ),
     ],
 )  # fmt: skip
 def test_votes__events(tmp_path: Path, events: list, votes: list) -> None:

@@ -19,15 +19,23 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def file_lock(path: Path, *, purpose: str, timeout_s: float) -> Iterator[None]:
+def file_lock(
+    path: Path,
+    *,
+    purpose: str,
+    timeout_s: float,
+    keep_waiting: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
     """Hold an exclusive lock on a file; it ends with the process.
 
     Args:
         purpose: what the lock protects, for the error message: "starting Label Studio".
         timeout_s: seconds to wait for another process.
+        keep_waiting: asked at every look; while it returns True the wait goes on after those
+            seconds.
 
     Raises:
-        StudioError: another process held the lock for ``timeout_s``.
+        StudioError: another process held the lock too long.
     """
     deadline = time.monotonic() + timeout_s
     with open(path, "w") as handle:
@@ -36,7 +44,7 @@ def file_lock(path: Path, *, purpose: str, timeout_s: float) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if not keep_waiting() and time.monotonic() > deadline:
                     raise StudioError(
                         f"Another risorius process is {purpose}",
                         got=f"its lock was not free within {timeout_s:g} s",

@@ -200,7 +200,8 @@ _TABLES = (
             # What the answer is about; `answers` holds those to typed questions as JSON.
             "item_kind": TEXT, "item_id": TEXT, "answers": TEXT,
         },
-        ("project_id", "annotation_id", "event", "updated_at"),
+        # A number can be given to another annotation, and an answer can go back to an older one.
+        ("project_id", "annotation_id", "created_at", "event", "updated_at", "pulled_at"),
     ),
     Table(
         "soft_labels",

@@ -83,7 +83,7 @@ def pull(
         client, project_id, known=lambda: pl.concat([known, *new]).lazy(), append=new.append,
         **given,
     )  # fmt: skip
-    return Pulled(found.n_events, found.n_on_server, found.n_standing, events=pl.concat(new))
+    return Pulled(**vars(found), events=pl.concat(new))
 
 
 @pytest.fixture(scope="session")
