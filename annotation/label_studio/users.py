@@ -144,16 +144,17 @@ def rater_of(workspace: Workspace) -> Callable[[int, str], tuple[str, str]]:
     salt = workspace.home.salt()
     _share(workspace, _own_here(workspace))
     own, shared = own_accounts(workspace.home), _shared(workspace)
-    # An e-mail is a safer key than an id, which starts again with a new database.
+    # An e-mail is a safer key than an id, which a new or restored database gives again.
     known = {account.rater_id: account for account in [*own, *shared]}
-    by_id = {account.user_id: account for account in [*own, *shared]}
 
     def name(user_id: int, email: str) -> tuple[str, str]:
         email = email.lower()
         names = [pseudonym(kind, salt, email) for kind in KINDS]
         found = next((known[one] for one in names if one in known), None)
         if not email:
-            found = by_id.get(user_id)
+            of_id = [one for one in known.values() if one.user_id == user_id]
+            hidden = of_id if len(of_id) == 1 else [one for one in of_id if one.removed]
+            found = hidden[0] if len(hidden) == 1 else None
         if found is not None:
             return found.rater_id, found.kind
         return pseudonym("person", salt, email or f"user {user_id}"), "person"

@@ -20,13 +20,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import faults_fuzz, faults_kill, faults_secrets, faults_services
+from tests.benchmarks import (
+    faults_fuzz,
+    faults_inputs,
+    faults_kill,
+    faults_secrets,
+    faults_services,
+)
 from warehouse.build_info import hardware, revision
 from warehouse.storage import atomic
 
 RESULTS = Path(__file__).parent / "results"
 _ROUNDS = 8
-PARTS = ("kill", "at_once", "fuzz", "object_store", "label_studio", "secrets")
+_INPUTS = ("consents", "media", "layouts")
+PARTS = (
+    "kill",
+    "at_once",
+    "fuzz",
+    "object_store",
+    "label_studio",
+    "secrets",
+    "consents",
+    "media",
+    "layouts",
+)
 
 
 def main() -> None:
@@ -135,6 +152,8 @@ def _secrets(options: argparse.Namespace) -> dict[str, Any]:
 RUN: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "kill": _kill, "at_once": _at_once, "fuzz": _fuzz, "object_store": _object_store,
     "label_studio": _label_studio, "secrets": _secrets,
+    "consents": lambda _: faults_inputs.consents(), "media": lambda _: faults_inputs.media(),
+    "layouts": lambda _: faults_inputs.layouts(),
 }  # fmt: skip
 
 
@@ -153,6 +172,7 @@ def page(results: dict[str, Any]) -> str:
         run = f"{one['date']}, {one['commit']}, {one['hardware']}, {one['seconds']:.0f} s"
         lines.append(f"| {fault} | {target} | {tell(one['found'])} | {run} |")
     lines += ["", *_kills(results.get("kill")), *_verdicts(results.get("fuzz"))]
+    lines += _wrong({part: results[part]["found"] for part in _INPUTS if part in results})
     return "\n".join(lines) + "\n"
 
 
@@ -201,6 +221,10 @@ def _tell_secrets(found: dict[str, Any]) -> str:
     )
 
 
+def _tell_inputs(found: dict[str, Any]) -> str:
+    return f"{found['right']} of {found['cases']}"
+
+
 _ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "kill": ("kill -9 at random moments of ingest, push, pull, audit, release",
              "the end state of a clean run, 200 of 200", _tell_kill),
@@ -212,6 +236,10 @@ _ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "label_studio": ("a Label Studio that fails 20 % of the calls",
                      "completes, nothing lost", _tell_label_studio),
     "secrets": ("planted secrets in any output", "0", _tell_secrets),
+    "consents": ("wordings of consent", "40 of 40 read as meant; none unread goes out",
+                 _tell_inputs),
+    "media": ("containers and stills", "30 of 30: true times, size and direction", _tell_inputs),
+    "layouts": ("layouts of metadata", "25 of 25 read, or refused in a sentence", _tell_inputs),
 }  # fmt: skip
 
 
@@ -238,6 +266,17 @@ def _verdicts(one: dict[str, Any] | None) -> list[str]:
         lines += [f"| {kind} | {verdict} | {n} |" for verdict, n in found["verdicts"].items()]
     broken = [each for found in one["found"].values() for each in found["crashes"] + found["hangs"]]
     return [*lines, "", *(f"- {each}" for each in broken)]
+
+
+def _wrong(found: dict[str, dict[str, Any]]) -> list[str]:
+    rows = [
+        f"| {part} | {name} | {one['expected']} | {one['got']} |"
+        for part, each in found.items()
+        for name, one in each["wrong"].items()
+    ]
+    head = ["", "## Inputs that came out otherwise", "", "| kind | input | right | got |",
+            "| --- | --- | --- | --- |"]  # fmt: skip
+    return [*head, *rows] if rows else []
 
 
 if __name__ == "__main__":

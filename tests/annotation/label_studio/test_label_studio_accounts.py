@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from annotation.label_studio.workspace import Workspace
 from tests.annotation.label_studio.conftest import Studio, api
 from warehouse.errors import StudioError
 from warehouse.ids import pseudonym
+from warehouse.storage.home import Home
 
 pytestmark = pytest.mark.studio
 
@@ -104,6 +106,30 @@ def test_rater_of__kinds_and_unknown_accounts(studio: Studio, client: LabelStudi
     ("email", "kind"),
     [("no address", "person"), ("a@b", "person"), ("", "person"), ("a@b.org", "machine")],
 )
+@pytest.mark.parametrize(
+    ("removed", "voter"),
+    [((), None), (("ada",), "ada"), (("ada", "ben"), None)],
+)
+def test_rater_of__number_that_two_accounts_had(
+    tmp_path: Path, removed: tuple[str, ...], voter: str | None
+) -> None:
+    """A restored database gives numbers of accounts again; nobody gets another's vote."""
+    home = Home.at(tmp_path)
+    home.studio.mkdir(parents=True)
+    entries = {
+        f"{name}@example.org": {
+            "url": "http://x", "kind": "person", "password": "-", "token": "-", "user_id": 7,
+            **({"removed": True} if name in removed else {}),
+        }
+        for name in ("ada", "ben")
+    }  # fmt: skip
+    (home.studio / users.ACCOUNTS).write_text(json.dumps(entries))
+    name = users.rater_of(Workspace(home))
+    whose = f"{voter}@example.org" if voter else "user 7"
+    assert name(7, "") == (pseudonym("person", home.salt(), whose), "person")
+    assert name(7, "ben@example.org")[0] == pseudonym("person", home.salt(), "ben@example.org")
+
+
 def test_add__rejects_invalid_address_or_kind(
     studio: Studio, client: LabelStudioClient, email: str, kind: str
 ) -> None:
