@@ -284,10 +284,8 @@ def test_push_and_pull__another_project_of_the_same_id(
     made = office(1)
     (number,) = made.push().tasks
     note = made.home.studio / f"project-{number}-created"
-    assert (
-        number,
-        projects.find(made.workspace(), client, [made.given["project"]])[0].created_at,
-    ) in projects.noted_projects(made.home)
+    created: datetime = client.sdk.projects.get(number).created_at
+    assert dict(projects.noted_projects(made.home))[number] == created
     vote(voters[0], client, offered(client, number)[made.face_ids[0]], "fear")
     note.write_text("2020-01-01T00:00:00+00:00")
     with pytest.raises(StudioError, match=f"Project {number} .* is not the one"):

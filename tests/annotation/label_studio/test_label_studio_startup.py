@@ -101,8 +101,8 @@ def test_up__second_caller_waits_as_long_as_the_first(
     found: list[bool] = []
 
     def up() -> None:
-        given = {"wait_s": 1.5, "busy_s": 60}
-        found.append(server.up(studio_dir, studio_dir / "media", **given).started)
+        address = server.up(studio_dir, studio_dir / "media", wait_s=1.5, busy_s=60)
+        found.append(address.started)
 
     first = threading.Thread(target=up)
     first.start()
