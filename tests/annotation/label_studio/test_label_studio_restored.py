@@ -161,6 +161,7 @@ def test_pull__edit_goes_back_and_is_made_again(
     assert settled(desk, tmp_path / "again") == {number: "sadness", other: "neutral"}
 
 
+@pytest.mark.slow
 def test_pull__deleted_vote_returns(desk: Desk, copy: Callable[[], Copy], tmp_path: Path) -> None:
     number = desk.vote(0, 0, "fear")
     other = desk.vote(1, 1, "neutral")
@@ -217,6 +218,7 @@ def test_pull__tasks_given_again(desk: Desk, copy: Callable[[], Copy], tmp_path:
     assert settled(desk, tmp_path) == {number: "fear"}
 
 
+@pytest.mark.slow
 def test_pull__vote_put_in_another_name(desk: Desk, studio: Studio, tmp_path: Path) -> None:
     number = desk.vote(0, 0, "fear")
     desk.pull()
@@ -240,6 +242,7 @@ def stamp(desk: Desk, number: int, when: datetime) -> None:
         connection.execute("UPDATE task_completion SET updated_at = ? WHERE id = ?", (text, number))
 
 
+@pytest.mark.slow
 def test_pull__edit_under_a_clock_set_back(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +281,7 @@ def test_pull__another_project_of_the_same_id(desk: Desk) -> None:
         desk.pull(project_created_at=created - timedelta(days=1))
 
 
+@pytest.mark.slow
 def test_push_and_pull__another_project_of_the_same_id(
     office: Callable[..., Office], client: LabelStudioClient, voters: list[Account]
 ) -> None:
