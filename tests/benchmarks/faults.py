@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import (
+    faults_erasure,
     faults_fuzz,
     faults_inputs,
     faults_kill,
@@ -34,16 +35,9 @@ RESULTS = Path(__file__).parent / "results"
 _ROUNDS = 8
 _INPUTS = ("consents", "media", "layouts")
 PARTS = (
-    "kill",
-    "at_once",
-    "fuzz",
-    "object_store",
-    "label_studio",
-    "secrets",
-    "consents",
-    "media",
-    "layouts",
-)
+    "kill", "at_once", "fuzz", "object_store", "label_studio", "secrets",
+    "erasure", "erasure_beside", *_INPUTS,
+)  # fmt: skip
 
 
 def main() -> None:
@@ -78,6 +72,13 @@ def main() -> None:
 
 
 def _kill(options: argparse.Namespace) -> dict[str, Any]:
+    _import_stages()
+    until = time.monotonic() + 60 * options.minutes if options.minutes else None
+    done = faults_kill.run(options.kills, seed=options.seed, until=until)
+    return {stage: asdict(killed) for stage, killed in done.items()}
+
+
+def _import_stages() -> None:
     # Everything a stage needs, so that a fork finds it imported.
     for module in (
         "annotation.audit",
@@ -87,9 +88,16 @@ def _kill(options: argparse.Namespace) -> dict[str, Any]:
     ):
         importlib.import_module(module)
 
+
+def _erasure(options: argparse.Namespace) -> dict[str, Any]:
+    _import_stages()
     until = time.monotonic() + 60 * options.minutes if options.minutes else None
-    done = faults_kill.run(options.kills, seed=options.seed, until=until)
-    return {stage: asdict(killed) for stage, killed in done.items()}
+    return faults_erasure.after_kills(options.kills, seed=options.seed, until=until)
+
+
+def _erasure_beside(options: argparse.Namespace) -> dict[str, Any]:
+    _import_stages()
+    return faults_erasure.beside_ingest(20, seed=options.seed)
 
 
 def _same_commit(before: dict[str, Any]) -> bool:
@@ -152,6 +160,7 @@ def _secrets(options: argparse.Namespace) -> dict[str, Any]:
 RUN: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "kill": _kill, "at_once": _at_once, "fuzz": _fuzz, "object_store": _object_store,
     "label_studio": _label_studio, "secrets": _secrets,
+    "erasure": _erasure, "erasure_beside": _erasure_beside,
     "consents": lambda _: faults_inputs.consents(), "media": lambda _: faults_inputs.media(),
     "layouts": lambda _: faults_inputs.layouts(),
 }  # fmt: skip
@@ -225,6 +234,26 @@ def _tell_inputs(found: dict[str, Any]) -> str:
     return f"{found['right']} of {found['cases']}"
 
 
+def _tell_erasure(found: dict[str, Any]) -> str:
+    stages = found["stages"].values()
+    trials, late, left, ids, incomplete = (
+        sum(stage[name] for stage in stages)
+        for name in ("trials", "late", "left", "ids", "incomplete")
+    )
+    return (
+        f"{left} pictures left after {trials} kills ({late} of them after the stage had ended); "
+        f"{ids} files with an id, {incomplete} erasures incomplete"
+    )
+
+
+def _tell_beside(found: dict[str, Any]) -> str:
+    whole = found["trials"] - found["incomplete"]
+    return (
+        f"{whole} of {found['trials']} complete, {found['left']} pictures and {found['ids']} files "
+        f"with an id left ({found['late']} erasures came after the ingest)"
+    )
+
+
 _ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "kill": ("kill -9 at random moments of ingest, push, pull, audit, release",
              "the end state of a clean run, 200 of 200", _tell_kill),
@@ -240,6 +269,11 @@ _ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
                  _tell_inputs),
     "media": ("containers and stills", "30 of 30: true times, size and direction", _tell_inputs),
     "layouts": ("layouts of metadata", "25 of 25 read, or refused in a sentence", _tell_inputs),
+    "erasure": ("a subject erased after kill -9 at random moments of ingest, pull, synth, release",
+                "0 of their pictures left, by bytes and by pixels, after 200 kills",
+                _tell_erasure),
+    "erasure_beside": ("a subject erased beside a running ingest", "20 of 20, nothing left",
+                       _tell_beside),
 }  # fmt: skip
 
 

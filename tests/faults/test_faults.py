@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import faults_fuzz, faults_payloads, faults_secrets, faults_services
+from tests.benchmarks import (
+    faults_erasure,
+    faults_fuzz,
+    faults_payloads,
+    faults_secrets,
+    faults_services,
+)
+from tests.warehouse.people_home import PER_TRACK, people_home, video_id
+from warehouse.privacy import erase
+from warehouse.storage import media, tables
+from warehouse.storage.home import Home
 
 
 @pytest.mark.parametrize(
@@ -84,3 +94,19 @@ def test_kill__rerun_equals_a_clean_run() -> None:
         stage: [] for stage in results
     }
     assert sum(killed["same"] for killed in results.values()) == 5
+
+
+def test_search_of_erasures__finds_bytes_and_pixels(tmp_path: Path) -> None:
+    home = people_home(Home.at(tmp_path / "home"))
+    known, nearest = faults_erasure.learn(home, ("bob",))
+    assert nearest < faults_erasure.ALIKE
+    found, ids = faults_erasure.search(home.root, known["bob"])
+    assert len(found) > 2 * PER_TRACK
+    assert ids
+    crop = media.load(
+        home, tables.read(home, "faces").filter(video_id=video_id("bob-d"))["crop"][0]
+    )
+    erase.forget(home, "subject", "bob")
+    assert faults_erasure.search(home.root, known["bob"]) == ([], [])
+    (home.root / "left").write_bytes(media.encode(crop[::2, ::2], ".jpg"))
+    assert faults_erasure.search(home.root, known["bob"]) == (["left: pixels"], [])
