@@ -203,6 +203,9 @@ _PHRASES = (
      r"|commercieel)\w*(?:\s+uses?)?\b", " noncommercial "),
     (r"\bnon[\s-]*consent\w*\b", " nonconsent "),
     (r"\bon\s+file\b", " onfile "),
+    # "to be signed", "used to be yes": not now.
+    (r"\bto\s+be\b", " pending "),
+    (r"\bsubject\s+to\b", " conditional "),
     (r"\bliegt\s+vor\b", " liegtvor "),
     (r"(?<=[^\W\d_])['’](?=[^\W\d_])", ""),
     # The number of a form says nothing about consent.
@@ -270,7 +273,7 @@ def _parse(text: str) -> Statement:
     if len(bare) == 2 and max(bare[0]) < min(bare[1]):  # from one day to another
         since, until, bare = [*since, bare[0]], [*until, bare[1]], []
     # An end without a day, or "only" without a use, says something that is not understood.
-    open_end = set(words) & _UNTIL and not until
+    open_end = (set(words) & _UNTIL and not until) or tokens[-1] in _BEFORE_A_DATE
     only = set(words) & _ONLY and not scopes
     grants = tuple(one for one in GRANTS if set(words) & _GRANTS[one])
     maybe = set(words) & _PERMISSION and not grants

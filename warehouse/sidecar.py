@@ -26,10 +26,17 @@ _OF_ONE = re.compile(r"(?i)(.+)\.([\w-]+)\.(?:csv|parquet|edf)")
 
 FILE_NAME = ("file_name", "filename", "file", "path", "file_path", "filepath", "name")
 SUBJECT = ("subject_id", "subject", "person", "person_id", "identity", "participant",
-           "participant_id", "subjectid", "proband")  # fmt: skip
-LICENCE = ("licence", "license", "licence_name", "license_name", "lizenz")
-CONSENT = ("consent", "consents", "consented", "consent_given", "permission", "einwilligung")
+           "participant_id", "subjectid", "personid", "participantid", "proband", "actor",
+           "actor_id", "speaker", "speaker_id")  # fmt: skip
+LICENCE = ("licence", "license", "licence_name", "license_name", "licence_type", "license_type",
+           "lizenz")  # fmt: skip
+CONSENT = ("consent", "consents", "consented", "consent_given", "consent_status", "has_consent",
+           "informed_consent", "permission", "einwilligung")  # fmt: skip
 SOURCE = ("source", "origin")
+
+_OF_REFUSAL = re.compile(r"opt(?:ed)?_?out|withdr|revok|refus|declin|objection|widerruf")
+_OF_EITHER = re.compile(rf"{_OF_REFUSAL.pattern}|consent|permission|einwillig|zustimm|toestemming")
+"""In the name of a column that is not read: what a person wants may be in it."""
 
 VIDEO_COLUMNS = {
     "file_name": (*FILE_NAME, "video", "video_name", "image"),
@@ -130,7 +137,8 @@ def match_columns(
     Where a column has our own name, its synonyms beside it are other columns.
 
     Raises:
-        SettingsError: two columns mean the same and neither has our own name.
+        SettingsError: two columns mean the same and neither has our own name, or a column that
+            is not read may hold a refusal.
     """
     plain = {name: plain_name(name) for name in names}
     found: dict[str, str] = {}
@@ -145,14 +153,25 @@ def match_columns(
             )
         found |= dict.fromkeys(own or alike, ours)
     strange = [name for name in names if name not in found and plain[name]]
+    if "consent" in columns:
+        unread = _OF_REFUSAL if "consent" in found.values() else _OF_EITHER
+        if said := [name for name in strange if unread.search(plain[name])]:
+            raise SettingsError(
+                f"A column of {path.name} may say who refused, but is not read",
+                got=", ".join(repr(name) for name in said),
+                hint="write what it says into a column `consent`, and remove or rename this one",
+            )
     note = f"{path.name}: not read: " + ", ".join(repr(name.strip()) for name in strange)
     return found, [f"{note}. Columns that count: {', '.join(columns)}"] if strange else []
 
 
 def plain_name(name: str) -> str:
-    """Return a column's name in lower case, with ``_`` for blanks and hyphens."""
-    folded = unicodedata.normalize("NFKC", name).strip().strip("\ufeff\"'").casefold()
-    return "_".join(folded.replace("-", " ").replace("_", " ").split())
+    """Return a column's name in lower case, with ``_`` for anything between its words.
+
+    What stands in brackets is left out, as in ``Consent? (y/n)``.
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "_".join(re.findall(r"[^\W_]+", re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", folded)))
 
 
 def read_text(path: Path) -> str:

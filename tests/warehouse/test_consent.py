@@ -29,14 +29,15 @@ no|No|NO!|n|false|FALSE|0|0.0|none|not given|declined|opt-out|opted out|withdrew
 pending|unknown|tbd|expired|expired 2020-01-01|invalid|unsigned|void|not consented|never signed
 no consent|consent: no|does not consent|doesn't consent|has not consented|consent was not given
 participant declined|no, mother called|given, then withdrawn 2025-01-01|revoked 3 May 2025
-none recorded: sample clip
+none recorded: sample clip|to be signed|consent to be obtained|used to be yes
 nein|nicht erteilt|keine Einwilligung|non|pas donné|refusé|no otorgado|sin consentimiento|negato
 não|sem consentimento|nee|niet gegeven|nie|brak zgody|否|不同意|いいえ|なし|нет|아니요|✗|❌
+не согласен|отказ|撤回|過期|لا|नहीं
 """
 
 UNREADABLE = """
 N/A|n/a|-|—|?|...|nan|null|#N/A|maybe|x|2|45000|see notes|ask her|consent|verbal|form 12|☐
-yes?|yes*|yes/no|y/n|yes no|partial|limited|conditional|with restrictions|yes, but blur the face
+yes, subject to parent consent|valid to|yes?|yes*|yes/no|y/n|yes no|partial|limited|conditional|with restrictions|yes, but blur the face
 yes, except video|internal only|only|yes only
 may be given|may|no objections|not required|not withdrawn|not declined
 until revoked|yes unless withdrawn|until further notice|until 2026-13-01|until tomorrow|expires

@@ -102,6 +102,8 @@ def test_mask__secrets_and_words(text: str, shown: str | None) -> None:
             '{"private_key": "planted-13-planted"}',
             {'{"private_key": "planted-13-planted"}', "planted-13-planted"},
         ),
+        ("LDAP_PW", "planted-14", {"planted-14"}),
+        ("HTTP_AUTHORIZATION", "planted-15", {"planted-15"}),
         ("SSH_AUTH_SOCK", "/run/agent.1", set()),
         ("OS_AUTH_URL", "https://login.host", set()),
         ("PWD", "/somewhere/long", set()),

@@ -22,6 +22,7 @@ from warehouse.sidecar import METADATA_COLUMNS, VIDEO_COLUMNS, read_csv
         "path\tsubject\tlicence\tpermission\r\na.mp4\tada\tCC0\tno\r\n",
         "file,identity,license,consented\ra.mp4,ada,CC0,no\r",
         'video,participant,license,consent\n"a.mp4","ada","CC0","no"\n',
+        "File.name,PersonID,License type:,Consent given? (y/n)\na.mp4,ada,CC0,no\n",
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
@@ -47,6 +48,8 @@ def test_read_csv__a_column_of_ours_wins_and_others_are_noted(tmp_path: Path) ->
     [
         (b"file,path\na,b\n", "two columns for file_name: 'file', 'path'"),
         (b"file_name,consent,Consent\na,b,c\n", "two columns for consent"),
+        (b"file_name,consent_to_publish\na,no\n", "may say who refused.*'consent_to_publish'"),
+        (b"file_name,consent,Opted-out\na,yes,x\n", "may say who refused.*'Opted-out'"),
         (b"file_name,licence\nmy, clip.mp4,CC0\n", "line 2: 3 cells, 2 columns"),
         (b'file_name,licence\n"a.mp4,CC0\n', "not a table"),
         ("file_name\nä.mp4\n".encode("latin-1"), "UTF-8"),
