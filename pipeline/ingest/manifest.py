@@ -88,8 +88,10 @@ def list_origins(folder: Path, *, deep: bool = True, trusted: bool = True) -> li
 def list_named(folder: Path, *, deep: bool = True, trusted: bool = True) -> list[Source]:
     """List sources as ``list_origins``, whatever their names are."""
     # By address, not by name: two folders may each hold a clip.mp4.
-    lines = _read_listing(folder / LISTING) if trusted else ()
-    found = {line["uri"]: Source(**line) for line in lines}
+    found: dict[str, Source] = {}
+    for line in _read_listing(folder / LISTING) if trusted else ():
+        twice = found.get(line["uri"])
+        found[line["uri"]] = _completed(twice, line) if twice else Source(**line)
     for inner in _folders(folder) if deep else [folder]:
         for path in _files(inner):
             uri = os.path.abspath(path)
@@ -244,7 +246,8 @@ def _with_declared(found: dict[str, Source], folder: Path, *, deep: bool) -> lis
     for inner in _folders(folder) if deep else [folder]:
         below = inner.relative_to(folder)
         for name, values in _read_sidecar(inner / SIDECAR)[0].items():
-            declared[str(below / name)] = values
+            # The sidecar of a folder above may speak of the same file.
+            _declare(declared, str(below / name), values)
     by_name = {source.file_name: source for source in found.values()}
     absent = [
         name for name in declared
@@ -283,7 +286,9 @@ def _absent(name: str, similar: str | None) -> str | None:
 
 
 def _completed(source: Source, declared: dict[str, str]) -> Source:
+    """Return a source with what is declared as well; the strictest terms count."""
     values = {name: declared.get(name) or getattr(source, name) for name in _DECLARED}
+    values |= strictest_terms(source.declared, declared)
     # lexists: a dangling link exists but cannot be read, which is another verdict than missing.
     missing = not download.is_address(source.uri) and not os.path.lexists(source.uri)
     return replace(source, **values, missing=missing)
@@ -298,6 +303,7 @@ def notes(folder: Path, *, deep: bool = True) -> list[str]:
 def _read_sidecar(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Return what a sidecar declares by file, and remarks on how it was read."""
     if not os.path.lexists(path):
+        _check_spelling(path)
         return {}, []
     table = sidecar.read_csv(path, sidecar.VIDEO_COLUMNS)
     if "file_name" not in table.columns:
@@ -317,6 +323,18 @@ def _read_sidecar(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
                 hint="remove one of them",
             )
     return declared, table.notes
+
+
+def _check_spelling(path: Path) -> None:
+    """Raise a ``SettingsError`` if the sidecar is there with other capitals."""
+    folder = path.parent
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if name != path.name and name.casefold() == path.name:
+            raise SettingsError(
+                f"A list is not read under the name {names.escaped(name)}",
+                got=names.escaped(str(folder / name)),
+                hint=f"rename it {path.name}",
+            )
 
 
 def _read_listing(path: Path) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from pathlib import Path
@@ -46,6 +47,31 @@ def test_list__two_spellings_of_one_file_take_the_strictest(tmp_path: Path) -> N
     (source,) = manifest.list_sources(tmp_path)
     assert source.consent == "no"
     assert source.licence == "CC-BY-NC-4.0"
+
+
+@pytest.mark.parametrize(("above", "below"), [("no", ""), ("", "no"), ("no", "yes"), ("yes", "no")])
+def test_list__sidecars_of_two_folders_both_hold(tmp_path: Path, above: str, below: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.mp4").write_bytes(b"x")
+    (tmp_path / "videos.csv").write_text(f"file_name,consent\nsub/a.mp4,{above}\n")
+    (tmp_path / "sub" / "videos.csv").write_text(f"file_name,subject,consent\na.mp4,s,{below}\n")
+    (source,) = manifest.list_sources(tmp_path)
+    assert (source.subject_id, source.consent) == ("s", "no")
+
+
+def test_listing__and_sidecar_both_hold(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    lines = [{"uri": "a.mp4", "consent": "no"}, {"uri": "a.mp4", "licence": "CC0"}]
+    (tmp_path / "sources.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "videos.csv").write_text("file_name,consent,licence\na.mp4,yes,CC-BY-NC-4.0\n")
+    (source,) = manifest.list_sources(tmp_path)
+    assert (source.consent, source.licence) == ("no", "CC-BY-NC-4.0")
+
+
+def test_list__other_capitals_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "Videos.CSV").write_text("file_name,consent\na.mp4,no\n")
+    with pytest.raises(SettingsError, match=r"Videos\.CSV.*Rename it videos\.csv"):
+        manifest.list_sources(tmp_path)
 
 
 ABSENT = "missing: the list names this file, but it is not there"

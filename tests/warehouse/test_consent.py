@@ -37,10 +37,11 @@ não|sem consentimento|nee|niet gegeven|nie|brak zgody|否|不同意|いいえ|�
 
 UNREADABLE = """
 N/A|n/a|-|—|?|...|nan|null|#N/A|maybe|x|2|45000|see notes|ask her|consent|verbal|form 12|☐
-yes, subject to parent consent|valid to|yes?|yes*|yes/no|y/n|yes no|partial|limited|conditional|with restrictions|yes, but blur the face
+yes?|yes*|yes/no|y/n|yes no|partial|limited|conditional|with restrictions|yes, but blur the face
 yes, except video|internal only|only|yes only
 may be given|may|no objections|not required|not withdrawn|not declined
 until revoked|yes unless withdrawn|until further notice|until 2026-13-01|until tomorrow|expires
+yes, subject to parent consent|valid to
 valid until|2027-12-31|from 2027-01-01|signed 2030-01-01|until 5/6/2026|yes 2030-01-01
 """
 
