@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from warehouse.errors import MediaError
+from warehouse.errors import DiskError, MediaError, system_failure
 from warehouse.storage import atomic
 
 _CHUNK = 1 << 20
@@ -57,6 +57,7 @@ def unpack(
         with zipfile.ZipFile(path) as archive:
             return _unpack(archive, folder, limits)
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        _check_disk(error)
         raise MediaError(
             "The ZIP archive cannot be read",
             got=f"bad_archive: {_message(error)}",
@@ -86,7 +87,9 @@ def _unpack(
             try:
                 left -= _write(archive, entry, folder / name, most=min(limits.file_bytes, left))
                 written.add(name)
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MediaError) as error:
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MediaError,
+                    OSError, OverflowError) as error:  # fmt: skip
+                _check_disk(error)
                 reason = f"bad_entry: {_message(error)}; pack it again"
         if reason is not None:
             refused[name] = reason
@@ -141,6 +144,13 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, *, mo
         modified = time.mktime((*entry.date_time, 0, 0, -1))
         os.utime(draft, (modified, modified))
     return size
+
+
+def _check_disk(error: Exception) -> None:
+    """Raise a ``DiskError`` if the disk failed: that is no fault of the archive."""
+    failure = system_failure(error) if isinstance(error, OSError) else None
+    if isinstance(failure, DiskError):
+        raise failure from error
 
 
 def _message(error: Exception) -> str:

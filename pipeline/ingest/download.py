@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from warehouse.errors import MediaError
+from warehouse.errors import DiskError, MediaError, system_failure
 from warehouse.storage import atomic
 from warehouse.storage.downloads import redact_url
 
@@ -312,6 +312,9 @@ def _copy_object(files: Any, key: str, target: Path, limits: FetchLimits) -> Non
     except MediaError:
         raise
     except Exception as error:
+        failure = system_failure(error)
+        if isinstance(failure, DiskError):
+            raise failure from error
         raise _classified(error) from error
 
 

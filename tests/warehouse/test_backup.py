@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sqlite3
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from warehouse.errors import TableError
+from warehouse.errors import DiskError, TableError
 from warehouse.storage import backup as module
 from warehouse.storage import locks, media, mirror, tables
 from warehouse.storage.backup import LISTING, backup, restore, verify
@@ -197,6 +198,10 @@ def without_listing(data: bytes) -> bytes:
     return rebuilt(data, lambda name, body: None if name == LISTING else (name, body))
 
 
+def unreadable_listing(data: bytes) -> bytes:
+    return rebuilt(data, lambda name, body: (name, b'{"files": 1}' if name == LISTING else body))
+
+
 def altered(data: bytes) -> bytes:
     return rebuilt(data, lambda name, body: (name, body[::-1] if name == "salt" else body))
 
@@ -238,6 +243,7 @@ def rebuilt(
     [
         (cut, "cannot be restored"),
         (without_listing, "BACKUP.json is missing"),
+        (unreadable_listing, "BACKUP.json is damaged"),
         (altered, "salt does not match"),
         (escaping, "outside the destination"),
         (linking, "not a regular file"),
@@ -255,6 +261,19 @@ def test_restore__damaged_backup_writes_nothing(
         restore(file, Home.at(target))
     assert not any(target.parent.iterdir())
     assert not (tmp_path / "salt").exists()
+
+
+def test_restore__full_disk(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backup(home, tmp_path / "home.tar")
+
+    def full(*given: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "extract", full)
+    target = tmp_path / "below" / "again"
+    with pytest.raises(DiskError, match="The disk is full"):
+        restore(tmp_path / "home.tar", Home.at(target))
+    assert not any(target.parent.iterdir())
 
 
 def test_restore__existing_home(home: Home, tmp_path: Path) -> None:

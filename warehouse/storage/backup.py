@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from warehouse.errors import MediaError, ReleaseError, TableError
+from warehouse.errors import DiskError, MediaError, ReleaseError, TableError, system_failure
 from warehouse.ids import file_sha256
 from warehouse.storage import atomic, checksums, locks, media, mirror, tables
 from warehouse.storage.home import Home
@@ -353,6 +353,9 @@ def _unpack(source: Path, folder: Path) -> None:
     except (tarfile.TarError, EOFError) as error:
         raise _unusable(source, str(error)) from error
     except OSError as error:
+        failure = system_failure(error)
+        if isinstance(failure, DiskError):
+            raise failure from error
         raise _unusable(source, error.strerror or str(error)) from error
 
 
@@ -360,18 +363,22 @@ def _check(source: Path, folder: Path) -> Backup:
     listing = folder / LISTING
     if not listing.is_file():
         raise _unusable(source, f"it is truncated: {LISTING} is missing")
-    manifest = json.loads(listing.read_text())
-    files = manifest["files"]
+    try:
+        manifest = json.loads(listing.read_bytes())
+        files = {name: (one["sha256"], one["bytes"], one.get("mtime_ns"))
+                 for name, one in manifest["files"].items()}  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unusable(source, f"{LISTING} is damaged: {error}") from None
     listing.unlink()
     unpacked = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     if different := sorted(unpacked ^ files.keys()):
         raise _unusable(source, f"missing or unlisted files: {', '.join(different[:3])}")
-    for name, entry in files.items():
-        if file_sha256(str(folder / name)) != entry["sha256"]:
+    for name, (sha256, _, when) in files.items():
+        if file_sha256(str(folder / name)) != sha256:
             raise _unusable(source, f"{name} does not match its checksum")
-        if when := entry.get("mtime_ns"):  # not in the archive to the nanosecond
+        if when:  # not in the archive to the nanosecond
             os.utime(folder / name, ns=(when, when))
-    sizes = sum(entry["bytes"] for entry in files.values())
+    sizes = sum(size for _, size, _ in files.values())
     return Backup(len(files), sizes, manifest.get("missing", []))
 
 

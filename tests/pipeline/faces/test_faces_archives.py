@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import stat
 import zipfile
@@ -9,21 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.ingest import archive
 from pipeline.ingest.archive import ArchiveLimits, unpack
-from warehouse.errors import MediaError
+from warehouse.errors import DiskError, MediaError
 
 Entry = tuple[str, bytes]
 
 
 def packed(path: Path, *entries: Entry, links: tuple[str, ...] = ()) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         for name, body in entries:
             info = zipfile.ZipInfo(name, (2024, 5, 6, 7, 8, 10))
-            archive.writestr(info, body, zipfile.ZIP_DEFLATED)
+            target.writestr(info, body, zipfile.ZIP_DEFLATED)
         for name in links:
             info = zipfile.ZipInfo(name)
             info.external_attr = (stat.S_IFLNK | 0o777) << 16
-            archive.writestr(info, "/etc/passwd")
+            target.writestr(info, "/etc/passwd")
     return path
 
 
@@ -138,3 +140,21 @@ def test_extract__unusable_archive(tmp_path: Path, make, code: str) -> None:
     with pytest.raises(MediaError, match=code):
         unpack(path, tmp_path / "out", limits=ArchiveLimits(entries=5))
     assert below(tmp_path / "out") == {}
+
+
+def test_extract__file_named_like_a_folder(tmp_path: Path) -> None:
+    path = packed(tmp_path / "x.zip", ("a/b.mp4", b"b"), ("a", b"evil"), ("z.mp4", b"z"))
+    _, refused = unpack(path, tmp_path / "out")
+    assert [reason.split(":")[0] for reason in refused.values()] == ["bad_entry"]
+    assert below(tmp_path / "out") == {"a/b.mp4": b"b", "z.mp4": b"z"}
+
+
+def test_extract__full_disk_is_no_fault_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object, **options: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archive, "_write", full)
+    with pytest.raises(DiskError, match="The disk is full"):
+        unpack(packed(tmp_path / "x.zip", ("a.mp4", b"a")), tmp_path / "out")
