@@ -72,13 +72,6 @@ def main() -> None:
 
 
 def _kill(options: argparse.Namespace) -> dict[str, Any]:
-    _import_stages()
-    until = time.monotonic() + 60 * options.minutes if options.minutes else None
-    done = faults_kill.run(options.kills, seed=options.seed, until=until)
-    return {stage: asdict(killed) for stage, killed in done.items()}
-
-
-def _import_stages() -> None:
     # Everything a stage needs, so that a fork finds it imported.
     for module in (
         "annotation.audit",
@@ -88,15 +81,17 @@ def _import_stages() -> None:
     ):
         importlib.import_module(module)
 
+    until = time.monotonic() + 60 * options.minutes if options.minutes else None
+    done = faults_kill.run(options.kills, seed=options.seed, until=until)
+    return {stage: asdict(killed) for stage, killed in done.items()}
+
 
 def _erasure(options: argparse.Namespace) -> dict[str, Any]:
-    _import_stages()
     until = time.monotonic() + 60 * options.minutes if options.minutes else None
     return faults_erasure.after_kills(options.kills, seed=options.seed, until=until)
 
 
 def _erasure_beside(options: argparse.Namespace) -> dict[str, Any]:
-    _import_stages()
     return faults_erasure.beside_ingest(20, seed=options.seed)
 
 
