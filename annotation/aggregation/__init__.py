@@ -58,7 +58,7 @@ EARLIER_NAMES = {"pooled": "dirichlet_mixture", "pooled_panel": "panel"}
 
 
 def soft_labels(
-    votes: pl.DataFrame,
+    votes: pl.DataFrame | pl.LazyFrame,
     method: str = "vote_share",
     *,
     machine: pl.DataFrame | None = None,
@@ -81,7 +81,8 @@ def soft_labels(
 
     Args:
         votes: ``face_id, rater_id, label`` and optionally ``weight, valence, arousal``. See
-            ``votes.tally`` for several answers by one rater and for repeated rows.
+            ``votes.tally`` for several answers by one rater and for repeated rows. A table of
+            pandas or Arrow is converted, integer ids become text.
         method: a name in ``METHODS`` or ``EARLIER_NAMES``.
         machine: rows of the table ``ratings``, used by ``posterior``, ``dirichlet_mixture``,
             ``panel`` and ``crowdlab``. The machine raters must not be trained on these votes.

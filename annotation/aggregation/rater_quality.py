@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from annotation.aggregation.agreement import overlap
-from annotation.aggregation.votes import FloatArray, VoteTable, tally
+from annotation.aggregation.votes import FloatArray, VoteTable, tally, to_frame
 from warehouse.storage.schema import TABLES
 from warehouse.vocabulary import ANSWERS
 
@@ -39,6 +39,7 @@ def rater_quality(votes: pl.DataFrame, labels: pl.DataFrame | None = None) -> pl
     Raises:
         TableError: as for ``soft_labels``.
     """
+    votes = to_frame(votes)
     if labels is not None and "face_id" in votes.columns:
         votes = votes.filter(pl.col("face_id").is_in(labels["face_id"].to_list()))
     table = tally(votes)
@@ -74,6 +75,7 @@ def weighted(votes: pl.DataFrame, quality: pl.DataFrame) -> pl.DataFrame:
         votes: as for ``soft_labels``; without ``weight``, each of k answers of a rater counts 1/k.
         quality: ``rater_id, weight`` of ``rater_quality``.
     """
+    votes = to_frame(votes)
     share = 1.0 / pl.len().over("face_id", "rater_id")
     given = pl.col("weight") if "weight" in votes.columns else share
     factors = quality.select("rater_id", factor=pl.col("weight"))

@@ -77,8 +77,42 @@ class VoteTable:
         return frame.with_columns(faces.gather(frame["face"]), raters.gather(frame["rater"]))
 
 
+def to_frame(votes: object) -> pl.DataFrame:
+    """Return a table as a Polars frame whose ids are text.
+
+    Polars, pandas and Arrow tables and mappings of columns are taken; ids may be integers, as in
+    Label Studio.
+
+    Raises:
+        TableError: it is no table, or its ids are neither text nor integers.
+    """
+    if isinstance(votes, pl.LazyFrame):
+        votes = votes.collect()
+    try:
+        if votes is None or isinstance(votes, str | bytes):
+            raise TypeError
+        frame = votes if isinstance(votes, pl.DataFrame) else pl.DataFrame(votes)
+    except (TypeError, ValueError, ImportError, pl.exceptions.PolarsError) as error:
+        raise TableError(
+            "The votes are not a table",
+            got=f"{type(votes).__name__}: {error}".removesuffix(": "),
+            hint="pass a frame of Polars, pandas or Arrow with face_id, rater_id and label",
+        ) from None
+    ids = [name for name in ("face_id", "rater_id") if name in frame.columns]
+    for name in ids:
+        dtype = frame.schema[name]
+        text = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)
+        if not (text or dtype.is_integer()):
+            raise TableError(
+                f"The column {name} holds neither text nor integers",
+                got=str(dtype),
+                hint="cast it to text",
+            )
+    return frame.with_columns(pl.col(ids).cast(pl.String))
+
+
 def tally(
-    votes: pl.DataFrame,
+    votes: pl.DataFrame | pl.LazyFrame,
     *,
     machine: pl.DataFrame | None = None,
     start: pl.DataFrame | None = None,
@@ -90,16 +124,18 @@ def tally(
             optionally ``weight`` (finite, at least 0), ``valence`` and ``arousal`` (null or NaN:
             not given). Other columns are ignored. Without ``weight``, each of the k answers of a
             rater about a face counts 1/k. A repeated row (same face, rater and answer) counts
-            once, with its largest weight. Rows of weight 0 are ignored.
+            once, with its largest weight. Rows of weight 0 are ignored. Tables of other libraries
+            are converted, see ``to_frame``.
         machine: rows of the table ``ratings`` (``face_id, expression, open_set``). Several raters
             of a face are averaged; faces without votes are ignored; rows that are not a
             distribution count as missing.
         start: rows of the table ``soft_labels`` (``face_id, expression``).
 
     Raises:
-        TableError: a column is missing, a key is null, a label is unknown, or a weight is negative
-            or not finite.
+        TableError: it is no table, a column is missing, a key is null, a label is unknown, or a
+            weight is negative or not finite.
     """
+    votes = to_frame(votes)
     _check_columns(votes)
     answers = votes.with_columns(answer=_to_answers(votes["label"]), weight=_weights(votes))
     answers = answers.filter(pl.col("weight") > 0)

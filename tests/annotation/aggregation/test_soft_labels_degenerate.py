@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import polars as pl
 import pytest
@@ -159,11 +160,29 @@ def test_soft_labels__rejects_machine_and_start_without_columns() -> None:
             "None",
             id="null weight",
         ),
+        pytest.param(None, "not a table: NoneType", id="nothing"),
+        pytest.param("votes.csv", "not a table: str", id="path"),
+        pytest.param([1, 2], "missing in the vote table: face_id", id="list"),
+        pytest.param(
+            table(("f", "r", "fear")).with_columns(face_id=pl.lit(1.5)), "Float64", id="fractions"
+        ),
     ],
 )
 def test_soft_labels__rejects_invalid_votes(votes: pl.DataFrame, message: str) -> None:
     with pytest.raises(TableError, match=re.escape(message)):
         aggregation.soft_labels(votes)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [pl.DataFrame.lazy, pl.DataFrame.to_pandas, pl.DataFrame.to_arrow, pl.DataFrame.to_dict],
+)
+def test_soft_labels__tables_of_other_libraries_and_integer_ids(convert: Any) -> None:
+    votes = table(("10", "7", "fear"), ("10", "8", "anger"), ("9", "7", "fear"))
+    numbers = votes.with_columns(pl.col("face_id", "rater_id").cast(pl.Int64))
+    for given in (votes, numbers):
+        assert aggregation.soft_labels(convert(given)).equals(aggregation.soft_labels(votes))
+        assert aggregation.rater_quality(convert(given))["rater_id"].to_list() == ["7", "8"]
 
 
 def test_soft_labels__summarizes_many_unknown_labels() -> None:
