@@ -138,6 +138,18 @@ def test_clear__keeps_and_names_an_archive_with_more(
     assert not (downloads.folder_of(day, str(path)) / "ann-b.mp4").exists()
 
 
+def test_clear__names_archives_of_other_kinds(home: Home, day: Path) -> None:
+    slides, tar = day / "slides.pptx", day / "old.tar.gz"
+    with zipfile.ZipFile(slides, "w") as archive:
+        archive.writestr("media/image1.mp4", b"ann-b")
+        archive.writestr("slide.xml", b"<p/>")
+    tar.write_bytes(b"not searched")
+    done = erase.forget(home, "subject", "ann")
+    (line,) = done.verification.traces
+    assert line.startswith(f"{slides}: this archive holds their data")
+    assert f"{tar}: this archive is not searched; check it" in done.left
+
+
 def test_clear__downloads_and_reports_the_url(home: Home, day: Path) -> None:
     address = "https://example.org/ann.mp4?key=secret"
     folder = downloads.folder_of(day, address)

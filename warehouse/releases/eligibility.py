@@ -85,7 +85,9 @@ def decide(
         raise ReleaseError(
             "No face can be released",
             got=f"none of {len(rows)}" + "".join(f", {n} {why}" for why, n in counts.items()),
-            hint="collect votes with `risorius label pull`"
+            hint="state in videos.csv what these people agreed to, and ingest again"
+            if counts and counts.keys() <= set(REASONS)
+            else "collect votes with `risorius label pull`"
             + (", or keep flagged faces" if drop_flagged else ""),
         )
     no_consent = pl.col("reason").is_in(REASONS)
