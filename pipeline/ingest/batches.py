@@ -126,6 +126,8 @@ def create(home: Home, paths: Sequence[str], *, batch: str | None = None) -> str
     for place in places:
         if isinstance(place, Path) and place == folder.resolve():
             continue
+        if isinstance(place, Path) and not place.is_relative_to(home.inbox.resolve()):
+            manifest.check_listing(place if place.is_dir() else place.parent)
         # An earlier version stored the address with its login: its files belong to that line.
         stored = {public_url(uri) for uri in lines if uri != public_url(uri)}
         lines |= {line["uri"]: line for line in _lines(place) if line["uri"] not in stored}

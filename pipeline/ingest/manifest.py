@@ -325,6 +325,23 @@ def _read_sidecar(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     return declared, table.notes
 
 
+def check_listing(folder: Path) -> None:
+    """Check that a folder's own listing names addresses and files of the folder alone.
+
+    Raises:
+        SettingsError: it names another file. The folder may come from someone else, who must not
+            choose which files of this machine are ingested.
+    """
+    for line in _read_listing(folder / LISTING):
+        uri = line["uri"]
+        if not download.is_address(uri) and not Path(uri).is_relative_to(folder):
+            raise SettingsError(
+                f"A line of {LISTING} names a file outside its folder",
+                got=names.escaped(uri),
+                hint=f"ingest that file by its own path, or remove the line of {folder / LISTING}",
+            )
+
+
 def _check_spelling(path: Path) -> None:
     """Raise a ``SettingsError`` if the sidecar is there with other capitals."""
     folder = path.parent

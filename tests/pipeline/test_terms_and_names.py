@@ -96,6 +96,17 @@ def test_list__a_name_without_a_file(tmp_path: Path, listed: str, reason: str) -
     assert (rows[listed]["verdict"], rows[listed]["reason"]) == ("failed", reason)
 
 
+@pytest.mark.parametrize("uri", ["../private.png", "/etc/hostname", "sub/../../private.png"])
+def test_listing__of_a_folder_names_no_file_outside(tmp_path: Path, uri: str) -> None:
+    folder = tmp_path / "from elsewhere"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"x")
+    (folder / "sources.jsonl").write_text(json.dumps({"uri": uri}))
+    with pytest.raises(SettingsError, match="names a file outside its folder"):
+        batches.create(Home.at(tmp_path / "home"), [str(folder)])
+    assert not (tmp_path / "home" / "inbox").exists()
+
+
 def test_pair__ambiguous_spellings_stay_apart() -> None:
     assert names.pair(["A.mp4"], ["a.mp4", "a.MP4"]) == ({}, {"A.mp4": "a.mp4"})
 
