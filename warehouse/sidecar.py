@@ -166,7 +166,7 @@ def match_columns(
 
 
 def plain_name(name: str) -> str:
-    """Return a column's name in lower case, with ``_`` for anything between its words.
+    """Return a column's name in lower case, ``_`` between its words.
 
     What stands in brackets is left out, as in ``Consent? (y/n)``.
     """

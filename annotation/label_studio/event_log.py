@@ -77,7 +77,7 @@ class PullResult:
 
     @property
     def restored(self) -> str:
-        """Return what shows that the server went back in time; empty if nothing does."""
+        """Return what shows that the server went back in time, or ''."""
         signs = {
             "{} numbers belong to other votes now": self.n_reused,
             "{} answers are older than the known ones": self.n_older,
@@ -242,7 +242,7 @@ class EventLog:
         self.standing = pl.concat([self.standing.filter(~touched), digests])
 
     def has(self, annotation: Row | None, task_ids: Iterable[int]) -> bool:
-        """Return whether an annotation stands as known or edited, in one of some tasks."""
+        """Return whether an annotation stands in one of some tasks."""
         if annotation is None:
             return True
         same = pl.all_horizontal(pl.col(name).eq_missing(annotation[name]) for name in _KEY)

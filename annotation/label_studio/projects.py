@@ -124,7 +124,7 @@ def ensure(
 
 
 def noted_projects(home: Home) -> list[tuple[int, datetime]]:
-    """Return id and ``created_at`` of the projects that this home made or pulled from.
+    """Return id and ``created_at`` of this home's projects.
 
     A restored or exchanged server gives ids again; such a project is not the home's.
     """
@@ -144,7 +144,7 @@ def note_project(home: Home, project: Project) -> None:
 def another_project(
     client: LabelStudioClient, project_id: int, created_at: datetime | None, *, known: str
 ) -> StudioError:
-    """Return the error of a project whose id belongs to another one in the home."""
+    """Return the error of a project with the id of another one."""
     return StudioError(
         f"Project {project_id} at {client.url} is not the one whose votes are in the tables",
         got=f"it was created at {created_at}, {known}",

@@ -237,7 +237,7 @@ class _Startup:
         self.begin()
 
     def begin(self) -> None:
-        """Start counting anew."""
+        """Start counting again."""
         self._begun = self._step_at = self._work_at = time.monotonic()
         self._reported = 0
         self._lines, self._log_size, self._migrations, self._cpu_s = set[str](), 0, 0, 0.0
@@ -269,7 +269,7 @@ class _Startup:
         )
 
     def _look(self, processes: list[psutil.Process]) -> tuple[bool, bool]:
-        """Return whether there was a step, and whether there was work, since the last look."""
+        """Return whether there was a step, and whether there was work."""
         lines, size = self._new_lines()
         migrations, cpu_s = self._applied(), sum(_cpu_s(process) for process in processes)
         step = not lines <= self._lines or migrations > self._migrations
@@ -281,7 +281,7 @@ class _Startup:
         return step, work
 
     def _new_lines(self) -> tuple[set[str], int]:
-        """Return new log lines without numbers and times, and how far the log is read."""
+        """Return new log lines without numbers, and the place reached."""
         with suppress(OSError), open(self._studio_dir / "server.log", "rb") as log:
             begin = self._log_size if log.seek(0, os.SEEK_END) >= self._log_size else 0
             log.seek(begin)

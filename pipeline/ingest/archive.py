@@ -147,7 +147,7 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, *, mo
 
 
 def _check_disk(error: Exception) -> None:
-    """Raise a ``DiskError`` if the disk failed: that is no fault of the archive."""
+    """Raise a ``DiskError`` if it was the disk that failed."""
     failure = system_failure(error) if isinstance(error, OSError) else None
     if isinstance(failure, DiskError):
         raise failure from error

@@ -286,7 +286,7 @@ def _absent(name: str, similar: str | None) -> str | None:
 
 
 def _completed(source: Source, declared: dict[str, str]) -> Source:
-    """Return a source with what is declared as well; the strictest terms count."""
+    """Return a source with declared facts; the strictest terms count."""
     values = {name: declared.get(name) or getattr(source, name) for name in _DECLARED}
     values |= strictest_terms(source.declared, declared)
     # lexists: a dangling link exists but cannot be read, which is another verdict than missing.
@@ -326,11 +326,11 @@ def _read_sidecar(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 
 def check_listing(folder: Path) -> None:
-    """Check that a folder's own listing names addresses and files of the folder alone.
+    """Check that a folder's own listing names no file outside it.
 
     Raises:
-        SettingsError: it names another file. The folder may come from someone else, who must not
-            choose which files of this machine are ingested.
+        SettingsError: it names another file. The folder may come from another person, who must
+            not choose which files of this machine are ingested.
     """
     for line in _read_listing(folder / LISTING):
         uri = line["uri"]

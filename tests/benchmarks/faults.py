@@ -262,7 +262,7 @@ _ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], str]]] = {
     "secrets": ("planted secrets in any output", "0", _tell_secrets),
     "consents": ("wordings of consent", "40 of 40 read as meant; none unread goes out",
                  _tell_inputs),
-    "media": ("containers and stills", "30 of 30: true times, size and direction, or refused in a sentence",
+    "media": ("containers and stills", "30 of 30: right times, size, direction, or a clear refusal",
               _tell_inputs),
     "layouts": ("layouts of metadata", "25 of 25 read, or refused in a sentence", _tell_inputs),
     "erasure": ("a subject erased after kill -9 at random moments of ingest, pull, synth, release",

@@ -227,7 +227,7 @@ def _clean(home: Any, results: dict[str, Erased], *, base: Path) -> dict[str, Pa
 def edit(
     reference: np.ndarray, au: np.ndarray, expression: str | None, n: int, seeds: list[int]
 ) -> np.ndarray:
-    """Return darker copies of the reference, as a synthesizer of the user's own."""
+    """Return darker copies of the reference, as a synthesizer does."""
     return np.stack([(reference * (0.9 - 0.1 * number)).astype(np.uint8) for number in range(n)])
 
 

@@ -1,4 +1,4 @@
-"""Inputs as people have them: wordings of consent, containers and stills, layouts of metadata.
+"""Inputs as people have them: consents, media, layouts.
 
 Every input is made here, and what right looks like was written by hand before the first run.
 """
@@ -40,7 +40,7 @@ CONSENTS: dict[str, str] = {
     "нет": "refuses", "いいえ": "refuses", "revoked by e-mail": "refuses",
     # Past.
     "until 2020-01-01": "expired", "2020-01-01": "expired", "valid to 2019": "expired",
-    # Not understood: told, and out.
+    # Not understood: refusable, and out.
     "yes until 2024-02-30": "unreadable", "maybe": "unreadable",
     "ok with me I guess": "unreadable", "see folder 12b": "unreadable",
     # An empty cell stays what the setting says.
@@ -70,7 +70,8 @@ def consents() -> dict[str, Any]:
 class _Medium:
     """How to write a file, and what reading it gives.
 
-    ``samples`` at 5 per second and ``seconds``; a still has one sample and lasts 0 s. ``told``:
+    ``samples`` at 5 per second and ``seconds``; a still has one sample and lasts 0 s.
+    ``refusable``:
     a clear refusal is right as well.
     """
 
@@ -78,7 +79,7 @@ class _Medium:
     samples: int = 10
     seconds: float = 2.0
     size: tuple[int, int] = (160, 120)
-    told: bool = False
+    refusable: bool = False
 
 
 def _frames(n: int = 20) -> list[np.ndarray]:
@@ -105,7 +106,7 @@ def _animation(kind: str) -> Callable[[Path], object]:
 
 
 def _turned(path: Path) -> None:
-    """A photograph held upright: stored on its side, with the EXIF tag that turns it."""
+    """Write a photograph stored on its side, with its EXIF tag."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(pattern(0)).copy()).save(path, "JPEG", exif=exif)
@@ -165,7 +166,7 @@ MEDIA: dict[str, _Medium] = {
     "uneven-times.mkv": _Medium(
         lambda path: video(path, times=[0, 40, 900, 930, 1000, 1800]), samples=4, seconds=1.8),
     "animated.gif": _Medium(_animation("GIF")),
-    "animated.webp": _Medium(_animation("WEBP"), told=True),
+    "animated.webp": _Medium(_animation("WEBP"), refusable=True),
     "photo.jpg": _Medium(_still("JPEG", quality=95), **_STILL),
     "turned.jpg": _Medium(_turned, **_STILL),
     "cmyk.jpg": _Medium(_still("JPEG", "CMYK", quality=95), **_STILL),
@@ -179,7 +180,7 @@ MEDIA: dict[str, _Medium] = {
 
 
 def media() -> dict[str, Any]:
-    """Read every file as ``ingest`` does: samples, times, size, the right way up."""
+    """Read every file as ``ingest`` does: times, size, direction."""
     with tempfile.TemporaryDirectory() as folder:
         return _compare({
             name: (_expected(medium), _read(Path(folder) / name, medium))
@@ -203,7 +204,7 @@ def _read(path: Path, medium: _Medium) -> str:
     try:
         frames = list(sample(str(path), fps=5, outcome=outcome))
     except RisoriusError as error:
-        clear = medium.told and bool(error.hint)
+        clear = medium.refusable and bool(error.hint)
         return _expected(medium) if clear else f"refused: {error.got}"
     images = [frame.image.astype(float) for frame in frames]
     half = medium.size[0] // 2
@@ -224,12 +225,12 @@ def _read(path: Path, medium: _Medium) -> str:
 
 @dataclass(frozen=True)
 class _Layout:
-    """A metadata file and the answers in it; ``told`` if a clear refusal is right as well."""
+    """A metadata file and its answers; ``refusable``: an error is right too."""
 
     name: str
     content: str | bytes
     answers: dict[str, list[str]]
-    told: bool = False
+    refusable: bool = False
 
 
 _TWO = {"a.png": ["happiness"], "b.png": ["anger"]}
@@ -256,7 +257,7 @@ LAYOUTS: dict[str, _Layout] = {
         "metadata.csv", _csv("file_name\tlabel", "a.png\thappiness", "b.png\tanger"), _TWO),
     "UTF-16, of a spreadsheet": _Layout(
         "metadata.csv", "file_name\tlabel\na.png\thappiness\nb.png\tanger\n".encode("utf-16"),
-        _TWO, told=True),
+        _TWO, refusable=True),
     "index column of pandas": _Layout(
         "metadata.csv", _csv(",file_name,label", "0,a.png,happiness", "1,b.png,anger"), _TWO),
     "path and emotion": _Layout(
@@ -297,28 +298,28 @@ LAYOUTS: dict[str, _Layout] = {
         {"a.png": ["happiness", "sadness"], "b.png": ["anger"]}),
     "FER2013's table of pixels": _Layout(
         "metadata.csv", _csv("emotion, Usage, pixels", "3,Training,70 80 82", "0,Training,1 2 3"),
-        {}, told=True),
+        {}, refusable=True),
     "FER+'s table of counts": _Layout(
         "metadata.csv", _csv("Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,"
                              "fear,contempt,unknown,NF", "Training,a.png,0,10,0,0,0,0,0,0,0,0",
-                             "Training,b.png,0,0,0,0,10,0,0,0,0,0"), {}, told=True),
+                             "Training,b.png,0,0,0,0,10,0,0,0,0,0"), {}, refusable=True),
     "RAF-DB's numbers": _Layout(
-        "metadata.csv", _csv("file_name,label", "a.png,4", "b.png,6"), {}, told=True),
+        "metadata.csv", _csv("file_name,label", "a.png,4", "b.png,6"), {}, refusable=True),
     "no column of answers": _Layout(
-        "metadata.csv", _csv("file_name,mood", "a.png,good", "b.png,bad"), {}, told=True),
+        "metadata.csv", _csv("file_name,mood", "a.png,good", "b.png,bad"), {}, refusable=True),
 }  # fmt: skip
 """25 tables as spreadsheets, libraries and published datasets write them, about two pictures."""
 
 
 def layouts() -> dict[str, Any]:
-    """Read every table as ``import`` does; nothing may be passed over without a word."""
+    """Read every table as ``import`` does."""
     return _compare({name: _layout(layout) for name, layout in LAYOUTS.items()})
 
 
 def _layout(layout: _Layout) -> tuple[str, str]:
     from pipeline.ingest import metadata
 
-    right = "told" if not layout.answers else json.dumps(layout.answers)
+    right = "refused" if not layout.answers else json.dumps(layout.answers)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for picture in ("a.png", "b.png"):
@@ -329,7 +330,7 @@ def _layout(layout: _Layout) -> tuple[str, str]:
         try:
             found = metadata.read(folder)
         except RisoriusError as error:
-            return ("told", "told") if layout.told else (right, f"refused: {error}")
+            return ("refused", "refused") if layout.refusable else (right, f"refused: {error}")
     answers: dict[str, list[str]] = {}
     for vote in found.votes:
         answers.setdefault(vote.file_name, []).append("+".join(vote.answers))

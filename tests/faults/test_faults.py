@@ -98,7 +98,7 @@ def test_kill__rerun_equals_a_clean_run() -> None:
 
 
 def texture(seed: int) -> np.ndarray:
-    """Return random blocks: drawn faces are too much alike to be told apart by pixels."""
+    """Return random blocks; drawn faces have nearly equal pixels."""
     blocks = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
     return blocks.repeat(8, axis=0).repeat(8, axis=1)
 

@@ -109,7 +109,7 @@ def test_rater_of__kinds_and_unknown_accounts(studio: Studio, client: LabelStudi
 def test_rater_of__number_that_two_accounts_had(
     tmp_path: Path, removed: tuple[str, ...], voter: str | None
 ) -> None:
-    """A restored database gives numbers of accounts again; nobody gets another's vote."""
+    """A restored database gives numbers of accounts again."""
     home = Home.at(tmp_path)
     home.studio.mkdir(parents=True)
     entries = {

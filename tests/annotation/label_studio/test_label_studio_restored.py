@@ -64,7 +64,7 @@ def events(pulled: Pulled) -> list[tuple[int, str, str]]:
 
 
 def settled(desk: Desk, root: Path) -> dict[int, str]:
-    """Return the answers that stand, the same on the server, in the log and in the views."""
+    """Return the answers that stand on the server and in the log."""
     assert desk.pull().events.is_empty()
     assert desk.pull(whole=True).events.is_empty()
     home = Home.at(root / "settled")
@@ -246,7 +246,7 @@ def stamp(desk: Desk, number: int, when: datetime) -> None:
 def test_pull__edit_under_a_clock_set_back(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An edit may be stamped before the answer that it replaces, and changes no count."""
+    """An edit may be stamped before the answer that it replaces."""
     early, late = desk.vote(0, 0, "fear"), desk.vote(1, 1, "neutral")
     desk.pull()
     edit(desk, 0, early, "anger")
@@ -260,7 +260,7 @@ def test_pull__edit_under_a_clock_set_back(
 
 @pytest.mark.slow
 def test_pull__older_table_without_the_deletion(desk: Desk, tmp_path: Path) -> None:
-    """Older versions wrote a vote with a known number as a change of the known one."""
+    """Older versions wrote a number's next vote as a change of it."""
     number = desk.vote(0, 0, "fear")
     new = desk.pull().events
     old = new.with_columns(
