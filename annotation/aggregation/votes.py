@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -91,7 +92,7 @@ def to_frame(votes: object) -> pl.DataFrame:
     try:
         if votes is None or isinstance(votes, str | bytes):
             raise TypeError
-        frame = votes if isinstance(votes, pl.DataFrame) else pl.DataFrame(votes)
+        frame = votes if isinstance(votes, pl.DataFrame) else pl.DataFrame(cast("Any", votes))
     except (TypeError, ValueError, ImportError, pl.exceptions.PolarsError) as error:
         raise TableError(
             "The votes are not a table",
