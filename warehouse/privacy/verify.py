@@ -243,9 +243,13 @@ def _images(path: Path) -> Iterator[tuple[str, bytes]]:
             except binascii.Error:
                 continue
     elif path.suffix == ".parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(path)
+        try:
+            file = pq.ParquetFile(path)
+        except (pa.ArrowInvalid, OSError):
+            return  # reported as unreadable by the search of its columns
         for column in {"image", "frames"} & set(file.schema_arrow.names):
             for batch in file.iter_batches(batch_size=64, columns=[column]):
                 for number, cell in enumerate(batch.column(0).to_pylist()):
