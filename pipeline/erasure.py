@@ -54,7 +54,7 @@ def forget(settings: Settings, kind: str, name: str, *, why: str) -> ErasureRepo
         kind,
         name,
         why=why,
-        before=[partial(_delete_tasks, settings)],
+        before=[partial(delete_tasks, settings)],
         after=[partial(_purge_label_studio_files, settings), partial(_delete_run_history, home)],
         waiting=progress.waiting,
     )
@@ -101,7 +101,7 @@ def withdraw(settings: Settings) -> dict[str, str]:
     return releases.withdraw_all(settings.place)
 
 
-def _delete_tasks(settings: Settings, subject: DataSubject) -> dict[str, int]:
+def delete_tasks(settings: Settings, subject: DataSubject) -> dict[str, int]:
     """Delete the subject's tasks and votes; blank its frames in other tasks.
 
     Does nothing if Label Studio never ran in this home.

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from pipeline import models as packs
+from pipeline.ingest import facts as stated_facts
 from pipeline.settings import Settings
 from warehouse import consent
 from warehouse.geometry import crop_transforms
@@ -196,6 +197,8 @@ def facts(
     machine = tables.scan(home, "ratings").select(pl.col("rater_id").unique().sort()).collect()
     quality = tables.read(home, "rater_quality").drop("confusion").sort("rater_id")
     consents = views.query(home, "SELECT * FROM consents")
+    seen = views.query(home, "SELECT subject_id, video_id FROM curated_faces")
+    groups = stated_facts.groups(home, seen)
     return {
         "stages": [*stages.to_dicts(), *labels.to_dicts(), *made.to_dicts()],
         "audits": audits.to_dicts(),
@@ -203,6 +206,7 @@ def facts(
         "models": _models(home, [detector, *machine["rater_id"]]),
         "au_provenance": _AU_PROVENANCE + (_SYNTHETIC_AU if made.height else ""),
         "rater_quality": quality.to_dicts(),
+        **({"groups": groups} if groups else {}),
         **({"consent": _consent(consents, require_consent)} if consents.height else {}),
     }
 

@@ -44,6 +44,21 @@ VIDEO_COLUMNS = {
 }  # fmt: skip
 """Columns of ``videos.csv`` and the names they are known by, the preferred one first."""
 
+FACTS = {
+    **{f"subject_{name}": (f"subject_{name}",)
+       for name in ("age_group", "gender", "first_language", "group", "diagnosis_source")},
+    **{f"session_{name}": (f"session_{name}",)
+       for name in ("place", "elicitation", "device", "camera", "occluder", "task")},
+}  # fmt: skip
+"""Columns of ``videos.csv`` with facts about a person or a recording."""
+
+STATED_BY = {name: f"{name}_stated_by" for name in FACTS}
+"""Column of a fact to the column that says who stated it; ``stated_by`` is for all."""
+
+FACT_COLUMNS = FACTS | {
+    name: (name,) for name in (*STATED_BY.values(), "stated_by", "subject_consent")
+}
+
 METADATA_COLUMNS = {
     "file_name": (*FILE_NAME, "image", "image_name", "image_path", "img"),
     "subject_id": SUBJECT, "licence": LICENCE, "consent": CONSENT,
@@ -161,8 +176,9 @@ def match_columns(
                 got=", ".join(repr(name) for name in said),
                 hint="write what it says into a column `consent`, and remove or rename this one",
             )
+    shown = ", ".join(name for name in columns if not name.endswith("_stated_by"))
     note = f"{path.name}: not read: " + ", ".join(repr(name.strip()) for name in strange)
-    return found, [f"{note}. Columns that count: {', '.join(columns)}"] if strange else []
+    return found, [f"{note}. Columns that count: {shown}"] if strange else []
 
 
 def plain_name(name: str) -> str:

@@ -11,7 +11,7 @@ from pipeline.defs.automation import AFTER_BATCH, ON_NEW_BATCH
 from pipeline.defs.partitions import NAME, batches
 from pipeline.defs.resources import Workplace
 from pipeline.defs.stage import blocking_check, md, stage_asset
-from pipeline.ingest import blocklist
+from pipeline.ingest import blocklist, facts
 from pipeline.ingest import register as stage
 from pipeline.video import hwaccel
 from warehouse.errors import SettingsError
@@ -50,6 +50,7 @@ def raw_videos(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Ma
         )
         if refused := blocklist.refuse(home, key):
             context.log.warning(f"{key}: {refused} files show erased subjects")
+        facts.write_facts(home, key)
         context.log.info(f"{key}: {count.done} sources read, {count.skipped} known before")
     videos = _of_batches("videos", home, context.partition_keys)
     return dg.MaterializeResult(

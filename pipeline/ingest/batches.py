@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from pipeline.ingest import archive, download, manifest, names
+from pipeline.ingest import archive, download, facts, manifest, names
 from pipeline.ingest.archive import ArchiveLimits
 from pipeline.ingest.download import FetchLimits
 from pipeline.ingest.manifest import Source
@@ -173,6 +173,7 @@ def _notes(home: Home, batch: str) -> list[str]:
     ingested = videos.filter(pl.col("source").fill_null("") != "imported")["uri"]
     for folder in sorted({Path(uri).parent for uri in ingested} | {home.inbox / batch}):
         notes |= dict.fromkeys(manifest.notes(folder, deep=False))
+    notes |= dict.fromkeys(facts.left_out(home, batch))
     stated = videos.sort("uri").select("uri", "consent").iter_rows()
     unreadable = consent.unreadable((Path(uri).name, said) for uri, said in stated)
     for said, files in sorted(unreadable.items()):

@@ -40,6 +40,7 @@ class Source:
         uri: path, or the address or archive that still has to be fetched.
         missing: a sidecar or listing names the file, but it does not exist.
         failure: why a download gave no file, as a reason; else None.
+        facts: columns ``sidecar.FACT_COLUMNS`` of its row, and their values.
     """
 
     file_name: str
@@ -50,6 +51,7 @@ class Source:
     source: str | None = None
     missing: bool = False
     failure: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
 
     @property
     def declared(self) -> dict[str, str | None]:
@@ -291,7 +293,8 @@ def _completed(source: Source, declared: dict[str, str]) -> Source:
     values |= strictest_terms(source.declared, declared)
     # lexists: a dangling link exists but cannot be read, which is another verdict than missing.
     missing = not download.is_address(source.uri) and not os.path.lexists(source.uri)
-    return replace(source, **values, missing=missing)
+    facts = {name: value for name, value in declared.items() if name in sidecar.FACT_COLUMNS}
+    return replace(source, **values, missing=missing, facts=tuple(sorted(facts.items())))
 
 
 def notes(folder: Path, *, deep: bool = True) -> list[str]:
@@ -305,7 +308,7 @@ def _read_sidecar(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     if not os.path.lexists(path):
         _check_spelling(path)
         return {}, []
-    table = sidecar.read_csv(path, sidecar.VIDEO_COLUMNS)
+    table = sidecar.read_csv(path, {**sidecar.VIDEO_COLUMNS, **sidecar.FACT_COLUMNS})
     if "file_name" not in table.columns:
         raise SettingsError(
             f"{path.name} lacks a column file_name",
@@ -316,6 +319,7 @@ def _read_sidecar(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     for row in table.rows:
         name = row.get("file_name", "")
         values = {column: row.get(column, "") for column in _DECLARED}
+        values |= {column: row[column] for column in sidecar.FACT_COLUMNS if row.get(column)}
         if name and declared.setdefault(name, values) != values:
             raise SettingsError(
                 f"{path.name} contradicts itself",

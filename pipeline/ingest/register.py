@@ -540,5 +540,7 @@ def _stamp(source: manifest.Source) -> str:
         on_disk = [stat.st_size, stat.st_mtime_ns]
     except OSError:
         on_disk = []
-    text = json.dumps([asdict(source), on_disk], sort_keys=True)
+    # Facts are read again at every ingest (``facts.write_facts``) and change no verdict.
+    facts = {name: value for name, value in asdict(source).items() if name != "facts"}
+    text = json.dumps([facts, on_disk], sort_keys=True)
     return sha256_of([text.encode()])[:16]

@@ -199,7 +199,11 @@ def _of_subject(frame: pl.DataFrame, subject: DataSubject) -> pl.Expr:
         "face_id": subject.faces,
         "track_id": subject.tracks,
         "video_id": subject.videos,
-        "subject_id": subject.spellings if subject.kind == "subject" else (),
+        # Without named people a video is a subject of its own (35_face_subjects.sql).
+        "subject_id": (
+            *(subject.spellings if subject.kind == "subject" else ()),
+            *(f"video-{video}" for video in subject.videos),
+        ),
         "clip_id": subject.items,
         "segment_id": subject.items,
         "sensor_id": subject.items,

@@ -163,6 +163,8 @@ def _contents(
         "parent_label": None,
         "replaces": str(VersionNumber(old["version"], old.get("patch", 0))),
         "use": old.get("use"),
+        # Counts of groups include the subject, and a group of one would tell what it was.
+        "facts": {key: value for key, value in old["facts"].items() if key != "groups"},
         "rows": real,
         "inputs": inputs,
         "counts": counts,

@@ -15,8 +15,10 @@ from annotation.label_studio import item_page, item_sync, sync
 from annotation.label_studio.client import LabelStudioClient
 from annotation.label_studio.item_answers import item_result
 from annotation.label_studio.users import Account
+from pipeline import erasure
 from pipeline.settings import Settings
 from tests.annotation.label_studio.conftest import Studio, api
+from warehouse.privacy.data_subject import DataSubject
 from warehouse.storage import atomic, tables, views
 from warehouse.storage.schema import TABLES
 
@@ -51,9 +53,8 @@ class Office:
 
     def __init__(self, running: Studio, title: str) -> None:
         self.home = running.home
-        self.workspace = Settings(
-            home=self.home.root, project=title, wanted_votes=2
-        ).label_studio  # fmt: skip
+        self.settings = Settings(home=self.home.root, project=title, wanted_votes=2)
+        self.workspace = self.settings.label_studio
         videos = [{"video_id": name, "batch": "b", "fps": 25.0, "verdict": "kept",
                    "duration_s": 0.0 if name in PICTURES else 12.0}
                   for name in ("v", "w", *PICTURES)]  # fmt: skip
@@ -196,6 +197,33 @@ def test_dialogue__turns_by_paragraph(
     assert made.pull() == 1
     ((stored,),) = made.ask("SELECT answers FROM item_votes WHERE item_kind = 'dialogue'")
     assert json.loads(stored) == turns
+
+
+def test_erasure__tasks_of_the_subject_and_what_others_show_of_it(
+    office: Callable[[], Office], client: LabelStudioClient, voters: list[Account]
+) -> None:
+    made = office()
+    pushed = {page: item_sync.push_items(made.workspace, page) for page in KINDS}
+    tasks = {page: tasks_of(client, found) for page, found in pushed.items()}
+    said = {"label": ["fear"], "rationale": "She frowns"}
+    vote(voters[0], client, tasks["utterance"]["v-s3"], said)
+    assert made.pull() == 1
+    erased = ("v-s2", "v-0-c", "v-d-d", "v-d-e", "w")
+    of = dict.fromkeys(("faces", "tracks", "crops", "contexts", "sources", "signatures"), ())
+    subject = DataSubject("subject", "ann", videos=("w",), shared=("v",), items=erased, **of)
+    assert erasure.delete_tasks(made.settings, subject) == {"labelling tasks": 6}
+    left = {page: tasks_of(client, found) for page, found in pushed.items()}
+    assert {item for found in left.values() for item in found} == {"v-s3", "v-1-c", "p", "q"}
+    data = left["utterance"]["v-s3"]["data"]
+    assert [data[name] for name in ("video", "sound", "transcript")] == ["", "", ""]
+    assert left["clip"]["v-1-c"]["data"]["video"] == ""
+    assert "pictures/p.jpg" in left["picture"]["p"]["data"]["picture"]
+    project = [*pushed["utterance"].pushed.tasks][-1]
+    (task,) = client.tasks(project, include="id,data,annotations")
+    assert "frowns" not in json.dumps(task)
+    # The choice stands, although another account took the text out of it.
+    made.pull()
+    assert made.ask("SELECT labels FROM item_votes") == [(["fear"],)]
 
 
 def test_items__name_what_cannot_be_shown(office: Callable[[], Office]) -> None:
