@@ -17,6 +17,7 @@ ingest = _job(
     "ratings",
     "clips",
     "segments",
+    "sensors",
 )
 import_labels = _job(
     "import_labels",

@@ -11,6 +11,7 @@ from pipeline.defs.ingest import faces
 from pipeline.defs.resources import Workplace
 from pipeline.defs.stage import blocking_check, md, stage_asset
 from pipeline.segments import batch as stage
+from pipeline.segments import sensors as signals
 from pipeline.settings import Settings
 from warehouse.storage import tables
 
@@ -41,6 +42,34 @@ def segments(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.Mate
         metadata={
             "dagster/row_count": found.height,
             "verdicts": md(reporting.table(counts.sort("source", "verdict", "reason"))),
+        }
+    )
+
+
+@stage_asset(
+    "ingest",
+    deps=[segments],
+    kinds={"polars", "parquet"},
+    team="data-engineering",
+    table="sensors",
+    by_batch=True,
+    when=AFTER_BATCH,
+)
+def sensors(context: dg.AssetExecutionContext, workplace: Workplace) -> dg.MaterializeResult:
+    """One row per signal beside a video, whole and cut to each segment.
+
+    `<video>.<kind>.csv` or `.parquet` holds seconds and one column per channel. A file that cannot
+    be read is a failed row."""
+    home = workplace.home()
+    for key in context.partition_keys:
+        read = signals.find_sensors(home, key)
+        context.log.info(f"{key}: signals of {read} videos read")
+    found = pl.concat([tables.read(home, "sensors", batch=key) for key in context.partition_keys])
+    counts = found.group_by("kind", "verdict", "reason").len("rows")
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.height,
+            "verdicts": md(reporting.table(counts.sort("kind", "verdict", "reason"))),
         }
     )
 

@@ -15,6 +15,7 @@ EDGES = {
     "ratings": {"faces"},
     "clips": {"ratings"},
     "segments": {"faces"},
+    "sensors": {"segments"},
     "identities": {"ratings"},
     "near_duplicates": {"ratings"},
     "label_queue": {"identities", "near_duplicates"},
@@ -30,7 +31,7 @@ EDGES = {
     "synthetic_labels": {"synthetic_faces"},
     "release": {"curated_faces", "synthetic_labels", "clips"},
 }
-BY_BATCH = {"raw_videos", "faces", "ratings", "clips", "segments"}
+BY_BATCH = {"raw_videos", "faces", "ratings", "clips", "segments", "sensors"}
 CHECKS = {
     "raw_videos:videos_add_up",
     "faces:faces_add_up",
