@@ -70,7 +70,10 @@ def read(path: Path) -> list[Cue]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"more than {_MAX_BYTES >> 20} MB")
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        data = path.read_bytes()
+        wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        # Strict: words of another encoding would reach annotators as boxes.
+        text = data.decode("utf-16" if wide else "utf-8-sig")
         found = list(_json_cues(text) if is_json else _text_cues(text))
         if not (is_json or found or _NO_CUES.match(text)) and text.strip():
             raise ValueError("no cues")
@@ -78,7 +81,7 @@ def read(path: Path) -> list[Cue]:
         raise MediaError(
             f"{path.name} is not a {path.suffix} transcript",
             got=f"bad_transcript: {type(error).__name__}: {error}",
-            hint="fix the transcript or remove it",
+            hint="save the transcript as UTF-8, or remove it",
         ) from None
     return sorted(cue for cue in found if cue.text)
 

@@ -59,6 +59,16 @@ def test_read__three_formats(tmp_path: Path, name: str, text: str) -> None:
     assert read(tmp_path / name) == TRUTH
 
 
+def test_read__encodings(tmp_path: Path) -> None:
+    text = SRT.replace("Hello", "Übel")
+    path = tmp_path / "a.srt"
+    path.write_bytes(text.encode("utf-16"))
+    assert "Übel" in read(path)[0].text
+    path.write_bytes(text.encode("cp1252"))
+    with pytest.raises(MediaError, match="UnicodeDecodeError"):
+        read(path)
+
+
 def test_read__whisper_words(tmp_path: Path) -> None:
     words = [{"word": " Hello", "start": 1, "end": 1.5}, {"word": " you", "start": 2, "end": 2.5}]
     segment = {"start": 1, "end": 2.5, "text": "Hello you", "words": words}
