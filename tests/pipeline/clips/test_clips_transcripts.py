@@ -110,11 +110,10 @@ def test_read__empty_transcript(tmp_path: Path, name: str, text: str) -> None:
     assert read(tmp_path / name) == []
 
 
-def test_read__bad_bytes_and_reversed_times(tmp_path: Path) -> None:
-    (tmp_path / "a.srt").write_bytes(b"00:00:05,000 --> 00:00:04,000\ncaf\xe9\n")
+def test_read__reversed_times(tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text("00:00:05,000 --> 00:00:04,000\ncafé\n")
     (one,) = read(tmp_path / "a.srt")
-    assert (one.start_s, one.end_s) == (5.0, 5.0)
-    assert one.text.startswith("caf")
+    assert (one.start_s, one.end_s, one.text) == (5.0, 5.0, "café")
 
 
 @pytest.mark.parametrize(
