@@ -68,7 +68,7 @@ class Signal:
 
 
 def find_sensors(home: Home, batch: str) -> int:
-    """Write ``sensors`` for the videos of a batch that have signals beside them.
+    """Write ``sensors`` for a batch's videos with signals beside them.
 
     A file that cannot be read is a failed row with the reason. Nothing is kept of a video in which
     an erased person is seen.

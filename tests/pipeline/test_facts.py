@@ -15,7 +15,7 @@ from warehouse.storage.schema import TABLES
 
 
 def home_with(tmp_path: Path, text: str) -> Home:
-    """Return a home whose batch ``b`` holds the files that ``videos.csv`` names."""
+    """Return a home whose batch ``b`` holds the files of ``videos.csv``."""
     home = Home.at(tmp_path / "home")
     folder = home.inbox / "b"
     folder.mkdir(parents=True)
