@@ -3,6 +3,7 @@
 import warnings
 
 from annotation.aggregation import (
+    EARLIER_NAMES,
     METHODS,
     Aggregator,
     rater_quality,
@@ -11,7 +12,15 @@ from annotation.aggregation import (
     weighted,
 )
 
-__all__ = ["METHODS", "Aggregator", "rater_quality", "soft_labels", "uncertainty", "weighted"]
+__all__ = [
+    "EARLIER_NAMES",
+    "METHODS",
+    "Aggregator",
+    "rater_quality",
+    "soft_labels",
+    "uncertainty",
+    "weighted",
+]
 
 warnings.warn(
     "annotation.aggregate is deprecated and ends with the next version; use annotation.aggregation",
