@@ -33,7 +33,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
@@ -385,6 +385,15 @@ def write_private(path: Path, content: object) -> None:
             json.dump(content, out, indent=1)
 
 
+def date_of(header: str) -> datetime | None:
+    """Return the time of a ``Date`` header in UTC; None if it has none."""
+    with suppress(ValueError, TypeError, OverflowError):
+        given = parsedate_to_datetime(header)
+        # "-0000" is UTC from a place that does not say where it is (RFC 5322), and naive in Python.
+        return given.replace(tzinfo=given.tzinfo or UTC).astimezone(UTC)
+    return None
+
+
 class _Session(httpx.Client):
     """HTTP session that retries reads, never writes.
 
@@ -418,8 +427,7 @@ class _Session(httpx.Client):
             # A rejected request was not executed, so a write may be sent again as well.
             request.headers["Authorization"] = f"Bearer {self._renew()}"
             response = send(request, **options)
-        with suppress(ValueError):
-            self.server_time = parsedate_to_datetime(response.headers.get("date") or "")
+        self.server_time = date_of(response.headers.get("date") or "") or self.server_time
         json_type = "json" in response.headers.get("content-type", "")
         if response.is_success and (json_type or not response.content):
             return response
