@@ -116,9 +116,7 @@ def _is_rated(votes: VoteTable) -> npt.NDArray[np.bool_]:
 def _weighted_counts(votes: VoteTable, weight: FloatArray) -> FloatArray:
     """Sum the votes' weights times their rater's: float64[n_faces, 10]."""
     rows = votes.answers
-    table = np.zeros_like(votes.counts())
-    given = rows["weight"].to_numpy() * weight[rows["rater"].to_numpy()]
-    np.add.at(table, (rows["face"].to_numpy(), rows["answer"].to_numpy()), given)
+    table = votes.sum(rows["weight"].to_numpy() * weight[rows["rater"].to_numpy()])
     # A face whose raters all have weight 0 keeps its votes.
     empty = table.sum(axis=1) <= 0
     table[empty] = votes.counts()[empty]

@@ -99,6 +99,27 @@ def test_posterior__names_and_order_of_raters_do_not_matter() -> None:
     assert one.equals(two)
 
 
+@pytest.mark.parametrize("method", ["vote_share", "smoothed", "posterior", "dirichlet_mixture"])
+def test_soft_labels__last_bit_independent_of_the_raters_order(method: str) -> None:
+    """Pseudonyms are random per home; equal votes must give equal bytes."""
+    rng = np.random.default_rng(0)
+    votes = table(*(
+        (f"f{face}", f"r{rater}", EXPRESSIONS[answer])
+        for face in range(12) for rater in range(7)
+        for answer in rng.choice(4, rng.integers(1, 4), replace=False)
+    ))  # fmt: skip
+    names = [f"r{rater}" for rater in range(7)]
+    machine = sure_of("fear", "f3")
+    seen = {
+        aggregation.soft_labels(renamed, method=method, machine=machine).write_json()
+        for renamed in (
+            votes.with_columns(pl.col("rater_id").replace(dict(zip(names, new, strict=True))))
+            for new in (rng.permutation(names) for _ in range(8))
+        )
+    }
+    assert len(seen) == 1
+
+
 def test_posterior__right_labels_by_raters_of_known_skill() -> None:
     rng = np.random.default_rng(1)
     truth, skill = rng.integers(0, 8, 400), np.linspace(0.3, 0.95, 12)
