@@ -88,4 +88,7 @@ def _copies(home: Home) -> pl.DataFrame:
     known = Counter(path.stem.partition(".")[0] for path in paths)
     several = [path for path in paths if known[path.stem.partition(".")[0]] > 1]
     table = TABLES["videos"]
-    return tables.scan_files(several, table).collect() if several else table.empty()
+    try:
+        return tables.scan_files(several, table).collect() if several else table.empty()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise tables.unreadable(home, "videos", error) from error

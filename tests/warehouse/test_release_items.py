@@ -183,6 +183,8 @@ def test_items__two_splits(home: Home, inputs: Inputs) -> None:
     again = releases.build(home, **given, segment_items=about([*of_everyone(home), both]))
     assert "ann-s2" not in loaded(again, "segments")
     assert manifest.read(again.path)["segments_left_out"] == {splits.CONFLICT: 1}
+    unchanged = releases.build(home, **given, segment_items=about([*of_everyone(home), both]))
+    assert (unchanged.created, unchanged.path) == (False, again.path)
     # Faces and those who were there before keep their splits.
     assert manifest.read(again.path)["splits"]["members"]["subject"] == split_of
 

@@ -326,8 +326,7 @@ class _Clearing:
         def names(line: _Line) -> bool:
             """Return whether it names a file of theirs without its suffix."""
             return sidecar.is_of_segments(path.name) and any(
-                fold_name(PurePosixPath(cell.replace("\\", "/")).name.rpartition(".")[0] or cell)
-                in stems
+                fold_name(PurePosixPath(cell.replace("\\", "/")).stem) in stems
                 for cell in line.cells
                 if cell
             )

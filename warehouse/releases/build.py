@@ -201,7 +201,8 @@ def build(
             {"clip": released_clips["clip_id"]},
         )
         if len(unplaced):
-            dropped_segments |= {splits.CONFLICT: len(unplaced)}
+            # Not in place: the inputs, which the next build compares, hold the counts before.
+            dropped_segments = dropped_segments | {splits.CONFLICT: len(unplaced)}
         if synthetic == "config":
             split = pl.when(made).then(pl.lit(SYNTHETIC)).otherwise("split").alias("split")
             assigned = replace(assigned, rows=assigned.rows.with_columns(split))

@@ -45,15 +45,17 @@ def render(contents: Mapping[str, Any], *, stored: Mapping[str, int]) -> str:
         contents: the manifest so far, with ``summary`` and ``facts``.
         stored: bytes of the Parquet files per config folder: ``data``, ``votes``, ``clips`` ….
     """
-    templates = environment(html=False)
-    templates.filters["md"] = escape
-    body = templates.get_template("card.md.j2").render(
-        **({"items": {}, "segments_left_out": {}} | dict(contents)),
-        title=title(contents),
-        expressions=EXPRESSIONS,
-        queries=card_queries(contents),
-        change_names=CHANGES,
-        action_unit_codes=[unit.code for unit in ACTION_UNITS],
+    body = (
+        environment(html=False)
+        .get_template("card.md.j2")
+        .render(
+            **({"items": {}, "segments_left_out": {}} | dict(contents)),
+            title=title(contents),
+            expressions=EXPRESSIONS,
+            queries=card_queries(contents),
+            change_names=CHANGES,
+            action_unit_codes=[unit.code for unit in ACTION_UNITS],
+        )
     )
     return f"---\n{_metadata(contents, stored=stored)}---\n\n{body.strip()}\n"
 
@@ -77,6 +79,7 @@ def environment(*, html: bool) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    found.filters["md"] = escape
     found.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
     return found
 

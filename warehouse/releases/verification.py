@@ -61,9 +61,9 @@ def check(
         text = f"Checksums of {path.parent.name} {path.name} are not compared: {skip}"
         warnings.warn(text, stacklevel=3)
     found = _problems(path, contents, hashes=False) if complete else []
-    for prefix in ("", *prefixes) if complete else prefixes:
-        if prefix:
-            found += _problems(path, contents, prefix, hashes=skip is None)
+    for prefix in prefixes:
+        found += _problems(path, contents, prefix, hashes=skip is None)
+    for prefix in ("",) if complete else prefixes:
         found += [text for text in _added(path, contents, prefix) if ".parquet " in text]
     if found:
         raise ReleaseError(

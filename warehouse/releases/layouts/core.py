@@ -203,6 +203,20 @@ class Export:
         self.left_out.update(dict(counted.iter_rows()))
         return judged.filter(pl.col("__reason").is_null()).drop("__reason")
 
+    def with_frames(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Leave out rows without a frame number.
+
+        Raises:
+            ReleaseError: the version has no frame numbers.
+        """
+        if "frame" not in rows.columns:
+            raise ReleaseError(
+                "This version holds no frame numbers",
+                got="it was built by an earlier Risorius",
+                hint="build a new version with `risorius release create`",
+            )
+        return self.leave_out(rows, pl.col("frame").is_null(), "no_frame")
+
     def votes(self) -> pl.DataFrame:
         """All standing votes of the version, without skips."""
         files = self.files("votes", "votes")
@@ -416,9 +430,13 @@ class Export:
         Raises:
             ReleaseError: a file was changed.
         """
-        for file, sum_ in self._sums.items():
+        for file, checksum in self._sums.items():
             known = self.contents["files"][str(file.relative_to(self.source))]
-            if sum_.result() != known["sha256"]:
+            try:
+                same = checksum.result() == known["sha256"]
+            except OSError:  # it is gone
+                same = False
+            if not same:
                 raise ReleaseError(
                     f"{file.name} was changed after it was built",
                     got="another checksum than the manifest states",

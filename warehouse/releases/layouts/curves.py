@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,7 @@ def _blendshapes(units: np.ndarray) -> np.ndarray:
     return np.clip(found, 0, 1)
 
 
+@cache
 def _arkit() -> tuple[list[str], dict[int, list[str]]]:
     data = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     return data["names"]["order"], {int(unit): shapes for unit, shapes in data["units"].items()}

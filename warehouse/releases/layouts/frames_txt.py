@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 
-from warehouse.errors import ReleaseError
 from warehouse.releases.layouts.core import Export, Layout
 from warehouse.releases.layouts.files import safe
 from warehouse.releases.layouts.unit_labels import coded
@@ -55,14 +54,7 @@ def write(export: Export) -> None:
 
 def _placed(export: Export) -> pl.DataFrame:
     """Return one face per trial and frame with ``trial, picture, set``."""
-    faces = export.faces
-    if "frame" not in faces.columns:
-        raise ReleaseError(
-            "This version holds no frame numbers",
-            got="it was built by an earlier Risorius",
-            hint="build a new version with `risorius release create`",
-        )
-    rows = export.sets(export.leave_out(faces, pl.col("frame").is_null(), "no_frame"))
+    rows = export.sets(export.with_frames(export.faces))
     several = pl.col("subject_id").n_unique().over("video_id") > 1
     rows = rows.with_columns(
         trial=pl.when(several)

@@ -56,9 +56,12 @@ def read(export: Export) -> pl.DataFrame:
             got=f"layout {export.options.layout}",
             hint="ingest videos with utterances, label them and build a new version",
         )
-    rows = export.allowed(pl.concat(parts, how="diagonal_relaxed"))
-    one = rows.unique("segment_id")
-    export.counts_in = dict(one.group_by("split").len().iter_rows())
+    whole = pl.concat(parts, how="diagonal_relaxed")
+    # One row per segment, that of the set with most votes: segments are counted, not their sets.
+    most = whole.sort("n_votes", descending=True, nulls_last=True, maintain_order=True)
+    one = export.allowed(most.unique("segment_id", keep="first", maintain_order=True))
+    rows = whole.join(one.select("segment_id"), on="segment_id", how="semi", maintain_order="left")
+    rows = rows.filter(pl.col("n_votes").fill_null(0) >= export.options.min_votes)
     text = pl.col("transcript").str.replace_all(r"\s+", " ").str.strip_chars()
     stems = with_stems(one.sort("segment_id").select(face_id="segment_id"))
     return rows.with_columns(text=text.fill_null("")).join(

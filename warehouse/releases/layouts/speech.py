@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from warehouse import label_sets
-from warehouse.errors import ReleaseError
+from warehouse.errors import ReleaseError, SettingsError
 from warehouse.releases.layouts import folds, segments
 from warehouse.releases.layouts.core import Export, Layout
 from warehouse.releases.layouts.files import safe
@@ -130,12 +130,10 @@ def _ratings(export: Export) -> dict[str, dict[str, list[dict[str, dict[str, int
     """Return the answers of raters by segment and emotion."""
     found: dict[str, dict[str, list[dict[str, dict[str, int]]]]] = {}
     votes = segments.config(export, "segment_votes")
-    if "rater_id" not in votes.columns:
-        return found
     for row in votes.sort("segment_id", "rater_id").iter_rows(named=True):
         try:
             asked = label_sets.load(row["label_set"] or "")
-        except Exception:  # a set that only the annotation page knew
+        except SettingsError:  # a set that only the annotation page knew
             continue
         if asked.choose != "intensity":
             continue

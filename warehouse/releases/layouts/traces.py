@@ -38,7 +38,7 @@ def write(export: Export) -> None:
         )
     omg = export.options.dialect == "omg"
     if omg:
-        rows = export.leave_out(rows, pl.col("frame").is_null(), "no_frame")
+        rows = export.with_frames(rows)
     rows = rows.with_columns(
         subject=pl.col("subject_id").rank("dense").cast(pl.Int64),
     ).with_columns(story=pl.col("video_id").rank("dense").over("subject").cast(pl.Int64))
