@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from pipeline import importers, progress, runs
@@ -374,7 +375,9 @@ class _Places:
             return None
         if vote["box"] is not None:
             faces = self._faces.get(video, [])
-            place = labelled.best(tuple(vote["box"]), [tuple(bbox) for _, bbox in faces])
+            boxes = np.array([bbox for _, bbox in faces]).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            place = labelled.best(tuple(vote["box"]), boxes)
             return None if place is None else faces[place][0]
         if vote["frame"] is not None:
             return self._at.get((video, vote["frame"]))

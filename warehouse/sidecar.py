@@ -98,7 +98,7 @@ def read_csv(path: Path, columns: Mapping[str, Sequence[str]]) -> SidecarTable:
     """
     lines = read_text(path).split("\n")
     header = next((line for line in lines if line.strip()), "")
-    separator = max(",;\t", key=header.count)
+    separator = separator_of(header)
     try:
         # strict: a quote that is never closed would swallow every following row.
         table = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
@@ -190,6 +190,21 @@ def plain_name(name: str) -> str:
     return "_".join(re.findall(r"[^\W_]+", re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", folded)))
 
 
+def separator_of(line: str) -> str:
+    """Return what separates the cells of a line: comma, semicolon or tab."""
+    return max(",;\t", key=line.count)
+
+
+def decode(data: bytes) -> str:
+    """Return the text of UTF-8, with or without a mark, or of marked UTF-16.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return data.decode("utf-16" if wide else "utf-8-sig")
+
+
 def read_text(path: Path) -> str:
     """Return the text of a sidecar with ``\\n`` between its lines.
 
@@ -199,9 +214,8 @@ def read_text(path: Path) -> str:
         SettingsError: it is no regular file, too large, or no such text.
     """
     data = read_bytes(path)
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
+        text = decode(data)
     except UnicodeDecodeError as error:
         raise SettingsError(
             f"{path.name} is not comma-separated UTF-8 text",

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from warehouse import plugins
+from warehouse import plugins, sidecar
 from warehouse.errors import MediaError, ModelError, SettingsError
 
 ENTRY_POINTS = "risorius.speech"
@@ -70,10 +70,8 @@ def read(path: Path) -> list[Cue]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"more than {_MAX_BYTES >> 20} MB")
-        data = path.read_bytes()
-        wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
         # Strict: words of another encoding would reach annotators as boxes.
-        text = data.decode("utf-16" if wide else "utf-8-sig")
+        text = sidecar.decode(path.read_bytes())
         found = list(_json_cues(text) if is_json else _text_cues(text))
         if not (is_json or found or _NO_CUES.match(text)) and text.strip():
             raise ValueError("no cues")

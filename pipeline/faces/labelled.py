@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.faces.detect import overlap
 from warehouse.geometry import CROP_SIZE
 from warehouse.ids import sha256_of
 
@@ -103,7 +104,7 @@ def apply(
     flag = ANNOTATED_BOX
     spared = list(plain.spared)
     for box in facts.boxes:
-        place = best(box, [_xywh(one) for one in boxes])
+        place = best(box, boxes)
         if place is not None:
             spared[place] = True
         elif (inside := _clipped(box, size)) is not None:
@@ -126,20 +127,17 @@ def apply(
     )
 
 
-def best(box: Box, others: list[Box]) -> int | None:
-    """Return the place of the box that overlaps most, if it does enough."""
-    found = [overlap(box, other) for other in others]
-    place = int(np.argmax(found)) if found else 0
-    return place if found and found[place] >= MIN_IOU else None
+def best(box: Box, boxes: np.ndarray) -> int | None:
+    """Return the index of the box that overlaps most, if it does enough.
 
-
-def overlap(one: Box, other: Box) -> float:
-    """Return the intersection over union of two boxes ``x y w h``."""
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    total = _area(one) + _area(other) - shared
-    return shared / total if total > 0 else 0.0
+    Args:
+        box: ``x y w h``.
+        boxes: float[n, >=4], corners.
+    """
+    x, y, w, h = box
+    found = overlap(np.array([x, y, x + w, y + h]), boxes) if len(boxes) else np.zeros(0)
+    index = int(found.argmax()) if len(found) else 0
+    return index if len(found) and found[index] >= MIN_IOU else None
 
 
 def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:

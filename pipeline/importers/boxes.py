@@ -54,7 +54,7 @@ def _read_coco(dataset: Dataset) -> Iterator[Sample]:
             words = {one["id"]: str(one["name"]) for one in found["categories"]}
             pictures = {one["id"]: str(one["file_name"]) for one in found["images"]}
             faces = [
-                (pictures[one["image_id"]], words[one["category_id"]], one["bbox"])
+                (pictures[one["image_id"]], words[one["category_id"]], _four(one["bbox"]))
                 for one in found["annotations"]
             ]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -62,9 +62,13 @@ def _read_coco(dataset: Dataset) -> Iterator[Sample]:
                 from None  # fmt: skip
         named = dataset.folder.folder(path.stem.removeprefix("instances_"))
         for name, word, box in faces:
-            x, y, w, h = (float(value) for value in box)
             places = [*roots, *([named] if named else [])]
-            yield _boxed(dataset, name, word, split, (x, y, w, h), *places)
+            yield _boxed(dataset, name, word, split, box, *places)
+
+
+def _four(numbers: Any) -> Box:
+    x, y, w, h = (float(value) for value in numbers)
+    return x, y, w, h
 
 
 # YOLO
@@ -83,7 +87,10 @@ def _identify_yolo(folder: Folder) -> str | None:
 def _read_yolo(dataset: Dataset) -> Iterator[Sample]:
     import yaml
 
-    (table, *_) = dataset.folder.find("data.yaml")
+    tables = dataset.folder.find("data.yaml")
+    if not tables:
+        raise foreign(dataset.path, got="no data.yaml", what="a data set of YOLO")
+    table = tables[0]
     try:
         names = yaml.safe_load(table.read_text(encoding="utf-8"))["names"]
         words = dict(names.items() if isinstance(names, dict) else enumerate(names))

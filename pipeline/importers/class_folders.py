@@ -39,10 +39,10 @@ def _below(root: Path, tops: list[Path]) -> list[tuple[str | None, Path, str]]:
         if not top.is_dir():
             continue
         split = split_of(top.name)
-        inner = sorted(one for one in top.iterdir() if one.is_dir() and one.name[0] != ".")
         if split is None:
             found.append((None, top, top.name))
         else:
+            inner = sorted(one for one in top.iterdir() if one.is_dir() and one.name[0] != ".")
             found += [(split, one, one.name) for one in inner]
     return found
 

@@ -365,6 +365,7 @@ def _rows(
     }
     names = [name for name in schema.names if name != picture]
     columns = Columns.match(names, dataset, path, classes)
+    shard = dataset.name_of(path.with_suffix("")).replace("/", "-")
     wanted = [picture, *columns.ours]
     number = 0
     for batch in batches:
@@ -373,7 +374,7 @@ def _rows(
             number += 1
             data = cell.get("bytes") if isinstance(cell, dict) else cell
             file = cell.get("path") if isinstance(cell, dict) else None
-            name = f"{path.parent.name}-{path.stem}/{number:07d}"
+            name = f"{shard}/{number:07d}"
             votes = given.get(str(row.get("face_id"))) if given else None
             if data is None and file:
                 found = dataset.folder.locate(str(file), path.parent, dataset.path)
@@ -431,7 +432,8 @@ def _read_tar(dataset: Dataset) -> Iterator[Sample]:
 
 def _members(dataset: Dataset, path: Path, shard: Any, split: str | None) -> Iterator[Sample]:
     """Yield the samples of a shard; files of one stem belong together."""
-    stem, parts = "", dict[str, bytes]()
+    # Shards of two splits may have one name.
+    place, stem, parts = dataset.name_of(path.with_suffix("")), "", dict[str, bytes]()
     columns: Columns | None = None
     number = 0
     for member in (*_each(shard), ("", "", b"")):
@@ -444,7 +446,7 @@ def _members(dataset: Dataset, path: Path, shard: Any, split: str | None) -> Ite
             if picture is None:
                 dataset.leave("rows without a picture", f"{path.name} {stem}")
             else:
-                yield sample(columns.read(row), f"{path.stem}/{stem}{picture}", path, number,
+                yield sample(columns.read(row), f"{place}/{stem}{picture}", path, number,
                              split=split, data=parts[picture])  # fmt: skip
             parts = {}
         stem = name
@@ -454,8 +456,8 @@ def _members(dataset: Dataset, path: Path, shard: Any, split: str | None) -> Ite
 
 def _each(shard: Any) -> Iterator[tuple[str, str, bytes]]:
     for member in shard:
-        if member.isfile():
-            pure = PurePosixPath(member.name)
+        pure = PurePosixPath(member.name)
+        if member.isfile() and not pure.name.startswith("."):
             top, _, suffix = pure.name.partition(".")
             handle = shard.extractfile(member)
             yield str(pure.with_name(top)), f".{suffix.lower()}", handle.read() if handle else b""

@@ -201,7 +201,12 @@ class Spool:
             return self._stage(f"{PICTURES}/{_safe(sample.name)}", sample.data)
         if sample.frames:
             return self._stage_frames(sample)
-        return str(sample.path or self.dataset.path / sample.name)
+        if sample.path is not None:
+            return str(sample.path)
+        # Not there. A list must not choose other files of this machine either.
+        place = Path(os.path.normpath(self.dataset.path / sample.name))
+        inside = place.is_relative_to(self.dataset.path)
+        return str(place if inside else self.dataset.path / _safe(sample.name))
 
     def _stage(self, name: str, data: bytes) -> str:
         place = self.folder / name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.importers.samples import foreign
 from warehouse.errors import SettingsError
-from warehouse.sidecar import plain_name
+from warehouse.sidecar import plain_name, separator_of
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -39,7 +39,7 @@ def header(path: Path) -> list[str]:
         return []
     if "\0" in line:
         return []
-    return [plain_name(cell) for cell in next(csv.reader([line], delimiter=_separator(line)), [])]
+    return [plain_name(cell) for cell in next(csv.reader([line], delimiter=separator_of(line)), [])]
 
 
 def rows(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
@@ -78,7 +78,7 @@ def plain_rows(path: Path, separator: str | None = None) -> Iterator[tuple[int, 
         with open(path, encoding="utf-8-sig", newline="") as handle:
             first = handle.readline(1 << 16)
             handle.seek(0)
-            table = csv.reader(handle, delimiter=separator or _separator(first), strict=True)
+            table = csv.reader(handle, delimiter=separator or separator_of(first), strict=True)
             for cells in table:
                 if any(cell.strip() for cell in cells):
                     yield table.line_num, cells
@@ -115,10 +115,6 @@ def real(text: str, path: Path, number: int, what: str) -> float:
     except ValueError:
         pass
     raise foreign(path, got=f"line {number}: {what} {text!r}", what="a table of numbers") from None
-
-
-def _separator(line: str) -> str:
-    return max(",;\t", key=line.count)
 
 
 def _unreadable(path: Path, error: OSError) -> SettingsError:

@@ -203,7 +203,7 @@ def _read_csv(path: Path) -> tuple[pl.DataFrame, dict[str, float]]:
     lines = sidecar.read_text(path).split("\n")
     stated = _stated(found.groups() for line in lines if (found := _STATED.fullmatch(line.strip())))
     rows = [line for line in lines if line.strip() and not line.startswith("#")]
-    separator = max(",;\t", key=(rows[0] if rows else "").count)
+    separator = sidecar.separator_of(rows[0] if rows else "")
     if separator != ",":
         rows = [line.replace(",", ".") for line in rows]  # a comma is the decimal point here
     data = io.BytesIO("\n".join(rows).encode())

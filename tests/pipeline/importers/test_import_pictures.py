@@ -230,6 +230,21 @@ def test_webdataset__class_files(tmp_path: Path, read: Reader) -> None:
     assert sorted(found.answers()) == ["fear", "happiness"]
 
 
+def test_webdataset__shards_of_one_name_and_hidden_files(tmp_path: Path, read: Reader) -> None:
+    folder = tmp_path / "shards"
+    for split, label, level in (("train", b"happy", 1), ("val", b"fear", 2)):
+        (folder / split).mkdir(parents=True)
+        with tarfile.open(folder / split / "00000.tar", "w") as tar:
+            for name, data in (("._a.png", b"junk"), ("a.png", png(level)), ("a.cls", label)):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    found = read(folder)
+    assert found.labels() == {
+        "train/00000/a.png": ["happiness"], "val/00000/a.png": ["fear"],
+    }  # fmt: skip
+
+
 def test_metadata__label_column_split_and_unknown_words(tmp_path: Path, read: Reader) -> None:
     folder = tmp_path / "set"
     written(folder / "metadata.csv", "file_name,mood,split", "a.png,happy,train", "b.png,meh,test")
@@ -255,6 +270,31 @@ def test_auto__two_formats_fit(tmp_path: Path, read: Reader) -> None:
     assert read(folder, "fer2013").format == "fer2013"
 
 
+COCO_BOX = json.dumps(
+    {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "happy"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3]}],
+    }
+)
+
+
+def test_yolo__without_names(tmp_path: Path, read: Reader) -> None:
+    written(tmp_path / "set/labels/a.txt", "0 0.5 0.5 0.2 0.2")
+    with pytest.raises(SettingsError, match=r"no data\.yaml"):
+        read(tmp_path / "set", "yolo")
+
+
+def test_list__names_no_file_outside_the_dataset(tmp_path: Path, read: Reader) -> None:
+    secret = picture(tmp_path / "secret.png")
+    folder = tmp_path / "set"
+    picture(folder / "Image/original/train_00001.jpg")
+    lines = ("train_00001.jpg 4", "../../../secret.png 4", f"{secret} 4")
+    written(folder / "EmoLabel/list_patition_label.txt", *lines)
+    found = read(folder, "raf")
+    assert all(Path(uri).is_relative_to(folder) for uri in found.spooled.lines)
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
@@ -275,6 +315,12 @@ def test_auto__two_formats_fit(tmp_path: Path, read: Reader) -> None:
                      id="no known label"),
         pytest.param({"train.parquet": "PAR1 but cut"}, "train.parquet", id="broken parquet"),
         pytest.param({"annotations/instances_train.json": '{"images": ['}, "COCO", id="cut json"),
+        pytest.param({"annotations/instances_train.json": COCO_BOX}, "COCO", id="box of three"),
+        *(
+            pytest.param({"metadata.csv": f"file_name,label\na.png,{word}\n"}, f"{word!r} (1)",
+                         id=f"label {word}")
+            for word in ("nan", "inf", "1.5")
+        ),
     ],
 )  # fmt: skip
 def test_bad_input__nothing_is_written(
