@@ -1,4 +1,4 @@
-"""Import a labelled dataset as faces, clips and annotations."""
+"""Import a labelled dataset as faces and annotations."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Recorded:
 
     Attributes:
         events: kind of event to number.
-        placed: votes on a kept face or a clip.
+        placed: votes on a kept face.
         shared: pictures of several faces, whose label went to the largest.
     """
 
@@ -291,37 +291,32 @@ def _annotations(
     for vote in votes.iter_rows(named=True):
         file, answers = vote["file_name"], vote["answers"]
         key = [batch, file, vote["rater"], *(vote["compounds"] or answers)]
-        place = [str(vote[name]) for name in ("box", "frame") if vote[name] is not None]
+        place = [str(vote["box"])] if vote["box"] is not None else []
         more = [str(vote[name]) for name in ("valence", "arousal", "au") if vote[name] is not None]
         key += [*place, *more]
         if (again := (file, vote["rater"], *place)) in asked:
             key.append(str(vote["at"]))  # a retest: another answer, even if the same
         asked.add(again)
-        item = places.clip(vote) if vote["is_clip"] else places.face(vote)
-        own = words.name == EXPRESSION_SET and not vote["is_clip"]
-        stated = {"label": answers} | {
-            name: vote[name] for name in ("valence", "arousal") if vote[name] is not None
-        }
+        face, is_ours = places.face(vote), words.name == EXPRESSION_SET
         yield {
             "annotation_id": spool.digest(*key),
             "project_id": project,
-            "face_id": None if vote["is_clip"] else item,
-            "item_kind": "segment" if vote["is_clip"] else "face",
-            "item_id": item,
+            "face_id": face,
+            "item_kind": "face",
+            "item_id": face,
             "rater_id": _rater_id(vote["rater"], salt=salt, batch=batch),
             "rater_kind": "person",
             "answer": {
-                "validity": None if vote["is_clip"] else
-                "not_a_face" if answers == ["not_a_face"] else "face",
-                "expressions": answers if own else [],
-                "valence": None if vote["is_clip"] else vote["valence"],
-                "arousal": None if vote["is_clip"] else vote["arousal"],
+                "validity": "not_a_face" if answers == ["not_a_face"] else "face",
+                "expressions": answers if is_ours else [],
+                "valence": vote["valence"],
+                "arousal": vote["arousal"],
             },
-            "label_set": words.label_set.name if vote["is_clip"] else words.name,
-            "labels": None if own else answers,
-            "compounds": vote["compounds"] or None if own else None,
+            "label_set": words.name,
+            "labels": None if is_ours else answers,
+            "compounds": vote["compounds"] or None if is_ours else None,
             "au": vote["au"],
-            "answers": json.dumps(stated, sort_keys=True) if vote["is_clip"] else None,
+            "answers": None,
             "was_cancelled": False,
             "saw_prediction": False,
             "created_at": vote["at"],
@@ -338,7 +333,7 @@ def _rater_id(rater: str, *, salt: str, batch: str) -> str:
 
 
 class _Places:
-    """Which face or clip of a batch a vote is about; duplicates share one."""
+    """Which face of a batch a vote is about; duplicates share one."""
 
     def __init__(self, home: Home, batch: str) -> None:
         videos = tables.read(home, "videos", batch=batch).select("uri", "video_id")
@@ -346,30 +341,21 @@ class _Places:
         kept = (
             tables.scan(home, "faces")
             .filter(pl.col("verdict") == "kept")
-            .select("video_id", "face_id", "bbox", "size_px", "frame")
+            .select("video_id", "face_id", "bbox", "size_px")
             .collect()
             .join(videos.select("video_id").unique(), on="video_id", how="semi")
             .unique("face_id", maintain_order=True)
             .sort("size_px", "face_id", descending=[True, False])
         )
-        largest = kept.unique(["video_id", "frame"], keep="first", maintain_order=True)
         first = kept.unique("video_id", keep="first", maintain_order=True)
         self._best = dict(first.select("video_id", "face_id").iter_rows())
-        self._at = {(video, frame): face for video, frame, face in
-                    largest.select("video_id", "frame", "face_id").iter_rows()}  # fmt: skip
         self._faces: dict[str, list[tuple[str, Any]]] = {}
         for video, face, bbox in kept.select("video_id", "face_id", "bbox").iter_rows():
             self._faces.setdefault(video, []).append((face, bbox))
-        segments = tables.read(home, "segments", batch=batch).filter(pl.col("verdict") == "kept")
-        self._segment = dict(
-            segments.sort("start_s", "segment_id", descending=True)
-            .select("video_id", "segment_id")
-            .iter_rows()
-        )
         self.shared: set[str] = set()
 
     def face(self, vote: Mapping[str, Any]) -> str | None:
-        """Return the face of a vote: at its box or frame, else the largest."""
+        """Return the face of a vote: at its box, else the largest."""
         video = self._video.get(vote["uri"])
         if video is None:
             return None
@@ -379,15 +365,9 @@ class _Places:
             boxes[:, 2:] += boxes[:, :2]
             place = labelled.best(tuple(vote["box"]), boxes)
             return None if place is None else faces[place][0]
-        if vote["frame"] is not None:
-            return self._at.get((video, vote["frame"]))
         if len(self._faces.get(video, ())) > 1:
             self.shared.add(video)
         return self._best.get(video)
-
-    def clip(self, vote: Mapping[str, Any]) -> str | None:
-        """Return the segment of a vote about a clip."""
-        return self._segment.get(self._video.get(vote["uri"], ""))
 
 
 def record_splits(home: Home, read: Spooled, *, batch: str) -> list[str]:

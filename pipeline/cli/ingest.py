@@ -86,10 +86,6 @@ def import_(
     gate: Annotated[
         str, typer.Option("--gate", help="flag: keep labelled faces; drop: as for videos.")
     ] = "flag",
-    fps: Annotated[
-        float | None,
-        typer.Option("--fps", min=0.1, max=1000, help="Of folders of frames. Default: 25."),
-    ] = None,
 ) -> None:
     """Import a labelled dataset.
 
@@ -112,7 +108,6 @@ def import_(
         label_column=label_column,
         label_map={word.strip(): answer.strip() for word, _, answer in pairs},
         label_set=label_set,
-        fps=fps,
         drop=gate == "drop",
     )
     with session.watching():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -62,67 +62,41 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """What is known of a clip that is labelled as a whole."""
-
-    kind: str = "clip"
-    dialogue_id: str | None = None
-    turn: int | None = None
-    speaker: str | None = None
-    transcript: str | None = None
-    language: str | None = None
-    start_s: float = 0.0
-    end_s: float | None = None
-
-
-@dataclass(frozen=True)
 class Sample:
-    """One labelled thing: a face of a picture, a frame of a video, or a clip.
+    """One labelled face of a picture.
 
     Attributes:
         name: path in the data set, with ``/``. Samples of one name are of one file.
-        path: the file, None if it is not there or is given by ``data`` or ``frames``.
+        path: the file, None if it is not there or is given by ``data``.
         data: an encoded picture that the data set holds inside a table or archive.
-        frames: pictures that together are a video, in order.
-        times: seconds of each of ``frames``.
         box: ``x y w h`` of the labelled face in pixels.
-        frame: number of the labelled frame among those decoded, from 0.
-        clip: the votes are about the whole clip.
-        cropped: every frame shows a face that was cut out.
     """
 
     name: str
     votes: tuple[Vote, ...] = ()
     path: Path | None = None
     data: bytes | None = None
-    frames: Sequence[Path] = ()
-    times: Sequence[float] = ()
     split: str | None = None
     subject: str | None = None
     licence: str | None = None
     consent: str | None = None
     box: tuple[float, float, float, float] | None = None
-    frame: int | None = None
-    clip: Utterance | None = None
-    cropped: bool = False
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for.
+    """Options of an import.
 
     Attributes:
         label_column: column of the labels in tables that have no fixed one.
         label_map: word of the data set to answer; an empty answer drops the word.
         label_set: ``<label set>[:<order>]`` of the answers.
-        fps: frames per second of folders of frames that do not say.
         drop: the quality gate drops labelled faces, as it does for videos.
     """
 
     label_column: str | None = None
     label_map: Mapping[str, str] = field(default_factory=dict)
     label_set: str | None = None
-    fps: float | None = None
     drop: bool = False
 
 

@@ -12,7 +12,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,25 +19,20 @@ import polars as pl
 
 from pipeline.faces.labelled import KEY, Labelled
 from pipeline.importers import own
-from pipeline.importers.samples import Dataset, Sample, Utterance, Vote
+from pipeline.importers.samples import Dataset, Sample, Vote
 from pipeline.ingest import names
-from pipeline.segments import sources
-from pipeline.video import reader
-from warehouse.errors import MediaError, SettingsError
+from warehouse.errors import SettingsError
 from warehouse.ids import sha256_of
 from warehouse.storage.home import Home
-from warehouse.storage.schema import FLOAT, INT, INTENSITIES, TEXT, TIME
+from warehouse.storage.schema import FLOAT, INTENSITIES, TEXT, TIME
 from warehouse.terms_of_copies import strictest_terms
 
 SOURCE = "imported"
-PICTURES, CLIPS = "pictures", "clips"
-"""Folders of a batch for pictures that lay in tables, and for videos of frame folders."""
-
-FPS = 25.0
-"""Frames per second of folders of frames that do not say."""
+PICTURES = "pictures"
+"""Folder of a batch for pictures that lay in tables."""
 
 VOTES: dict[str, Any] = {
-    "uri": TEXT, "file_name": TEXT, "box": pl.List(FLOAT), "frame": INT, "is_clip": pl.Boolean,
+    "uri": TEXT, "file_name": TEXT, "box": pl.List(FLOAT),
     "rater": TEXT, "answers": pl.List(TEXT), "compounds": pl.List(TEXT), "at": TIME,
     "valence": FLOAT, "arousal": FLOAT, "au": INTENSITIES,
 }  # fmt: skip
@@ -63,7 +57,6 @@ class Spooled:
     votes: list[pl.DataFrame] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     splits: dict[str, str] = field(default_factory=dict)
-    clips: dict[str, Utterance] = field(default_factory=dict)
     subjects: dict[str, set[str]] = field(default_factory=dict)
     files: list[tuple[Path, Path]] = field(default_factory=list)
 
@@ -75,9 +68,7 @@ class Spooled:
 class Spool:
     """Reads the samples of a data set into a batch.
 
-    Args:
-        batch: name of the batch.
-        staging: hidden folder for pictures and videos, removed by ``close``.
+    Pictures that lay in tables are staged in a hidden folder, which ``close`` removes.
     """
 
     def __init__(self, home: Home, batch: str, dataset: Dataset) -> None:
@@ -112,9 +103,6 @@ class Spool:
         for draft, place in self.done.files:
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(draft, place)
-        for uri, clip in self.done.clips.items():
-            _write_segment(self.folder, uri, clip)
-        self.close()
 
     def close(self) -> None:
         """Remove what was staged."""
@@ -132,10 +120,9 @@ class Spool:
             "consent": sample.consent or facts.get("consent"),
         }
         if line is None:
-            if sample.path is None and sample.data is None and not sample.frames:
+            if sample.path is None and sample.data is None:
                 self._absent.append(sample.name)
-            still = sample.clip is None and not sample.frames and sample.frame is None
-            labels = Labelled(whole=still or sample.cropped, drop=self.dataset.options.drop)
+            labels = Labelled(whole=True, drop=self.dataset.options.drop)
             done.lines[uri] = {
                 "uri": uri, "file_name": sample.name, **declared, "source": SOURCE,
                 KEY: labels.facts(),
@@ -144,8 +131,6 @@ class Spool:
             self._declare(line, declared)
         if sample.split:
             self._split(sample, uri, declared["subject_id"])
-        if sample.clip is not None:
-            done.clips[uri] = sample.clip
         if sample.box is not None:
             self._boxes.setdefault(uri, {})[sample.box] = None
         for vote in sample.votes:
@@ -183,8 +168,8 @@ class Spool:
         self._rows.append(
             # Tables hold UTF-8; names on old disks may not be.
             (names.escaped(uri), names.escaped(sample.name), sample.box and list(sample.box),
-             sample.frame, sample.clip is not None, names.escaped(vote.rater), list(read.answers),
-             list(read.compounds), vote.at, vote.valence, vote.arousal, units or None)
+             names.escaped(vote.rater), list(read.answers), list(read.compounds), vote.at,
+             vote.valence, vote.arousal, units or None)
         )  # fmt: skip
         if len(self._rows) >= _CHUNK:
             self._flush()
@@ -199,8 +184,6 @@ class Spool:
         """Return the address of the file of a sample; stage it if it is none yet."""
         if sample.data is not None:
             return self._stage(f"{PICTURES}/{_safe(sample.name)}", sample.data)
-        if sample.frames:
-            return self._stage_frames(sample)
         if sample.path is not None:
             return str(sample.path)
         # Not there. A list must not choose other files of this machine either.
@@ -214,26 +197,6 @@ class Spool:
             draft = self.staging / name
             draft.parent.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(data)
-            self.done.files.append((draft, place))
-        return str(place)
-
-    def _stage_frames(self, sample: Sample) -> str:
-        suffix = ".mkv" if _is_jpeg(sample.frames) else ".mov"
-        name = f"{CLIPS}/{_safe(sample.name)}{suffix}"
-        place = self.folder / name
-        if str(place) in self.done.lines:
-            return str(place)
-        draft = self.staging / name
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        fps = self.dataset.options.fps or FPS
-        times = sample.times or [number / fps for number in range(len(sample.frames))]
-        try:
-            write_video(draft, list(sample.frames), list(times))
-        except (OSError, MediaError, ValueError) as error:
-            self.dataset.leave("frame folders that cannot be read", sample.name)
-            self.dataset.notes.append(f"{sample.name}: {error}")
-            return str(place)
-        if not _holds(place, draft.read_bytes()):
             self.done.files.append((draft, place))
         return str(place)
 
@@ -266,62 +229,6 @@ class Spool:
         return "".join(f"; {text}" for text in self.dataset.described())
 
 
-def write_video(path: Path, frames: list[Path], times: list[float]) -> None:
-    """Write pictures as the frames of a video, without encoding them again.
-
-    JPEG and PNG are copied; other types are converted to PNG.
-
-    Raises:
-        MediaError: a picture cannot be read.
-    """
-    import av
-
-    jpeg = _is_jpeg(frames)
-    base = Fraction(1, 90_000)
-    with av.open(str(path), "w", format="matroska" if jpeg else "mov") as container:
-        container.flags |= 0x0400  # bitexact: equal frames give equal bytes
-        stream: Any = container.add_stream("mjpeg" if jpeg else "png", rate=round(FPS))
-        stream.width, stream.height = _size(frames[0])
-        stream.pix_fmt = "yuvj420p" if jpeg else "rgb24"
-        stream.time_base = base
-        for frame, time in zip(frames, times, strict=True):
-            data = frame.read_bytes()
-            if not jpeg and not data.startswith(b"\x89PNG"):
-                data = _png(frame)
-            packet = av.Packet(data)
-            packet.stream = stream
-            packet.time_base = base
-            packet.pts = packet.dts = round(time / base)
-            packet.is_keyframe = True
-            container.mux(packet)
-
-
-def _is_jpeg(frames: Any) -> bool:
-    return all(frame.suffix.lower() in (".jpg", ".jpeg") for frame in frames)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise MediaError(
-            f"{path.name} is no picture", got=str(error), hint="copy the frames again"
-        ) from None
-
-
-def _png(path: Path) -> bytes:
-    import cv2
-
-    image = cv2.imread(str(path))
-    if image is None:
-        raise MediaError(f"{path.name} is no picture", got="unreadable", hint="copy it again")
-    data: bytes = cv2.imencode(".png", image)[1].tobytes()
-    return data
-
-
 def _holds(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
@@ -331,34 +238,6 @@ def _safe(name: str) -> str:
     parts = [names.escaped(part)[:200] for part in PurePosixPath(name.replace("\\", "/")).parts]
     kept = [part.lstrip(".") or "x" for part in parts if part.strip("/") not in _BAD]
     return "/".join(kept) or "x"
-
-
-def _write_segment(folder: Path, uri: str, clip: Utterance) -> None:
-    """Write what is known of a clip where segments of the batch are read."""
-    import csv
-    import io
-
-    end = clip.end_s
-    if end is None:
-        try:
-            end = reader.probe(uri).duration_s
-        except MediaError:
-            return  # ingest reports the file
-    row = {
-        "video": uri, "start_s": f"{clip.start_s:.6g}",
-        "end_s": f"{end:.6f}" if end is not None else "", "kind": clip.kind,
-        "dialogue_id": clip.dialogue_id, "turn": clip.turn, "speaker": clip.speaker,
-        "transcript": clip.transcript, "language": clip.language,
-    }  # fmt: skip
-    filled = {key: value for key, value in row.items() if value not in (None, "")}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(filled), lineterminator="\n")
-    writer.writeheader()
-    writer.writerow(filled)
-    path = sources.imported_sidecar(folder, uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.is_file() or path.read_text(encoding="utf-8") != text.getvalue():
-        path.write_text(text.getvalue(), encoding="utf-8")
 
 
 def line_text(line: Mapping[str, Any]) -> str:

@@ -178,9 +178,7 @@ class _Video:
     def _sidecars(self) -> list[Path]:
         if "sidecar" not in self.options.sources:
             return []
-        imported = sources.imported_sidecar(self.home.inbox / self.row["batch"], self.row["uri"])
-        beside = sources.sidecar_of(Path(self.row["uri"]))
-        return [*([imported] if imported.is_file() else []), *beside]
+        return list(sources.sidecar_of(Path(self.row["uri"])))
 
     def _found(self) -> list[Segment]:
         video, duration = Path(self.row["uri"]), self.row["duration_s"]

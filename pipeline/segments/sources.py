@@ -14,7 +14,6 @@ from pipeline.clips import transcripts
 from pipeline.ingest.names import key_of
 from pipeline.video import reader
 from warehouse.errors import MediaError, SettingsError
-from warehouse.ids import sha256_of
 from warehouse.sidecar import SEGMENTS as SIDECAR
 from warehouse.sidecar import SidecarTable, read_csv
 
@@ -68,16 +67,6 @@ def sidecar_of(video: Path) -> tuple[Path, ...]:
     """Return the sidecars that may name a video: its own, then the folder's."""
     own = (video.with_name(f"{video.stem}.{SIDECAR}"), video.with_name(f"{video.name}.{SIDECAR}"))
     return tuple(path for path in (*own, video.with_name(SIDECAR)) if path.is_file())
-
-
-def imported_sidecar(batch: Path, uri: str) -> Path:
-    """Return where an import states what is known of a clip.
-
-    Args:
-        batch: folder of the batch in the inbox.
-        uri: address of the clip, which may lie in a folder that is not ours.
-    """
-    return batch / ".segments" / f"{sha256_of([uri.encode('utf-8', 'surrogatepass')])[:16]}.csv"
 
 
 def from_sidecar(path: Path, video: Path) -> list[Segment]:
