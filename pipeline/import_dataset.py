@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,7 +234,7 @@ def record(
     home: Home, read: Spooled, words: Words, *, batch: str, now: datetime | None = None
 ) -> Recorded:
     """Append the events that make ``annotations`` agree with the dataset."""
-    from annotation.label_studio.event_log import standing_annotations
+    from annotation.label_studio.event_log import later, standing_annotations
 
     project = _project(batch)
     known = tables.read(home, "annotations").filter(pl.col("project_id") == project)
@@ -245,8 +245,7 @@ def record(
     }
     last: Any = known["pulled_at"].max()
     now = now or datetime.now(UTC)
-    # Later than every deletion, whatever our clock says: see the view annotation_history.
-    stamp = {"pulled_at": max(now, last + timedelta(microseconds=1)) if last else now}
+    stamp = {"pulled_at": later(now, last)}
     done, wanted = Recorded(), set[int]()
     places = _Places(home, batch)
     part = f"import-{batch}-{sha256_of([str(known.height).encode()])[:8]}"
@@ -263,8 +262,8 @@ def record(
                 event = "updated" if key in current else "created"
                 events.append({**row, **stamp, "event": event})
         _append(home, events, part=f"{part}-{number}" if number else part, done=done)
-    gone = standing.filter(~pl.col("annotation_id").is_in(list(wanted)))
-    deleted = [{**row, **stamp, "event": "deleted"} for row in gone.iter_rows(named=True)]
+    removed = standing.filter(~pl.col("annotation_id").is_in(list(wanted)))
+    deleted = [{**row, **stamp, "event": "deleted"} for row in removed.iter_rows(named=True)]
     _append(home, deleted, part=f"{part}-deleted", done=done)
     done.shared = len(places.shared)
     return done

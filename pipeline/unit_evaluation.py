@@ -62,7 +62,7 @@ def evaluate(folder: Path, options: Options) -> dict[str, Any]:
     """
     if options.every < 1:
         raise SettingsError("Not every n-th frame", got=str(options.every), hint="give 1 or more")
-    sequences, failed = coded_frames.read(folder, options.format)
+    form, sequences, failed = coded_frames.read(folder, options.format)
     rater = load(options.rater)
     landmarks = None
     if options.landmarks:
@@ -87,7 +87,7 @@ def evaluate(folder: Path, options: Options) -> dict[str, Any]:
     codes = {"intensity": read["intensity"], "present": read["present"]}
     found: dict[str, Any] = {
         "rater_id": rater.rater_id,
-        "format": coded_frames.recognise(folder) if options.format == "auto" else options.format,
+        "format": form,
         "recordings": len(parts),
         "subjects": len(np.unique(read["subject"])),
         "frames": len(read["subject"]),
@@ -182,7 +182,7 @@ def _images(sequence: CodedSequence, wanted: set[int]) -> Iterator[tuple[int, np
         return
     with open_container(str(sequence.source)) as container:
         stream = container.decode(video_stream(container))
-        for number, frame in enumerate(stream, start=sequence.first_frame):
+        for number, frame in enumerate(stream, start=1):
             if number in wanted:
                 yield number, frame.to_ndarray(format="rgb24")
 

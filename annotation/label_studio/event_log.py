@@ -198,9 +198,9 @@ class EventLog:
         self.oldest, last = every.select(
             pl.col("created_at").min(), pl.col("pulled_at").max()
         ).collect().row(0)  # fmt: skip
-        self.pulled_at: datetime = max(now, last + _TICK) if last else now
-        hashed = _digest(every.with_columns(gone=_IS_DELETED), "pulled_at", "gone")
-        self.standing = _latest(hashed).drop("pulled_at").collect()
+        self.pulled_at: datetime = later(now, last)
+        hashed = _digest(every, "pulled_at", "event")
+        self.standing = _latest(hashed).drop("pulled_at", "event").collect()
         self._deleted = every.filter(_IS_DELETED).select(_KEY).unique().collect()
         self.newest: Row | None = next(
             self.standing.sort("updated_at", nulls_last=False).tail(1).iter_rows(named=True), None
@@ -291,7 +291,7 @@ class EventLog:
     def _last_events(self, keys: pl.DataFrame) -> pl.DataFrame:
         """Return the newest event of some standing annotations, with all columns."""
         chosen = self._own_events().join(keys.lazy(), on=_KEY, how="semi", nulls_equal=True)
-        return _latest(chosen.with_columns(gone=_IS_DELETED)).collect()
+        return _latest(chosen).collect()
 
     def _events(
         self,
@@ -362,6 +362,14 @@ class EventLog:
         }
 
 
+def later(now: datetime, last: datetime | None) -> datetime:
+    """Return a time for new events: later than every known one.
+
+    Whatever our clock says, so that it tells whether an event came after a deletion.
+    """
+    return max(now, last + _TICK) if last else now
+
+
 def standing_annotations(events: pl.DataFrame, project_id: int) -> pl.DataFrame:
     """Return the newest event of each annotation since its last deletion.
 
@@ -370,7 +378,7 @@ def standing_annotations(events: pl.DataFrame, project_id: int) -> pl.DataFrame:
     own = events.lazy().filter(pl.col("project_id") == project_id)
     # Numbers of imports, whose project is negative, are hashes: no number is given twice.
     key = _KEY if project_id > 0 else _KEY[:1]
-    return _latest(own.with_columns(gone=_IS_DELETED), key).collect()
+    return _latest(own, key).collect()
 
 
 def frame(events: list[Row]) -> pl.DataFrame:
@@ -388,13 +396,14 @@ def _digest(events: pl.LazyFrame, *more: str) -> pl.LazyFrame:
 
 
 def _latest(events: pl.LazyFrame, key: Sequence[str] = _KEY) -> pl.LazyFrame:
-    ended = pl.col("pulled_at").filter(pl.col("gone")).max().over(key)
+    ended = pl.col("pulled_at").filter(_IS_DELETED).max().over(key)
+    # Of two events of one time an update counts, as in the view.
+    order = ("updated_at", "pulled_at", "event")
     return (
         events.filter(ended.is_null() | (pl.col("pulled_at") > ended))
-        .sort("updated_at", "pulled_at", descending=True, nulls_last=True, maintain_order=True)
+        .sort(*order, descending=True, nulls_last=True, maintain_order=True)
         .unique(key, keep="first", maintain_order=True)
         .sort(_KEY)
-        .drop("gone")
     )
 
 

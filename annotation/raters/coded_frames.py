@@ -26,7 +26,6 @@ import numpy as np
 from warehouse.errors import TableError
 from warehouse.vocabulary import AU_INDEX
 
-FORMATS = ("disfa", "bp4d")
 INTENSITY_TOP = 5.0
 PRESENT = 2.0
 """Intensity from which a unit counts as present, as results on DISFA are usually given."""
@@ -36,6 +35,7 @@ _VIDEOS = (".avi", ".mp4", ".mov", ".mkv", ".wmv", ".mpg")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 _DISFA = re.compile(r"(?P<name>(?P<subject>SN\d+).*)_au(?P<unit>\d+)\.txt", re.IGNORECASE)
 _BP4D = re.compile(r"(?P<subject>[FM]\d+)_(?P<task>T\d+)\.csv", re.IGNORECASE)
+_BP4D_INTENSITY = re.compile(r"(?P<name>[FM]\d+_T\d+)_AU(?P<unit>\d+)\.csv", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CodedSequence:
 
     Attributes:
         source: a video, or a folder of pictures named after their frame.
-        frames: int[n], rising.
+        frames: int[n], rising; the first frame of a video is 1.
         intensity: float32[n, K] in the order of ``vocabulary.ACTION_UNITS``: 0 to 5, NaN where
             the coders gave none.
         present: float32[n, K]: 1, 0, or NaN if unknown.
@@ -53,7 +53,6 @@ class CodedSequence:
     name: str
     subject: str
     source: Path
-    first_frame: int
     frames: np.ndarray
     intensity: np.ndarray
     present: np.ndarray
@@ -77,20 +76,19 @@ def recognise(folder: Path) -> str:
     )
 
 
-def read(folder: Path, form: str = "auto") -> tuple[list[CodedSequence], list[str]]:
-    """Return recordings with codes and pictures, and what is missing.
+def read(folder: Path, form: str = "auto") -> tuple[str, list[CodedSequence], list[str]]:
+    """Return format, recordings with codes and pictures, and what is missing.
 
     Raises:
         TableError: nothing can be evaluated, or a file of codes is malformed.
     """
     chosen = recognise(folder) if form == "auto" else form
-    readers = {"disfa": _disfa, "bp4d": _bp4d}
-    if chosen not in readers:
+    if chosen not in FORMATS:
         raise TableError(
             "No such format of action units", got=chosen, hint=f"use {', '.join(FORMATS)}"
         )
     found, missing = [], []
-    for item in readers[chosen](folder):
+    for item in FORMATS[chosen](folder):
         if isinstance(item, str):
             missing.append(item)
         else:
@@ -101,7 +99,7 @@ def read(folder: Path, form: str = "auto") -> tuple[list[CodedSequence], list[st
             got="; ".join(missing[:5]) or f"no files of {chosen} below {folder}",
             hint="put the videos or the folders of pictures beside the codes",
         )
-    return found, missing
+    return chosen, found, missing
 
 
 def _disfa_files(folder: Path) -> Iterator[tuple[re.Match[str], Path]]:
@@ -126,7 +124,9 @@ def _disfa(folder: Path) -> Iterator[CodedSequence | str]:
         columns = {unit: dict(_pairs(path)) for unit, path in files.items()}
         frames = sorted(set().union(*columns.values()))
         intensity = _table(frames, columns)
-        yield _sequence(name, subject, source, frames, intensity, _presence(intensity))
+        yield CodedSequence(
+            name, subject, source, np.array(frames), intensity, _presence(intensity)
+        )
 
 
 def _occurrence_files(folder: Path) -> Iterator[tuple[re.Match[str], Path]]:
@@ -141,6 +141,10 @@ def _bp4d(folder: Path) -> Iterator[CodedSequence | str]:
         for path in sorted(folder.rglob("*"))
         if path.is_dir() and _is_source(path)
     }
+    strengths: dict[str, dict[int, Path]] = {}
+    for path in sorted(folder.rglob("*.csv")):
+        if match := _BP4D_INTENSITY.fullmatch(path.name):
+            strengths.setdefault(match["name"].upper(), {})[int(match["unit"])] = path
     for match, path in _occurrence_files(folder):
         subject, task = match["subject"].upper(), match["task"].upper()
         name = f"{subject}_{task}"
@@ -150,25 +154,10 @@ def _bp4d(folder: Path) -> Iterator[CodedSequence | str]:
             continue
         columns = _occurrences(path)
         frames = sorted(set().union(*columns.values()))
-        strengths = {
-            unit: dict(_pairs(file))
-            for unit in AU_INDEX
-            for file in folder.rglob(f"AU{unit:02d}/{match['subject']}_{match['task']}_AU*.csv")
-        }
-        yield _sequence(
-            name, subject, source, frames, _table(frames, strengths), _table(frames, columns)
+        strong = {unit: dict(_pairs(file)) for unit, file in strengths.get(name, {}).items()}
+        yield CodedSequence(
+            name, subject, source, np.array(frames), _table(frames, strong), _table(frames, columns)
         )
-
-
-def _sequence(
-    name: str,
-    subject: str,
-    source: Path,
-    frames: list[int],
-    intensity: np.ndarray,
-    present: np.ndarray,
-) -> CodedSequence:
-    return CodedSequence(name, subject, source, 1, np.array(frames), intensity, present)
 
 
 def _is_source(path: Path) -> bool:
@@ -191,8 +180,11 @@ def _presence(intensity: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(intensity), np.nan, intensity >= PRESENT).astype(np.float32)
 
 
+FORMATS = {"disfa": _disfa, "bp4d": _bp4d}
+
+
 def _pairs(path: Path) -> Iterator[tuple[int, float]]:
-    for line, row in enumerate(_rows(path), start=1):
+    for line, row in _rows(path):
         frame, value = _numbers(path, line, row[:2], wanted=2)
         yield int(frame), _checked(path, line, value)
 
@@ -201,21 +193,24 @@ def _occurrences(path: Path) -> dict[int, dict[int, float]]:
     rows = _rows(path)
     if not rows:
         raise _malformed(path, 1, "an empty file")
-    units = [int(unit) for unit in _numbers(path, 1, rows[0], wanted=len(rows[0]))[1:]]
+    line, header = rows[0]
+    units = [int(unit) for unit in _numbers(path, line, header, wanted=len(header))[1:]]
     columns: dict[int, dict[int, float]] = {unit: {} for unit in units}
-    for line, row in enumerate(rows[1:], start=2):
+    for line, row in rows[1:]:
         frame, *values = _numbers(path, line, row, wanted=len(units) + 1)
         for unit, value in zip(units, values, strict=True):
             columns[unit][int(frame)] = _checked(path, line, value)
     return columns
 
 
-def _rows(path: Path) -> list[list[str]]:
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return number and cells of the lines that are not blank."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _malformed(path, 1, str(error)) from error
-    return [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    table = csv.reader(text.splitlines())
+    return [(table.line_num, row) for row in table if any(cell.strip() for cell in row)]
 
 
 def _numbers(path: Path, line: int, row: list[str], *, wanted: int) -> list[float]:

@@ -48,7 +48,7 @@ def displacements(points: np.ndarray) -> np.ndarray:
         distance: np.ndarray = y[:, lower].mean(axis=1) - y[:, upper].mean(axis=1)
         return distance
 
-    eye_centre = [36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47]
+    eye_centre = list(range(36, 48))
     aperture = (gap([37, 38], [41, 40]) + gap([43, 44], [47, 46])) / 2
     lip_middle = gap([51], [57]) / 2 + y[:, 51]
     corners = (y[:, 48] + y[:, 54]) / 2
@@ -93,8 +93,7 @@ def read(
     for name in np.unique(subject):
         own = subject == name
         rest = own & neutral if neutral is not None and (own & neutral).any() else own
-        with np.errstate(all="ignore"):
-            base = _median(raw[rest])
+        base = _median(raw[rest])
         out[own] = np.clip((raw[own] - base) / scale, 0, 1)
     return out
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from annotation.raters.coded_frames import INTENSITY_TOP
 from warehouse.releases.metrics import auroc
 from warehouse.vocabulary import ACTION_UNITS
 
@@ -34,7 +35,7 @@ class CodedReadings:
     present: np.ndarray
 
 
-def compare(readings: CodedReadings, *, folds: int = FOLDS) -> dict[str, dict[str, Any]]:
+def compare(readings: CodedReadings) -> dict[str, dict[str, Any]]:
     """Return the figures of every unit that is both read and coded.
 
     Per unit: ``n`` frames, ``subjects``, ``base_rate``; ``f1`` with the threshold that is best on
@@ -44,7 +45,7 @@ def compare(readings: CodedReadings, *, folds: int = FOLDS) -> dict[str, dict[st
     are None.
     """
     found = {}
-    fold = _folds(readings.subject, folds)
+    fold = _folds(readings.subject)
     for column, unit in enumerate(ACTION_UNITS):
         read, coded = readings.read[:, column], readings.present[:, column]
         rows = np.isfinite(read) & np.isfinite(coded)
@@ -72,9 +73,8 @@ def _of_unit(
 
     def pair(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         kept = rows[strong[rows]]
-        return read[kept] * 5, intensity[kept]
+        return read[kept] * INTENSITY_TOP, intensity[kept]
 
-    every = np.arange(len(read))
     figures = {
         "f1": lambda rows: f1(coded[rows], guess[rows]),
         "icc": lambda rows: icc(*pair(rows)),
@@ -89,14 +89,14 @@ def _of_unit(
         "f1_half": _known(f1(coded, read >= 0.5)),
         "auroc": _known(auroc(coded, read)),
         "f1": None,
-        **{name: _with_interval(measure, subject, every) for name, measure in figures.items()},
+        **{name: _with_interval(measure, subject) for name, measure in figures.items()},
     }
 
 
-def _folds(subject: np.ndarray, folds: int) -> np.ndarray:
+def _folds(subject: np.ndarray) -> np.ndarray:
     """Return int[n]: the fold of each row's subject, by order of name."""
     names, of_row = np.unique(subject, return_inverse=True)
-    fold: np.ndarray = of_row % max(1, min(folds, len(names)))
+    fold: np.ndarray = of_row % max(1, min(FOLDS, len(names)))
     return fold
 
 
@@ -142,8 +142,8 @@ def icc(first: np.ndarray, second: np.ndarray) -> float:
     return float((between - error) / (between + error)) if between + error else float("nan")
 
 
-def _with_interval(measure: Any, subject: np.ndarray, every: np.ndarray) -> Any:
-    value = _known(measure(every))
+def _with_interval(measure: Any, subject: np.ndarray) -> Any:
+    value = _known(measure(np.arange(len(subject))))
     if value is None:
         return None
     names = np.unique(subject)

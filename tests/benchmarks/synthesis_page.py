@@ -164,8 +164,8 @@ def _learning(result: dict[str, Any]) -> list[str]:
         )
     note = (
         "The same small network and the same steps for every row; recall of rare expressions on "
-        "the right. Rectified labels come from guide and judge together, which learned from real "
-        "faces: part of what they give is distillation."
+        "the right. Rectified labels come from the rater `default`, which learned from real faces: "
+        "part of what it gives is distillation."
     )
     return [*lines, "", note]
 

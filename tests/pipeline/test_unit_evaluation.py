@@ -72,7 +72,8 @@ def test_bp4d__codes(tmp_path: Path) -> None:
     (strength / "F001_T1_AU12.csv").write_text("20,4\n21,9\n")
     write_pictures(tmp_path / "2D+3D" / "F001" / "T1", [np.zeros((8, 8, 3), np.uint8)])
     (codes / "M002_T8.csv").write_text("0,1\n5,1\n")
-    (only,), missing = coded_frames.read(tmp_path)
+    form, (only,), missing = coded_frames.read(tmp_path)
+    assert form == "bp4d"
     assert missing == ["M002_T8: no folder of pictures M002/T8"]
     assert (only.subject, only.frames.tolist()) == ("F001", [20, 21])
     assert only.present[:, AU_INDEX[12]].tolist() == [1, 0]
@@ -83,7 +84,13 @@ def test_bp4d__codes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("1,0\n2,7\n", "7"), ("1;0\n", "1;0"), ("1\n", "1"), ("frame,x\n", "frame,x")],
+    [
+        ("1,0\n2,7\n", "7"),
+        ("1,0\n\n2,x\n", "2,x"),
+        ("1;0\n", "1;0"),
+        ("1\n", "1"),
+        ("frame,x\n", "frame,x"),
+    ],
 )
 def test_disfa__malformed_codes(tmp_path: Path, text: str, said: str) -> None:
     write_disfa(tmp_path, [np.zeros((8, 8, 3), np.uint8)] * 2)

@@ -434,7 +434,7 @@ class Export:
             known = self.contents["files"][str(file.relative_to(self.source))]
             try:
                 same = checksum.result() == known["sha256"]
-            except OSError:  # it is gone
+            except OSError:  # it was removed
                 same = False
             if not same:
                 raise ReleaseError(

@@ -16,7 +16,7 @@ SIZE = 112
 
 _UNITS = (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26)
 _FOLDERS = {"train": "Train_Set", "test": "Validation_Set"}
-_UNSAID, _UNSAID_MOOD = -1, -5
+_MISSING, _MISSING_MOOD = -1, -5
 """Values of the readers where no person gave a label."""
 
 
@@ -35,11 +35,11 @@ def write(export: Export) -> None:
     rows = export.classes.label(rows)
     units = coded(export)
     rows = rows.with_columns(
-        pl.col("number").fill_null(_UNSAID),
+        pl.col("number").fill_null(_MISSING),
         path=pl.format("cropped_aligned/{}/{}.jpg", "trial", "picture"),
     )
-    said = (pl.col("number") != _UNSAID) | pl.col("valence").is_not_null()
-    if not rows.filter(said | pl.col("face_id").is_in(list(units))).height:
+    labelled = (pl.col("number") != _MISSING) | pl.col("valence").is_not_null()
+    if not rows.filter(labelled | pl.col("face_id").is_in(list(units))).height:
         rows = export.leave_out(rows, pl.lit(True), "no_label")
     unlabelled = rows["left_out"].drop_nulls().value_counts(sort=True)
     for reason, count in unlabelled.iter_rows():
@@ -82,10 +82,10 @@ def _annotations(
     mood = "valence,arousal"
     actions = ",".join(f"AU{unit}" for unit in _UNITS)
 
-    def lines(header: str, cell: Any, unsaid: str) -> Iterator[str]:
+    def lines(header: str, cell: Any, missing: str) -> Iterator[str]:
         yield header
         for frame in range(length):
-            yield cell(faces[frame]) if frame in faces else unsaid
+            yield cell(faces[frame]) if frame in faces else missing
 
     def numbers(row: dict[str, Any]) -> str:
         return str(row["number"])
@@ -99,14 +99,14 @@ def _annotations(
             return no_unit
         return ",".join(str(int(unit in active)) for unit in _UNITS)
 
-    no_mood = f"{_UNSAID_MOOD},{_UNSAID_MOOD}"
-    no_unit = ",".join([str(_UNSAID)] * len(_UNITS))
-    for name, header, cell, unsaid in (
-        ("EXPR_Set", expressions, numbers, str(_UNSAID)),
+    no_mood = f"{_MISSING_MOOD},{_MISSING_MOOD}"
+    no_unit = ",".join([str(_MISSING)] * len(_UNITS))
+    for name, header, cell, missing in (
+        ("EXPR_Set", expressions, numbers, str(_MISSING)),
         ("VA_Set", mood, moods, no_mood),
         ("AU_Set", actions, actives, no_unit),
     ):
-        export.text(f"annotations/{name}/{folder}/{trial}.txt", lines(header, cell, unsaid))
+        export.text(f"annotations/{name}/{folder}/{trial}.txt", lines(header, cell, missing))
 
 
 AFFWILD2 = Layout("affwild2", "a line of labels per video frame", write, order="basic7:affwild7")
